@@ -1,0 +1,1 @@
+"""The cluster side: publishes slices, resolves claims, explains what waits."""
