@@ -1,0 +1,152 @@
+"""Cards: what a node has, in one vocabulary for all vendors.
+
+Purpose: a `Card` is the whole truth about one accelerator that the rest of the driver needs. Vendors make
+them, AcceleratorNode's status carries them to the controller, ResourceSlices are made of them, and the agent
+looks them up again when it prepares a share.
+
+Flow: vendor -> Card -> AcceleratorNode.status -> ResourceSlice -> allocation -> Card (by name) -> share.
+
+Limits: a card is named by its vendor's UUID or by its PCI address, never by a number that a reboot may change
+(invariant 5). Where the card can be reached right now (device nodes, minor numbers) is deliberately not part
+of the Card: a vendor finds that out at prepare time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from driver.errors import InvalidInputError
+from driver.quantities import MIB
+
+DRIVER_NAME = "dragoman.dev"
+"""The DRA driver's name; also the API group and the domain of our attributes."""
+
+CORES_PER_CARD = 100
+"""Compute of a card in percent: the capacity `cores` of every card."""
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+class IsolationLevel(StrEnum):
+    """How strongly a dimension (memory, compute) of a share is held.
+
+    The order from strongest to weakest is that of `ISOLATION_ORDER`.
+    """
+
+    HARDWARE = "hardware"
+    KERNEL = "kernel"
+    SERVICE = "service"
+    PRELOAD = "preload"
+    NONE = "none"
+
+
+ISOLATION_ORDER: tuple[IsolationLevel, ...] = tuple(IsolationLevel)
+"""Strongest first: a share that asks for a minimum accepts that level and everything before it."""
+
+
+def at_least(level: IsolationLevel, minimum: IsolationLevel) -> bool:
+    """Whether `level` isolates no more weakly than `minimum`."""
+    return ISOLATION_ORDER.index(level) <= ISOLATION_ORDER.index(minimum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One accelerator of a node.
+
+    Attributes:
+        name: Device name in ResourceSlices, made by `device_name` alone; stable over reboots.
+        vendor: The vendor's short name, such as `nvidia`; the name of its file in `driver/vendors/`.
+        uuid: The vendor's UUID, as the vendor's tools print it; "" where the vendor has none.
+        model: Product name as the vendor's tools print it.
+        memory_bytes: Memory that may be given out, after what is reserved: whole MiB.
+        architecture: Vendor's name of the chip generation; "" if unknown.
+        driver_version: Version of the kernel driver, as the vendor prints it; "" if unknown.
+        pci_bus_id: `0000:3b:00.0`, lower case, four-digit domain; "" if the card is not on PCI.
+        pcie_root: `pci0000:3a`; "" if unknown.
+        numa_node: NUMA node, None if the platform has none.
+        memory_isolation: Strongest method in force for memory on this node for this card.
+        cores_isolation: The same for compute.
+        shareable: False where a policy gives the card out whole only.
+        allow_uncapped: False where a policy refuses shares without a cap on compute.
+        unpublished: Why the card is not offered (MIG mode, excluded by policy); "" if it is offered.
+    """
+
+    name: str
+    vendor: str
+    model: str
+    memory_bytes: int
+    uuid: str = ""
+    architecture: str = ""
+    driver_version: str = ""
+    pci_bus_id: str = ""
+    pcie_root: str = ""
+    numa_node: int | None = None
+    memory_isolation: IsolationLevel = IsolationLevel.NONE
+    cores_isolation: IsolationLevel = IsolationLevel.NONE
+    shareable: bool = True
+    allow_uncapped: bool = True
+    unpublished: str = ""
+    extra_attributes: dict[str, str | int | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _DNS_LABEL.fullmatch(self.name):
+            raise InvalidInputError(
+                f"{self.name!r} is not a valid device name.",
+                field="name",
+                remedy="Device names are DNS labels of at most 63 characters.",
+            )
+        if self.memory_bytes <= 0 or self.memory_bytes % MIB:
+            raise InvalidInputError(
+                f"Card {self.name} has {self.memory_bytes} bytes of memory; whole MiB above 0 are needed.",
+                field="memoryBytes",
+            )
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory that may be given out, in MiB."""
+        return self.memory_bytes // MIB
+
+    def with_isolation(self, *, memory: IsolationLevel, cores: IsolationLevel) -> Card:
+        """The same card with the isolation that this node can put in force."""
+        return replace(self, memory_isolation=memory, cores_isolation=cores)
+
+
+def device_name(*, vendor: str, uuid: str, pci_bus_id: str = "") -> str:
+    """The one function that names a card: by its UUID, else by its PCI address.
+
+    Returns:
+        `<vendor>-<uuid>` lower case, or `pci-0000-3b-00-0`; a DNS label of at most 63 characters.
+
+    Raises:
+        InvalidInputError: The card has neither, or a UUID that does not fit into a DNS label.
+    """
+    if uuid:
+        # NVIDIA prints `GPU-<uuid>`: the prefix says nothing that the vendor's name does not.
+        bare = re.sub(r"[^a-z0-9-]+", "-", uuid.lower().removeprefix("gpu-")).strip("-")
+        name = f"{vendor}-{bare}"
+    elif pci_bus_id:
+        name = "pci-" + re.sub(r"[:.]", "-", pci_bus_id.lower())
+    else:
+        raise InvalidInputError(
+            f"A card of vendor {vendor} has neither a UUID nor a PCI address.",
+            field="uuid",
+            remedy="Without a stable identity a card cannot be published.",
+        )
+    if not _DNS_LABEL.fullmatch(name):
+        raise InvalidInputError(
+            f"{name!r} is not a valid device name.",
+            field="uuid",
+            remedy="The vendor's name and the UUID together must be a DNS label of at most 63 characters.",
+        )
+    return name
+
+
+def pool_name(node: str) -> str:
+    """The pool of a node's cards.
+
+    Not the bare node name: kube-scheduler 1.36 keeps counters by pool name without the driver, so two drivers
+    that both used the node's name would use each other's books (KEP-4815 as of 1.36).
+    """
+    return f"{node}/dragoman"

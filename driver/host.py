@@ -1,0 +1,58 @@
+"""The seam between what is known about a node and the node itself.
+
+Purpose: vendors and isolation methods are written against `Host`; the agent implements it
+(`kubelet_plugin/host.py`), tests fake it by a folder, and so a vendor can be tried without its hardware.
+
+Limits: every call may block; the agent runs it in a thread, never on the event loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandResult:
+    """What a command answered."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Host(Protocol):
+    """A node, as far as a vendor or an isolation method may touch it.
+
+    All paths are absolute paths of the host; an implementation may prefix them (a container sees the host's
+    root below a mount, a test has a folder).
+    """
+
+    def read_text(self, path: str) -> str:
+        """The content of a small text file (sysfs, procfs, configuration); FileNotFoundError if missing."""
+
+    def write_text(self, path: str, content: str) -> None:
+        """Writes to an existing file (sysfs, cgroup) or makes a new one."""
+
+    def list_dir(self, path: str) -> list[str]:
+        """Names in a folder, sorted; [] if the folder does not exist."""
+
+    def exists(self, path: str) -> bool:
+        """Whether the path exists."""
+
+    def resolve(self, path: str) -> str:
+        """The path with symbolic links resolved, as a path of the host."""
+
+    def make_dir(self, path: str, *, mode: int) -> None:
+        """Makes a folder and its parents with exactly this mode; no error if it exists."""
+
+    def remove_tree(self, path: str) -> None:
+        """Removes a folder with all it holds; no error if it is missing."""
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
+        """Runs a program of the host; FileNotFoundError if missing, TimeoutError if too slow."""
+
+    def load_library(self, name: str) -> ctypes.CDLL:
+        """Loads a shared library of the host; OSError if it cannot be loaded."""

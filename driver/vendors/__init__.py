@@ -1,0 +1,1 @@
+"""Vendors: one file each, all with the verbs of `driver.vendors.base.Vendor`."""
