@@ -9,9 +9,11 @@ and an object that passed through one must never be written back.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Protocol
 
 from driver.errors import KubeError
+from driver.kube.resources import Resource
 
 JSON = dict[str, Any]
 
@@ -87,3 +89,158 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Closes connections."""
+
+
+class StreamingTransport(Transport, Protocol):
+    """A transport that can also watch."""
+
+    def stream(
+        self, path: str, *, query: dict[str, str], idle_timeout_s: float
+    ) -> AsyncIterator[JSON]:
+        """Yields the JSON documents of a watch, one a line.
+
+        Raises:
+            ApiError: As for `request`; UnreachableError after `idle_timeout_s` without a byte.
+        """
+
+
+class KubeClient:
+    """The verbs, over any transport."""
+
+    def __init__(self, transport: StreamingTransport) -> None:
+        self._transport = transport
+
+    async def get(self, resource: Resource, name: str, *, namespace: str = "") -> JSON:
+        """Reads one object; NotFoundError if there is none."""
+        return await self._transport.request("GET", resource.path(namespace=namespace, name=name))
+
+    async def list_page(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+        continue_token: str = "",
+    ) -> JSON:
+        """Reads one page of a list, as the server answers it."""
+        query = {"limit": str(limit)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        if continue_token:
+            query["continue"] = continue_token
+        return await self._transport.request("GET", resource.path(namespace=namespace), query=query)
+
+    async def list_all(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> list[JSON]:
+        """Reads a whole list, page by page; apiVersion and kind are filled in, as lists leave them out."""
+        items: list[JSON] = []
+        token = ""
+        while True:
+            page = await self.list_page(
+                resource,
+                namespace=namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+                continue_token=token,
+            )
+            items += page.get("items") or []
+            token = page.get("metadata", {}).get("continue", "")
+            if not token:
+                return [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in items]
+
+    async def create(self, resource: Resource, body: JSON, *, namespace: str = "", dry_run: bool = False) -> JSON:
+        """Creates an object; ConflictError if one of that name exists."""
+        query = {"dryRun": "All"} if dry_run else None
+        return await self._transport.request("POST", resource.path(namespace=namespace), query=query, body=body)
+
+    async def replace(
+        self, resource: Resource, body: JSON, *, name: str, namespace: str = "", subresource: str = ""
+    ) -> JSON:
+        """Replaces an object; with `metadata.resourceVersion` set, ConflictError if it changed meanwhile."""
+        path = resource.path(namespace=namespace, name=name, subresource=subresource)
+        return await self._transport.request("PUT", path, body=body)
+
+    async def patch(
+        self,
+        resource: Resource,
+        body: JSON | list[JSON],
+        *,
+        name: str,
+        namespace: str = "",
+        subresource: str = "",
+        content_type: str = MERGE,
+        query: dict[str, str] | None = None,
+    ) -> JSON:
+        """Patches an object or one of its subresources."""
+        path = resource.path(namespace=namespace, name=name, subresource=subresource)
+        return await self._transport.request("PATCH", path, query=query, body=body, content_type=content_type)
+
+    async def apply(
+        self,
+        resource: Resource,
+        body: JSON,
+        *,
+        name: str,
+        field_manager: str,
+        namespace: str = "",
+        subresource: str = "",
+    ) -> JSON:
+        """Server-side apply, taking over fields that another manager owns."""
+        return await self.patch(
+            resource,
+            body,
+            name=name,
+            namespace=namespace,
+            subresource=subresource,
+            content_type=APPLY,
+            query={"fieldManager": field_manager, "force": "true"},
+        )
+
+    async def delete(
+        self, resource: Resource, name: str, *, namespace: str = "", uid: str = "", resource_version: str = ""
+    ) -> None:
+        """Deletes an object; with preconditions, ConflictError if it is another one by now."""
+        preconditions = {
+            key: value for key, value in (("uid", uid), ("resourceVersion", resource_version)) if value
+        }
+        body: JSON = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if preconditions:
+            body["preconditions"] = preconditions
+        await self._transport.request("DELETE", resource.path(namespace=namespace, name=name), body=body)
+
+    def watch(
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        timeout_s: int = 290,
+    ) -> AsyncIterator[JSON]:
+        """Watch events from a resourceVersion on, bookmarks included, until the server ends the watch."""
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_s),
+        }
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        # The API server sends a bookmark about once a minute: 70 s without a byte is a dead connection.
+        return self._transport.stream(resource.path(namespace=namespace), query=query, idle_timeout_s=70.0)
+
+    async def raw_get(self, path: str) -> JSON:
+        """Reads a path that is no resource, such as `/version`."""
+        return await self._transport.request("GET", path)
+
+    async def close(self) -> None:
+        """Closes the transport."""
+        await self._transport.close()

@@ -1,0 +1,95 @@
+"""The base of all documents, and how a document that does not fit is refused.
+
+Limits: strict (no `"20"` for 20), unknown fields forbidden with the nearest known name in the remedy, frozen,
+camelCase outside and snake_case inside.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from driver.errors import ConfigError
+
+API_VERSION = "dragoman.dev/v1alpha1"
+
+Model = TypeVar("Model", bound="Document")
+
+
+class Document(BaseModel):
+    """Base of every document of the group `dragoman.dev`."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        validate_by_alias=True,
+        validate_by_name=False,
+        serialize_by_alias=True,
+    )
+
+
+def decode(model: type[Model], document: Mapping[str, Any], *, field: str = "") -> Model:
+    """Decodes a JSON object strictly.
+
+    Args:
+        model: What it has to be.
+        document: The object, as decoded from JSON or YAML.
+        field: Path of the object in the manifest it came from; put in front of the path in errors.
+
+    Raises:
+        ConfigError: Naming the first field that does not fit, and what to write instead.
+    """
+    try:
+        # Through JSON, because strict mode refuses a list for a tuple and a str for an enum in Python mode.
+        return model.model_validate_json(json.dumps(document))
+    except ValidationError as invalid:
+        raise _config_error(model, invalid, field=field) from None
+    except (TypeError, ValueError) as invalid:
+        raise ConfigError(f"This is not a JSON object: {invalid}.", field=field) from None
+
+
+def _config_error(model: type[Document], invalid: ValidationError, *, field: str) -> ConfigError:
+    first = invalid.errors(include_url=False)[0]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    where = f"{field}{path}" if field else path.removeprefix(".")
+    more = f" ({invalid.error_count() - 1} more)" if invalid.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_names(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        remedy = f"Did you mean {near[0]!r}?" if near else f"Known fields: {', '.join(sorted(known))}."
+        return ConfigError(f"This field is not known{more}.", field=where, remedy=remedy)
+    if first["type"] == "missing":
+        return ConfigError(f"This field is required{more}.", field=where)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message}{more}.".replace("..", "."), field=where)
+
+
+def _known_names(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    current: Any = model
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = next(
+            (info.annotation for info in current.model_fields.values() if info.alias == part), None
+        )
+        current = _model_in(annotation)
+        if current is None:
+            return []
+    return [info.alias or name for name, info in current.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None

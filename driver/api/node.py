@@ -1,0 +1,129 @@
+"""AcceleratorNode: a node's inventory, as its agent reports it in the object's status.
+
+Flow: agent -> `status_of` -> server-side apply of the status -> controller -> `cards_of` -> ResourceSlices.
+Limits: written only when the content changed; never a heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from driver.api.base import Document, decode
+from driver.api.policy import EffectivePolicy
+from driver.cards import Card, IsolationLevel
+
+
+class CardStatus(Document):
+    """One card, as the agent sees it and as the effective policy leaves it."""
+
+    name: str
+    vendor: str
+    model: str
+    memory_mib: int = Field(alias="memoryMiB", description="Memory that may be given out, in MiB.")
+    uuid: str = ""
+    architecture: str = ""
+    driver_version: str = ""
+    pci_bus_id: str = Field(default="", alias="pciBusID")
+    pcie_root: str = ""
+    numa_node: int | None = None
+    memory_isolation: IsolationLevel = IsolationLevel.NONE
+    cores_isolation: IsolationLevel = IsolationLevel.NONE
+    shareable: bool = True
+    allow_uncapped: bool = True
+    unpublished: str = Field(default="", description="Why the card is not offered; empty if it is.")
+    extra_attributes: dict[str, str | int | bool] = Field(default_factory=dict)
+
+
+class PolicySetting(Document):
+    """A field of the effective policy and the AcceleratorPolicy that it came from."""
+
+    field: str
+    value: str
+    source: str
+    card: str = Field(default="", description="UUID of the card that the value is for; empty: all cards.")
+
+
+class AgentStatus(Document):
+    """The agent that wrote the status."""
+
+    version: str
+    pod_name: str = ""
+    pod_uid: str = Field(default="", alias="podUID")
+
+
+class AcceleratorNodeStatus(Document):
+    """A node's cards and what was decided about them."""
+
+    agent: AgentStatus
+    cards: tuple[CardStatus, ...] = ()
+    policy: tuple[PolicySetting, ...] = ()
+    problems: tuple[str, ...] = Field(default=(), description="What could not be read, as sentences.")
+    simulated: bool = Field(default=False, description="The cards are simulated: no hardware stands behind.")
+
+
+def status_of(
+    cards: Sequence[Card],
+    *,
+    agent: AgentStatus,
+    policy: EffectivePolicy,
+    problems: Sequence[str] = (),
+    simulated: bool = False,
+) -> AcceleratorNodeStatus:
+    """The status that says what this node has."""
+    settings = [
+        PolicySetting(field=name, value=_text(setting.value), source=setting.source)
+        for name, setting in sorted(policy.settings.items())
+    ]
+    settings += [
+        PolicySetting(field=name, value=_text(setting.value), source=setting.source, card=uuid)
+        for uuid, fields in sorted(policy.overrides.items())
+        for name, setting in sorted(fields.items())
+    ]
+    return AcceleratorNodeStatus(
+        agent=agent,
+        cards=tuple(_card_status(card) for card in cards),
+        policy=tuple(settings),
+        problems=tuple(problems),
+        simulated=simulated,
+    )
+
+
+def cards_of(status: AcceleratorNodeStatus) -> tuple[Card, ...]:
+    """The cards that a status reports."""
+    return tuple(
+        Card(
+            memory_bytes=card.memory_mib << 20,
+            **card.model_dump(by_alias=False, exclude={"memory_mib"}),
+        )
+        for card in status.cards
+    )
+
+
+def decode_status(document: Mapping[str, Any]) -> AcceleratorNodeStatus:
+    """Decodes `status` of an AcceleratorNode; conditions, which others write as well, are passed over.
+
+    Raises:
+        ConfigError: The status is not one that an agent of this version writes.
+    """
+    ours = {key: value for key, value in document.items() if key != "conditions"}
+    return decode(AcceleratorNodeStatus, ours, field="status")
+
+
+def _card_status(card: Card) -> CardStatus:
+    fields = {
+        info.alias or name: getattr(card, name)
+        for name, info in CardStatus.model_fields.items()
+        if name != "memory_mib"
+    }
+    return CardStatus.model_validate({**fields, "memoryMiB": card.memory_mib}, strict=False)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value)
+    return str(value)

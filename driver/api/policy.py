@@ -1,0 +1,194 @@
+"""AcceleratorPolicy: what an administrator says about the cards of the nodes that a selector picks.
+
+Flow: all policies whose nodeSelector holds are laid over each other, the highest priority first, field by
+field (equal priorities: by name); overrides for a card's UUID win over settings of the same policy.
+`effective_policy` says for each field which policy it came from, and AcceleratorNode's status repeats that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from driver.api.base import Document
+from driver.cards import Card, IsolationLevel
+from driver.quantities import MIB, parse_quantity
+
+DEFAULTS = "default"
+"""Where a field's value comes from if no policy sets it."""
+
+
+class LabelExpression(Document):
+    """One requirement of a Kubernetes label selector."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+
+class NodeSelector(Document):
+    """A Kubernetes label selector over nodes; empty picks every node."""
+
+    match_labels: dict[str, str] = Field(default_factory=dict)
+    match_expressions: tuple[LabelExpression, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether a node with these labels is picked (semantics of `metav1.LabelSelector`)."""
+        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
+            _holds(expression, labels) for expression in self.match_expressions
+        )
+
+
+def _holds(expression: LabelExpression, labels: Mapping[str, str]) -> bool:
+    present = expression.key in labels
+    if expression.operator == "Exists":
+        return present
+    if expression.operator == "DoesNotExist":
+        return not present
+    inside = present and labels[expression.key] in expression.values
+    return inside if expression.operator == "In" else not inside
+
+
+class CardSettings(Document):
+    """What can be set for all cards, or for one."""
+
+    sharing: bool | None = Field(default=None, description="false: the card is given out whole only.")
+    excluded: bool | None = Field(default=None, description="true: the card is not offered at all.")
+    reserved_memory: str | None = Field(
+        default=None, description="Memory that is never given out, as a quantity in whole MiB, such as 512Mi."
+    )
+    allow_uncapped: bool | None = Field(
+        default=None, description="false: a share has to ask for cores; one without a cap is refused."
+    )
+
+    @field_validator("reserved_memory")
+    @classmethod
+    def _whole_mib(cls, value: str | None) -> str | None:
+        if value is not None:
+            amount = parse_quantity(value, field="reservedMemory")
+            if not amount.is_integer or amount.rounded_up < 0 or amount.rounded_up % MIB:
+                raise ValueError(f"{value!r} is not a whole number of MiB, 0 or more")
+        return value
+
+
+class CardOverride(CardSettings):
+    """Settings for one card."""
+
+    uuid: str = Field(description="UUID of the card, as AcceleratorNode's status shows it.")
+
+
+class AcceleratorPolicySpec(CardSettings):
+    """Settings for the nodes that the selector picks."""
+
+    node_selector: NodeSelector = Field(default=NodeSelector(), description="Which nodes; empty: all.")
+    priority: int = Field(default=0, description="The highest wins, field by field.")
+    isolation: tuple[IsolationLevel, ...] | None = Field(
+        default=None, description="Methods to try, in this order, for memory and for compute."
+    )
+    cards: tuple[CardOverride, ...] = Field(default=(), description="Overrides for single cards.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedPolicy:
+    """A policy as stored: its name and its decoded spec."""
+
+    name: str
+    spec: AcceleratorPolicySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A value and the policy it came from (`default` if from none)."""
+
+    value: object
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectivePolicy:
+    """What holds on one node.
+
+    Attributes:
+        settings: Field name (camelCase) to value and source, for the node as a whole.
+        isolation: Methods to try, in order.
+        overrides: UUID to field name to value and source, for single cards.
+    """
+
+    settings: Mapping[str, Setting]
+    isolation: tuple[IsolationLevel, ...]
+    overrides: Mapping[str, Mapping[str, Setting]]
+
+    def value(self, name: str, *, uuid: str) -> object:
+        """The value of a field for one card."""
+        override = self.overrides.get(uuid, {}).get(name)
+        return (override or self.settings[name]).value
+
+    def apply(self, card: Card) -> Card:
+        """The card as it may be offered under this policy."""
+        reserved = parse_quantity(str(self.value("reservedMemory", uuid=card.uuid))).rounded_up
+        if reserved >= card.memory_bytes:
+            return replace(card, unpublished="The policy reserves all of the card's memory.")
+        unpublished = card.unpublished
+        if self.value("excluded", uuid=card.uuid):
+            unpublished = "Excluded by policy."
+        return replace(
+            card,
+            memory_bytes=card.memory_bytes - reserved,
+            shareable=bool(self.value("sharing", uuid=card.uuid)),
+            allow_uncapped=bool(self.value("allowUncapped", uuid=card.uuid)),
+            unpublished=unpublished,
+        )
+
+
+_FIELDS: Mapping[str, tuple[str, object]] = {
+    "sharing": ("sharing", True),
+    "excluded": ("excluded", False),
+    "reservedMemory": ("reserved_memory", "0"),
+    "allowUncapped": ("allow_uncapped", True),
+}
+
+DEFAULT_ISOLATION = (IsolationLevel.PRELOAD,)
+"""`none` is not in it: a limit that nothing holds has to be asked for by name (invariant 2)."""
+
+
+def effective_policy(policies: Iterable[NamedPolicy], *, node_labels: Mapping[str, str]) -> EffectivePolicy:
+    """Lays the policies that pick a node over each other, the highest priority first."""
+    picked = sorted(
+        (policy for policy in policies if policy.spec.node_selector.matches(node_labels)),
+        key=lambda policy: (-policy.spec.priority, policy.name),
+    )
+    settings: dict[str, Setting] = {}
+    overrides: dict[str, dict[str, Setting]] = {}
+    isolation: Setting | None = None
+    for policy in picked:
+        for name, (attribute, _) in _FIELDS.items():
+            value = getattr(policy.spec, attribute)
+            if value is not None:
+                settings.setdefault(name, Setting(value=value, source=policy.name))
+                # A setting of a higher priority also stands above a card's override of a lower one.
+                for card in overrides.values():
+                    card.setdefault(name, Setting(value=value, source=policy.name))
+        for card_override in policy.spec.cards:
+            card = overrides.setdefault(card_override.uuid, dict(_above(settings, policy.name)))
+            for name, (attribute, _) in _FIELDS.items():
+                value = getattr(card_override, attribute)
+                if value is not None and (name not in card or card[name].source == policy.name):
+                    card[name] = Setting(value=value, source=policy.name)
+        if isolation is None and policy.spec.isolation is not None:
+            isolation = Setting(value=policy.spec.isolation, source=policy.name)
+    for name, (_, default) in _FIELDS.items():
+        settings.setdefault(name, Setting(value=default, source=DEFAULTS))
+    chosen = isolation or Setting(value=DEFAULT_ISOLATION, source=DEFAULTS)
+    settings["isolation"] = chosen
+    return EffectivePolicy(
+        settings=settings,
+        isolation=tuple(IsolationLevel(level) for level in chosen.value),  # type: ignore[attr-defined]
+        overrides=overrides,
+    )
+
+
+def _above(settings: Mapping[str, Setting], policy: str) -> dict[str, Setting]:
+    return {name: setting for name, setting in settings.items() if setting.source != policy}

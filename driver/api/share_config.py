@@ -1,0 +1,100 @@
+"""ShareConfig: what a claim's author, or a class, says about how a share is held.
+
+Source of the place: `spec.devices.config[].opaque.parameters` of a ResourceClaim or DeviceClass with
+`driver: dragoman.dev` (Kubernetes type `OpaqueDeviceConfiguration`, at most 10 KiB).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from driver.api.base import API_VERSION, Document, decode
+from driver.cards import DRIVER_NAME, IsolationLevel
+from driver.errors import ConfigError
+
+
+class CorePolicy(StrEnum):
+    """Whether a cap on compute is put in force."""
+
+    FORCE = "force"
+    DISABLE = "disable"
+
+
+class OnUnavailable(StrEnum):
+    """What happens if a limit cannot be put in force."""
+
+    FAIL_CLOSED = "FailClosed"
+    FAIL_OPEN = "FailOpen"
+
+
+class MinimumIsolation(Document):
+    """The weakest isolation that the share accepts, for each dimension."""
+
+    memory: IsolationLevel | None = Field(
+        default=None, description="Weakest method that may hold the memory limit."
+    )
+    cores: IsolationLevel | None = Field(
+        default=None, description="Weakest method that may hold the cap on compute."
+    )
+
+
+class ShareConfig(Document):
+    """How a share is held."""
+
+    api_version: Literal["dragoman.dev/v1alpha1"] = API_VERSION
+    kind: Literal["ShareConfig"] = "ShareConfig"
+    core_policy: CorePolicy = Field(
+        default=CorePolicy.FORCE,
+        description="force: the cap on compute always holds. disable: the share runs without a cap.",
+    )
+    minimum_isolation: MinimumIsolation = Field(
+        default=MinimumIsolation(), description="Refuse the share where only weaker methods are available."
+    )
+    on_unavailable: OnUnavailable = Field(
+        default=OnUnavailable.FAIL_CLOSED,
+        description="FailClosed: no container without its limit. FailOpen: start it, and say so in its status.",
+    )
+
+
+def config_for(entries: Sequence[Mapping[str, Any]], *, request: str, field: str) -> ShareConfig:
+    """The ShareConfig in force for one result of an allocation.
+
+    Args:
+        entries: `status.allocation.devices.config`: classes first, then the claim; a later entry wins.
+        request: The result's request, `name` or `name/subrequest`.
+        field: Path of `entries` in the claim, for errors.
+
+    Raises:
+        ConfigError: An entry of ours does not decode. Entries of other drivers are passed over.
+    """
+    found = ShareConfig()
+    base = request.partition("/")[0]
+    for index, entry in enumerate(entries):
+        opaque = entry.get("opaque")
+        if not isinstance(opaque, Mapping) or opaque.get("driver") != DRIVER_NAME:
+            continue
+        names = entry.get("requests") or []
+        if names and request not in names and base not in names:
+            continue
+        found = decode_share_config(opaque.get("parameters"), field=f"{field}[{index}].opaque.parameters")
+    return found
+
+
+def decode_share_config(parameters: Any, *, field: str) -> ShareConfig:
+    """Decodes opaque parameters.
+
+    Raises:
+        ConfigError: With the field's path and the remedy.
+    """
+    if not isinstance(parameters, Mapping):
+        raise ConfigError("Opaque parameters have to be an object.", field=field)
+    for key, wanted in (("apiVersion", API_VERSION), ("kind", "ShareConfig")):
+        if parameters.get(key) != wanted:
+            raise ConfigError(
+                f"{parameters.get(key)!r} is not known here.", field=f"{field}.{key}", remedy=f"Write {wanted}."
+            )
+    return decode(ShareConfig, parameters, field=field)
