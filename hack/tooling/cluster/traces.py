@@ -1,0 +1,136 @@
+"""What a cluster leaves outside its own folders, and how it is undone.
+
+Purpose: ``down`` leaves the machine as ``up`` found it.
+Flow: before the first cluster starts, `remember` notes which shared folders existed and what the kernel settings were
+that a kubelet changes; after the last one ended, `forget` puts them back. What belongs to one cluster alone (mounts,
+sockets of its shims, results of its CNI calls, links to its logs) goes with that cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from tooling.cluster.errors import ClusterError
+from tooling.cluster.paths import NODE_ROOTS, Layout
+
+_SETTINGS = (
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+)
+_SHARED_FOLDERS = (
+    "/var/lib/kubelet",
+    "/var/lib/cni",
+    "/var/log/containers",
+    "/var/log/pods",
+    "/run/containerd",
+    "/opt/cni",
+)
+_SHIM_SOCKETS = Path("/run/containerd/s")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+_LOG_LINKS = Path("/var/log/containers")
+
+
+def remember(path: Path) -> None:
+    """Notes the state of the machine in `path`, unless a cluster that still is there has done so."""
+    if path.exists() and any(NODE_ROOTS.glob("dragoman-[0-9]*/owner")):
+        return
+    settings = {name: _read(Path("/proc/sys") / name) for name in _SETTINGS}
+    found = {
+        "settings": {name: value for name, value in settings.items() if value is not None},
+        "folders": [folder for folder in _SHARED_FOLDERS if Path(folder).exists()],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1))
+
+
+def forget(path: Path) -> None:
+    """Puts the machine's state back as noted in `path`, once no cluster is left."""
+    if not path.exists() or any(NODE_ROOTS.glob("dragoman-[0-9]*/owner")):
+        return
+    before = json.loads(path.read_text())
+    for name, value in before["settings"].items():
+        with contextlib.suppress(OSError):
+            (Path("/proc/sys") / name).write_text(value)
+    for folder in set(_SHARED_FOLDERS) - set(before["folders"]):
+        if Path(folder).is_dir() and not mounts_below(Path(folder)):
+            shutil.rmtree(folder)
+    path.unlink()
+
+
+def shim_sockets(pids: Iterable[int]) -> set[Path]:
+    """The sockets on which the shims among these processes listen; asked while they still run."""
+    pids = list(pids)
+    if not pids:
+        return set()
+    by_inode: dict[str, Path] = {}
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[7].startswith(str(_SHIM_SOCKETS)):
+            by_inode[f"socket:[{fields[6]}]"] = Path(fields[7])
+    # A shim is in the network namespace of its cluster, whose table its own /proc shows.
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+                fields = line.split()
+                if len(fields) > 7 and fields[7].startswith(str(_SHIM_SOCKETS)):
+                    by_inode[f"socket:[{fields[6]}]"] = Path(fields[7])
+            break
+    found: set[Path] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    found.update({by_inode[target]} if (target := os.readlink(link)) in by_inode else ())
+    return found
+
+
+def remove_own(layout: Layout, *, sockets: Iterable[Path]) -> None:
+    """Removes what one cluster left in shared places; its processes have ended."""
+    for socket in sockets:
+        socket.unlink(missing_ok=True)
+    if _CNI_RESULTS.is_dir():
+        for result in _CNI_RESULTS.glob(f"{layout.namespace}-*"):
+            result.unlink(missing_ok=True)
+    if _LOG_LINKS.is_dir():
+        for link in _LOG_LINKS.iterdir():
+            if link.is_symlink() and os.readlink(link).startswith(f"{layout.pod_logs}/"):
+                link.unlink(missing_ok=True)
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """All mount points at or below `folder`, the deepest first."""
+    found: list[str] = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        point = line.split()[1].encode().decode("unicode_escape")
+        if point == str(folder) or point.startswith(f"{folder}/"):
+            found.append(point)
+    return sorted(found, reverse=True)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmounts all at or below `folder`."""
+    for point in mounts_below(folder):
+        subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
+    left = mounts_below(folder)
+    if left:
+        raise ClusterError(
+            f"{left[0]} cannot be unmounted, so {folder} is not removed",
+            remedy="Unmount it by hand and run `hack/cluster down` again.",
+        )
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
