@@ -1,14 +1,14 @@
 """Writes container images without a container engine and without a registry.
 
-Purpose: turn files into one tar that is an OCI image layout (and, for older engines, a Docker archive), so that
-``ctr images import``, ``docker load`` and ``kind load image-archive`` all take it.
+Purpose: turn files into one tar that is an OCI image layout (and, for older engines, a Docker archive), so
+that ``ctr images import``, ``docker load`` and ``kind load image-archive`` all take it.
 
-Flow: each `Layer` is streamed into a temporary file while its digest is computed; then the layers, the config, the
-manifest and the index are put into the final tar, which takes its place by a rename.
+Flow: each `Layer` is streamed into a temporary file while its digest is computed; then the layers, the
+config, the manifest and the index are put into the final tar, which takes its place by a rename.
 
-Limits: layers are not compressed. No device nodes, sockets or extended attributes. The same content always gives the
-same bytes: entries are sorted, times are fixed, owners are 0:0 unless asked otherwise. Memory use does not depend on
-the size of the files.
+Limits: layers are not compressed. No device nodes, sockets or extended attributes. The same content always
+gives the same bytes: entries are sorted, times are fixed, owners are 0:0 unless asked otherwise. Memory use
+does not depend on the size of the files.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ import re
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-_FULL_NAME = re.compile(r"^(?=[^/]*[.:]|localhost/)[a-z0-9.:-]+(/[a-z0-9._-]+)+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_FULL_NAME = re.compile(
+    r"^(?=[^/]*[.:]|localhost/)[a-z0-9.:-]+(/[a-z0-9._-]+)+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
+)
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -69,8 +73,9 @@ class Layer:
     def from_directory(cls, root: Path, *, prefix: str = "", keep_owners: bool = False) -> Layer:
         """Everything below `root`, put below `prefix` of the image.
 
-        Modes, symbolic and hard links are kept. Device nodes, sockets and pipes are left out: a container's runtime
-        makes its own. `keep_owners` keeps the numeric owners (a root file system); else all belongs to root.
+        Modes, symbolic and hard links are kept. Device nodes, sockets and pipes are left out: a container's
+        runtime makes its own. `keep_owners` keeps the numeric owners (a root file system); else all belongs
+        to root.
         """
         if not root.is_dir():
             raise ValueError(f"{root} is not a folder: a layer is made of one")
@@ -94,8 +99,8 @@ class Layer:
     ) -> Layer:
         """Named files (a path on this machine, or the bytes themselves), symbolic links and empty folders.
 
-        A file's mode comes from `modes`, else from the file itself, else it is 0644. Parent folders are added.
-        `modes` may name folders too.
+        A file's mode comes from `modes`, else from the file itself, else it is 0644. Parent folders are
+        added. `modes` may name folders too.
         """
         chosen = {_clean(name): mode for name, mode in (modes or {}).items()}
         entries: dict[str, Entry] = {}
@@ -103,10 +108,14 @@ class Layer:
             path = _clean(name)
             own = stat.S_IMODE(content.stat().st_mode) if isinstance(content, Path) else 0o644
             entries.update(_parents(str(PurePosixPath(path).parent)))
-            entries[path] = Entry(path=path, type=tarfile.REGTYPE, mode=chosen.pop(path, own), content=content)
+            entries[path] = Entry(
+                path=path, type=tarfile.REGTYPE, mode=chosen.pop(path, own), content=content
+            )
         for name, target in (symlinks or {}).items():
             path = _clean(name)
-            entries.update({k: v for k, v in _parents(str(PurePosixPath(path).parent)).items() if k not in entries})
+            entries.update(
+                {k: v for k, v in _parents(str(PurePosixPath(path).parent)).items() if k not in entries}
+            )
             entries[path] = Entry(path=path, type=tarfile.SYMTYPE, mode=0o777, target=target)
         for name in directories:
             entries.update({k: v for k, v in _parents(_clean(name)).items() if k not in entries})
@@ -154,7 +163,8 @@ class ImageConfig:
 def write_image(*, out: Path, name: str, layers: Sequence[Layer], config: ImageConfig) -> str:
     """Writes the image as a tar to `out` and returns the digest of its manifest.
 
-    `name` is the full name with registry and tag (``docker.io/local/pause:1``), for the kubelet looks images up by it.
+    `name` is the full name with registry and tag (``docker.io/local/pause:1``), for the kubelet looks images
+    up by it.
     """
     if not _FULL_NAME.match(name):
         raise ValueError(f"{name!r} is not a full image name: write it as registry/repository:tag")
@@ -166,7 +176,7 @@ def write_image(*, out: Path, name: str, layers: Sequence[Layer], config: ImageC
         blobs = [_write_layer(layer, folder / f"layer-{number}") for number, layer in enumerate(layers)]
         partial = folder / "image.tar"
         digest = _assemble(partial, name=name, blobs=blobs, config=config)
-        os.replace(partial, out)
+        partial.replace(out)
     return digest
 
 
@@ -219,11 +229,15 @@ def _assemble(path: Path, *, name: str, blobs: Sequence[_Blob], config: ImageCon
             "mediaType": _MANIFEST_TYPE,
             "config": _descriptor(_CONFIG_TYPE, document),
             "layers": [
-                {"mediaType": _LAYER_TYPE, "digest": f"sha256:{blob.digest}", "size": blob.size} for blob in blobs
+                {"mediaType": _LAYER_TYPE, "digest": f"sha256:{blob.digest}", "size": blob.size}
+                for blob in blobs
             ],
         }
     )
-    annotations = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
+    annotations = {
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name.rpartition(":")[2],
+    }
     descriptor = _descriptor(_MANIFEST_TYPE, manifest) | {"annotations": annotations}
     index = _json({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": [descriptor]})
     archive = _json(
@@ -245,7 +259,9 @@ def _assemble(path: Path, *, name: str, blobs: Sequence[_Blob], config: ImageCon
     }
     with tarfile.open(path, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for member, content in members.items():
-            _add(tar, Entry(path=member, type=tarfile.REGTYPE, mode=0o644, content=content).tar_info(), content)
+            _add(
+                tar, Entry(path=member, type=tarfile.REGTYPE, mode=0o644, content=content).tar_info(), content
+            )
     return f"sha256:{_digest(manifest)}"
 
 
@@ -258,7 +274,7 @@ def _add(tar: tarfile.TarFile, info: tarfile.TarInfo, content: Path | bytes | No
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """All below `root` in the order in which a layer lists it, so that a hard link comes after what it names."""
+    """All below `root` in the order of a layer, so that a hard link comes after what it names."""
     found = (Path(folder, name) for folder, folders, files in os.walk(root) for name in [*folders, *files])
     yield from sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
@@ -268,7 +284,7 @@ def _entry_of(path: Path, name: str, *, seen: dict[tuple[int, int], str], keep_o
     owner = (found.st_uid, found.st_gid) if keep_owners else (0, 0)
     mode = stat.S_IMODE(found.st_mode)
     if stat.S_ISLNK(found.st_mode):
-        return Entry(path=name, type=tarfile.SYMTYPE, mode=0o777, target=os.readlink(path), owner=owner)
+        return Entry(path=name, type=tarfile.SYMTYPE, mode=0o777, target=str(path.readlink()), owner=owner)
     if stat.S_ISDIR(found.st_mode):
         return Entry(path=name, type=tarfile.DIRTYPE, mode=mode, owner=owner)
     if not stat.S_ISREG(found.st_mode):
@@ -310,4 +326,3 @@ def _digest(content: bytes) -> str:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-

@@ -1,24 +1,25 @@
 """A cluster for tests: start one, use its kubeconfig and its node, stop it.
 
-    cluster = api.start(name=api.unique_name("restart"), kubernetes="1.36.3")
-    try:
-        use(cluster.kubeconfig, cluster.node)
-    finally:
-        api.stop(cluster.name)
+Use: ``cluster = api.start(name=api.unique_name("restart"))``, then ``cluster.kubeconfig``, ``cluster.node``,
+``cluster.environment`` (for kubectl and helm), and ``api.stop(cluster.name)`` in the end, whatever happened.
+Limits: root and Linux, as `tooling.cluster.machine.missing` says in sentences.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster import build, containerd, control_plane, lifecycle
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.node_access import LocalNode
 from tooling.cluster.paths import Layout, check_name
 from tooling.cluster.progress import Report, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 DEFAULT_NAME = "dragoman"
 
@@ -81,7 +82,7 @@ class Cluster:
         }
 
     def program(self, name: str) -> Path:
-        """Where a program of the cluster lies: kubectl, helm, ctr …"""
+        """Where a program of the cluster lies: kubectl, helm, ctr and the components."""
         for tool in build.tools_of(self.kubernetes):
             if name in tool.programs:
                 return build.folder_of(tool) / name
@@ -112,7 +113,7 @@ def start(
 
 
 def stop(name: str = DEFAULT_NAME) -> bool:
-    """Ends a cluster and removes all of it, even when its start was interrupted; false when there was none."""
+    """Ends a cluster and removes all of it, even a start that broke off; false when there was none."""
     return lifecycle.stop(name)
 
 

@@ -1,8 +1,9 @@
 """Builds the programs of a Kubernetes node from Go modules that are locked in this tree.
 
-Purpose: ``hack/go/NAME`` holds go.mod, go.sum and tools.go; the programs go to ``CACHE/bin/NAME-VERSION-HASH/``.
-Flow: when that folder is missing, take the one build lock, build into a temporary folder, rename it. Two builders
-never collide, and a build that was interrupted leaves nothing that looks finished.
+Purpose: ``hack/go/NAME`` holds go.mod, go.sum and tools.go; the programs go to
+``CACHE/bin/NAME-VERSION-HASH/``.
+Flow: when that folder is missing, take the one build lock, build into a temporary folder, rename it. Two
+builders never collide, and a build that was interrupted leaves nothing that looks finished.
 Limits: the hash covers the locked modules and the flags, not the Go version.
 """
 
@@ -17,14 +18,17 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.paths import GO_MODULES, cache
 from tooling.cluster.progress import Report, elapsed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 KUBERNETES_VERSIONS = ("1.34.4", "1.36.3", "1.37.1")
 DEFAULT_KUBERNETES = "1.36.3"
@@ -205,7 +209,9 @@ def _build(tool: Tool, *, target: Path, report: Report) -> None:
         partial = Path(scratch) / "bin"
         partial.mkdir()
         command = ["go", "build", "-v", *tool.arguments(), "-o", f"{partial}/", *tool.programs.values()]
-        _run_with_progress(command, module=module, environment=environment, title=title, total=total, report=report)
+        _run_with_progress(
+            command, module=module, environment=environment, title=title, total=total, report=report
+        )
         for program, package in tool.programs.items():
             made = partial / _go_name(package)
             if made.name != program:
@@ -235,7 +241,7 @@ def _count_packages(tool: Tool, *, module: Path, environment: Mapping[str, str])
     return len(found.stdout.splitlines())
 
 
-def _run_with_progress(  # noqa: PLR0913 - all named at the one call
+def _run_with_progress(
     command: list[str],
     *,
     module: Path,
@@ -248,7 +254,12 @@ def _run_with_progress(  # noqa: PLR0913 - all named at the one call
     done = 0
     last: deque[str] = deque(maxlen=12)
     with subprocess.Popen(
-        command, cwd=module, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=module,
+        env=dict(environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         if process.stderr is None:
             raise AssertionError

@@ -1,4 +1,4 @@
-"""Keys, certificates and kubeconfigs, made by openssl: one authority for each cluster, every side checked by it."""
+"""Keys, certificates and kubeconfigs, made by openssl: one authority for each cluster, no unchecked side."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def _subjects(layout: Layout) -> list[Subject]:
 
 def _authority(folder: Path) -> None:
     _key(folder / "ca.key")
-    extensions = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
+    extensions = [
+        "basicConstraints=critical,CA:TRUE",
+        "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
+    ]
     added = [part for extension in extensions for part in ("-addext", extension)]
     _openssl(
         *("req", "-x509", "-new", "-key", str(folder / "ca.key"), "-subj", "/CN=dragoman-test-cluster"),
@@ -86,7 +89,15 @@ def _sign(folder: Path, subject: Subject) -> None:
     Path(extensions).write_text("\n".join(lines) + "\n")
     _openssl(
         *("x509", "-req", "-in", request, "-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key")),
-        *("-CAcreateserial", "-days", _DAYS, "-extfile", extensions, "-out", str(folder / f"{subject.file}.crt")),
+        *(
+            "-CAcreateserial",
+            "-days",
+            _DAYS,
+            "-extfile",
+            extensions,
+            "-out",
+            str(folder / f"{subject.file}.crt"),
+        ),
     )
     Path(request).unlink()
     Path(extensions).unlink()
@@ -100,7 +111,10 @@ def _kubeconfig(layout: Layout, *, user: str, to: Path) -> None:
         "clusters": [
             {
                 "name": layout.folder.name,
-                "cluster": {"server": layout.server, "certificate-authority-data": _encoded(folder / "ca.crt")},
+                "cluster": {
+                    "server": layout.server,
+                    "certificate-authority-data": _encoded(folder / "ca.crt"),
+                },
             }
         ],
         "users": [

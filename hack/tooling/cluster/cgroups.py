@@ -1,7 +1,7 @@
-"""The control groups of a cluster: its processes are in ``dragoman-N/processes``, its pods in ``dragoman-N/kubepods``.
+"""The control groups of a cluster: processes in ``dragoman-N/processes``, pods in ``dragoman-N/kubepods``.
 
-Purpose: two kubelets on one machine do not share a ``kubepods`` group, and whatever the cluster started, however
-deep, is found and ended by its group, even when every pid file is lost.
+Purpose: two kubelets on one machine do not share a ``kubepods`` group, and whatever the cluster started,
+however deep, is found and ended by its group, even when every pid file is lost.
 Limits: knows version 1 (one tree for each controller) and version 2 (one tree) at /sys/fs/cgroup.
 """
 
@@ -11,10 +11,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path("/sys/fs/cgroup")
 _CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")

@@ -8,20 +8,23 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster import api, build, cgroups, control_plane, lifecycle, machine
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.paths import check_name
 from tooling.cluster.progress import to_terminal
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _ABOUT = f"""\
-A real Kubernetes node on this machine: etcd, API server, scheduler, controller manager, kube-proxy, containerd (with
-CDI) and kubelet, as plain processes in a network namespace of their own. No container registry, no virtual machine.
-They are built from Go modules that are locked in hack/go, once, into the cache (DRAGOMAN_CACHE, else
-~/.cache/dragoman): about 12 minutes on 2 cores for the first version, 8 for each further one. A start takes about
-10 seconds, several clusters can be up side by side (--name).
+A real Kubernetes node on this machine: etcd, API server, scheduler, controller manager, kube-proxy,
+containerd (with CDI) and kubelet, as plain processes in a network namespace of their own. No container
+registry, no virtual machine. They are built from Go modules that are locked in hack/go, once, into the cache
+(DRAGOMAN_CACHE, else ~/.cache/dragoman): about 12 minutes on 2 cores for the first version, 8 for each
+further one. A start takes about 10 seconds, several clusters can be up side by side (--name).
 
 Needs: Linux, root, Go 1.26 and a few Debian packages, which it installs when they are missing.
 Kubernetes versions: {", ".join(build.KUBERNETES_VERSIONS)}
@@ -107,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("image", type=Path, nargs="+", metavar="IMAGE.tar")
     load.set_defaults(do=_load)
 
-    shell = commands.add_parser("shell", parents=[named], help="a shell with kubectl, helm and ctr for the cluster")
+    shell = commands.add_parser(
+        "shell", parents=[named], help="a shell with kubectl, helm and ctr for the cluster"
+    )
     shell.add_argument("--node", action="store_true", help="inside the node's network namespace")
     shell.set_defaults(do=_shell)
 
@@ -174,7 +179,7 @@ def _status(given: argparse.Namespace) -> int:
         return 3
     layout = cluster.layout
     services = lifecycle.services_of(layout)
-    running = {name: services.identity(name) for name in services.names()}
+    running = {component: services.identity(component) for component in services.names()}
     answers, ready = control_plane.Api(layout).ready(), cluster.ready()
     if given.json:
         print(
@@ -189,7 +194,7 @@ def _status(given: argparse.Namespace) -> int:
                     "cdiFolder": str(layout.cdi),
                     "nodeRoot": str(layout.node_root),
                     "logs": str(layout.logs),
-                    "processes": {name: one.pid if one else None for name, one in running.items()},
+                    "processes": {name: one and one.pid for name, one in running.items()},
                 },
                 indent=1,
             )
@@ -206,8 +211,8 @@ def _status(given: argparse.Namespace) -> int:
             ("processes", f"{len(cgroups.members(layout.cgroup))} in the control group {layout.cgroup}"),
         ):
             print(f"  {title:<12} {value}")
-        for name, one in running.items():
-            print(f"    {name:<19} {f'pid {one.pid}' if one else 'NOT running'}")
+        for component, process in running.items():
+            print(f"    {component:<19} {f'pid {process.pid}' if process else 'NOT running'}")
         gates = cluster.record.settings.feature_gates
         if gates:
             print("  gates        " + ", ".join(f"{gate}={on}" for gate, on in sorted(gates.items())))
@@ -254,7 +259,7 @@ def _shell(given: argparse.Namespace) -> int:
     enter = ["nsenter", f"--net=/run/netns/{cluster.layout.namespace}", "--"] if given.node else []
     command = [*enter, "bash", "--norc"]
     to_terminal("kubectl, helm and ctr are on the PATH and know the cluster; leave with exit")
-    os.execvpe(command[0], command, environment)  # noqa: S606 - becoming the shell is the point
+    os.execvpe(command[0], command, environment)  # noqa: S606
 
 
 def _run(given: argparse.Namespace) -> int:

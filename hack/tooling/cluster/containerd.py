@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.images import PAUSE
 from tooling.cluster.machine import CNI_PLUGINS
-from tooling.cluster.paths import Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tooling.cluster.paths import Layout
 
 _CONFIG = """\
 version = 3
@@ -93,7 +97,9 @@ def ready(layout: Layout, *, ctr: Path) -> bool:
 def load(layout: Layout, *, ctr: Path, image: Path) -> list[str]:
     """Imports an image tar for the kubelet's use; returns the names of the images."""
     if not image.is_file():
-        raise ClusterError(f"{image} does not exist", remedy="Make the image first (hack/image) and name its tar.")
+        raise ClusterError(
+            f"{image} does not exist", remedy="Make the image first (hack/image) and name its tar."
+        )
     done = _ctr(layout, ctr, "images", "import", "--local", "--all-platforms", str(image))
     if done.returncode != 0:
         raise ClusterError(f"{image} cannot be imported: {done.stderr.strip() or done.stdout.strip()}")

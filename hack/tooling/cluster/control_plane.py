@@ -1,6 +1,7 @@
-"""etcd, the API server, the controller manager, the scheduler and kube-proxy: how each is started, and when it answers.
+"""How etcd, API server, controller manager, scheduler and kube-proxy are started, and when they answer.
 
-Limits: one of each, no leader election; etcd does not sync to disk (a test cluster's data may be lost with the power).
+Limits: one of each, no leader election; etcd does not sync to disk (a test cluster's data may be lost with
+the power).
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tooling.cluster.certificates import SERVICE_ADDRESS
 from tooling.cluster.paths import NODE_NAME, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SERVICE_SUBNET = SERVICE_ADDRESS.rsplit(".", 1)[0].rsplit(".", 1)[0] + ".0.0/16"
 _ETCD = "http://127.0.0.1:2379"
@@ -164,7 +167,8 @@ class Api:
         node = self.get(f"/api/v1/nodes/{NODE_NAME}")
         if node is None or node["spec"].get("taints"):
             return False
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions", []))
+        conditions = node["status"].get("conditions", [])
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
     def accepts_pods(self) -> bool:
         """Whether a pod can be made in the default namespace: its service account and the CA are there."""

@@ -1,4 +1,4 @@
-"""The images that a node needs before any registry is asked: the pod sandbox, and a small shell when there is one."""
+"""The images that a node has before any registry is asked: the pod sandbox and, where possible, a shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tooling.oci import ImageConfig, Layer, write_image
 PAUSE = "docker.io/local/pause:1"
 BUSYBOX = "docker.io/local/busybox:1"
 _SOURCE = Path(__file__).with_name("pause.c")
-_APPLETS = ("sh", "cat", "cp", "env", "ip", "ls", "nc", "sleep", "touch", "true", "vi", "wc", "wget", "id", "echo")
+_APPLETS = ("sh", "cat", "cp", "echo", "env", "id", "ip", "ls", "nc", "sleep", "touch", "true", "wc", "wget")
 
 
 def pause() -> Path:

@@ -1,16 +1,19 @@
 """The kubelet: its config and how it is started.
 
-Limits: pods' resources are not enforced for the node as a whole, swap is allowed, images are never collected. The
-device plugin folder (/var/lib/kubelet/device-plugins) cannot be moved and is shared by all kubelets of a machine; DRA
-does not use it.
+Limits: pods' resources are not enforced for the node as a whole, swap is allowed, images are never collected.
+The device plugin folder (/var/lib/kubelet/device-plugins) cannot be moved and is shared by all kubelets of a
+machine; DRA does not use it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tooling.cluster.paths import NODE_NAME, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def configure(layout: Layout, *, kubernetes: str, gates: Mapping[str, bool]) -> list[str]:

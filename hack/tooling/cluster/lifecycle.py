@@ -1,9 +1,11 @@
 """Brings one cluster up and takes it down.
 
-Flow of `start`: a number for the cluster (its addresses and its root below /var/lib come from it), control groups,
-network, certificates, then etcd, API server and containerd at once, images meanwhile, and when the API server
-answers the rest. Flow of `stop`: kill what runs, by pid file and by control group, then unmount and remove.
-Limits: the data of a cluster do not outlive `stop`. A start that was interrupted at any point is removed by `stop`.
+Flow of `start`: a number for the cluster (its addresses and its root below /var/lib come from it), control
+groups, network, certificates, then etcd, API server and containerd at once, images meanwhile, and when the
+API server answers the rest. Flow of `stop`: kill what runs, by pid file and by control group, then unmount
+and remove.
+Limits: the data of a cluster do not outlive `stop`. A start that was interrupted at any point is removed by
+`stop`.
 """
 
 from __future__ import annotations
@@ -15,10 +17,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster import (
     build,
@@ -36,6 +37,10 @@ from tooling.cluster.errors import ClusterError
 from tooling.cluster.paths import MOST_CLUSTERS, NODE_ROOTS, Layout, cache, cluster_folder
 from tooling.cluster.processes import Service, Services, wait_until
 from tooling.cluster.progress import Report, elapsed, step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 _PATIENCE = 90.0
 
@@ -220,7 +225,9 @@ def _wait(services: Services, component: str, condition: Callable[[], bool]) -> 
 
 def _is_up(record: Record) -> bool:
     services = services_of(record.layout)
-    return all(services.identity(name) for name in services.names()) and control_plane.Api(record.layout).ready()
+    return (
+        all(services.identity(name) for name in services.names()) and control_plane.Api(record.layout).ready()
+    )
 
 
 def _remove(name: str, *, keep_logs: bool = False) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
-from tooling.cluster.progress import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tooling.cluster.progress import Report
 
 CNI_PLUGINS = Path("/usr/lib/cni")
 _PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -47,7 +51,9 @@ def missing() -> list[Missing]:
     if os.geteuid() != 0:
         found.append(Missing(what="this is not root", remedy="Run it as root; or use hack/kind."))
     if shutil.which("go") is None:
-        found.append(Missing(what="there is no Go compiler", remedy="Install Go 1.26 or later (https://go.dev/dl)."))
+        found.append(
+            Missing(what="there is no Go compiler", remedy="Install Go 1.26 or later (https://go.dev/dl).")
+        )
     wanted = {f"the program {name}": package for name, package in _PACKAGES.items() if not _has(name)}
     wanted |= {f"the file {path}": package for path, package in _FILES.items() if not Path(path).exists()}
     found.extend(

@@ -1,9 +1,9 @@
 """The network of a cluster: a namespace of its own and a cable (veth pair) to the machine's.
 
-Flow: the node has 10.200.N.1 on the cable's inner end, the machine 10.200.N.2 on the outer one; a route leads from the
-machine to the pods' addresses as well, so that tests reach the API server and every pod directly.
-Limits: nothing is translated or forwarded: pods do not reach the world outside the machine. Ports, rules and other
-routes of the machine stay as they are.
+Flow: the node has 10.200.N.1 on the cable's inner end, the machine 10.200.N.2 on the outer one; a route leads
+from the machine to the pods' addresses as well, so that tests reach the API server and every pod directly.
+Limits: nothing is translated or forwarded: pods do not reach the world outside the machine. Ports, rules and
+other routes of the machine stay as they are.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import contextlib
 import json
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
-from tooling.cluster.paths import Layout
+
+if TYPE_CHECKING:
+    from tooling.cluster.paths import Layout
 
 _INNER = "eth0"
 
@@ -65,6 +68,6 @@ def _run(*command: str) -> str:
     if done.returncode != 0:
         raise ClusterError(
             f"`{' '.join(command)}` failed: {done.stderr.strip() or done.returncode}",
-            remedy="Run `hack/cluster down` to remove what an interrupted start may have left, then try again.",
+            remedy="Run `hack/cluster down` to remove what an interrupted start left, then try again.",
         )
     return done.stdout

@@ -1,9 +1,9 @@
-"""Touching a node: what tests do to a kubelet, to containerd and to the files of a node, wherever that node is.
+"""Touching a node: what tests do to its kubelet, its containerd and its files, wherever that node is.
 
-Flow: `NodeAccess` is the seam. `LocalNode` is the node of `hack/cluster`, `DockerExecNode` one of kind, `NoNode` any
-other: there every operation raises `NotAvailable`, which tests report as "not run".
-Limits: containers are found through containerd's `ctr`, which both kinds of nodes have. `DockerExecNode` needs Docker
-and has not been tried: where this was written no container registry was reached.
+Flow: `NodeAccess` is the seam. `LocalNode` is the node of `hack/cluster`, `DockerExecNode` one of kind,
+`NoNode` any other: there every operation raises `NotAvailable`, which tests report as "not run".
+Limits: containers are found through containerd's `ctr`, which both kinds of nodes have. `DockerExecNode`
+needs Docker and has not been tried: where this was written no container registry was reached.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from tooling.cluster import build, containerd, control_plane
 from tooling.cluster.errors import ClusterError
@@ -22,10 +21,13 @@ from tooling.cluster.lifecycle import Record, services_of
 from tooling.cluster.paths import NODE_NAME
 from tooling.cluster.processes import wait_until
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 _PATIENCE = 60.0
 
 
-class NotAvailable(Exception):  # noqa: N818 - it is no error of the node: the test is not run
+class NotAvailable(Exception):  # noqa: N818
     """There is no way to touch this cluster's node."""
 
 
@@ -97,7 +99,9 @@ class _CommandNode:
 
     def container_pids(self, *, pod_uid: str, container: str) -> list[int]:
         """The pids on the node of all processes of a running container, its first process first."""
-        labels = f'labels."io.kubernetes.pod.uid"=={pod_uid},labels."io.kubernetes.container.name"=={container}'
+        labels = (
+            f'labels."io.kubernetes.pod.uid"=={pod_uid},labels."io.kubernetes.container.name"=={container}'
+        )
         found: list[int] = []
         tasks = dict(_tasks(self.run("ctr", "-n", "k8s.io", "tasks", "list")))
         for identifier in self.run("ctr", "-n", "k8s.io", "containers", "list", "-q", labels).split():
@@ -174,7 +178,7 @@ class LocalNode(_CommandNode):
         self._wait("containerd", lambda: containerd.ready(self._layout, ctr=ctr))
 
     def stop_component(self, name: str, *, kill: bool = False) -> None:
-        """Ends a component by the name of its log: apiserver, scheduler, controller-manager, proxy, etcd …"""
+        """Ends a component by its name in `status`: apiserver, scheduler, controller-manager, proxy, etcd."""
         self._services.stop(name, first=signal.SIGKILL if kill else signal.SIGTERM)
 
     def start_component(self, name: str) -> None:
@@ -185,7 +189,7 @@ class LocalNode(_CommandNode):
     def list_files(self, folder: PurePosixPath | str) -> list[str]:
         """The names in a folder of the node, sorted; none when there is no such folder."""
         try:
-            return sorted(os.listdir(folder))
+            return sorted(path.name for path in Path(folder).iterdir())
         except FileNotFoundError:
             return []
 
@@ -368,6 +372,7 @@ def _checked(command: list[str], *, environment: dict[str, str], timeout: float,
     )
     if done.returncode != 0:
         raise ClusterError(
-            f"`{shlex.join(command)}` failed on the node ({done.returncode}): {done.stderr.decode(errors='replace').strip()}"
+            f"`{shlex.join(command)}` failed on the node ({done.returncode}): "
+            f"{done.stderr.decode(errors='replace').strip()}"
         )
     return done.stdout

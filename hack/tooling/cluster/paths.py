@@ -1,7 +1,7 @@
-"""Where everything lies: the tree, the cache outside it, one folder for each cluster, and the node's own root.
+"""Where everything lies: the tree, the cache outside it, a folder for each cluster, and the node's root.
 
-Limits: a unix socket's path has at most 107 bytes and the kubelet's plugin sockets carry a pod's UID in their names
-(about 60 bytes), so the node's root is short: ``/var/lib/dragoman-N``, N being the cluster's number.
+Limits: a unix socket's path has at most 107 bytes and the kubelet's plugin sockets carry a pod's UID in their
+names (about 60 bytes), so the node's root is short: ``/var/lib/dragoman-N``, N being the cluster's number.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Layout:
 
     @property
     def containerd(self) -> Path:
-        """containerd's folders and runc's."""
+        """Folders of containerd and runc."""
         return self.node_root / "containerd"
 
     @property

@@ -1,8 +1,8 @@
 """Starts and ends the cluster's programs, and never ends anybody else's.
 
-Flow: a `Service` is written to ``NAME.json`` before it starts, so that another process (a test, ``down``) can start it
-again in the same way; ``NAME.pid`` holds the pid together with the time at which that process started. A pid that was
-given to another process since then does not match and is left alone.
+Flow: a `Service` is written to ``NAME.json`` before it starts, so that another process (a test, ``down``) can
+start it again in the same way; ``NAME.pid`` holds the pid together with the time at which that process
+started. A pid that was given to another process since then does not match and is left alone.
 Limits: Linux; needs root to enter the network namespace.
 """
 
@@ -13,11 +13,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _PROC = Path("/proc")
 # Enter the control group, then become the program: from here on the shell's pid is the program's pid.

@@ -15,7 +15,7 @@ def to_terminal(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def silent(line: str) -> None:  # noqa: ARG001 - the signature is the point
+def silent(line: str) -> None:
     """Says nothing; for fixtures."""
 
 

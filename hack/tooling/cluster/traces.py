@@ -1,23 +1,26 @@
 """What a cluster leaves outside its own folders, and how it is undone.
 
 Purpose: ``down`` leaves the machine as ``up`` found it.
-Flow: before the first cluster starts, `remember` notes which shared folders existed and what the kernel settings were
-that a kubelet changes; after the last one ended, `forget` puts them back. What belongs to one cluster alone (mounts,
-sockets of its shims, results of its CNI calls, links to its logs) goes with that cluster.
+Flow: before the first cluster starts, `remember` notes which shared folders existed and what the kernel
+settings were that a kubelet changes; after the last one ended, `forget` puts them back. What belongs to one
+cluster alone (mounts, sockets of its shims, results of its CNI calls, links to its logs) goes with that
+cluster.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.paths import NODE_ROOTS, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SETTINGS = (
     "vm/overcommit_memory",
@@ -90,7 +93,7 @@ def shim_sockets(pids: Iterable[int]) -> set[Path]:
         with contextlib.suppress(OSError):
             for link in Path(f"/proc/{pid}/fd").iterdir():
                 with contextlib.suppress(OSError):
-                    found.update({by_inode[target]} if (target := os.readlink(link)) in by_inode else ())
+                    found.update({by_inode[target]} if (target := str(link.readlink())) in by_inode else ())
     return found
 
 
@@ -103,7 +106,7 @@ def remove_own(layout: Layout, *, sockets: Iterable[Path]) -> None:
             result.unlink(missing_ok=True)
     if _LOG_LINKS.is_dir():
         for link in _LOG_LINKS.iterdir():
-            if link.is_symlink() and os.readlink(link).startswith(f"{layout.pod_logs}/"):
+            if link.is_symlink() and str(link.readlink()).startswith(f"{layout.pod_logs}/"):
                 link.unlink(missing_ok=True)
 
 
