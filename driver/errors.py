@@ -6,7 +6,7 @@ it (Event, condition, gRPC answer, metric, terminal) needs no other knowledge th
 Flow: pure code raises; the edge turns the exception into text with `str(error)`, into a metric label or a
 condition with `error.reason`, and into a retry decision with `error.retriable`.
 
-Limits: `reason` is a stable, public word: renaming one breaks dashboards and the anchors of the documentation.
+Limits: `reason` is a stable, public word: renaming one breaks dashboards and the docs' anchors.
 
     DragomanError
     ├── InvalidInputError       what somebody wrote cannot mean anything
@@ -51,7 +51,8 @@ class DragomanError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
-        advice = f" {self.remedy}" if self.remedy else ""
+        stop = "" if self.message.endswith((".", "!", "?", ")")) or not self.remedy else "."
+        advice = f"{stop} {self.remedy}" if self.remedy else ""
         return f"{where}{self.message}{advice}"
 
 

@@ -24,7 +24,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     long = [item for item in items if item.get_closest_marker("long")]
     count = min(config.getoption("--long-sample"), len(long))
-    chosen = random.Random(config.getoption("--long-seed")).sample(sorted(long, key=lambda item: item.nodeid), count)
+    chosen = random.Random(config.getoption("--long-seed")).sample(
+        sorted(long, key=lambda item: item.nodeid), count
+    )
     left_out = [item for item in long if item not in chosen]
     items[:] = [item for item in items if item not in left_out]
     config.stash[_LEFT_OUT] = [item.nodeid for item in left_out]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from driver.errors import ConfigError
 
-API_VERSION = "dragoman.dev/v1alpha1"
+API_VERSION: Final = "dragoman.dev/v1alpha1"
 
 Model = TypeVar("Model", bound="Document")
 

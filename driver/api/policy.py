@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from driver.api.base import Document
 from driver.cards import Card, IsolationLevel
+from driver.errors import QuantityError
 from driver.quantities import MIB, parse_quantity
 
 DEFAULTS = "default"
@@ -68,7 +69,10 @@ class CardSettings(Document):
     @classmethod
     def _whole_mib(cls, value: str | None) -> str | None:
         if value is not None:
-            amount = parse_quantity(value, field="reservedMemory")
+            try:
+                amount = parse_quantity(value)
+            except QuantityError as invalid:
+                raise ValueError(str(invalid)) from None
             if not amount.is_integer or amount.rounded_up < 0 or amount.rounded_up % MIB:
                 raise ValueError(f"{value!r} is not a whole number of MiB, 0 or more")
         return value

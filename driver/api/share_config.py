@@ -56,7 +56,7 @@ class ShareConfig(Document):
     )
     on_unavailable: OnUnavailable = Field(
         default=OnUnavailable.FAIL_CLOSED,
-        description="FailClosed: no container without its limit. FailOpen: start it, and say so in its status.",
+        description="FailClosed: no container without its limit. FailOpen: start it and say so in its status.",
     )
 
 
@@ -95,6 +95,8 @@ def decode_share_config(parameters: Any, *, field: str) -> ShareConfig:
     for key, wanted in (("apiVersion", API_VERSION), ("kind", "ShareConfig")):
         if parameters.get(key) != wanted:
             raise ConfigError(
-                f"{parameters.get(key)!r} is not known here.", field=f"{field}.{key}", remedy=f"Write {wanted}."
+                f"{parameters.get(key)!r} is not known here.",
+                field=f"{field}.{key}",
+                remedy=f"Write {wanted}.",
             )
     return decode(ShareConfig, parameters, field=field)

@@ -63,7 +63,12 @@ class UnreachableError(ApiError):
 
 def error_for(status: int, *, message: str, kube_reason: str = "", body: JSON | None = None) -> ApiError:
     """The exception that stands for an HTTP status."""
-    kinds: dict[int, type[ApiError]] = {403: ForbiddenError, 404: NotFoundError, 409: ConflictError, 410: GoneError}
+    kinds: dict[int, type[ApiError]] = {
+        403: ForbiddenError,
+        404: NotFoundError,
+        409: ConflictError,
+        410: GoneError,
+    }
     kind = kinds.get(status, UnreachableError if status == 0 else ApiError)
     return kind(message, status=status, kube_reason=kube_reason, body=body)
 
@@ -94,9 +99,7 @@ class Transport(Protocol):
 class StreamingTransport(Transport, Protocol):
     """A transport that can also watch."""
 
-    def stream(
-        self, path: str, *, query: dict[str, str], idle_timeout_s: float
-    ) -> AsyncIterator[JSON]:
+    def stream(self, path: str, *, query: dict[str, str], idle_timeout_s: float) -> AsyncIterator[JSON]:
         """Yields the JSON documents of a watch, one a line.
 
         Raises:
@@ -153,10 +156,14 @@ class KubeClient:
             if not token:
                 return [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in items]
 
-    async def create(self, resource: Resource, body: JSON, *, namespace: str = "", dry_run: bool = False) -> JSON:
+    async def create(
+        self, resource: Resource, body: JSON, *, namespace: str = "", dry_run: bool = False
+    ) -> JSON:
         """Creates an object; ConflictError if one of that name exists."""
         query = {"dryRun": "All"} if dry_run else None
-        return await self._transport.request("POST", resource.path(namespace=namespace), query=query, body=body)
+        return await self._transport.request(
+            "POST", resource.path(namespace=namespace), query=query, body=body
+        )
 
     async def replace(
         self, resource: Resource, body: JSON, *, name: str, namespace: str = "", subresource: str = ""

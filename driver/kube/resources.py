@@ -41,9 +41,15 @@ class Resource:
 _RESOURCE = "resource.k8s.io"
 _OURS = "dragoman.dev"
 
-RESOURCE_CLAIMS = Resource(group=_RESOURCE, version="v1", plural="resourceclaims", kind="ResourceClaim", namespaced=True)
-RESOURCE_SLICES = Resource(group=_RESOURCE, version="v1", plural="resourceslices", kind="ResourceSlice", namespaced=False)
-DEVICE_CLASSES = Resource(group=_RESOURCE, version="v1", plural="deviceclasses", kind="DeviceClass", namespaced=False)
+RESOURCE_CLAIMS = Resource(
+    group=_RESOURCE, version="v1", plural="resourceclaims", kind="ResourceClaim", namespaced=True
+)
+RESOURCE_SLICES = Resource(
+    group=_RESOURCE, version="v1", plural="resourceslices", kind="ResourceSlice", namespaced=False
+)
+DEVICE_CLASSES = Resource(
+    group=_RESOURCE, version="v1", plural="deviceclasses", kind="DeviceClass", namespaced=False
+)
 ACCELERATOR_NODES = Resource(
     group=_OURS, version="v1alpha1", plural="acceleratornodes", kind="AcceleratorNode", namespaced=False
 )

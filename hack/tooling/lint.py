@@ -36,7 +36,15 @@ def checks(*, fix: bool) -> list[Check]:
         Check(
             name="types",
             argv=(
-                str(tools / "mypy"), "-p", "driver", "-p", "kubelet_plugin", "-p", "controller", "-p", "tooling",
+                str(tools / "mypy"),
+                "-p",
+                "driver",
+                "-p",
+                "kubelet_plugin",
+                "-p",
+                "controller",
+                "-p",
+                "tooling",
             ),
         ),
     ]

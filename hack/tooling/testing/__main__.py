@@ -35,12 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--part", action="append", choices=PARTS, default=[], help="only this part (repeatable)")
-    parser.add_argument("--kubernetes", default="1.36.3", help="version to build and start (default: %(default)s)")
+    parser.add_argument(
+        "--part", action="append", choices=PARTS, default=[], help="only this part (repeatable)"
+    )
+    parser.add_argument(
+        "--kubernetes", default="1.36.3", help="version to build and start (default: %(default)s)"
+    )
     parser.add_argument("--kubeconfig", default="", help="use this cluster instead of starting one")
     parser.add_argument("--keep", action="store_true", help="leave the cluster running at the end")
     parser.add_argument("--long", action="store_true", help="also what is too long for every run, all of it")
-    parser.add_argument("--long-sample", type=int, metavar="N", help="N of the long tests, chosen by the seed")
+    parser.add_argument(
+        "--long-sample", type=int, metavar="N", help="N of the long tests, chosen by the seed"
+    )
     parser.add_argument("--seed", type=int, help="seed of the sample (default: random; printed)")
     parser.add_argument("--require-cluster", action="store_true", help="fail if a cluster part did not run")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
@@ -55,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"==> a sample of {options.long_sample} long tests, seed {seed}")
     parts = choose(machine=this_machine(), only=frozenset(options.part), kubeconfig=options.kubeconfig)
     outcomes = [
-        _run(part, arguments=arguments, kubeconfig=options.kubeconfig, version=options.kubernetes) for part in parts
+        _run(part, arguments=arguments, kubeconfig=options.kubeconfig, version=options.kubernetes)
+        for part in parts
     ]
     if not options.keep and not options.kubeconfig and any(part.cluster for part in parts):
         _cluster("down", "--name", CLUSTER)
@@ -80,7 +87,10 @@ def _run(part: Part, *, arguments: list[str], kubeconfig: str, version: str) -> 
     if part.cluster and kubeconfig:
         environment["DRAGOMAN_KUBECONFIG"] = kubeconfig
     elif part.cluster:
-        print(f"==> {part.name}: Kubernetes {version}, built on the first run (about 20 minutes), then reused", flush=True)
+        print(
+            f"==> {part.name}: Kubernetes {version}, built on the first run (about 20 minutes), then reused",
+            flush=True,
+        )
         if _cluster("up", "--name", CLUSTER, "--kubernetes", version):
             return Outcome(
                 part=part.name,

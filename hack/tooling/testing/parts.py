@@ -49,9 +49,7 @@ def this_machine() -> Machine:
     )
 
 
-def choose(
-    *, machine: Machine, only: frozenset[str] = frozenset(), kubeconfig: str = ""
-) -> list[Part]:
+def choose(*, machine: Machine, only: frozenset[str] = frozenset(), kubeconfig: str = "") -> list[Part]:
     """The parts in the order in which they run.
 
     Args:

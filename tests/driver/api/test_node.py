@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driver.api.node import AgentStatus, cards_of, decode_status, status_of
+from driver.api.policy import effective_policy
+from driver.cards import Card, IsolationLevel
+from driver.errors import ConfigError
+
+AGENT = AgentStatus.model_validate_json('{"version": "0.1.0", "podName": "agent-1", "podUID": "u-1"}')
+NO_POLICY = effective_policy([], node_labels={})
+
+cards = st.builds(
+    Card,
+    name=st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True),
+    vendor=st.sampled_from(["nvidia", "ascend"]),
+    model=st.text(max_size=20),
+    uuid=st.text(max_size=20),
+    memory_bytes=st.integers(min_value=1, max_value=1 << 20).map(lambda mib: mib << 20),
+    numa_node=st.none() | st.integers(0, 8),
+    memory_isolation=st.sampled_from(IsolationLevel),
+    shareable=st.booleans(),
+    extra_attributes=st.dictionaries(st.sampled_from(["a", "b"]), st.integers() | st.booleans() | st.text()),
+)
+
+
+@given(st.lists(cards, max_size=4))
+def test_what_the_agent_reports_is_what_the_controller_reads(found: list[Card]) -> None:
+    status = status_of(found, agent=AGENT, policy=NO_POLICY)
+    document = json.loads(status.model_dump_json())
+    assert list(cards_of(decode_status(document))) == found
+
+
+def test_the_status_is_written_in_kubernetes_names() -> None:
+    card = Card(name="a", vendor="nvidia", model="A30", memory_bytes=1 << 30, pci_bus_id="0000:3b:00.0")
+    document = json.loads(status_of([card], agent=AGENT, policy=NO_POLICY).model_dump_json())
+    assert document["cards"][0]["memoryMiB"] == 1024
+    assert document["cards"][0]["pciBusID"] == "0000:3b:00.0"
+    assert document["agent"]["podUID"] == "u-1"
+
+
+def test_the_source_of_each_setting_is_reported() -> None:
+    document = json.loads(status_of([], agent=AGENT, policy=NO_POLICY).model_dump_json())
+    assert {"field": "sharing", "value": "true", "source": "default", "card": ""} in document["policy"]
+
+
+def test_conditions_that_others_write_are_passed_over() -> None:
+    document = json.loads(status_of([], agent=AGENT, policy=NO_POLICY).model_dump_json())
+    assert cards_of(decode_status({**document, "conditions": [{"type": "Published"}]})) == ()
+
+
+def test_a_status_of_another_shape_is_refused_by_its_field() -> None:
+    with pytest.raises(ConfigError) as refused:
+        decode_status({"agent": {"version": "1"}, "cards": [{"name": "a"}]})
+    assert refused.value.field.startswith("status.cards[0]")
