@@ -56,7 +56,7 @@ class ShareConfig(Document):
     )
     on_unavailable: OnUnavailable = Field(
         default=OnUnavailable.FAIL_CLOSED,
-        description="FailClosed: no container without its limit. FailOpen: start it and say so in its status.",
+        description="FailClosed: no limit, no container. FailOpen: start it and say so in the status.",
     )
 
 
