@@ -1,0 +1,251 @@
+"""Cards of a node as ResourceSlices.
+
+Flow: each offered card becomes one device; devices keep the order of the cards, because kube-scheduler tries
+them in that order and takes the first that fits; they are cut into slices whose names sort in the same order.
+
+Limits: 128 devices a slice, 64 as soon as one has taints or counters (API validation of resource.k8s.io/v1).
+The generation is not decided here but in `plan`, as it depends on what exists.
+
+Two decisions that users see:
+
+* `driverVersion` is a `version`, so that selectors can compare it, wherever the vendor's text can be read as
+  one. Vendors write `535.104.05`, which is no semantic version (leading zero); such texts are normalised the
+  way the rest of the ecosystem does it (`535.104.5`). Only what has no number in front stays a string.
+* A card whose policy refuses uncapped shares has `cores` with minimum 1 and default 100: a claim that does
+  not ask for cores consumes all of the card's compute. It is then the only one that computes there, so that
+  no share runs uncapped beside another one, and it does not fit where anybody holds a percent. (A default has
+  to lie in the range, so it cannot be 0; a small default would cap people who never asked for a cap.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card, pool_name
+from driver.quantities import MIB, format_bytes, format_count
+
+JSON = dict[str, Any]
+
+MAX_DEVICES = 128
+MAX_DEVICES_WITH_TAINTS = 64
+
+_MAX_STRING = 64
+_MAX_ENTRIES = 32  # attributes and capacities of a device together
+_MAX_NAME = 253
+_MAX_POOL = 253
+
+_STANDARD = "resource.kubernetes.io"
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
+_QUALIFIED = re.compile(
+    r"(?=[^/]{1,63}/)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+    r"/[A-Za-z_][A-Za-z0-9_]{0,31}"
+)
+_VERSION = re.compile(
+    r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?((?:\.\d+)*)(?:[-+._ ]?([0-9A-Za-z][-0-9A-Za-z._+]*))?"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """What a node offers.
+
+    Attributes:
+        slices: Complete ResourceSlices in order, but for `spec.pool.generation`; none if no card is offered.
+        problems: Sentences about what could not be published as reported.
+    """
+
+    slices: tuple[JSON, ...]
+    problems: tuple[str, ...] = ()
+
+
+def publication_of(cards: Sequence[Card], *, node: str, node_uid: str = "") -> Publication:
+    """The slices of a node.
+
+    Args:
+        cards: The node's cards in their stable order; those that are `unpublished` are left out.
+        node: Name of the Node.
+        node_uid: UID of the Node, which then owns the slices; "" leaves the owner out.
+    """
+    pool = pool_name(node)
+    if len(pool) > _MAX_POOL:
+        return Publication(slices=(), problems=(f"The node's name is too long for the pool {pool!r}.",))
+    problems: list[str] = []
+    devices: dict[str, JSON] = {}
+    for card in cards:
+        if card.unpublished:
+            continue
+        if card.name in devices:
+            problems.append(f"Two cards are called {card.name}; only the first is published.")
+            continue
+        devices[card.name] = _device(card, problems)
+    chunks = _chunks(list(devices.values()))
+    return Publication(
+        slices=tuple(
+            _slice(chunk, index=index, count=len(chunks), node=node, node_uid=node_uid)
+            for index, chunk in enumerate(chunks)
+        ),
+        problems=tuple(problems),
+    )
+
+
+def slice_name(node: str, index: int) -> str:
+    """Name of a node's slice: a DNS subdomain, unique for the node, sorting by index.
+
+    Stable names, not `generateName`: kube-scheduler sorts slices by name, a random name is a random policy.
+    """
+    prefix, suffix = f"{DRIVER_NAME}-", f"-{index:05d}"
+    if len(prefix) + len(node) + len(suffix) > _MAX_NAME:
+        digest = hashlib.sha256(node.encode()).hexdigest()[:16]
+        room = _MAX_NAME - len(prefix) - len(suffix) - len(digest) - 1
+        node = f"{node[:room].rstrip('-.')}-{digest}"
+    return f"{prefix}{node}{suffix}"
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """The one text of a JSON object: sorted keys, no blanks."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def content_digest(spec: Mapping[str, Any]) -> str:
+    """Digest of a slice's spec without its generation: equal digests mean that nothing has to be written."""
+    pool = {key: value for key, value in (spec.get("pool") or {}).items() if key != "generation"}
+    return hashlib.sha256(canonical({**spec, "pool": pool})).hexdigest()
+
+
+def _chunks(devices: list[JSON]) -> list[list[JSON]]:
+    narrow = any(device.get("taints") or device.get("consumesCounters") for device in devices)
+    size = MAX_DEVICES_WITH_TAINTS if narrow else MAX_DEVICES
+    return [devices[start : start + size] for start in range(0, len(devices), size)]
+
+
+def _slice(devices: list[JSON], *, index: int, count: int, node: str, node_uid: str) -> JSON:
+    metadata: JSON = {"name": slice_name(node, index)}
+    if node_uid:
+        metadata["ownerReferences"] = [
+            {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid, "controller": True}
+        ]
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": metadata,
+        "spec": {
+            "driver": DRIVER_NAME,
+            "nodeName": node,
+            "pool": {"name": pool_name(node), "resourceSliceCount": count},
+            "devices": devices,
+        },
+    }
+
+
+def _device(card: Card, problems: list[str]) -> JSON:
+    # A range needs room for its minimum and one step (API validation), which a card of 1 MiB has not.
+    shared = card.shareable and card.memory_bytes >= 2 * MIB
+    device: JSON = {
+        "name": card.name,
+        "attributes": _attributes(card, problems),
+        "capacity": {
+            "cores": _cores(card) if shared else {"value": format_count(CORES_PER_CARD)},
+            "memory": _memory(card) if shared else {"value": format_bytes(card.memory_bytes)},
+        },
+    }
+    if shared:
+        device["allowMultipleAllocations"] = True
+    return device
+
+
+def _memory(card: Card) -> JSON:
+    amount = format_bytes(card.memory_bytes)
+    step = format_bytes(MIB)
+    return {
+        "value": amount,
+        "requestPolicy": {"default": amount, "validRange": {"min": step, "max": amount, "step": step}},
+    }
+
+
+def _cores(card: Card) -> JSON:
+    everything = format_count(CORES_PER_CARD)
+    smallest, default = ("0", "0") if card.allow_uncapped else ("1", everything)
+    return {
+        "value": everything,
+        "requestPolicy": {
+            "default": default,
+            "validRange": {"min": smallest, "max": everything, "step": "1"},
+        },
+    }
+
+
+def _attributes(card: Card, problems: list[str]) -> JSON:
+    attributes: JSON = {
+        "vendor": _string(card.vendor),
+        "model": _string(card.model),
+        "memoryIsolation": _string(card.memory_isolation.value),
+        "coresIsolation": _string(card.cores_isolation.value),
+    }
+    if card.uuid:
+        attributes["uuid"] = _string(card.uuid)
+    if card.architecture:
+        attributes["architecture"] = _string(card.architecture)
+    if card.driver_version:
+        attributes["driverVersion"] = _version(card.driver_version)
+    if card.pci_bus_id:
+        attributes[f"{_STANDARD}/pciBusID"] = _string(card.pci_bus_id)
+    if card.pcie_root:
+        attributes[f"{_STANDARD}/pcieRoot"] = _string(card.pcie_root)
+    if card.numa_node is not None and card.numa_node >= 0:
+        attributes[f"{_STANDARD}/numaNode"] = {"int": card.numa_node}
+    for name, value in sorted(card.extra_attributes.items()):
+        refusal = _refusal(name, value, taken=attributes)
+        if refusal:
+            problems.append(f"Card {card.name}: the attribute {name!r} is not published: {refusal}.")
+        else:
+            attributes[name] = _value(value)
+    return attributes
+
+
+def _refusal(name: str, value: str | int | bool, *, taken: JSON) -> str:  # noqa: FBT001 - a card's attribute
+    if name in taken:
+        return "the driver sets it itself"
+    if not (_IDENTIFIER.fullmatch(name) or _QUALIFIED.fullmatch(name)):
+        return "its name is not a C identifier of at most 32 characters, optionally behind a domain"
+    if isinstance(value, str) and len(value.encode()) > _MAX_STRING:
+        return f"its text is longer than {_MAX_STRING} bytes"
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return "its number does not fit into 64 bits"
+    if len(taken) + 2 >= _MAX_ENTRIES:
+        return f"a device holds at most {_MAX_ENTRIES} attributes and capacities"
+    return ""
+
+
+def _value(value: str | int | bool) -> JSON:  # noqa: FBT001 - a card's attribute
+    if isinstance(value, bool):
+        return {"bool": value}
+    if isinstance(value, int):
+        return {"int": value}
+    return {"string": value}
+
+
+def _string(text: str) -> JSON:
+    # The limit counts bytes; a character cut in half is dropped whole.
+    return {"string": text.encode()[:_MAX_STRING].decode(errors="ignore")}
+
+
+def _version(text: str) -> JSON:
+    # What a node reports must not cost time in the expression, hence the length first.
+    found = _VERSION.fullmatch(text.strip()) if len(text) <= _MAX_STRING else None
+    if found is None:
+        return _string(text)
+    major, minor, patch, more, rest = found.groups()
+    version = ".".join(str(int(part or 0)) for part in (major, minor, patch))
+    tail = re.sub(r"[^0-9A-Za-z.-]+", "-", rest or "").strip("-.")
+    if tail:
+        # A numeric identifier of a pre-release must not begin with zeros either.
+        identifiers = (str(int(part)) if part.isdigit() else part for part in tail.split(".") if part)
+        version += "-" + ".".join(identifiers)
+    if more:
+        version += f"+{more.removeprefix('.')}"
+    return {"version": version} if len(version) <= _MAX_STRING else _string(text)
