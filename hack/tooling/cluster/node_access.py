@@ -216,7 +216,14 @@ class LocalNode(_CommandNode):
         return _checked([*enter, *command], environment=environment, timeout=timeout, stdin=stdin)
 
     def _kubelet_answers(self) -> bool:
-        return control_plane.Api(self._layout).text(f"/api/v1/nodes/{NODE_NAME}/proxy/healthz") == "ok"
+        """Whether the kubelet serves and knows its pods again, which it learns a moment later."""
+        api = control_plane.Api(self._layout)
+        kubelet = f"/api/v1/nodes/{NODE_NAME}/proxy"
+        if api.text(f"{kubelet}/healthz") != "ok":
+            return False
+        expected = api.get(f"/api/v1/pods?fieldSelector=spec.nodeName={NODE_NAME}") or {}
+        known = api.get(f"{kubelet}/pods") or {}
+        return bool(known.get("items")) or not expected.get("items")
 
     def _wait(self, component: str, condition: Callable[[], bool]) -> None:
         if not wait_until(condition, seconds=_PATIENCE):
