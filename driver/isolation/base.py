@@ -11,17 +11,29 @@ from typing import Protocol
 
 from driver.cards import Card, IsolationLevel
 from driver.cdi import ContainerEdits
+from driver.errors import IsolationError
 from driver.host import Host
 from driver.shares import Share
 
 
 @dataclass(frozen=True, kw_only=True)
 class Availability:
-    """Whether a method can be used on this node for a card, and if not, why (a sentence)."""
+    """Whether a method can be used on this node for a card, and if not, why.
+
+    Attributes:
+        memory: Memory limits can be put in force.
+        cores: Caps on compute can be put in force.
+        reason: Why not, as a sentence.
+        refusal: The error by which a share is refused for that reason: its `reason` is the name that people
+            see, such as `PreloadLibraryMissing`.
+        remedy: What an administrator can do about it, as a sentence.
+    """
 
     memory: bool
     cores: bool
     reason: str = ""
+    refusal: type[IsolationError] = IsolationError
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
