@@ -1,0 +1,35 @@
+# The image of agent and controller, for those who have a container engine and a registry:
+#
+#   docker build --tag REGISTRY/dragoman:0.1.0 . && docker push REGISTRY/dragoman:0.1.0
+#
+# `hack/image` makes the same layout without either, and is what the tests use. This file could not be tried where
+# the project is built: no registry is reached from there.
+
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /src
+COPY requirements/plugin.txt requirements/controller.txt requirements/
+RUN for set in plugin controller; do \
+      pip install --no-cache-dir --no-compile --no-deps --require-hashes --only-binary=:all: --upgrade \
+        --target /opt/dragoman/lib --requirement "requirements/$set.txt" || exit 1; \
+    done && rm -rf /opt/dragoman/lib/bin
+COPY controller /opt/dragoman/app/controller
+COPY driver /opt/dragoman/app/driver
+COPY kubelet_plugin /opt/dragoman/app/kubelet_plugin
+# The container's root is read-only: bytecode that is not here would be compiled at every start.
+RUN python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/dragoman /usr/local/lib/python3.11
+
+FROM python:3.11-slim-bookworm
+COPY --from=build /usr/local/lib/python3.11 /usr/local/lib/python3.11
+COPY --from=build /opt/dragoman /opt/dragoman
+# With `hack/preload-library --output libvgpu.so` run before, add this line:
+# COPY --chmod=755 libvgpu.so /opt/dragoman/preload/libvgpu.so
+ENV HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONNOUSERSITE=1 \
+    PYTHONPATH=/opt/dragoman/app:/opt/dragoman/lib \
+    PYTHONSAFEPATH=1 \
+    PYTHONUNBUFFERED=1
+LABEL org.opencontainers.image.title=dragoman org.opencontainers.image.licenses=Apache-2.0
+USER 65532:65532
+WORKDIR /
+CMD ["python3", "-m", "controller"]
