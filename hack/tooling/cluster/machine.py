@@ -31,16 +31,20 @@ _FILES: Mapping[str, str] = {
     str(CNI_PLUGINS / "bridge"): "containernetworking-plugins",
     str(CNI_PLUGINS / "host-local"): "containernetworking-plugins",
     "/usr/include/stdio.h": "libc6-dev",
+    "/bin/busybox": "busybox-static",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """One thing a node needs that this machine lacks; `package` is empty when no Debian package brings it."""
+    """One thing a node needs that this machine lacks; `package` is empty when no Debian package brings it,
+    and `to_build` tells what is not needed once all is built.
+    """
 
     what: str
     remedy: str
     package: str = ""
+    to_build: bool = False
 
 
 def missing() -> list[Missing]:
@@ -52,7 +56,11 @@ def missing() -> list[Missing]:
         found.append(Missing(what="this is not root", remedy="Run it as root; or use hack/kind."))
     if shutil.which("go") is None:
         found.append(
-            Missing(what="there is no Go compiler", remedy="Install Go 1.26 or later (https://go.dev/dl).")
+            Missing(
+                what="there is no Go compiler",
+                remedy="Install Go 1.26 or later (https://go.dev/dl).",
+                to_build=True,
+            )
         )
     wanted = {f"the program {name}": package for name, package in _PACKAGES.items() if not _has(name)}
     wanted |= {f"the file {path}": package for path, package in _FILES.items() if not Path(path).exists()}
@@ -65,11 +73,11 @@ def missing() -> list[Missing]:
 
 def prepare(*, report: Report, needs_go: bool = True) -> None:
     """Installs missing Debian packages when that is possible; raises for what remains."""
-    lacks = [one for one in missing() if needs_go or "Go compiler" not in one.what]
+    lacks = [one for one in missing() if needs_go or not one.to_build]
     packages = sorted({one.package for one in lacks if one.package})
     if packages and os.geteuid() == 0 and shutil.which("apt-get"):
         _install(packages, report=report)
-        lacks = [one for one in missing() if needs_go or "Go compiler" not in one.what]
+        lacks = [one for one in missing() if needs_go or not one.to_build]
     if lacks:
         listed = "; ".join(f"{one.what} ({one.remedy})" for one in lacks)
         raise ClusterError(f"A Kubernetes node cannot run on this machine yet: {listed}")
