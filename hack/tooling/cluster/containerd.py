@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
 from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
@@ -100,10 +101,23 @@ def load(layout: Layout, *, ctr: Path, image: Path) -> list[str]:
         raise ClusterError(
             f"{image} does not exist", remedy="Make the image first (hack/image) and name its tar."
         )
+    if not tarfile.is_tarfile(image):
+        raise ClusterError(
+            f"{image} is not a tar", remedy="Make the image anew (hack/image) and name its tar."
+        )
     done = _ctr(layout, ctr, "images", "import", "--local", "--all-platforms", str(image))
     if done.returncode != 0:
         raise ClusterError(f"{image} cannot be imported: {done.stderr.strip() or done.stdout.strip()}")
-    return [line.split()[0] for line in done.stdout.splitlines() if line.strip() and "/" in line.split()[0]]
+    return _names(image)
+
+
+def _names(image: Path) -> list[str]:
+    """The names that an image tar gives its images, by the index of its layout."""
+    with tarfile.open(image) as tar:
+        file = tar.extractfile("index.json") if "index.json" in tar.getnames() else None
+        index = json.load(file) if file is not None else {}
+    found = (one.get("annotations", {}).get("io.containerd.image.name") for one in index.get("manifests", []))
+    return [name for name in found if name]
 
 
 def _ctr(layout: Layout, ctr: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

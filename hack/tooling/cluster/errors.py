@@ -7,6 +7,7 @@ class ClusterError(Exception):
     """Something a person can act on; shown without a traceback."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(f"{message}. {remedy}" if remedy else message)
+        end = "" if message.endswith("\n") else ". "
+        super().__init__(f"{message}{end}{remedy}" if remedy else message)
         self.message = message
         self.remedy = remedy

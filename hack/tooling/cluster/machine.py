@@ -37,8 +37,10 @@ _FILES: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """One thing a node needs that this machine lacks; `package` is empty when no Debian package brings it,
-    and `to_build` tells what is not needed once all is built.
+    """One thing a node needs that this machine lacks.
+
+    `package` is the Debian package that brings it, if one does; `to_build` tells what is not needed any more
+    once all is built.
     """
 
     what: str
