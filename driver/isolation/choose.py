@@ -1,0 +1,212 @@
+"""Which method holds which dimension of a share, and what a card's isolation is published as.
+
+Flow: policy order + methods + the share's config -> `choose_methods` -> `Chosen` -> `edits_for` -> CDI edits.
+
+Limits: the choice is made per dimension, memory and compute; a dimension that the share does not limit needs
+no method, and a cap on compute that its author disabled (`corePolicy: disable`) needs none either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from driver.api.share_config import CorePolicy, OnUnavailable, ShareConfig
+from driver.cards import Card, IsolationLevel, at_least
+from driver.cdi import ContainerEdits
+from driver.errors import IsolationError
+from driver.host import Host
+from driver.isolation.base import Availability, IsolationMethod, ShareContext
+from driver.shares import Share
+
+Dimension = Literal["memory", "cores"]
+Methods = Mapping[IsolationLevel, IsolationMethod]
+
+
+class MinimumIsolationError(IsolationError):
+    """Only methods weaker than the share accepts are available."""
+
+    reason = "MinimumIsolationUnmet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What holds a share.
+
+    Attributes:
+        memory: Level that holds the memory limit; None where the share has none.
+        cores: Level that holds the cap on compute; None where the share has none, or disabled it.
+        warnings: Sentences for the claim's status: what is not held although it was asked for.
+    """
+
+    memory: IsolationLevel | None
+    cores: IsolationLevel | None
+    warnings: tuple[str, ...] = ()
+
+    def holds(self, level: IsolationLevel) -> bool:
+        """Whether a method of this level holds anything of the share."""
+        return level in (self.memory, self.cores)
+
+
+def choose_methods(
+    share: Share,
+    *,
+    card: Card,
+    config: ShareConfig,
+    order: Sequence[IsolationLevel],
+    methods: Methods,
+    host: Host,
+) -> Chosen:
+    """Takes, for each dimension with a limit, the first method in order that is available and strong enough.
+
+    Args:
+        share: The share.
+        card: The card that it is part of.
+        config: Minimum isolation, core policy, and whether to fail open or closed.
+        order: The policy's order of methods.
+        methods: The methods that this agent has.
+        host: The node.
+
+    Raises:
+        MinimumIsolationError: Methods are available, but weaker than the config's minimum.
+        IsolationError: No method is available; its subclass says why, for instance PreloadLibraryMissing.
+    """
+    candidates = [
+        (level, methods[level].available(card=card, host=host)) for level in order if level in methods
+    ]
+    memory, memory_warning = _choose(
+        "memory",
+        limited=share.limits_memory,
+        minimum=config.minimum_isolation.memory,
+        request=share.request,
+        config=config,
+        candidates=candidates,
+    )
+    cores, cores_warning = _choose(
+        "cores",
+        limited=share.limits_cores and config.core_policy is CorePolicy.FORCE,
+        minimum=config.minimum_isolation.cores,
+        request=share.request,
+        config=config,
+        candidates=candidates,
+    )
+    return Chosen(
+        memory=memory, cores=cores, warnings=tuple(text for text in (memory_warning, cores_warning) if text)
+    )
+
+
+def edits_for(
+    share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str, methods: Methods, host: Host
+) -> ContainerEdits:
+    """The edits of all methods that hold something of the share, added up.
+
+    Args:
+        share: The share.
+        card: Its card.
+        chosen: What `choose_methods` answered for it.
+        index: The card's index in the container (see `driver.isolation.rules`).
+        core_policy: `force` or `disable`.
+        methods: The methods that this agent has.
+        host: The node.
+
+    Raises:
+        IsolationError: A method cannot put its limit in force.
+    """
+    edits = ContainerEdits()
+    for level in dict.fromkeys((chosen.memory, chosen.cores)):
+        if level is None or level is IsolationLevel.NONE:
+            continue
+        context = context_for(
+            share, card=card, chosen=chosen, index=index, core_policy=core_policy, level=level
+        )
+        edits += methods[level].edits(share, context=context, host=host)
+    return edits
+
+
+def context_for(
+    share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str, level: IsolationLevel
+) -> ShareContext:
+    """What the method of this level is told about the share."""
+    return ShareContext(
+        card=card,
+        index=index,
+        core_policy=core_policy,
+        claim_uid=share.claim_uid,
+        holds_memory=chosen.memory is level,
+        holds_cores=chosen.cores is level,
+    )
+
+
+def levels_for(
+    card: Card, *, order: Sequence[IsolationLevel], methods: Methods, host: Host
+) -> tuple[IsolationLevel, IsolationLevel]:
+    """What to publish as the card's `memoryIsolation` and `coresIsolation`: the first that is available."""
+    candidates = [
+        (level, methods[level].available(card=card, host=host)) for level in order if level in methods
+    ]
+    memory = next((level for level, found in candidates if found.memory), IsolationLevel.NONE)
+    cores = next((level for level, found in candidates if found.cores), IsolationLevel.NONE)
+    return memory, cores
+
+
+_NAMES: Mapping[Dimension, str] = {"memory": "memory limit", "cores": "cap on compute"}
+
+
+def _choose(
+    dimension: Dimension,
+    *,
+    limited: bool,
+    minimum: IsolationLevel | None,
+    request: str,
+    config: ShareConfig,
+    candidates: Sequence[tuple[IsolationLevel, Availability]],
+) -> tuple[IsolationLevel | None, str]:
+    if not limited:
+        return None, ""
+    what = f"{_NAMES[dimension]} of request {request}"
+    usable = [level for level, found in candidates if _can(found, dimension)]
+    strong = [level for level in usable if minimum is None or at_least(level, minimum)]
+    if strong:
+        return strong[0], _unheld(what, strong[0], because="the policy names the method none.")
+    error = _refusal(dimension, what=what, minimum=minimum, usable=usable, candidates=candidates)
+    if config.on_unavailable is OnUnavailable.FAIL_CLOSED:
+        raise error
+    held = usable[0] if usable else IsolationLevel.NONE
+    if held is IsolationLevel.NONE:
+        return held, _unheld(what, held, because=f"the share fails open: {error.message}")
+    return held, f"The {what} is held by {held} only, as the share fails open: {error.message}"
+
+
+def _can(found: Availability, dimension: Dimension) -> bool:
+    return found.memory if dimension == "memory" else found.cores
+
+
+def _unheld(what: str, level: IsolationLevel, *, because: str) -> str:
+    return f"Nothing holds the {what}: {because}" if level is IsolationLevel.NONE else ""
+
+
+def _refusal(
+    dimension: Dimension,
+    *,
+    what: str,
+    minimum: IsolationLevel | None,
+    usable: Sequence[IsolationLevel],
+    candidates: Sequence[tuple[IsolationLevel, Availability]],
+) -> IsolationError:
+    if usable:
+        return MinimumIsolationError(
+            f"The {what} has to be held by {minimum} or stronger; this node has {', '.join(usable)}.",
+            field=f"minimumIsolation.{dimension}",
+            remedy="Accept a weaker method, or select cards by their isolation attributes.",
+        )
+    for _, found in candidates:
+        if not _can(found, dimension) and found.reason:
+            return found.refusal(
+                f"The {what} cannot be put in force. {found.reason}",
+                remedy=found.remedy or "onUnavailable: FailOpen in ShareConfig starts it without the limit.",
+            )
+    return IsolationError(
+        f"The {what} cannot be put in force: no method of the policy's order is known to this agent.",
+        remedy="An administrator names methods in AcceleratorPolicy's field isolation.",
+    )

@@ -1,0 +1,229 @@
+"""Limits by a library that is loaded into every process of a container: HAMi-core's contract.
+
+Purpose: `libvgpu.so`, named in the container's `/etc/ld.so.preload`, stands before the CUDA driver, refuses
+allocations above the limit and slows kernels down to the cap. This module says which environment and mounts
+a container needs for that.
+
+Flow: `available` looks whether the agent has installed the library; `edits` empties and makes the region's
+folder and gives the container environment and mounts; `undo` removes the folder.
+
+Source: HAMi-core's environment contract (version 1.2 of its shared region): `CUDA_DEVICE_MEMORY_LIMIT_<n>`,
+`CUDA_DEVICE_SM_LIMIT_<n>`, `CUDA_DEVICE_MEMORY_SHARED_CACHE`, `GPU_CORE_UTILIZATION_POLICY`; n is the card's
+position in the container's own NVML view. An unset, empty, unparsable or zero limit means *no limit* there,
+which is why none of those is ever written here.
+
+Limits:
+* Cooperative. A program that is linked statically, brings musl instead of glibc or talks to the kernel itself
+  is not held; nor does the library know of every CUDA call that takes memory. It is not a security boundary.
+* The limits of a region are fixed by the first process that opens it. The region is therefore keyed by claim
+  and request, and `driver.isolation.rules` refuses what would let two different limits meet in one region.
+* A process that was killed leaves its count in the region until another with its number starts or the claim
+  is unprepared: its successor may see less memory than it has, never more.
+* Containers write into the region's folder, which lies in the host's memory; the kernel charges it to the
+  container that writes.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+
+from driver.api.share_config import CorePolicy
+from driver.cards import CORES_PER_CARD, Card, IsolationLevel
+from driver.cdi import ContainerEdits, Mount
+from driver.errors import IsolationError
+from driver.host import Host
+from driver.isolation.base import Availability, InForce, ShareContext
+from driver.shares import Share
+
+CONTAINER_DIR = "/usr/local/dragoman"
+"""Where the container finds what is mounted; the same in all shares, as several can meet in one container."""
+
+CONTAINER_LIBRARY = f"{CONTAINER_DIR}/libvgpu.so"
+CONTAINER_REGION_DIR = f"{CONTAINER_DIR}/region"
+CONTAINER_REGION = f"{CONTAINER_REGION_DIR}/shared.cache"
+PRELOAD_LIST = "/etc/ld.so.preload"
+
+MAX_CARDS = 16
+"""HAMi-core's region has room for that many cards; a higher index has no limit."""
+
+_RW = ("rw", "nosuid", "nodev", "bind")
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class PreloadLibraryMissingError(IsolationError):
+    """The preload library is not installed on this node."""
+
+    reason = "PreloadLibraryMissing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreloadSettings:
+    """Where the method finds and keeps its files, as absolute paths of the host.
+
+    Attributes:
+        library: The library, under a name that holds its version: a new version is a new file, since a
+            library that running processes have mapped must not be written over. "" if there is none.
+        files_dir: Folder of ours for the list that names the library to the loader.
+        region_dir: Folder on a tmpfs, below which each request of a claim has its region.
+        vendors: Vendors whose driver the library stands before.
+    """
+
+    library: str
+    files_dir: str
+    region_dir: str
+    vendors: frozenset[str] = frozenset({"nvidia"})
+
+
+class Preload:
+    """HAMi-core's contract as an isolation method."""
+
+    level = IsolationLevel.PRELOAD
+
+    def __init__(self, settings: PreloadSettings) -> None:
+        self._settings = settings
+
+    def available(self, *, card: Card, host: Host) -> Availability:
+        """Whether the library is there, and is made for this card's vendor."""
+        settings = self._settings
+        if card.vendor not in settings.vendors:
+            return Availability(
+                memory=False,
+                cores=False,
+                reason=f"The preload library is not made for cards of vendor {card.vendor}.",
+            )
+        if not settings.library or not host.exists(settings.library):
+            where = settings.library or "no path is configured"
+            return Availability(
+                memory=False,
+                cores=False,
+                reason=f"The preload library is missing on this node ({where}).",
+                refusal=PreloadLibraryMissingError,
+                remedy="An administrator sets the chart's value preload.library (an image or a host path).",
+            )
+        return Availability(memory=True, cores=True)
+
+    def edits(self, share: Share, *, context: ShareContext, host: Host) -> ContainerEdits:
+        """Environment keyed by the card's index, and mounts that are the same in all shares of a request.
+
+        Raises:
+            PreloadLibraryMissingError: The library is gone since `available` said that it was there.
+            IsolationError: The index is beyond what the library can hold, or a limit would be none.
+        """
+        if not needed(share, context=context):
+            return ContainerEdits()
+        found = self.available(card=context.card, host=host)
+        if not found.memory:
+            raise found.refusal(found.reason, remedy=found.remedy)
+        variables = _limits(share, context=context)
+        variables["CUDA_DEVICE_MEMORY_SHARED_CACHE"] = CONTAINER_REGION
+        region = self._make_region(share, host=host)
+        return ContainerEdits(
+            env=variables,
+            mounts=(
+                Mount(host_path=self._settings.library, container_path=CONTAINER_LIBRARY),
+                Mount(host_path=self._make_preload_list(host), container_path=PRELOAD_LIST),
+                Mount(host_path=region, container_path=CONTAINER_REGION_DIR, options=_RW),
+            ),
+        )
+
+    def in_force(self, share: Share, *, context: ShareContext, host: Host, pid: int) -> InForce:
+        """Whether the process has the library mapped and was started with the share's limits."""
+        if not needed(share, context=context):
+            return InForce(holds=True, message="The share has no limit that this method holds.")
+        try:
+            maps = host.read_text(f"/proc/{pid}/maps")
+            started_with = set(host.read_text(f"/proc/{pid}/environ").split("\0"))
+        except OSError as gone:
+            return InForce(holds=False, message=f"Process {pid} cannot be looked at: {gone.strerror}.")
+        if CONTAINER_LIBRARY not in maps:
+            return InForce(
+                holds=False,
+                message=f"Process {pid} has not loaded {CONTAINER_LIBRARY}: is it static, or linked to musl?",
+            )
+        missing = {f"{k}={v}" for k, v in _limits(share, context=context).items()} - started_with
+        if missing:
+            return InForce(
+                holds=False, message=f"Process {pid} was started without {', '.join(sorted(missing))}."
+            )
+        return InForce(holds=True, message=f"Process {pid} runs with the library and the share's limits.")
+
+    def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:  # noqa: ARG002
+        """Removes the region of the share's request, and the claim's folder with the last of them."""
+        claim_dir, request_dir = self._folders(share)
+        host.remove_tree(request_dir)
+        if not host.list_dir(claim_dir):
+            host.remove_tree(claim_dir)
+
+    def _folders(self, share: Share) -> tuple[str, str]:
+        # No DNS label holds an underscore, so `a/b` and `a_b` cannot be two requests.
+        request = share.request.replace("/", "_")
+        for part in (share.claim_uid, request):
+            if not _SAFE.fullmatch(part):
+                raise IsolationError(f"{part!r} cannot be the name of a folder.", field="metadata.uid")
+        claim_dir = posixpath.join(self._settings.region_dir, share.claim_uid)
+        return claim_dir, posixpath.join(claim_dir, request)
+
+    def _make_region(self, share: Share, *, host: Host) -> str:
+        claim_dir, request_dir = self._folders(share)
+        region, marker = f"{request_dir}/region", f"{request_dir}/boot"
+        boot = host.read_text(_BOOT_ID).strip()
+        if host.exists(region) and host.exists(marker) and host.read_text(marker) == boot:
+            return region
+        # First prepare, or a region of an earlier boot with the limits and the counts of processes long gone.
+        host.remove_tree(request_dir)
+        # The parents keep everybody else on the host out; containers get in through their mount.
+        for folder in (self._settings.region_dir, claim_dir, request_dir):
+            host.make_dir(folder, mode=0o700)
+        # Processes of any user in the container have to make and open the file. Not sticky: with the kernel's
+        # fs.protected_regular, O_CREAT on another's file in a sticky folder fails, and the library exits.
+        host.make_dir(region, mode=0o777)
+        # Last: its presence says that the folder is complete.
+        host.write_text(marker, boot)
+        return region
+
+    def _make_preload_list(self, host: Host) -> str:
+        path = posixpath.join(self._settings.files_dir, "ld.so.preload")
+        content = CONTAINER_LIBRARY + "\n"
+        if not host.exists(path) or host.read_text(path) != content:
+            host.make_dir(self._settings.files_dir, mode=0o755)
+            host.write_text(path, content)
+        return path
+
+
+def needed(share: Share, *, context: ShareContext) -> bool:
+    """Whether a container with this share needs the library at all."""
+    return bool(_amounts(share, context=context))
+
+
+def _amounts(share: Share, *, context: ShareContext) -> dict[str, int]:
+    found = {}
+    if context.holds_memory and share.limits_memory:
+        found["memory"] = share.memory_mib
+    if context.holds_cores and share.limits_cores:
+        found["cores"] = share.cores_percent
+    return found
+
+
+def _limits(share: Share, *, context: ShareContext) -> dict[str, str]:
+    amounts = _amounts(share, context=context)
+    if not 0 <= context.index < MAX_CARDS:
+        raise IsolationError(
+            f"Card {context.card.name} would be number {context.index} in the container; the preload library "
+            f"holds limits of the first {MAX_CARDS} only.",
+            remedy=f"Ask for at most {MAX_CARDS} cards in one container.",
+        )
+    variables = {}
+    if "memory" in amounts:
+        if amounts["memory"] < 1:
+            raise IsolationError("A memory limit of 0 would be no limit.", remedy="Ask for at least 1Mi.")
+        variables[f"CUDA_DEVICE_MEMORY_LIMIT_{context.index}"] = f"{amounts['memory']}m"
+    if "cores" in amounts:
+        if not 0 < amounts["cores"] < CORES_PER_CARD:
+            raise IsolationError("A cap of 0 or 100 percent would be no cap.")
+        variables[f"CUDA_DEVICE_SM_LIMIT_{context.index}"] = str(amounts["cores"])
+    if share.limits_cores and amounts:
+        variables["GPU_CORE_UTILIZATION_POLICY"] = str(CorePolicy(context.core_policy))
+    return variables

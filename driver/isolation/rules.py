@@ -1,0 +1,295 @@
+"""What `preload` cannot express, refused by name; and the index at which each limit stands.
+
+Purpose: CDI knows no containers. Every container that names a request gets that request's edits, several
+claims' edits meet in one container in an undefined order, and a second pod of a prepared claim causes no
+prepare. Limits of the preload library are keyed by the card's position in the container's own view (PCI
+order) and counted in one region. So at prepare, the agent hands in all containers of all pods of the claim,
+with all shares that they use, and `check_preload_rules` returns the one index of each share, or refuses.
+
+Flow: pods + allocations -> `ContainerUse`, `ShareFacts` -> `check_preload_rules` -> {share: index} -> edits.
+
+Limits: cards that come into a container by another way (another DRA driver, a device plugin) are not seen
+here and would shift the view. Privileged containers, which see every card of the node, are refused.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from driver.cards import Card
+from driver.errors import IsolationError
+from driver.isolation.preload import MAX_CARDS
+
+_WHOLE_CARD = "A whole card without a cap on compute has no such limit."
+
+
+class TwoIndicesError(IsolationError):
+    """A share would stand at two positions in two containers."""
+
+    reason = "TwoIndices"
+
+
+class SameCardTwiceError(IsolationError):
+    """Two shares of one card meet in one container."""
+
+    reason = "SameCardTwice"
+
+
+class ConcurrentContainersError(IsolationError):
+    """Two containers can use one limited share at the same time."""
+
+    reason = "ConcurrentContainers"
+
+
+class SharedBetweenPodsError(IsolationError):
+    """Several pods can use one limited share."""
+
+    reason = "SharedBetweenPods"
+
+
+class CorePolicyConflictError(IsolationError):
+    """Shares in one container want the cap on compute both forced and disabled."""
+
+    reason = "CorePolicyConflict"
+
+
+class DifferentSharesInTurnError(IsolationError):
+    """Containers that use one share in turn hold different other shares."""
+
+    reason = "DifferentSharesInTurn"
+
+
+class PrivilegedContainerError(IsolationError):
+    """A privileged container sees all cards of the node."""
+
+    reason = "PrivilegedContainer"
+
+
+class TooManyCardsError(IsolationError):
+    """A limited share stands beyond the positions that the library can hold."""
+
+    reason = "TooManyCards"
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class ShareKey:
+    """One allocated result."""
+
+    claim_uid: str
+    request: str
+    device: str
+    share_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareFacts:
+    """What the rules need to know of a share.
+
+    Attributes:
+        card_sort_key: Where the card stands among its vendor's cards; see `card_sort_key`.
+        limited: `preload` holds its memory limit, its cap on compute, or both.
+        core_policy: `force` or `disable` where the share has a cap on compute; "" where it has none.
+        vendor: The card's vendor: each vendor's library counts its own cards only.
+    """
+
+    card_sort_key: str
+    limited: bool
+    core_policy: str = ""
+    vendor: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerUse:
+    """One container of a pod and the shares that it can use.
+
+    Attributes:
+        pod_uid: UID of the pod.
+        pod_name: Name of the pod, for sentences.
+        container: Name of the container.
+        kind: `init`; `sidecar`, an init container with `restartPolicy: Always`; or `app`.
+        order: Position in `spec.initContainers` or `spec.containers`.
+        uses: The shares of our driver that it gets, of all claims.
+        privileged: `securityContext.privileged`.
+    """
+
+    pod_uid: str
+    pod_name: str
+    container: str
+    kind: Literal["init", "sidecar", "app"]
+    order: int
+    uses: frozenset[ShareKey]
+    privileged: bool = False
+
+
+def card_sort_key(card: Card) -> str:
+    """A text that orders a vendor's cards as its library lists them: by PCI address, then by name.
+
+    A domain above ffff has more than four digits, so the address alone would not sort.
+    """
+    domain, _, rest = card.pci_bus_id.partition(":")
+    return f"{domain.zfill(8)}:{rest}" if rest else f"~{card.name}"
+
+
+def check_preload_rules(
+    *,
+    claim_shares: Collection[ShareKey],
+    all_shares: Mapping[ShareKey, ShareFacts],
+    containers: Sequence[ContainerUse],
+    pod_owned: bool,
+) -> Mapping[ShareKey, int]:
+    """Checks the shares of one claim in all containers that can use them.
+
+    Args:
+        claim_shares: The claim's shares on this node, adminAccess included.
+        all_shares: Facts of these and of every other share that `containers` use.
+        containers: All containers of all pods that may use the claim.
+        pod_owned: The claim was made from a template for one pod (or for its extended resources), so no
+            other pod can ever use it.
+
+    Returns:
+        For each share of the claim its card's index in the container. For a share that nothing limits, or no
+        container uses, the index means nothing and is the lowest that occurs, or 0.
+
+    Raises:
+        IsolationError: A subclass for each rule; message and remedy name pod, container and request.
+    """
+    ours = set(claim_shares)
+    limited = sorted(key for key in ours if all_shares[key].limited)
+    concerned = [use for use in containers if use.uses & ours]
+    for share in limited:
+        _check_pods(share, [use for use in concerned if share in use.uses], pod_owned=pod_owned)
+    for use in concerned:
+        _check_container(use, all_shares, ours=ours)
+    for share in limited:
+        _check_containers(share, [use for use in concerned if share in use.uses], all_shares)
+    return _indices(sorted(ours), concerned, all_shares)
+
+
+def _check_pods(share: ShareKey, uses: Sequence[ContainerUse], *, pod_owned: bool) -> None:
+    pods = sorted({use.pod_name for use in uses})
+    if pod_owned and len({use.pod_uid for use in uses}) <= 1:
+        return
+    users = f" ({', '.join(pods)})" if len(pods) > 1 else ""
+    raise SharedBetweenPodsError(
+        f"Request {share.request} has a limit that the preload library holds, but several pods{users} can "
+        "use its claim: they would not count together.",
+        field="spec.resourceClaims[].resourceClaimName",
+        remedy=f"Use resourceClaimTemplateName, so that each pod has its own claim. {_WHOLE_CARD}",
+    )
+
+
+def _check_container(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts], *, ours: set[ShareKey]) -> None:
+    limited = sorted(key for key in use.uses if facts[key].limited)
+    if not limited:
+        return
+    if use.privileged and ours.intersection(limited):
+        raise PrivilegedContainerError(
+            f"{_named(use)} is privileged and sees all cards of the node; the limit of request "
+            f"{min(ours.intersection(limited)).request} cannot be put in force in it.",
+            field="spec.containers[].securityContext.privileged",
+            remedy="Run the container without privileged, or ask for whole cards.",
+        )
+    on_card: dict[str, list[ShareKey]] = defaultdict(list)
+    for key in sorted(use.uses):
+        on_card[key.device].append(key)
+    for device, keys in on_card.items():
+        if len(keys) > 1 and any(facts[key].limited for key in keys):
+            raise SameCardTwiceError(
+                f"{_named(use)} would get {len(keys)} shares of card {device} (requests {_requests(keys)}); "
+                "the preload library holds one limit for each card.",
+                field="spec.containers[].resources.claims",
+                remedy="Ask for one larger share, or add a constraint distinctAttribute: dragoman.dev/uuid.",
+            )
+    policies = {facts[key].core_policy: key for key in limited if facts[key].core_policy}
+    if len(policies) > 1:
+        raise CorePolicyConflictError(
+            f"{_named(use)} would get shares with different core policies "
+            f"({', '.join(f'{key.request}: {policy}' for policy, key in sorted(policies.items()))}); "
+            "the preload library has one for a container.",
+            field="corePolicy",
+            remedy="Give all requests that one container uses the same corePolicy.",
+        )
+
+
+def _check_containers(
+    share: ShareKey, uses: Sequence[ContainerUse], facts: Mapping[ShareKey, ShareFacts]
+) -> None:
+    for first, second in combinations(uses, 2):
+        if _can_overlap(first, second):
+            raise ConcurrentContainersError(
+                f"{_named(first)} and container {second.container} can use the limited share of request "
+                f"{share.request} at the same time; the preload library would count each on its own.",
+                field="spec.containers[].resources.claims",
+                remedy=f"Give each container a request of its own. {_WHOLE_CARD}",
+            )
+        held, wanted = (frozenset(key for key in use.uses if facts[key].limited) for use in (first, second))
+        if held != wanted:
+            raise DifferentSharesInTurnError(
+                f"{_named(first)} and container {second.container} use the share of request {share.request} "
+                f"in turn, but not the same other limited shares ({_requests(held ^ wanted)}); the limits of "
+                "the first would stay in force for the second.",
+                field="spec.containers[].resources.claims",
+                remedy="Give both containers the same requests, or each a request of its own.",
+            )
+
+
+def _can_overlap(first: ContainerUse, second: ContainerUse) -> bool:
+    """Whether two containers can run at the same time, by the order in which a kubelet starts them."""
+    if first.pod_uid != second.pod_uid:
+        return True
+    kinds = {first.kind, second.kind}
+    if kinds <= {"app", "sidecar"}:
+        return True
+    if kinds == {"init", "sidecar"}:
+        sidecar, init = (first, second) if first.kind == "sidecar" else (second, first)
+        return sidecar.order < init.order
+    return False
+
+
+def _indices(
+    shares: Iterable[ShareKey], uses: Sequence[ContainerUse], facts: Mapping[ShareKey, ShareFacts]
+) -> dict[ShareKey, int]:
+    views = [(use, _view(use, facts)) for use in uses]
+    found: dict[ShareKey, int] = {}
+    for share in shares:
+        places = {view[share]: use for use, view in views if share in view}
+        found[share] = min(places, default=0)
+        if not facts[share].limited:
+            continue
+        if len(places) > 1:
+            first, second = sorted(places)[:2]
+            raise TwoIndicesError(
+                f"The card of request {share.request} would be number {first} in {_named(places[first])} and "
+                f"number {second} in container {places[second].container}; a limit has one number only.",
+                field="spec.containers[].resources.claims",
+                remedy="Give both containers the same requests, or each a request of its own.",
+            )
+        if found[share] >= MAX_CARDS:
+            raise TooManyCardsError(
+                f"The card of request {share.request} would be number {found[share]} in "
+                f"{_named(places[found[share]])}; the preload library holds the first {MAX_CARDS} only.",
+                field="spec.containers[].resources.claims",
+                remedy=f"Give a container with a limited share at most {MAX_CARDS} cards.",
+            )
+    return found
+
+
+def _view(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts]) -> dict[ShareKey, int]:
+    """Index of each share's card among the cards of its vendor that the container sees."""
+    cards: dict[str, set[str]] = defaultdict(set)
+    for key in use.uses:
+        cards[facts[key].vendor].add(facts[key].card_sort_key)
+    order = {vendor: sorted(keys) for vendor, keys in cards.items()}
+    return {key: order[facts[key].vendor].index(facts[key].card_sort_key) for key in use.uses}
+
+
+def _named(use: ContainerUse) -> str:
+    return f"pod {use.pod_name}, container {use.container}"
+
+
+def _requests(keys: Iterable[ShareKey]) -> str:
+    return ", ".join(sorted({key.request for key in keys}))

@@ -1,0 +1,102 @@
+"""A `driver.host.Host` whose root is a folder: vendors and isolation methods run without their hardware."""
+
+from __future__ import annotations
+
+import ctypes
+import posixpath
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from driver.host import CommandResult
+
+Program = Callable[[Sequence[str]], CommandResult]
+
+
+class FolderHost:
+    """A host below `root`; programs and libraries are given by the test."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        programs: Mapping[str, Program] | None = None,
+        libraries: Mapping[str, Callable[[], ctypes.CDLL]] | None = None,
+    ) -> None:
+        self.root = root
+        self.programs = dict(programs or {})
+        self.libraries = dict(libraries or {})
+        self.writes: list[str] = []
+
+    def local(self, path: str) -> Path:
+        """Where a path of the host lies on this machine."""
+        assert path.startswith("/"), f"{path!r} is not an absolute path of the host"
+        return self.root / path.lstrip("/")
+
+    def add(self, path: str, content: str = "") -> None:
+        """Makes a file with its parents."""
+        self.local(path).parent.mkdir(parents=True, exist_ok=True)
+        self.local(path).write_text(content)
+
+    def link(self, path: str, target: str) -> None:
+        """Makes a symbolic link as it would stand on the host."""
+        self.local(path).parent.mkdir(parents=True, exist_ok=True)
+        self.local(path).symlink_to(target)
+
+    def read_text(self, path: str) -> str:
+        return self.local(self.resolve(path)).read_text()
+
+    def write_text(self, path: str, content: str) -> None:
+        self.writes.append(path)
+        self.local(path).write_text(content)
+
+    def list_dir(self, path: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in self.local(self.resolve(path)).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def exists(self, path: str) -> bool:
+        return self.local(self.resolve(path)).exists()
+
+    def resolve(self, path: str) -> str:
+        """Follows links as the host would: an absolute target starts at the host's root, not at ours."""
+        done = "/"
+        todo = [part for part in path.split("/") if part]
+        for _ in range(1000):
+            if not todo:
+                return done
+            part = todo.pop(0)
+            if part == "..":
+                done = posixpath.dirname(done)
+                continue
+            here = posixpath.join(done, part)
+            if not self.local(here).is_symlink():
+                done = here
+                continue
+            target = str(self.local(here).readlink())
+            todo = [piece for piece in target.split("/") if piece not in ("", ".")] + todo
+            done = "/" if target.startswith("/") else done
+        raise OSError(f"too many levels of symbolic links: {path}")
+
+    def make_dir(self, path: str, *, mode: int) -> None:
+        missing = [folder for folder in (self.local(path), *self.local(path).parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir()
+            folder.chmod(mode)
+        self.local(path).chmod(mode)
+
+    def remove_tree(self, path: str) -> None:
+        shutil.rmtree(self.local(path), ignore_errors=True)
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
+        program = self.programs.get(argv[0])
+        if program is None:
+            raise FileNotFoundError(argv[0])
+        return program(argv)
+
+    def load_library(self, name: str) -> ctypes.CDLL:
+        loader = self.libraries.get(name)
+        if loader is None:
+            raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+        return loader()
