@@ -54,10 +54,19 @@ class AgentStatus(Document):
     pod_uid: str = Field(default="", alias="podUID")
 
 
+class Summary(Document):
+    """The node in one line: what `kubectl get acceleratornodes` shows, as its columns cannot add up."""
+
+    cards: int = Field(default=0, description="Cards that are offered.")
+    memory: str = Field(default="0", description="Memory of the offered cards together, as a quantity.")
+    vendors: str = Field(default="", description="Their vendors, sorted, separated by commas.")
+
+
 class AcceleratorNodeStatus(Document):
     """A node's cards and what was decided about them."""
 
     agent: AgentStatus
+    summary: Summary = Field(default=Summary(), description="Follows from `cards`.")
     cards: tuple[CardStatus, ...] = ()
     policy: tuple[PolicySetting, ...] = ()
     problems: tuple[str, ...] = Field(default=(), description="What could not be read, as sentences.")
@@ -84,6 +93,7 @@ def status_of(
     ]
     return AcceleratorNodeStatus(
         agent=agent,
+        summary=_summary([card for card in cards if not card.unpublished]),
         cards=tuple(_card_status(card) for card in cards),
         policy=tuple(settings),
         problems=tuple(problems),
@@ -110,6 +120,16 @@ def decode_status(document: Mapping[str, Any]) -> AcceleratorNodeStatus:
     """
     ours = {key: value for key, value in document.items() if key != "conditions"}
     return decode(AcceleratorNodeStatus, ours, field="status")
+
+
+def _summary(offered: Sequence[Card]) -> Summary:
+    memory_mib = sum(card.memory_mib for card in offered)
+    gib, rest = divmod(memory_mib, 1024)
+    return Summary(
+        cards=len(offered),
+        memory=f"{memory_mib}Mi" if rest else f"{gib}Gi" if gib else "0",
+        vendors=",".join(sorted({card.vendor for card in offered})),
+    )
 
 
 def _card_status(card: Card) -> CardStatus:

@@ -57,3 +57,19 @@ def test_a_status_of_another_shape_is_refused_by_its_field() -> None:
     with pytest.raises(ConfigError) as refused:
         decode_status({"agent": {"version": "1"}, "cards": [{"name": "a"}]})
     assert refused.value.field.startswith("status.cards[0]")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "memory"), [((), "0"), ((24576, 24576), "48Gi"), ((24576, 512), "25088Mi")]
+)
+def test_summary_adds_up_the_memory_of_the_offered_cards(sizes: tuple[int, ...], memory: str) -> None:
+    cards = [
+        Card(name=f"nvidia-{index}", vendor="nvidia", model="A10", memory_bytes=mib << 20)
+        for index, mib in enumerate(sizes)
+    ]
+    withheld = Card(name="amd-1", vendor="amd", model="MI210", memory_bytes=1 << 30, unpublished="Excluded.")
+    status = status_of(
+        [*cards, withheld], agent=AgentStatus(version="1"), policy=effective_policy([], node_labels={})
+    )
+    assert (status.summary.cards, status.summary.memory) == (len(sizes), memory)
+    assert status.summary.vendors == ("nvidia" if sizes else "")
