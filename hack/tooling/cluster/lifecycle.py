@@ -34,7 +34,7 @@ from tooling.cluster import (
     traces,
 )
 from tooling.cluster.errors import ClusterError
-from tooling.cluster.paths import MOST_CLUSTERS, NODE_ROOTS, Layout, cache, cluster_folder
+from tooling.cluster.paths import MOST_CLUSTERS, NODE_ROOTS, Layout, cache, check_name, cluster_folder
 from tooling.cluster.processes import Service, Services, wait_until
 from tooling.cluster.progress import Report, elapsed, step
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PATIENCE = 90.0
+# The lock of what all clusters share; no cluster can have this name.
+_MACHINE = "_machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ def start(name: str, *, settings: Settings, report: Report) -> Record:
     """Starts a cluster, building what it is made of; returns at once when the same one is up already."""
     build.kubernetes(settings.kubernetes)
     machine.prepare(report=report, needs_go=not all(map(build.is_built, build.tools_of(settings.kubernetes))))
-    with _lock(name):
+    with _lock(check_name(name)):
         found = load(name)
         if found is not None:
             if _is_up(found):
@@ -99,7 +101,7 @@ def stop(name: str) -> bool:
     """Ends a cluster and removes all of it; false when there was nothing to remove."""
     if os.geteuid() != 0:
         raise ClusterError("ending a cluster needs root", remedy="Run it as root.")
-    with _lock(name):
+    with _lock(check_name(name)):
         return _remove(name)
 
 
@@ -124,8 +126,9 @@ def services_of(layout: Layout) -> Services:
 
 def _start(name: str, *, settings: Settings, report: Report) -> Record:
     begin = time.monotonic()
-    traces.remember(_machine_state())
-    layout = _reserve(name, settings=settings)
+    with _lock(_MACHINE):
+        traces.remember(_machine_state())
+        layout = _reserve(name, settings=settings)
     report(f"Starting Kubernetes {settings.kubernetes} as {name} (about 15 seconds)")
     with step("certificates, control groups, network", report=report):
         certificates.create(layout)
@@ -237,20 +240,20 @@ def _remove(name: str, *, keep_logs: bool = False) -> bool:
         found = True
         layout = Layout(folder=folder, number=number)
         services = services_of(layout)
-        sockets = traces.shim_sockets(cgroups.members(layout.cgroup))
         for component in sorted(services.names(), key=lambda one: one != "kubelet"):
             services.stop(component, first=signal.SIGKILL)
         cgroups.kill_members(layout.cgroup)
         traces.unmount_below(layout.node_root)
         network.remove(layout)
-        traces.remove_own(layout, sockets=sockets)
+        traces.remove_own(layout)
         cgroups.remove(layout.cgroup)
         shutil.rmtree(layout.node_root)
+    with _lock(_MACHINE):
+        traces.forget(_machine_state())
     if keep_logs:
         (folder / "cluster.json").unlink(missing_ok=True)
     elif found:
         shutil.rmtree(folder, ignore_errors=True)
-    traces.forget(_machine_state())
     return found
 
 
@@ -271,8 +274,8 @@ def _machine_state() -> Path:
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
-    """One start or stop of a cluster at a time."""
-    folder = cluster_folder(name).parent
+    """One start or stop of a cluster at a time; and one change of what all clusters of the machine share."""
+    folder = cache() / "clusters"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

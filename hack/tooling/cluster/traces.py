@@ -14,13 +14,9 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.paths import NODE_ROOTS, Layout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _SETTINGS = (
     "vm/overcommit_memory",
@@ -70,44 +66,37 @@ def forget(path: Path) -> None:
     path.unlink()
 
 
-def shim_sockets(pids: Iterable[int]) -> set[Path]:
-    """The sockets on which the shims among these processes listen; asked while they still run."""
-    pids = list(pids)
-    if not pids:
-        return set()
-    by_inode: dict[str, Path] = {}
-    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 7 and fields[7].startswith(str(_SHIM_SOCKETS)):
-            by_inode[f"socket:[{fields[6]}]"] = Path(fields[7])
-    # A shim is in the network namespace of its cluster, whose table its own /proc shows.
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
-                fields = line.split()
-                if len(fields) > 7 and fields[7].startswith(str(_SHIM_SOCKETS)):
-                    by_inode[f"socket:[{fields[6]}]"] = Path(fields[7])
-            break
-    found: set[Path] = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for link in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(OSError):
-                    found.update({by_inode[target]} if (target := str(link.readlink())) in by_inode else ())
-    return found
-
-
-def remove_own(layout: Layout, *, sockets: Iterable[Path]) -> None:
-    """Removes what one cluster left in shared places; its processes have ended."""
-    for socket in sockets:
+def remove_own(layout: Layout) -> None:
+    """Removes what one cluster left in shared places: after its processes, before its own folders."""
+    for socket in shim_sockets(layout):
         socket.unlink(missing_ok=True)
-    if _CNI_RESULTS.is_dir():
-        for result in _CNI_RESULTS.glob(f"{layout.namespace}-*"):
-            result.unlink(missing_ok=True)
+    for result in network_results(layout):
+        result.unlink(missing_ok=True)
     if _LOG_LINKS.is_dir():
         for link in _LOG_LINKS.iterdir():
             if link.is_symlink() and str(link.readlink()).startswith(f"{layout.pod_logs}/"):
                 link.unlink(missing_ok=True)
+
+
+def shim_sockets(layout: Layout) -> list[Path]:
+    """The sockets of the cluster's shims, as containerd noted them beside each container."""
+    found: set[Path] = set()
+    for noted in layout.containerd.glob("state/io.containerd.runtime.v2.task/*/*/bootstrap.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            socket = Path(str(json.loads(noted.read_text()).get("address", "")).removeprefix("unix://"))
+            if socket.parent == _SHIM_SOCKETS:
+                found.add(socket)
+    return sorted(found)
+
+
+def network_results(layout: Layout, *, folder: Path = _CNI_RESULTS) -> list[Path]:
+    """What the CNI library noted about pods whose network namespace was the cluster's."""
+    found: list[Path] = []
+    for noted in folder.glob("*") if folder.is_dir() else ():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if str(json.loads(noted.read_text()).get("netns", "")).startswith(f"{layout.node_root}/"):
+                found.append(noted)
+    return sorted(found)
 
 
 def mounts_below(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tooling.cluster import api
+from tooling.cluster import api, traces
 from tooling.cluster.images import BUSYBOX, busybox
 from tooling.cluster.paths import REPOSITORY, cache
 from tooling.cluster.processes import wait_until
@@ -161,8 +161,14 @@ def test_two_clusters_are_up_side_by_side_and_one_ends_without_the_other(cluster
         assert other.ready()
         assert cluster.ready()
         run_pod(other, "a", "sleep 1000")
+        sockets = traces.shim_sockets(other.layout)
+        assert sockets
+        assert all(socket.exists() for socket in sockets)
+        assert traces.network_results(other.layout)
     finally:
         api.stop(name)
+    assert not any(socket.exists() for socket in sockets)
+    assert not traces.network_results(other.layout)
     assert leftovers(other.layout.number, name) == []
     assert cluster.ready()
 
