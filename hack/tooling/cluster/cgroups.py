@@ -2,7 +2,8 @@
 
 Purpose: two kubelets on one machine do not share a ``kubepods`` group, and whatever the cluster started,
 however deep, is found and ended by its group, even when every pid file is lost.
-Limits: knows version 1 (one tree for each controller) and version 2 (one tree) at /sys/fs/cgroup.
+Limits: knows version 1 (one tree for each controller) and version 2 (one tree) at /sys/fs/cgroup; tried on
+version 1 only, for no machine with version 2 was at hand.
 """
 
 from __future__ import annotations

@@ -51,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ClusterError as error:
         print(f"hack/cluster: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("hack/cluster: interrupted", file=sys.stderr)
         return 130

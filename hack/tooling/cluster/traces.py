@@ -27,6 +27,7 @@ _SETTINGS = (
     "kernel/keys/root_maxbytes",
 )
 _SHARED_FOLDERS = (
+    "/run/netns",
     "/var/lib/kubelet",
     "/var/lib/cni",
     "/var/log/containers",
@@ -36,6 +37,7 @@ _SHARED_FOLDERS = (
 )
 _SHIM_SOCKETS = Path("/run/containerd/s")
 _CNI_RESULTS = Path("/var/lib/cni/results")
+_NAMESPACES = Path("/run/netns")
 _LOG_LINKS = Path("/var/log/containers")
 
 
@@ -61,9 +63,21 @@ def forget(path: Path) -> None:
         with contextlib.suppress(OSError):
             (Path("/proc/sys") / name).write_text(value)
     for folder in set(_SHARED_FOLDERS) - set(before["folders"]):
-        if Path(folder).is_dir() and not mounts_below(Path(folder)):
-            shutil.rmtree(folder)
+        _remove_shared(Path(folder))
     path.unlink()
+
+
+def _remove_shared(folder: Path) -> None:
+    """Removes a folder that the clusters brought, unless somebody else put something into it meanwhile."""
+    if not folder.is_dir():
+        return
+    if folder == _NAMESPACES:
+        # `ip netns` mounts the folder on itself. Another's namespace in it keeps it.
+        if any(folder.iterdir()):
+            return
+        unmount_below(folder)
+    if not mounts_below(folder):
+        shutil.rmtree(folder)
 
 
 def remove_own(layout: Layout) -> None:
