@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from driver.cards import Card
+from driver.cdi import ContainerEdits
+from driver.errors import IsolationError
+from driver.isolation.base import ShareContext
+from driver.isolation.preload import Preload, PreloadLibraryMissingError, PreloadSettings
+from driver.shares import Share
+from tests.support.folder_host import FolderHost
+
+LIBRARY = "/var/lib/dragoman/preload/libvgpu-8f3a89c.so"
+SETTINGS = PreloadSettings(
+    library=LIBRARY, files_dir="/var/lib/dragoman/preload", region_dir="/run/dragoman/regions"
+)
+CARD = Card(name="nvidia-1", vendor="nvidia", model="m", memory_bytes=1 << 34)
+SHARE = Share(claim_uid="uid-1", request="gpu", device="nvidia-1", memory_mib=4096, cores_percent=30)
+CONTEXT = ShareContext(
+    card=CARD, index=1, core_policy="force", claim_uid="uid-1", holds_memory=True, holds_cores=True
+)
+REGION = "/run/dragoman/regions/uid-1/gpu/region"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FolderHost:
+    found = FolderHost(tmp_path)
+    found.add(LIBRARY)
+    found.add("/proc/sys/kernel/random/boot_id", "boot-1\n")
+    return found
+
+
+def edits(host: FolderHost, share: Share = SHARE, context: ShareContext = CONTEXT) -> ContainerEdits:
+    return Preload(SETTINGS).edits(share, context=context, host=host)
+
+
+def test_memory_and_compute_stand_at_the_cards_index(host: FolderHost) -> None:
+    assert edits(host).env == {
+        "CUDA_DEVICE_MEMORY_LIMIT_1": "4096m",
+        "CUDA_DEVICE_SM_LIMIT_1": "30",
+        "GPU_CORE_UTILIZATION_POLICY": "force",
+        "CUDA_DEVICE_MEMORY_SHARED_CACHE": "/usr/local/dragoman/region/shared.cache",
+    }
+
+
+def test_the_container_gets_the_library_the_list_that_names_it_and_the_region(host: FolderHost) -> None:
+    mounts = {mount.container_path: (mount.host_path, "ro" in mount.options) for mount in edits(host).mounts}
+    assert mounts == {
+        "/usr/local/dragoman/libvgpu.so": (LIBRARY, True),
+        "/etc/ld.so.preload": ("/var/lib/dragoman/preload/ld.so.preload", True),
+        "/usr/local/dragoman/region": (REGION, False),
+    }
+    assert host.read_text("/var/lib/dragoman/preload/ld.so.preload") == "/usr/local/dragoman/libvgpu.so\n"
+
+
+def test_what_is_not_keyed_by_index_is_the_same_in_all_shares(host: FolderHost) -> None:
+    other = Share(claim_uid="uid-2", request="big", device="nvidia-2", memory_mib=1, cores_percent=99)
+    first, second = edits(host), edits(host, other, replace(CONTEXT, index=0, claim_uid="uid-2"))
+    shared = first.env.keys() & second.env.keys()
+    assert shared == {"CUDA_DEVICE_MEMORY_SHARED_CACHE", "GPU_CORE_UTILIZATION_POLICY"}
+    assert {first.env[name] for name in shared} == {second.env[name] for name in shared}
+    assert [m.container_path for m in first.mounts] == [m.container_path for m in second.mounts]
+
+
+def test_a_share_without_a_cap_has_no_variable_for_compute(host: FolderHost) -> None:
+    found = edits(host, replace(SHARE, cores_percent=0))
+    assert set(found.env) == {"CUDA_DEVICE_MEMORY_LIMIT_1", "CUDA_DEVICE_MEMORY_SHARED_CACHE"}
+
+
+def test_a_cap_of_100_percent_is_no_cap(host: FolderHost) -> None:
+    found = edits(host, replace(SHARE, cores_percent=100))
+    assert set(found.env) == {"CUDA_DEVICE_MEMORY_LIMIT_1", "CUDA_DEVICE_MEMORY_SHARED_CACHE"}
+
+
+def test_a_whole_card_without_a_cap_gets_nothing(host: FolderHost) -> None:
+    assert edits(host, replace(SHARE, whole=True, cores_percent=0)) == ContainerEdits()
+    assert not host.exists("/run/dragoman/regions")
+
+
+def test_a_whole_card_with_a_cap_gets_the_cap_alone(host: FolderHost) -> None:
+    found = edits(host, replace(SHARE, whole=True))
+    assert "CUDA_DEVICE_SM_LIMIT_1" in found.env
+    assert "CUDA_DEVICE_MEMORY_LIMIT_1" not in found.env
+
+
+def test_admin_access_gets_nothing(host: FolderHost) -> None:
+    assert edits(host, Share(claim_uid="u", request="r", device="nvidia-1", admin=True)) == ContainerEdits()
+
+
+def test_a_cap_that_its_author_disabled_is_not_written(host: FolderHost) -> None:
+    found = edits(host, context=replace(CONTEXT, core_policy="disable", holds_cores=False))
+    assert found.env["GPU_CORE_UTILIZATION_POLICY"] == "disable"
+    assert "CUDA_DEVICE_SM_LIMIT_1" not in found.env
+
+
+def test_a_dimension_that_another_method_holds_is_not_written(host: FolderHost) -> None:
+    found = edits(host, context=replace(CONTEXT, holds_memory=False))
+    assert "CUDA_DEVICE_MEMORY_LIMIT_1" not in found.env
+    assert found.env["CUDA_DEVICE_SM_LIMIT_1"] == "30"
+
+
+@pytest.mark.parametrize("index", [-1, 16])
+def test_an_index_that_the_library_cannot_hold_is_refused(host: FolderHost, index: int) -> None:
+    with pytest.raises(IsolationError, match="first 16 only"):
+        edits(host, context=replace(CONTEXT, index=index))
+
+
+def test_a_node_without_the_library_says_so_by_name(host: FolderHost) -> None:
+    host.local(LIBRARY).unlink()
+    found = Preload(SETTINGS).available(card=CARD, host=host)
+    assert (found.memory, found.cores, found.refusal) == (False, False, PreloadLibraryMissingError)
+    assert LIBRARY in found.reason
+    assert "preload.library" in found.remedy
+
+
+def test_an_agent_without_a_configured_library_says_so() -> None:
+    found = Preload(replace(SETTINGS, library="")).available(card=CARD, host=FolderHost(Path("/nowhere")))
+    assert found.refusal is PreloadLibraryMissingError
+    assert "no path is configured" in found.reason
+
+
+def test_a_library_that_vanished_since_fails_closed(host: FolderHost) -> None:
+    host.local(LIBRARY).unlink()
+    with pytest.raises(PreloadLibraryMissingError):
+        edits(host)
+
+
+def test_the_library_is_not_offered_for_cards_of_another_vendor(host: FolderHost) -> None:
+    found = Preload(SETTINGS).available(card=replace(CARD, vendor="amd"), host=host)
+    assert not found.memory
+    assert "not made for cards of vendor amd" in found.reason
+
+
+def test_every_user_of_the_container_can_write_into_the_region_and_nobody_else(
+    host: FolderHost,
+) -> None:
+    edits(host)
+    assert host.local(REGION).stat().st_mode & 0o7777 == 0o777
+    for folder in ("/run/dragoman/regions", "/run/dragoman/regions/uid-1", "/run/dragoman/regions/uid-1/gpu"):
+        assert host.local(folder).stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_repeated_prepare_leaves_the_region_of_running_containers_alone(host: FolderHost) -> None:
+    first = edits(host)
+    host.add(f"{REGION}/shared.cache", "counts of running processes")
+    assert edits(host) == first
+    assert host.exists(f"{REGION}/shared.cache")
+
+
+def test_the_region_is_emptied_after_a_boot(host: FolderHost) -> None:
+    edits(host)
+    host.add(f"{REGION}/shared.cache", "counts of processes long gone")
+    host.add("/proc/sys/kernel/random/boot_id", "boot-2\n")
+    edits(host)
+    assert host.list_dir(REGION) == []
+
+
+def test_a_region_that_an_interrupted_prepare_left_half_made_is_made_anew(host: FolderHost) -> None:
+    host.add(f"{REGION}/shared.cache", "left by nobody knows whom")
+    edits(host)
+    assert host.list_dir(REGION) == []
+
+
+def test_subrequests_have_a_region_of_their_own(host: FolderHost) -> None:
+    found = edits(host, replace(SHARE, request="gpu/big"))
+    assert found.mounts[-1].host_path == "/run/dragoman/regions/uid-1/gpu_big/region"
+
+
+@pytest.mark.parametrize("uid", ["..", "a/../b", ""])
+def test_a_uid_that_leads_out_of_the_folder_is_refused(host: FolderHost, uid: str) -> None:
+    with pytest.raises(IsolationError, match="cannot be the name of a folder"):
+        edits(host, replace(SHARE, claim_uid=uid))
+
+
+def test_undo_leaves_nothing_and_can_be_repeated(host: FolderHost) -> None:
+    method = Preload(SETTINGS)
+    edits(host)
+    other = replace(SHARE, request="other")
+    edits(host, other)
+    method.undo(SHARE, context=None, host=host)
+    assert host.list_dir("/run/dragoman/regions/uid-1") == ["other"]
+    method.undo(other, context=None, host=host)
+    method.undo(other, context=None, host=host)
+    assert host.list_dir("/run/dragoman/regions") == []
+
+
+def in_force(host: FolderHost, maps: str, environ: str) -> tuple[bool, str]:
+    host.add("/proc/7/maps", maps)
+    host.add("/proc/7/environ", environ)
+    found = Preload(SETTINGS).in_force(SHARE, context=CONTEXT, host=host, pid=7)
+    return found.holds, found.message
+
+
+STARTED = "CUDA_DEVICE_MEMORY_LIMIT_1=4096m\0CUDA_DEVICE_SM_LIMIT_1=30\0GPU_CORE_UTILIZATION_POLICY=force\0"
+
+
+def test_limits_are_in_force_in_a_process_with_library_and_environment(host: FolderHost) -> None:
+    assert in_force(host, "7f00 r-xp /usr/local/dragoman/libvgpu.so\n", STARTED)[0]
+
+
+def test_limits_are_not_in_force_without_the_library(host: FolderHost) -> None:
+    holds, message = in_force(host, "7f00 r-xp /lib/ld-musl-x86_64.so.1\n", STARTED)
+    assert not holds
+    assert "musl" in message
+
+
+def test_limits_are_not_in_force_with_another_environment(host: FolderHost) -> None:
+    holds, message = in_force(host, "/usr/local/dragoman/libvgpu.so\n", STARTED.replace("4096m", "9999m"))
+    assert not holds
+    assert "CUDA_DEVICE_MEMORY_LIMIT_1=4096m" in message
+
+
+def test_a_process_that_is_gone_holds_nothing(host: FolderHost) -> None:
+    found = Preload(SETTINGS).in_force(SHARE, context=CONTEXT, host=host, pid=8)
+    assert (found.holds, found.message) == (
+        False,
+        "Process 8 cannot be looked at: No such file or directory.",
+    )
