@@ -1,0 +1,95 @@
+"""The CDI spec files of prepared claims: written, put back when they vanish, removed when nobody owns them.
+
+Purpose: the runtime reads them at every container start, also at a restart for which the kubelet does not
+prepare again. So a file that vanished or changed has to be there again without anybody asking.
+
+Limits: blocks; for threads only. Files are found changed by inode, size and time of modification, which costs
+one call a file; their content is read only then.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kubelet_plugin.prepare.durable import remove_leftovers, storage_errors, write_file
+from kubelet_plugin.prepare.records import CLAIM_UID
+
+_PREFIX = "dragoman.dev-share-"
+_SUFFIX = ".json"
+
+_Signature = tuple[int, int, int]
+
+
+class CdiFiles:
+    """Our files in a folder that belongs to all vendors of the node."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, _Signature] = {}
+
+    def intact(self, uid: str) -> bool:
+        """Whether the file is as this process last wrote or checked it."""
+        known = self._known.get(uid)
+        return known is not None and known == self._signature(uid)
+
+    def ensure(self, uid: str, content: bytes) -> bool:
+        """Makes the file hold exactly this content.
+
+        Returns:
+            Whether it had to be written.
+
+        Raises:
+            NodeStorageError: The folder cannot be written.
+        """
+        path = self._path(uid)
+        with storage_errors(path):
+            try:
+                written = path.read_bytes() != content
+            except FileNotFoundError:
+                written = True
+            if written:
+                self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                write_file(path, content, mode=0o644)
+        signature = self._signature(uid)
+        if signature is not None:
+            self._known[uid] = signature
+        return written
+
+    def remove(self, uid: str) -> None:
+        """Removes a claim's file; no error if it is missing.
+
+        Raises:
+            NodeStorageError: The folder cannot be written.
+        """
+        self._known.pop(uid, None)
+        with storage_errors(self._path(uid)):
+            # Not made durable: a file that comes back after a loss of power has no record, and goes at start.
+            self._path(uid).unlink(missing_ok=True)
+
+    def uids(self) -> frozenset[str]:
+        """UIDs of the claims that have a file of ours."""
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except FileNotFoundError:
+            return frozenset()
+        found = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if _is_ours(name))
+        return frozenset(uid for uid in found if CLAIM_UID.fullmatch(uid))
+
+    def clean(self) -> None:
+        """Removes temporary files that a killed agent left."""
+        if self._folder.is_dir():
+            remove_leftovers(self._folder, prefix=f".{_PREFIX}")
+
+    def _path(self, uid: str) -> Path:
+        return self._folder / f"{_PREFIX}{uid}{_SUFFIX}"
+
+    def _signature(self, uid: str) -> _Signature | None:
+        try:
+            found = self._path(uid).stat()
+        except FileNotFoundError:
+            return None
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(_PREFIX) and name.endswith(_SUFFIX)

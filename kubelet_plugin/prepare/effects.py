@@ -1,0 +1,199 @@
+"""What prepare and unprepare do to the node, in an order that a kill at any point cannot harm.
+
+Order of `commit`:   record (durable) -> isolation -> CDI file (durable) -> reply
+Order of `withdraw`: CDI file gone -> isolation gone -> record gone (durable) -> reply
+
+So whatever there is on the node besides the record, there is a record that leads to it. What is done from a
+record can be done again: `ensure` makes the same files from the same record, after a kill, a wiped folder or
+a reboot (when device nodes may have other numbers).
+
+Limits: blocks; for threads only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from driver.cards import Card
+from driver.cdi import ContainerEdits
+from driver.cdi.spec import serialise, spec_document
+from driver.errors import DeviceGoneError, DragomanError
+from driver.isolation.choose import Chosen
+from kubelet_plugin.prepare.cards import CardSource
+from kubelet_plugin.prepare.cdi_files import CdiFiles
+from kubelet_plugin.prepare.phases import Phases
+from kubelet_plugin.prepare.planning import Plan, decide
+from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
+from kubelet_plugin.prepare.state import StateBusyError, StateFolder
+
+_log = structlog.get_logger(__name__)
+
+
+class Effects:
+    """The node's files, as far as claims are concerned."""
+
+    def __init__(self, *, state: StateFolder, cdi_folder: Path, source: CardSource, phases: Phases) -> None:
+        self._state = state
+        self._cdi = CdiFiles(cdi_folder)
+        self._source = source
+        self._phases = phases
+
+    def start(self) -> None:
+        """Reads the records and removes what a killed agent left half done.
+
+        Raises:
+            StateError, NodeStorageError: The state folder cannot be used.
+        """
+        self._state.open()
+        self._cdi.clean()
+
+    def orphans(self) -> frozenset[str]:
+        """UIDs of claims that have a CDI file and no record."""
+        # In this order: a record is older than its file.
+        found = self._cdi.uids()
+        self._state.refresh()
+        return frozenset(uid for uid in found if not self._is_known(uid))
+
+    def remove_orphan(self, uid: str) -> None:
+        """Removes the CDI file of a claim that has no record."""
+        self._state.refresh()
+        if not self._is_known(uid):
+            self._cdi.remove(uid)
+
+    def commit(self, plan: Plan) -> ClaimRecord:
+        """Prepares a planned claim; nothing of it is left if that fails.
+
+        Raises:
+            DragomanError: The guard, the isolation or the disk refuses.
+        """
+        with self._phases.time("isolation"):
+            wanted = decide(plan, source=self._source)
+        self._state.refresh()
+        former = self._state.find(wanted.uid)
+        if former is not None and former.allocation != wanted.allocation:
+            # It was released and allocated anew, which Kubernetes allows only when no pod uses it.
+            self._undo(former)
+        record, made = self._state.reserve(wanted, cards=plan.cards)
+        if record.allocation != wanted.allocation:
+            raise StateBusyError(
+                "Another agent on this node prepared another allocation of the claim.",
+                remedy="The kubelet tries again.",
+            )
+        try:
+            self.ensure(record)
+        except BaseException:
+            if made:
+                # Nobody was told of it, so no container can use it.
+                with contextlib.suppress(DragomanError, OSError):
+                    self._undo(record)
+            raise
+        return record
+
+    def repeat(self, uid: str, *, allocation: str | None) -> ClaimRecord | None:
+        """Answers from the record, with its files in place.
+
+        Args:
+            uid: UID of the claim.
+            allocation: Fingerprint of the allocation now; None where nobody can say.
+
+        Returns:
+            None where there is no record, or one of another allocation.
+
+        Raises:
+            DragomanError: The files cannot be put back.
+        """
+        self._state.refresh()
+        record = self._state.find(uid)
+        if record is None or allocation not in (None, record.allocation):
+            return None
+        self.ensure(record)
+        return record
+
+    def ensure(self, record: ClaimRecord) -> bool:
+        """Makes sure that the claim's CDI file and what it refers to are there.
+
+        Returns:
+            Whether the file had to be written.
+
+        Raises:
+            DeviceGoneError: A card is not there any more.
+            IsolationError: A limit cannot be put in force any more.
+            NodeStorageError: The disk refuses.
+        """
+        if self._cdi.intact(record.uid):
+            return False
+        cards = self._source.cards()
+        with self._phases.time("isolation"):
+            devices = {item.cdi_device: self._edits(item, cards=cards) for item in record.shares}
+        with self._phases.time("cdi"):
+            return self._cdi.ensure(record.uid, serialise(spec_document(devices)))
+
+    def withdraw(self, uid: str) -> None:
+        """Unprepares a claim; no error if it is unknown.
+
+        Raises:
+            DragomanError: Something cannot be removed; the record stays and the kubelet tries again.
+        """
+        self._state.refresh()
+        record = self._state.find(uid)
+        if record is not None:
+            self._undo(record)
+            return
+        self._cdi.remove(uid)
+        self._state.release(uid)
+
+    def vanished(self) -> tuple[str, ...]:
+        """UIDs of prepared claims whose CDI file is not as it was left."""
+        self._state.refresh()
+        return tuple(uid for uid in self._state.records if not self._cdi.intact(uid))
+
+    def restore(self, uid: str) -> str:
+        """Puts back the CDI file of a prepared claim.
+
+        Returns:
+            Why that is not possible, "" if it is.
+        """
+        record = self._state.find(uid)
+        if record is None:
+            return ""
+        try:
+            written = self.ensure(record)
+            if written:
+                _log.info("CDI file put back", claim=uid)
+                # The other agent may have unprepared it meanwhile.
+                self.remove_orphan(uid)
+        except (DragomanError, OSError) as refused:
+            _log.warning("claim not restored", claim=uid, error=str(refused))
+            return f"Claim {record.namespace}/{record.name} cannot be restored: {refused}"
+        return ""
+
+    def _is_known(self, uid: str) -> bool:
+        return self._state.find(uid) is not None or any(doubt.uid == uid for doubt in self._state.doubts)
+
+    def _undo(self, record: ClaimRecord) -> None:
+        self._cdi.remove(record.uid)
+        with self._phases.time("isolation"):
+            for item in record.shares:
+                if not item.share.admin:
+                    self._source.undo(item.share, chosen=_chosen(item))
+        with self._phases.time("state"):
+            self._state.release(record.uid)
+
+    def _edits(self, item: ShareRecord, *, cards: Mapping[str, Card]) -> ContainerEdits:
+        card = cards.get(item.share.device)
+        if card is None:
+            raise DeviceGoneError(f"Card {item.share.device} is not on this node (any more).")
+        edits = self._source.vendor_edits(card)
+        if item.share.admin:
+            return ContainerEdits(device_nodes=edits.device_nodes)
+        return edits + self._source.isolation_edits(
+            item.share, card=card, chosen=_chosen(item), index=item.index, core_policy=item.core_policy
+        )
+
+
+def _chosen(item: ShareRecord) -> Chosen:
+    return Chosen(memory=item.memory_level, cores=item.cores_level)

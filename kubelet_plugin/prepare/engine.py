@@ -1,0 +1,295 @@
+"""Prepare and unprepare, as the kubelet asks for them.
+
+Purpose: what NodePrepareResources and NodeUnprepareResources answer for each claim. One bad claim fails
+alone; claims of one call run at the same time; one claim is never worked on twice at a time.
+
+Flow: fetch and plan on the event loop (`planning`), everything that touches the disk in one job of a small
+thread pool (`effects`).
+
+Repeats: the claim is read to notice another allocation. Where the API server is away, what the record says is
+answered. A record is never changed by a repeat: limits of running containers stay what they were told, also
+under a policy that became stricter.
+
+Limits: a call that the kubelet gives up is finished all the same, since the thread cannot be stopped, and the
+claim's lock is held until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from driver.cards import pool_name
+from driver.errors import ClaimError, DragomanError, KubeError, PrepareError
+from kubelet_plugin.prepare.cards import CardSource
+from kubelet_plugin.prepare.claims import ClaimMissingError, ClaimRef, ClaimSource
+from kubelet_plugin.prepare.effects import Effects
+from kubelet_plugin.prepare.ledger import CardFullError, CardUse
+from kubelet_plugin.prepare.phases import Phases, Recorder
+from kubelet_plugin.prepare.planning import ClaimReader, Place, Plan, read
+from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord
+from kubelet_plugin.prepare.shares_of import check_claim, fingerprint, has_results_here
+from kubelet_plugin.prepare.state import Doubt, StateFolder
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+_THREADS = 8
+_MAX_LOOK_UPS = 16
+"""How many holders of a full card are looked up to find out whether waiting helps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedDevice:
+    """One device of a prepared claim, as the kubelet wants it.
+
+    Attributes:
+        request: Name of the request, without a subrequest.
+        pool: Name of the pool.
+        device: Name of the card.
+        cdi_id: The CDI device.
+        share_id: "" where the result has none.
+    """
+
+    request: str
+    pool: str
+    device: str
+    cdi_id: str
+    share_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedClaim:
+    """The answer for one claim; no devices where the allocation names none of this node."""
+
+    devices: tuple[PreparedDevice, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Where the engine works.
+
+    Attributes:
+        node: Name of the node.
+        state_folder: Folder of records; durable over reboots.
+        cdi_folder: Folder of CDI specs that the runtime reads.
+        lock_wait_s: How long to wait for another agent's lock.
+    """
+
+    node: str
+    state_folder: Path
+    cdi_folder: Path
+    lock_wait_s: float = 5.0
+
+
+class PrepareEngine:
+    """Prepares and unprepares claims on one node."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        claims: ClaimSource,
+        cards: CardSource,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._place = Place(node=settings.node, pool=pool_name(settings.node))
+        self._claims = claims
+        self._cards = cards
+        self._phases = Phases(recorder)
+        self._state = StateFolder(
+            settings.state_folder, phases=self._phases, lock_wait_s=settings.lock_wait_s
+        )
+        self._effects = Effects(
+            state=self._state, cdi_folder=settings.cdi_folder, source=cards, phases=self._phases
+        )
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._unrestored: tuple[str, ...] = ()
+
+    async def start(self) -> None:
+        """Reads the records; needed before anything else. CDI files follow with `restore`.
+
+        Raises:
+            StateError, NodeStorageError: The state folder cannot be used.
+        """
+        await self._in_thread(self._effects.start)
+
+    async def restore(self) -> None:
+        """Puts back CDI files that vanished and removes those of nobody; to be called every few seconds.
+
+        Raises:
+            StateError, NodeStorageError: The state folder cannot be used.
+        """
+        problems = []
+        for uid in await self._in_thread(self._effects.vanished):
+            async with self._lock(uid):
+                problems.append(await self._in_thread(lambda uid=uid: self._effects.restore(uid)))  # type: ignore[misc]
+        self._unrestored = tuple(problem for problem in problems if problem)
+        for uid in sorted(await self._in_thread(self._effects.orphans)):
+            async with self._lock(uid):
+                await self._in_thread(lambda uid=uid: self._effects.remove_orphan(uid))  # type: ignore[misc]
+                _log.info("CDI file without a record removed", claim=uid)
+
+    async def close(self) -> None:
+        """Finishes what runs and gives files back."""
+        while self._running:
+            await asyncio.wait(self._running)
+        await asyncio.to_thread(self._pool.shutdown)
+        self._state.close()
+
+    @property
+    def records(self) -> Mapping[str, ClaimRecord]:
+        """What is prepared, by claim UID."""
+        return self._state.records
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Records that cannot be read."""
+        return self._state.doubts
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Sentences about what an administrator should know."""
+        return (*self._state.problems, *self._unrestored)
+
+    @property
+    def place(self) -> Place:
+        """Which node this is."""
+        return self._place
+
+    def use(self, device: str) -> CardUse:
+        """What is held of a card."""
+        return self._state.use(device)
+
+    async def prepare(self, refs: Sequence[ClaimRef]) -> Mapping[str, PreparedClaim | DragomanError]:
+        """Prepares claims; the answer has one entry for each, by UID."""
+        reader = ClaimReader(self._claims)
+        answers = await asyncio.gather(
+            *(self._guarded(self._prepare(ref, reader=reader), ref=ref, verb="prepare") for ref in refs)
+        )
+        return {ref.uid: answer for ref, answer in zip(refs, answers, strict=True)}
+
+    async def unprepare(self, refs: Sequence[ClaimRef]) -> Mapping[str, DragomanError | None]:
+        """Unprepares claims; None for success, also for claims that nobody knows."""
+        answers = await asyncio.gather(
+            *(self._guarded(self._unprepare(ref), ref=ref, verb="unprepare") for ref in refs)
+        )
+        return {ref.uid: answer for ref, answer in zip(refs, answers, strict=True)}
+
+    async def _guarded(
+        self, work: Coroutine[Any, Any, _T], *, ref: ClaimRef, verb: str
+    ) -> _T | DragomanError:
+        """One claim's work, whose failure is its own, and which goes on if the caller goes away."""
+        task = asyncio.create_task(self._caught(work, ref=ref, verb=verb))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _caught(self, work: Coroutine[Any, Any, _T], *, ref: ClaimRef, verb: str) -> _T | DragomanError:
+        try:
+            return await work
+        except DragomanError as refused:
+            _log.warning(f"{verb} refused", claim=ref.uid, reason=refused.reason, error=str(refused))
+            return refused
+        except Exception as unexpected:  # noqa: BLE001 - a fault of ours in one claim must not take the others
+            _log.exception(f"{verb} failed", claim=ref.uid)
+            return PrepareError(f"The agent failed: {unexpected!r}.", remedy="Report it with the agent's log")
+
+    async def _prepare(self, ref: ClaimRef, *, reader: ClaimReader) -> PreparedClaim:
+        _check_uid(ref)
+        async with self._lock(ref.uid):
+            try:
+                with self._phases.time("fetch"):
+                    claim = await reader.claim(namespace=ref.namespace, name=ref.name)
+            except KubeError:
+                known = await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=None))
+                if known is None:
+                    raise
+                return _answer(known)
+            check_claim(claim, ref)
+            if self._state.find(ref.uid) is not None:
+                allocation = fingerprint(claim, pool=self._place.pool)
+                known = await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=allocation))
+                if known is not None:
+                    return _answer(known)
+            with self._phases.time("fetch"):
+                plan = await read(claim, ref, place=self._place, cards=self._cards.cards(), reader=reader)
+            return _answer(await self._commit(plan)) if plan.given else PreparedClaim()
+
+    async def _commit(self, plan: Plan) -> ClaimRecord:
+        try:
+            return await self._in_thread(lambda: self._effects.commit(plan))
+        except CardFullError as full:
+            if not await self._find_releasing(full.holders):
+                raise
+        # Says now that waiting helps, or succeeds, if the release is through by now.
+        return await self._in_thread(lambda: self._effects.commit(plan))
+
+    async def _find_releasing(self, holders: frozenset[str]) -> bool:
+        """Marks those holders whose claims are gone or released; whether there are any."""
+        found = False
+        for uid in sorted(holders)[:_MAX_LOOK_UPS]:
+            record = self._state.find(uid)
+            if record is not None and await self.is_dead(record):
+                self._state.mark_releasing(uid)
+                found = True
+        return found
+
+    async def is_dead(self, record: ClaimRecord) -> bool:
+        """Whether a record's claim is gone, replaced, or names no card of this node any more."""
+        try:
+            claim = await self._claims.get_claim(namespace=record.namespace, name=record.name)
+        except ClaimMissingError:
+            return True
+        except KubeError:
+            return False
+        if (claim.get("metadata") or {}).get("uid") != record.uid:
+            return True
+        return not has_results_here(claim, pool=self._place.pool)
+
+    async def _unprepare(self, ref: ClaimRef) -> None:
+        _check_uid(ref)
+        async with self._lock(ref.uid):
+            if self._state.find(ref.uid) is not None:
+                self._state.mark_releasing(ref.uid)
+            await self._in_thread(lambda: self._effects.withdraw(ref.uid))
+
+    def _lock(self, uid: str) -> asyncio.Lock:
+        lock = self._locks.get(uid)
+        if lock is None:
+            lock = self._locks[uid] = asyncio.Lock()
+        return lock
+
+    def _in_thread(self, work: Callable[[], _T]) -> Awaitable[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _answer(record: ClaimRecord) -> PreparedClaim:
+    return PreparedClaim(
+        devices=tuple(
+            PreparedDevice(
+                request=item.share.base_request,
+                pool=item.pool,
+                device=item.share.device,
+                cdi_id=item.cdi_id,
+                share_id=item.share.share_id,
+            )
+            for item in record.shares
+        ),
+        warnings=record.warnings,
+    )
+
+
+def _check_uid(ref: ClaimRef) -> None:
+    if not CLAIM_UID.fullmatch(ref.uid):
+        raise ClaimError(f"{ref.uid!r} cannot be the UID of a claim.", field="metadata.uid")

@@ -1,0 +1,241 @@
+"""What a claim means on this node, before anything is done about it.
+
+Flow: `ClaimReader` reads claims and pods, each once for a call of the kubelet; `read` makes a `Plan` of them:
+the shares, and where one of them is limited also every container that can use it with all else that this
+container uses. `decide` picks methods and applies the rules.
+
+Limits: `read` runs on the event loop and asks the API server only; `decide` may block and runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from driver.api.share_config import ShareConfig
+from driver.cards import Card, IsolationLevel
+from driver.errors import ClaimError, IsolationError
+from driver.isolation.choose import Chosen
+from driver.isolation.rules import ContainerUse, ShareFacts, ShareKey, card_sort_key, check_preload_rules
+from driver.kube.client import JSON
+from driver.shares import Share
+from kubelet_plugin.prepare.cards import CardSource
+from kubelet_plugin.prepare.claims import ClaimRef, ClaimSource
+from kubelet_plugin.prepare.pods import (
+    claim_names,
+    container_uses,
+    is_pod_owned,
+    reserving_pods,
+    runs_here,
+    share_key,
+)
+from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
+from kubelet_plugin.prepare.shares_of import Given, NotAllocatedError, fingerprint, is_allocated, results_of
+
+
+class PodUnknownError(ClaimError):
+    """No pod of the claim can be read, so nobody knows which containers its limits would meet."""
+
+    reason: ClassVar[str] = "PodUnknown"
+
+
+class ClaimReader:
+    """Reads each claim and each pod once, however many claims of one call refer to it."""
+
+    def __init__(self, source: ClaimSource) -> None:
+        self._source = source
+        self._asked: dict[tuple[str, str, str], asyncio.Future[Any]] = {}
+
+    async def claim(self, *, namespace: str, name: str) -> JSON:
+        """See `ClaimSource.get_claim`."""
+        found: JSON = await self._once(
+            ("claim", namespace, name), lambda: self._source.get_claim(namespace=namespace, name=name)
+        )
+        return found
+
+    async def pod(self, *, namespace: str, name: str) -> JSON | None:
+        """See `ClaimSource.get_pod`."""
+        found: JSON | None = await self._once(
+            ("pod", namespace, name), lambda: self._source.get_pod(namespace=namespace, name=name)
+        )
+        return found
+
+    async def _once(self, key: tuple[str, str, str], ask: Any) -> Any:
+        if key not in self._asked:
+            asked: Awaitable[Any] = ask()
+            self._asked[key] = asyncio.ensure_future(asked)
+        return await self._asked[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A claim as it is to be prepared.
+
+    Attributes:
+        ref: The claim.
+        allocation: Fingerprint of its allocation.
+        given: Its results on this node.
+        cards: The node's cards when it was planned.
+        containers: All containers that can use the claim; empty where no share is limited.
+        others: Results of other claims that those containers use.
+        pods_known: Whether a pod of the claim could be read.
+        pod_owned: No other pod can ever use the claim.
+    """
+
+    ref: ClaimRef
+    allocation: str
+    given: tuple[Given, ...]
+    cards: Mapping[str, Card]
+    containers: tuple[ContainerUse, ...] = ()
+    others: tuple[Given, ...] = ()
+    pods_known: bool = False
+    pod_owned: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Which node this is.
+
+    Attributes:
+        node: Name of the node.
+        pool: Name of its pool.
+    """
+
+    node: str
+    pool: str
+
+
+async def read(
+    claim: JSON, ref: ClaimRef, *, place: Place, cards: Mapping[str, Card], reader: ClaimReader
+) -> Plan:
+    """Plans an allocated claim.
+
+    Raises:
+        DragomanError: What was allocated cannot be given, or something that it depends on cannot be read.
+    """
+    given = results_of(claim, pool=place.pool, cards=cards)
+    plan = Plan(
+        ref=ref,
+        allocation=fingerprint(claim, pool=place.pool),
+        given=given,
+        cards=cards,
+        pod_owned=is_pod_owned(claim),
+    )
+    if not any(item.share.limits_memory or item.share.limits_cores for item in given):
+        # Nothing of it can meet another limit: its pods do not matter.
+        return plan
+    return await _with_pods(plan, claim, place=place, reader=reader)
+
+
+async def _with_pods(plan: Plan, claim: JSON, *, place: Place, reader: ClaimReader) -> Plan:
+    namespace = plan.ref.namespace
+    reserving = reserving_pods(claim)
+    found = await asyncio.gather(*(reader.pod(namespace=namespace, name=name) for name, _ in reserving))
+    pods = [
+        pod
+        for pod, (_, uid) in zip(found, reserving, strict=True)
+        if pod is not None and runs_here(pod, uid=uid, node=place.node)
+    ]
+    names = sorted(frozenset[str]().union(*map(claim_names, pods)) - {plan.ref.name})
+    read_others = await asyncio.gather(*(reader.claim(namespace=namespace, name=name) for name in names))
+    others: dict[str, tuple[Given, ...]] = {}
+    for name, other in zip(names, read_others, strict=True):
+        if not is_allocated(other):
+            raise NotAllocatedError(
+                f"ResourceClaim {namespace}/{name} of the same pod is not allocated, so nobody knows which "
+                "cards the pod's containers will see.",
+                field="status.allocation",
+                remedy="The kubelet tries again once the scheduler has allocated it.",
+            )
+        others[name] = results_of(other, pool=place.pool, cards=plan.cards)
+    all_given = {**others, plan.ref.name: plan.given}
+    shares = {name: tuple(item.share for item in items) for name, items in all_given.items()}
+    return Plan(
+        ref=plan.ref,
+        allocation=plan.allocation,
+        given=plan.given,
+        cards=plan.cards,
+        containers=tuple(use for pod in pods for use in container_uses(pod, shares=shares)),
+        others=tuple(item for items in others.values() for item in items),
+        pods_known=bool(pods),
+        pod_owned=plan.pod_owned,
+    )
+
+
+def decide(plan: Plan, *, source: CardSource) -> ClaimRecord:
+    """Picks the methods that hold each share and applies the rules of those that need some.
+
+    Raises:
+        IsolationError: A limit cannot be put in force, or not in these containers.
+        PodUnknownError: The rules need the claim's pods, and none can be read.
+    """
+    chosen = {
+        share_key(item.share): _choose(item.share, config=item.config, plan=plan, source=source)
+        for item in plan.given
+    }
+    index: Mapping[ShareKey, int] = {}
+    if any(choice.holds(IsolationLevel.PRELOAD) for choice in chosen.values()):
+        index = _index(plan, chosen=chosen, source=source)
+    return ClaimRecord(
+        uid=plan.ref.uid,
+        namespace=plan.ref.namespace,
+        name=plan.ref.name,
+        allocation=plan.allocation,
+        shares=tuple(
+            ShareRecord(
+                share=item.share,
+                pool=item.pool,
+                cdi_device=item.cdi_device,
+                index=index.get(share_key(item.share), 0),
+                core_policy=str(item.config.core_policy),
+                memory_level=chosen[share_key(item.share)].memory,
+                cores_level=chosen[share_key(item.share)].cores,
+            )
+            for item in plan.given
+        ),
+        warnings=tuple(text for choice in chosen.values() for text in choice.warnings),
+    )
+
+
+def _choose(share: Share, *, config: ShareConfig, plan: Plan, source: CardSource) -> Chosen:
+    return source.choose(share, card=plan.cards[share.device], config=config)
+
+
+def _index(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource) -> Mapping[ShareKey, int]:
+    if not plan.pods_known:
+        raise PodUnknownError(
+            f"No pod on this node reserves ResourceClaim {plan.ref.namespace}/{plan.ref.name}, so nobody "
+            "knows in which containers its limits have to hold.",
+            field="status.reservedFor",
+            remedy="The kubelet tries again.",
+        )
+    choices = {**chosen, **{share_key(item.share): _other(item, plan, source) for item in plan.others}}
+    facts = {
+        key: _facts(item, card=plan.cards[item.share.device], chosen=choices[key])
+        for key, item in ((share_key(item.share), item) for item in (*plan.given, *plan.others))
+    }
+    return check_preload_rules(
+        claim_shares=tuple(chosen), all_shares=facts, containers=plan.containers, pod_owned=plan.pod_owned
+    )
+
+
+def _other(item: Given, plan: Plan, source: CardSource) -> Chosen:
+    try:
+        return _choose(item.share, config=item.config, plan=plan, source=source)
+    except IsolationError:
+        # That claim is refused in its own name. Until then its share counts as limited, the stricter answer.
+        return Chosen(memory=IsolationLevel.PRELOAD, cores=IsolationLevel.PRELOAD)
+
+
+def _facts(item: Given, *, card: Card, chosen: Chosen) -> ShareFacts:
+    capped = chosen.cores is IsolationLevel.PRELOAD or (
+        item.share.limits_cores and chosen.holds(IsolationLevel.PRELOAD)
+    )
+    return ShareFacts(
+        card_sort_key=card_sort_key(card),
+        limited=chosen.holds(IsolationLevel.PRELOAD),
+        core_policy=str(item.config.core_policy) if capped else "",
+        vendor=card.vendor,
+    )

@@ -1,0 +1,320 @@
+"""What is prepared on this node: one durable file for each claim, and the ledger that is made of them.
+
+Purpose: a reservation is durable before anybody is told of it, and no two agents give out the same MiB twice.
+
+Flow of `reserve`, in one thread:
+
+    temporary file, write, fsync            (any number of claims at a time)
+    lock; what did the other agent change?; check-and-reserve; announce; rename; unlock     (microseconds)
+    fsync of the folder                     (any number of claims at a time)
+
+Layout of the folder: `lock`, `changes`, `claims/<uid>.json`, and beside a damaged record what was set aside,
+`claims/<uid>.json.unreadable-<n>`.
+
+Damaged records: nobody knows what they held, and a container may still run on it. So the cards that the
+record names (all cards, where even that is gone) are given to nobody else until the claim is prepared again,
+unprepared, or `collecting` finds out from the kubelet. `problems` says so meanwhile.
+
+Limits: blocks, for threads only, except `records`, `doubts`, `problems`, `find`, `use` and `mark_releasing`,
+which touch memory alone and wait for no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from driver.cards import Card
+from driver.errors import StateError
+from kubelet_plugin.prepare.changes import ChangeLog
+from kubelet_plugin.prepare.durable import (
+    TEMPORARY,
+    Staged,
+    remove_leftovers,
+    stage,
+    storage_errors,
+    sync_folder,
+)
+from kubelet_plugin.prepare.ledger import CardUse, Ledger
+from kubelet_plugin.prepare.phases import Phases
+from kubelet_plugin.prepare.records import (
+    CLAIM_UID,
+    ClaimRecord,
+    StateDamagedError,
+    StateNewerError,
+    decode,
+    devices_named,
+    encode,
+)
+
+_SUFFIX = ".json"
+_ASIDE = ".json.unreadable-"
+_LOCK_POLL_S = 0.002
+
+
+class StateBusyError(StateError):
+    """Another agent on this node holds the lock and does not let go (stopped, or its disk hangs)."""
+
+    reason: ClassVar[str] = "StateBusy"
+    retriable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """A record that could not be read.
+
+    Attributes:
+        uid: UID of its claim.
+        problem: A sentence for the node's conditions.
+        newer: It was written by a newer version, which must find it again.
+        files: Its files.
+    """
+
+    uid: str
+    problem: str
+    newer: bool
+    files: tuple[Path, ...] = field(default=())
+
+
+class StateFolder:
+    """The records of this node's prepared claims."""
+
+    def __init__(self, folder: Path, *, phases: Phases, lock_wait_s: float = 5.0) -> None:
+        self._claims = folder / "claims"
+        self._lock_path = folder / "lock"
+        self._changes = ChangeLog(folder / "changes")
+        self._phases = phases
+        self._lock_wait_s = lock_wait_s
+        self._lock = -1
+        self._mutex = threading.Lock()
+        self._ledger = Ledger()
+        self._records: dict[str, ClaimRecord] = {}
+        self._doubts: dict[str, Doubt] = {}
+        self._strangers: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Reads all records and removes what a killed agent left half done.
+
+        Raises:
+            StateError: Another agent holds the lock for too long.
+            NodeStorageError: The folder cannot be made or read.
+        """
+        with storage_errors(self._claims):
+            self._claims.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            remove_leftovers(self._claims)
+            with self._exclusive():
+                self._read_all()
+
+    def close(self) -> None:
+        """Gives lock and files back."""
+        with self._mutex:
+            self._changes.close()
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    @property
+    def records(self) -> Mapping[str, ClaimRecord]:
+        """All readable records by UID, as of the last look at the folder; a copy."""
+        return dict(self._records)
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Records that could not be read and are not resolved yet."""
+        return tuple(self._doubts.values())
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Sentences about what an administrator should know."""
+        return (*(doubt.problem for doubt in self.doubts), *self._strangers.values())
+
+    def find(self, uid: str) -> ClaimRecord | None:
+        """A claim's record as of the last look at the folder."""
+        return self._records.get(uid)
+
+    def use(self, device: str) -> CardUse:
+        """What is held of a card."""
+        return self._ledger.use(device)
+
+    def mark_releasing(self, uid: str) -> None:
+        """Notes that a claim's release is under way, for the wording of refusals."""
+        self._ledger.mark_releasing(uid)
+
+    def refresh(self) -> None:
+        """Takes in what the other agent changed."""
+        with self._exclusive():
+            pass
+
+    def reserve(self, record: ClaimRecord, *, cards: Mapping[str, Card]) -> tuple[ClaimRecord, bool]:
+        """Makes a reservation, durably.
+
+        Returns:
+            The claim's record in force, and whether this call made it: False where there was one already.
+
+        Raises:
+            OverCommitError: A card has not enough left; a subclass where waiting helps.
+            DeviceGoneError: A card is not there.
+            StateError: The lock is not to be had, or a newer version's record is in the way.
+            NodeStorageError: The record cannot be kept.
+        """
+        target = self._path(record.uid)
+        made = False
+        with contextlib.ExitStack() as stack:
+            with self._phases.time("state"):
+                staged = stack.enter_context(stage(target, encode(record), mode=0o600))
+            with self._phases.time("guard"), self._exclusive():
+                known = self._records.get(record.uid)
+                if known is None:
+                    self._take(record, staged, cards=cards)
+                    known, made = record, True
+        # Also where the other agent made it: its reply may not be out yet, nor its record durable.
+        with self._phases.time("state"), storage_errors(target):
+            sync_folder(self._claims)
+        return known, made
+
+    def _take(self, record: ClaimRecord, staged: Staged, *, cards: Mapping[str, Card]) -> None:
+        doubt = self._doubts.get(record.uid)
+        if doubt is not None and doubt.newer:
+            raise StateNewerError(doubt.problem)
+        shares = [item.share for item in record.shares]
+        self._ledger.check_and_reserve(shares, claim_uid=record.uid, cards=cards)
+        try:
+            with storage_errors(self._path(record.uid)):
+                self._changes.announce(record.uid)
+                staged.publish()
+        except BaseException:
+            self._reread(record.uid)
+            raise
+        self._remember(record)
+
+    def release(self, uid: str) -> None:
+        """Gives back what a claim holds, durably; no error if that is nothing.
+
+        Raises:
+            StateError: The lock is not to be had.
+            NodeStorageError: The record cannot be removed.
+        """
+        with self._exclusive():
+            doubt = self._doubts.get(uid)
+            if uid not in self._records and doubt is None:
+                return
+            with storage_errors(self._path(uid)):
+                self._changes.announce(uid)
+                for path in {self._path(uid), *self._aside(uid)}:
+                    path.unlink(missing_ok=True)
+            self._forget(uid)
+        with storage_errors(self._path(uid)):
+            sync_folder(self._claims)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        deadline = time.monotonic() + self._lock_wait_s
+        if not self._mutex.acquire(timeout=self._lock_wait_s):
+            raise self._busy()
+        try:
+            while True:
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise self._busy() from None
+                    # Not a blocking call: an agent that is stopped while it holds the lock must not take
+                    # all our threads with it.
+                    time.sleep(_LOCK_POLL_S)
+            try:
+                self._catch_up()
+                yield
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+        finally:
+            self._mutex.release()
+
+    def _busy(self) -> StateBusyError:
+        return StateBusyError(
+            f"The state of this node was locked for more than {self._lock_wait_s:g} s.",
+            remedy="Look for a second, stopped agent on the node. The kubelet tries again.",
+        )
+
+    def _catch_up(self) -> None:
+        with storage_errors(self._lock_path):
+            changed = self._changes.seen()
+            if changed is None:
+                self._read_all()
+                return
+            for uid in changed:
+                if CLAIM_UID.fullmatch(uid):
+                    self._reread(uid)
+
+    def _read_all(self) -> None:
+        self._strangers.clear()
+        uids: set[str] = set(self._records) | set(self._doubts)
+        for name in [path.name for path in self._claims.iterdir()]:
+            uid = name.partition(_ASIDE)[0] if _ASIDE in name else name.removesuffix(_SUFFIX)
+            if CLAIM_UID.fullmatch(uid) and uid != name:
+                uids.add(uid)
+            elif not name.endswith(TEMPORARY):
+                self._strangers[name] = f"{name} in the state folder is no record of a claim."
+        for uid in sorted(uids):
+            self._reread(uid)
+
+    def _reread(self, uid: str) -> None:
+        path = self._path(uid)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            aside = self._aside(uid)
+            if aside:
+                self._doubt(uid, aside[-1].read_bytes(), problem=f"The record of claim {uid} was damaged.")
+            else:
+                self._forget(uid)
+            return
+        try:
+            self._remember(decode(content, uid=uid))
+        except StateNewerError as newer:
+            self._doubt(uid, content, problem=str(newer), newer=True)
+        except StateDamagedError as damaged:
+            self._set_aside(path)
+            self._doubt(uid, content, problem=str(damaged))
+
+    def _remember(self, record: ClaimRecord) -> ClaimRecord:
+        self._doubts.pop(record.uid, None)
+        self._ledger.load([item.share for item in record.shares], claim_uid=record.uid)
+        self._records[record.uid] = record
+        return record
+
+    def _forget(self, uid: str) -> None:
+        self._ledger.release(uid)
+        self._records.pop(uid, None)
+        self._doubts.pop(uid, None)
+
+    def _doubt(self, uid: str, content: bytes, *, problem: str, newer: bool = False) -> None:
+        self._forget(uid)
+        devices = devices_named(content)
+        self._ledger.hold_in_doubt(uid, devices=devices)
+        held = ", ".join(sorted(devices)) if devices else "any card"
+        files = (self._path(uid),) if newer else tuple(self._aside(uid))
+        sentence = f"{problem} Nothing more of {held} is given out until it is known what the claim holds."
+        self._doubts[uid] = Doubt(uid=uid, problem=sentence, newer=newer, files=files)
+
+    def _set_aside(self, path: Path) -> None:
+        uid = path.name.removesuffix(_SUFFIX)
+        self._changes.announce(uid)
+        path.rename(path.with_name(f"{uid}{_ASIDE}{len(self._aside(uid)) + 1}"))
+
+    def _path(self, uid: str) -> Path:
+        return self._claims / f"{uid}{_SUFFIX}"
+
+    def _aside(self, uid: str) -> list[Path]:
+        # Asked for by name, one after the other: a look through the folder would cost more with each claim.
+        named = (self._claims / f"{uid}{_ASIDE}{number}" for number in itertools.count(1))
+        return list(itertools.takewhile(Path.exists, named))
