@@ -1,0 +1,241 @@
+"""The objects of `resource.k8s.io/v1` that allocation reads, as values.
+
+Purpose: parse once, check the shape once, and compute on frozen values afterwards.
+
+Flow: `parse_slice` and `Device.parse` for what drivers publish; claims and classes are in
+`driver.allocation.requests`.
+
+Limits: what the API server would not have stored (a quantity that is none, a list that is no list) and
+fields that we do not know yet become the `problem` of a slice or device, which takes part no more;
+nothing that could change a decision is ignored silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from driver.cel import DeviceView
+from driver.errors import DragomanError
+from driver.quantities import Quantity, parse_quantity
+
+JSON: TypeAlias = Mapping[str, Any]
+Amounts: TypeAlias = Mapping[str, Quantity]
+
+_DEVICE_FIELDS = frozenset(
+    {
+        "name",
+        "attributes",
+        "capacity",
+        "consumesCounters",
+        "nodeName",
+        "nodeSelector",
+        "allNodes",
+        "taints",
+        "bindsToNode",
+        "bindingConditions",
+        "bindingFailureConditions",
+        "allowMultipleAllocations",
+        # What a prepared pod gets besides the device itself plays no part in choosing it.
+        "nodeAllocatableResourceMappings",
+    }
+)
+
+
+class DeviceID(NamedTuple):
+    """What a device is known by: nothing else says whether it is in use."""
+
+    driver: str
+    pool: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How much of a capacity a share may take."""
+
+    default: Quantity | None = None
+    minimum: Quantity | None = None
+    maximum: Quantity | None = None
+    step: Quantity | None = None
+    values: tuple[Quantity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """One capacity of a device."""
+
+    value: Quantity
+    policy: Policy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A taint of a device."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSelection:
+    """The nodes that a slice, or one device of it, is for."""
+
+    node_name: str = ""
+    all_nodes: bool = False
+    selector: JSON | None = None
+
+    @classmethod
+    def parse(cls, raw: JSON) -> NodeSelection:
+        """Read the three fields that slices and devices share."""
+        return cls(raw.get("nodeName") or "", raw.get("allNodes") is True, raw.get("nodeSelector"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Device:
+    """A device of a slice.
+
+    Attributes:
+        id: Driver, pool and name.
+        view: What selectors see.
+        attributes: Type and value of each attribute, by the name as written.
+        capacity: Capacities by the name as written.
+        shareable: Whether several claims may hold parts of it.
+        taints: What keeps it from requests that do not tolerate it.
+        counters: What it takes from the counters of its pool.
+        nodes: Its own nodes, if the slice leaves that to devices.
+        raw: The device as published, for what is copied into results.
+        problem: Why it cannot be considered, "" if it can.
+    """
+
+    id: DeviceID
+    view: DeviceView
+    attributes: Mapping[str, tuple[str, Any]]
+    capacity: Mapping[str, Capacity]
+    shareable: bool
+    taints: tuple[Taint, ...]
+    counters: tuple[tuple[str, Amounts], ...]
+    nodes: NodeSelection
+    raw: JSON
+    problem: str = ""
+
+    @classmethod
+    def parse(cls, raw: JSON, *, driver: str, pool: str, nodes: NodeSelection | None) -> Device:
+        """Read a device; `nodes` are those of its slice, None if it says so itself."""
+        unknown = sorted(set(raw) - _DEVICE_FIELDS)
+        return cls(
+            id=DeviceID(driver, pool, raw["name"]),
+            view=DeviceView.build(raw, driver=driver),
+            attributes={
+                name: next(iter(value.items()))
+                for name, value in (raw.get("attributes") or {}).items()
+                if value
+            },
+            capacity={
+                name: Capacity(parse_quantity(value["value"]), _parse_policy(value.get("requestPolicy")))
+                for name, value in (raw.get("capacity") or {}).items()
+            },
+            shareable=raw.get("allowMultipleAllocations") is True,
+            taints=tuple(
+                Taint(taint["key"], taint.get("value") or "", taint.get("effect") or "")
+                for taint in raw.get("taints") or ()
+            ),
+            counters=tuple(
+                (one["counterSet"], _parse_counters(one.get("counters")))
+                for one in raw.get("consumesCounters") or ()
+            ),
+            nodes=NodeSelection.parse(raw) if nodes is None else nodes,
+            raw=raw,
+            problem=f"the field {unknown[0]} is not supported yet" if unknown else "",
+        )
+
+    @property
+    def binding_conditions(self) -> tuple[str, ...]:
+        """Conditions that must be true before a pod is bound."""
+        return tuple(self.raw.get("bindingConditions") or ())
+
+    def attribute(self, qualified: str) -> tuple[str, Any] | None:
+        """Look an attribute up by its qualified name, as constraints do."""
+        found = self.attributes.get(qualified)
+        if found is None:
+            domain, _, name = qualified.partition("/")
+            if domain == self.id.driver:
+                found = self.attributes.get(name)
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """A ResourceSlice."""
+
+    name: str
+    driver: str
+    pool: str
+    generation: int
+    count: int
+    nodes: NodeSelection
+    per_device: bool
+    counter_sets: tuple[tuple[str, Amounts], ...]
+    devices: tuple[Device, ...]
+    problem: str = ""
+
+
+def parse_slice(raw: JSON) -> Slice:
+    """Read a ResourceSlice (v1)."""
+    spec = raw["spec"]
+    nodes = NodeSelection.parse(spec)
+    per_device = spec.get("perDeviceNodeSelection") is True
+    driver, pool = spec["driver"], spec["pool"]["name"]
+    problem = ""
+    devices: tuple[Device, ...] = ()
+    sets: tuple[tuple[str, Amounts], ...] = ()
+    try:
+        devices = tuple(
+            Device.parse(device, driver=driver, pool=pool, nodes=None if per_device else nodes)
+            for device in spec.get("devices") or ()
+        )
+        sets = tuple(
+            (one["name"], _parse_counters(one.get("counters"))) for one in spec.get("sharedCounters") or ()
+        )
+    except (DragomanError, KeyError, TypeError, AttributeError) as error:
+        problem = f"slice {raw['metadata']['name']} cannot be read: {error}"
+    return Slice(
+        name=raw["metadata"]["name"],
+        driver=driver,
+        pool=pool,
+        generation=spec["pool"].get("generation", 0),
+        count=spec["pool"].get("resourceSliceCount", 1),
+        nodes=nodes,
+        per_device=per_device,
+        counter_sets=sets,
+        devices=devices,
+        problem=problem,
+    )
+
+
+def parse_amounts(raw: Mapping[str, str] | None, *, field: str = "") -> dict[str, Quantity]:
+    """Read quantities by name."""
+    return {name: parse_quantity(str(text), field=f"{field}[{name}]") for name, text in (raw or {}).items()}
+
+
+def _parse_counters(raw: Mapping[str, JSON] | None) -> dict[str, Quantity]:
+    return {name: parse_quantity(counter["value"]) for name, counter in (raw or {}).items()}
+
+
+def _parse_policy(raw: JSON | None) -> Policy | None:
+    if not raw:
+        return None
+    bounds = raw.get("validRange") or {}
+
+    def optional(holder: JSON, name: str) -> Quantity | None:
+        return parse_quantity(holder[name]) if holder.get(name) is not None else None
+
+    return Policy(
+        default=optional(raw, "default"),
+        minimum=optional(bounds, "min"),
+        maximum=optional(bounds, "max"),
+        step=optional(bounds, "step"),
+        values=tuple(sorted(map(parse_quantity, raw.get("validValues") or ()))),
+    )

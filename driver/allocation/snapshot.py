@@ -1,0 +1,133 @@
+"""Everything a decision is made from, frozen.
+
+Purpose: slices, classes, nodes, and what is in use, read from the API's objects once.
+
+Flow: `Snapshot.build` takes v1 JSON; decisions read it; a change makes a new one.
+
+Limits: what is in use comes from `status.allocation` alone, by driver, pool and device name. A share
+whose amounts cannot be read holds the whole device: doubt never frees anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from driver.allocation.models import JSON, DeviceID, Slice, parse_amounts, parse_slice
+from driver.allocation.nodes import Node
+from driver.allocation.requests import DeviceClass
+from driver.errors import InvalidInputError, QuantityError
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """What allocated claims hold.
+
+    Attributes:
+        whole: Devices held as a whole.
+        shares: Number of shares by device.
+        consumed: Sum of the shares' amounts in nanos, by device and capacity name.
+    """
+
+    whole: frozenset[DeviceID] = frozenset()
+    shares: Mapping[DeviceID, int] = field(default_factory=dict)
+    consumed: Mapping[DeviceID, Mapping[str, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, claims: Iterable[JSON]) -> InUse:
+        """Add up the allocations of claims; those that are not allocated hold nothing."""
+        whole: set[DeviceID] = set()
+        shares: dict[DeviceID, int] = {}
+        consumed: dict[DeviceID, dict[str, int]] = {}
+        for claim in claims:
+            allocation = (claim.get("status") or {}).get("allocation") or {}
+            for result in (allocation.get("devices") or {}).get("results") or ():
+                if result.get("adminAccess"):
+                    continue
+                held = DeviceID(result["driver"], result["pool"], result["device"])
+                if not result.get("shareID"):
+                    whole.add(held)
+                    continue
+                try:
+                    amounts = parse_amounts(result.get("consumedCapacity"))
+                except QuantityError:
+                    whole.add(held)
+                    continue
+                shares[held] = shares.get(held, 0) + 1
+                sums = consumed.setdefault(held, {})
+                for name, amount in amounts.items():
+                    # A negative amount, however it came to be stored, must not make room for others.
+                    sums[name] = sums.get(name, 0) + max(amount.nano, 0)
+        return cls(frozenset(whole), shares, consumed)
+
+
+def _readable_slice(raw: JSON) -> Slice:
+    try:
+        return parse_slice(raw)
+    except (KeyError, TypeError, AttributeError) as error:
+        name = raw.get("metadata", {}).get("name", "?") if isinstance(raw, Mapping) else "?"
+        raise InvalidInputError(
+            f"a ResourceSlice cannot be read: {error!r}",
+            field=f"ResourceSlice {name}",
+            remedy="Give resource.k8s.io/v1 objects.",
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a cluster.
+
+    Attributes:
+        slices: All slices.
+        classes: DeviceClasses by name.
+        nodes: Nodes by name.
+        in_use: What is held.
+    """
+
+    slices: tuple[Slice, ...]
+    classes: Mapping[str, DeviceClass]
+    nodes: Mapping[str, Node]
+    in_use: InUse
+    _by_node: Mapping[str, tuple[Slice, ...]]
+    _by_pool: Mapping[tuple[str, str], tuple[Slice, ...]]
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        slices: Iterable[JSON],
+        classes: Iterable[JSON],
+        claims: Iterable[JSON] = (),
+        nodes: Iterable[JSON] = (),
+    ) -> Snapshot:
+        """Read v1 objects.
+
+        Args:
+            slices: ResourceSlices of the whole cluster.
+            classes: DeviceClasses.
+            claims: ResourceClaims; those with an allocation are what is in use.
+            nodes: Nodes, for slices that choose them by label.
+        """
+        parsed = tuple(sorted(map(_readable_slice, slices), key=lambda one: one.name))
+        by_node: dict[str, list[Slice]] = {}
+        by_pool: dict[tuple[str, str], list[Slice]] = {}
+        for one in parsed:
+            by_node.setdefault(one.nodes.node_name, []).append(one)
+            by_pool.setdefault((one.driver, one.pool), []).append(one)
+        known = (Node(one["metadata"]["name"], dict(one["metadata"].get("labels") or {})) for one in nodes)
+        return cls(
+            slices=parsed,
+            classes={one["metadata"]["name"]: DeviceClass.parse(one) for one in classes},
+            nodes={one.name: one for one in known},
+            in_use=InUse.of(claims),
+            _by_node={name: tuple(some) for name, some in by_node.items()},
+            _by_pool={key: tuple(some) for key, some in by_pool.items()},
+        )
+
+    def candidates(self, node: Node) -> tuple[Slice, ...]:
+        """Give the slices that can matter to a node: its own and those of no node."""
+        return self._by_node.get(node.name, ()) + self._by_node.get("", ())
+
+    def pool(self, driver: str, name: str) -> tuple[Slice, ...]:
+        """Give all slices of a pool, on whatever node."""
+        return self._by_pool.get((driver, name), ())
