@@ -1,0 +1,305 @@
+"""Puts the agent's parts together, starts them in the right order, and ends them in good order.
+
+Flow of a start: state folder -> service socket -> background parts -> registration socket, last of all,
+because the kubelet comes as soon as it sees it. The first look for cards and the API server are waited for by
+nobody but the calls that need them, so the agent serves within a second wherever it is.
+
+Flow of a stop (SIGTERM, SIGINT): registration socket gone -> calls in flight end -> background parts end. Only
+own sockets are removed; prepared claims and published slices stay, since containers run on.
+
+Limits: SIGSTOP and SIGCONT need no care: all clocks are monotonic and late work is done at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from driver.cards import DRIVER_NAME, IsolationLevel, pool_name
+from driver.errors import DragomanError
+from driver.isolation.base import IsolationMethod
+from driver.isolation.none import NoIsolation
+from driver.isolation.preload import Preload, PreloadSettings
+from driver.kube.client import KubeClient
+from kubelet_plugin.endpoint import Endpoint
+from kubelet_plugin.health import HealthBoard, add_health_services
+from kubelet_plugin.host import NodeHost
+from kubelet_plugin.inventory import Inventory
+from kubelet_plugin.loop import keep_running
+from kubelet_plugin.metrics import Metrics
+from kubelet_plugin.pod_resources import PodResourcesClient
+from kubelet_plugin.policy_source import FilePolicySource, KubePolicySource, PolicySource
+from kubelet_plugin.preload_install import install_library
+from kubelet_plugin.prepare.claims import ClaimSource, FileClaimSource, KubeClaimSource
+from kubelet_plugin.prepare.collecting import collect_garbage
+from kubelet_plugin.prepare.engine import EngineSettings, PrepareEngine
+from kubelet_plugin.probes import Answer, ProbeServer, sentence
+from kubelet_plugin.registration import Keeper, Registrar
+from kubelet_plugin.server import ClaimService, Listener, add_claim_services
+from kubelet_plugin.settings import Settings
+from kubelet_plugin.sockets import registration_path, service_path
+from kubelet_plugin.vendor_sources import vendor_source
+
+log = structlog.get_logger(__name__)
+
+RESTORE_EVERY_S = 5.0
+COLLECT_EVERY_S = 60.0
+HEALTH_EVERY_S = 10.0
+DRAIN_S = 20.0
+"""How long calls in flight may take after a stop was asked for; below the pod's 30 s."""
+
+_BEAT_S = 1.0
+
+
+class Agent:
+    """The node agent."""
+
+    def __init__(self, settings: Settings, *, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._problems: list[str] = []
+        self._metrics = Metrics()
+        self._client = None if settings.file_backed else _client(settings, environment, self._metrics)
+        self._claims = self._claim_source()
+        self._inventory = Inventory(
+            vendors=vendor_source(settings),
+            methods=self._methods(),
+            host=NodeHost(settings.host_root),
+            policies=self._policy_source(),
+            metrics=self._metrics,
+        )
+        self._engine = PrepareEngine(
+            EngineSettings(
+                node=settings.node_name, state_folder=settings.state_dir, cdi_folder=settings.cdi_dir
+            ),
+            claims=self._claims,
+            cards=self._inventory,
+            recorder=_PhaseRecorder(self._metrics),
+        )
+        self._board = HealthBoard(pool=pool_name(settings.node_name))
+        self._build_endpoints()
+
+    async def run(self) -> None:
+        """Runs until a signal asks for the end.
+
+        Raises:
+            DragomanError: The agent cannot start; the message says what to change.
+            OSError: A socket cannot be made.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._inventory.look)
+        self._metrics.gauge("info", 1, version=_version())
+        await self._engine.start()
+        await self._service.start()
+        self._service.publish()
+        probes = await self._start_probes()
+        self._start_background()
+        await self._registration.start()
+        self._registration.publish()
+        self._background("registration", self._keeper.run)
+        log.info(
+            "serving",
+            node=self._settings.node_name,
+            socket=str(self._service.socket.path),
+            registration=str(self._registration.socket.path),
+        )
+        try:
+            await self._stop.wait()
+        finally:
+            await self._end(probes)
+
+    def _build_endpoints(self) -> None:
+        settings = self._settings
+        service_socket = service_path(settings.plugin_dir, pod_uid=settings.pod_uid)
+        service = ClaimService(
+            self._engine,
+            cards_ready=self._inventory.ready,
+            metrics=self._metrics,
+            listeners=self._listeners(),
+        )
+
+        def add_services(server: Any) -> None:
+            add_claim_services(server, service)
+            add_health_services(server, self._board)
+
+        self._service = Endpoint(service_socket, add_services=add_services)
+        registrar = Registrar(endpoint=str(service_socket), on_outcome=self._count_registration)
+
+        def add_registration(server: Any) -> None:
+            from kubelet_plugin.api import registration_pb2_grpc  # noqa: PLC0415 - used once
+
+            registration_pb2_grpc.add_RegistrationServicer_to_server(registrar, server)
+
+        self._registration = Endpoint(
+            registration_path(settings.registration_dir, driver=DRIVER_NAME, pod_uid=settings.pod_uid),
+            add_services=add_registration,
+        )
+        self._keeper = Keeper(registrar=registrar, registration=self._registration, service=self._service)
+
+    def _listeners(self) -> list[Listener]:
+        return []
+
+    async def _start_probes(self) -> ProbeServer | None:
+        if not self._settings.http_address:
+            return None
+        probes = ProbeServer({"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._render})
+        host, port = await probes.start(self._settings.http_address)
+        log.info("probes served", address=f"{host}:{port}")
+        return probes
+
+    def _start_background(self) -> None:
+        interval_s = self._settings.discovery_interval_s
+        self._background("inventory", lambda: self._inventory.run(interval_s=interval_s))
+        self._background("policies", lambda: self._policies.run(self._inventory.look))
+        self._background("restore", self._restore)
+        self._background("collect", self._collect)
+        self._background("health", self._watch_health)
+        self._background("beat", self._beat)
+
+    def _background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks.append(asyncio.create_task(keep_running(name, work), name=name))
+
+    async def _end(self, probes: ProbeServer | None) -> None:
+        log.info("stopping")
+        await self._registration.stop(grace_s=0.5)
+        await self._service.stop(grace_s=DRAIN_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._engine.close()
+        if probes is not None:
+            await probes.stop()
+        if self._client is not None:
+            await self._client.close()
+        log.info("stopped")
+
+    # Background parts
+
+    async def _restore(self) -> None:
+        await self._inventory.ready.wait()
+        while True:
+            await self._engine.restore()
+            self._metrics.gauge("prepared_claims", len(self._engine.records))
+            await asyncio.sleep(RESTORE_EVERY_S)
+
+    async def _collect(self) -> None:
+        pod_resources = PodResourcesClient(self._settings.pod_resources_socket)
+        await self._inventory.ready.wait()
+        while True:
+            await collect_garbage(self._engine, claims=self._claims, pod_resources=pod_resources)
+            await asyncio.sleep(COLLECT_EVERY_S)
+
+    async def _watch_health(self) -> None:
+        await self._inventory.ready.wait()
+        while True:
+            self._board.post(await self._inventory.health())
+            await asyncio.sleep(HEALTH_EVERY_S)
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _BEAT_S
+            await asyncio.sleep(_BEAT_S)
+            self._metrics.gauge("loop_delay_seconds", max(0.0, loop.time() - due))
+            self._metrics.gauge("kubelet_connected", int(self._keeper.connection().connected))
+
+    # Probes
+
+    def _healthz(self) -> Answer:
+        return sentence(200, "The agent runs.")
+
+    def _readyz(self) -> Answer:
+        connection = self._keeper.connection()
+        return sentence(200 if connection.connected else 503, connection.reason)
+
+    def _render(self) -> Answer:
+        return Answer(
+            status=200, body=self._metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    def _count_registration(self, registered: bool) -> None:  # noqa: FBT001 - a callback's signature
+        self._metrics.count("registrations_total", result="registered" if registered else "refused")
+
+    # Parts that depend on the settings
+
+    def _claim_source(self) -> ClaimSource:
+        if self._client is None:
+            return FileClaimSource(Path(self._settings.claims_from))
+        return KubeClaimSource(self._client)
+
+    def _policy_source(self) -> PolicySource:
+        self._policies: PolicySource
+        if self._client is None:
+            self._policies = FilePolicySource(self._settings.policies_from, node_name=self._settings.node_name)
+        else:
+            self._policies = KubePolicySource(self._client, node_name=self._settings.node_name)
+        return self._policies
+
+    def _methods(self) -> Mapping[IsolationLevel, IsolationMethod]:
+        settings = self._settings
+        library = ""
+        if settings.preload_library:
+            try:
+                folder = settings.host_root / settings.preload_dir.relative_to("/")
+                installed = install_library(Path(settings.preload_library), folder=folder)
+                library = str(settings.preload_dir / installed.name)
+            except (OSError, DragomanError) as failed:
+                problem = f"The preload library {settings.preload_library} cannot be installed: {failed}"
+                log.error("preload library not installed", error=str(failed))  # noqa: TRY400 - no bug of ours
+                self._problems.append(problem)
+        preload = Preload(
+            PreloadSettings(
+                library=library, files_dir=str(settings.preload_dir), region_dir=str(settings.share_dir)
+            )
+        )
+        return {IsolationLevel.PRELOAD: preload, IsolationLevel.NONE: NoIsolation()}
+
+
+class _PhaseRecorder:
+    """Implements `kubelet_plugin.prepare.phases.Recorder` by the table of metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def observe(self, phase: str, *, seconds: float) -> None:
+        """Notes that a phase took so long."""
+        self._metrics.observe("phase_duration_seconds", seconds, phase=phase)
+
+
+def _client(settings: Settings, environment: Mapping[str, str], metrics: Metrics) -> KubeClient:
+    # Late: a file-backed agent needs neither TLS nor an HTTP client.
+    from driver.kube.config import ClusterConfig, in_cluster  # noqa: PLC0415
+    from driver.kube.http_transport import HttpTransport  # noqa: PLC0415
+
+    config = in_cluster(environ=environment)
+    return KubeClient(
+        HttpTransport(
+            config,
+            user_agent=f"dragoman-kubelet-plugin/{_version()}",
+            observe=lambda method, status, seconds: metrics.observe(
+                "api_request_duration_seconds", seconds, method=method, status=str(status)
+            ),
+        )
+    )
+
+
+def _version() -> str:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version("dragoman")
+    return "unreleased"
+
+
+async def run_agent(settings: Settings, *, environment: Mapping[str, str] | None = None) -> None:
+    """Runs an agent until a signal asks for the end; see `Agent.run` for what it raises."""
+    await Agent(settings, environment=os.environ if environment is None else environment).run()

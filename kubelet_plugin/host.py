@@ -1,0 +1,141 @@
+"""The node itself, behind the `driver.host.Host` Protocol.
+
+Purpose: vendors and isolation methods name paths of the node; in a container the node's root file system is
+mounted somewhere else, and its symbolic links have to be followed as the node would follow them.
+
+Limits: every call may block. Programs of the node run with the agent's own libraries when the agent is in a
+container (no chroot: that would need a privilege that the agent does not ask for).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from driver.host import CommandResult
+
+_LIBRARY_DIRS = (
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+    "/usr/local/nvidia/lib64",
+)
+_PROGRAM_DIRS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_MAX_LINKS = 40
+
+
+class NodeHost:
+    """Implements `driver.host.Host` for a node whose root is seen at `root`."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def read_text(self, path: str) -> str:
+        """The content of a small text file; undecodable bytes are replaced, as sysfs promises no encoding."""
+        return self._at(path).read_text(encoding="utf-8", errors="replace")
+
+    def write_text(self, path: str, content: str) -> None:
+        """Writes to an existing file or makes a new one."""
+        self._at(path).write_text(content, encoding="utf-8")
+
+    def list_dir(self, path: str) -> list[str]:
+        """Names in a folder, sorted; [] if there is no such folder."""
+        try:
+            return sorted(os.listdir(self._at(path)))  # noqa: PTH208 - names are wanted, not paths
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def exists(self, path: str) -> bool:
+        """Whether the path exists, links followed as on the node."""
+        return os.path.lexists(self._at(path))
+
+    def resolve(self, path: str) -> str:
+        """The path with symbolic links resolved, as a path of the node; loops end as they stand."""
+        resolved = Path("/")
+        pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part == "..":
+                resolved = resolved.parent
+                continue
+            candidate = resolved / part
+            try:
+                target = (self._root / candidate.relative_to("/")).readlink()
+            except OSError:
+                resolved = candidate
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                return str(candidate)
+            if target.is_absolute():
+                resolved = Path("/")
+            pending += [item for item in reversed(target.parts) if item != "/"]
+        return str(resolved)
+
+    def make_dir(self, path: str, *, mode: int) -> None:
+        """Makes a folder and its missing parents with exactly this mode, whatever the umask is."""
+        missing = []
+        current = self._at(path)
+        while not current.is_dir():
+            missing.append(current)
+            current = current.parent
+        for folder in reversed(missing):
+            folder.mkdir(mode=mode, exist_ok=True)
+            folder.chmod(mode)
+
+    def remove_tree(self, path: str) -> None:
+        """Removes a folder with all it holds; no error if it is missing."""
+        try:
+            shutil.rmtree(self._at(path))
+        except FileNotFoundError:
+            return
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
+        """Runs a program of the node; FileNotFoundError if missing, TimeoutError if too slow."""
+        program = self._program(argv[0])
+        try:
+            done = subprocess.run(  # noqa: S603 - callers name fixed programs; nothing of a user's is run
+                [program, *argv[1:]],
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{argv[0]} did not answer within {timeout_s:g} s") from None
+        return CommandResult(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+    def load_library(self, name: str) -> ctypes.CDLL:
+        """Loads a shared library of the node: by path, or by name from where nodes keep libraries."""
+        if name.startswith("/"):
+            return ctypes.CDLL(str(self._at(name)))
+        for folder in _LIBRARY_DIRS:
+            candidate = self._at(f"{folder}/{name}")
+            if candidate.is_file():
+                return ctypes.CDLL(str(candidate))
+        # The loader's own search last: it honours LD_LIBRARY_PATH, by which tests and odd nodes bring theirs.
+        return ctypes.CDLL(name)
+
+    def _at(self, path: str) -> Path:
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is not an absolute path of the node")
+        if self._root == Path("/"):
+            return Path(path)
+        return self._root / self.resolve(path).lstrip("/")
+
+    def _program(self, name: str) -> str:
+        candidates = [name] if name.startswith("/") else [f"{folder}/{name}" for folder in _PROGRAM_DIRS]
+        for candidate in candidates:
+            found = self._at(candidate)
+            if found.is_file() and os.access(found, os.X_OK):
+                return str(found)
+        raise FileNotFoundError(f"{name} is not installed on this node")

@@ -1,0 +1,283 @@
+"""The node's cards: found by the vendors, shaped by the policy, kept in memory for everybody who asks.
+
+Flow: each vendor is asked in a thread of its own -> the policy is applied and the isolation that this node has
+is added -> `Snapshot`; listeners hear when it changed. A look happens at the start, once an interval, and
+whenever `look` is called (policy changed, signal).
+
+Limits: a vendor that hangs keeps its last answer and holds nobody up; while it hangs it is not asked again. A
+vendor that fails in a way nobody foresaw keeps its cards as well: cards must not vanish by a bug of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from driver.api.policy import EffectivePolicy
+from driver.api.share_config import ShareConfig
+from driver.cards import Card
+from driver.cdi import ContainerEdits
+from driver.errors import ConfigError, DeviceGoneError
+from driver.host import Host
+from driver.isolation.choose import Chosen, Methods, choose_methods, context_for, edits_for, levels_for
+from driver.shares import Share
+from driver.vendors.base import CardHealth, Discovery, Vendor
+from kubelet_plugin.logs import operation
+from kubelet_plugin.metrics import Metrics
+from kubelet_plugin.policy_source import PolicySource, PolicyView
+from kubelet_plugin.threads import in_daemon_thread
+from kubelet_plugin.vendor_sources import VendorSource
+
+log = structlog.get_logger(__name__)
+
+VENDOR_PATIENCE_S = 20.0
+"""For so long a look waits for a slow vendor; the vendor may answer later all the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What the node has, as of one look.
+
+    Attributes:
+        cards: All cards by name, also those that are not offered.
+        policy: What held when the cards were shaped.
+        problems: Sentences for the AcceleratorNode.
+        complete: Whether the policy is the real one (False: the API server has not told yet).
+    """
+
+    cards: Mapping[str, Card]
+    policy: EffectivePolicy
+    problems: tuple[str, ...]
+    complete: bool
+
+
+@dataclass
+class _Asked:
+    """A vendor, its question under way, and its last answer."""
+
+    vendor: Vendor
+    answer: Discovery = field(default_factory=lambda: Discovery(cards=()))
+    task: asyncio.Task[None] | None = None
+
+
+class Inventory:
+    """Finds cards; implements `kubelet_plugin.prepare.cards.CardSource`.
+
+    Args:
+        vendors: Whom to ask; read anew at each look.
+        methods: The isolation methods of this agent.
+        host: The node.
+        policies: Which policy holds.
+        metrics: Where looks are counted.
+    """
+
+    def __init__(
+        self, *, vendors: VendorSource, methods: Methods, host: Host, policies: PolicySource, metrics: Metrics
+    ) -> None:
+        self.ready = asyncio.Event()
+        self._vendors = vendors
+        self._vendor_problem = ""
+        self._asked: dict[str, _Asked] = {}
+        self._methods = methods
+        self._host = host
+        self._policies = policies
+        self._metrics = metrics
+        self._snapshot: Snapshot | None = None
+        self._found_by: Mapping[str, Vendor] = {}
+        self._last_view: PolicyView | None = None
+        self._wanted = asyncio.Event()
+        self._listeners: list[Callable[[Snapshot], None]] = []
+
+    def subscribe(self, listener: Callable[[Snapshot], None]) -> None:
+        """Adds a listener; it is called in the event loop with each snapshot that differs from the last."""
+        self._listeners.append(listener)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The last look; None before the first."""
+        return self._snapshot
+
+    def look(self) -> None:
+        """Makes the next look happen now."""
+        self._wanted.set()
+
+    async def run(self, *, interval_s: float) -> None:
+        """Looks again and again until cancelled."""
+        while True:
+            self._wanted.clear()
+            with operation("discovery"):
+                await self.refresh()
+            try:
+                await asyncio.wait_for(self._wanted.wait(), interval_s)
+            except TimeoutError:
+                continue
+
+    async def refresh(self) -> None:
+        """One look: asks all vendors, shapes the cards, tells the listeners if something changed."""
+        await in_daemon_thread(self._read_vendors, name="vendors")
+        tasks = [self._ask(asked) for asked in self._asked.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=VENDOR_PATIENCE_S)
+        snapshot = await in_daemon_thread(self._shape, name="shape")
+        self._count(snapshot)
+        changed = snapshot != self._snapshot
+        self._snapshot = snapshot
+        self.ready.set()
+        if changed:
+            log.info(
+                "cards found",
+                cards=[f"{card.name} {card.memory_mib} MiB" for card in snapshot.cards.values()],
+                problems=list(snapshot.problems),
+            )
+            for listener in self._listeners:
+                listener(snapshot)
+
+    async def health(self) -> list[CardHealth]:
+        """The health of all cards, asked of their vendors in threads."""
+        return await in_daemon_thread(self._health, name="health")
+
+    # CardSource
+
+    def cards(self) -> Mapping[str, Card]:
+        """The cards under the policy in force, by device name; from memory, at once."""
+        return self._snapshot.cards if self._snapshot else {}
+
+    def vendor_edits(self, card: Card) -> ContainerEdits:
+        """What a container needs to reach the card at all."""
+        # By who found it: simulated cards carry the names of real vendors.
+        vendor = self._found_by.get(card.name)
+        if vendor is None:
+            raise DeviceGoneError(f"Card {card.name} is not on this node (any more).")
+        return vendor.edits(card, host=self._host)
+
+    def choose(self, share: Share, *, card: Card, config: ShareConfig) -> Chosen:
+        """Which methods hold the share, by the policy's order."""
+        order = self._snapshot.policy.isolation if self._snapshot else ()
+        return choose_methods(
+            share, card=card, config=config, order=order, methods=self._methods, host=self._host
+        )
+
+    def isolation_edits(
+        self, share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str
+    ) -> ContainerEdits:
+        """What a container needs so that the share's limits hold."""
+        return edits_for(
+            share,
+            card=card,
+            chosen=chosen,
+            index=index,
+            core_policy=core_policy,
+            methods=self._methods,
+            host=self._host,
+        )
+
+    def undo(self, share: Share, *, chosen: Chosen) -> None:
+        """Removes what the methods made for a share, also for a card that is gone by now."""
+        card = self.cards().get(share.device)
+        for level, method in self._methods.items():
+            if not chosen.holds(level):
+                continue
+            context = None
+            if card is not None:
+                context = context_for(share, card=card, chosen=chosen, index=0, core_policy="force", level=level)
+            method.undo(share, context=context, host=self._host)
+
+    # Looks
+
+    def _read_vendors(self) -> None:
+        try:
+            vendors = self._vendors()
+        except ConfigError as invalid:
+            if self._snapshot is None:
+                raise
+            # The cards of before stay: pods are running on them.
+            self._vendor_problem = str(invalid)
+            return
+        self._vendor_problem = ""
+        asked = {}
+        for vendor in vendors:
+            asked[vendor.name] = self._asked.get(vendor.name) or _Asked(vendor)
+            asked[vendor.name].vendor = vendor
+        self._asked = asked
+
+    def _ask(self, asked: _Asked) -> asyncio.Task[None]:
+        if asked.task is None or asked.task.done():
+            asked.task = asyncio.create_task(self._discover(asked), name=f"discover-{asked.vendor.name}")
+        return asked.task
+
+    async def _discover(self, asked: _Asked) -> None:
+        name = asked.vendor.name
+        began = time.monotonic()
+        try:
+            asked.answer = await in_daemon_thread(
+                lambda: asked.vendor.discover(self._host), name=f"discover-{name}"
+            )
+            result = "problems" if asked.answer.problems else "ok"
+        except Exception as failed:
+            log.exception("a vendor's discovery failed", vendor=name, error=str(failed))
+            asked.answer = Discovery(
+                cards=asked.answer.cards, problems=(f"Looking for cards of {name} failed: {failed!r}.",)
+            )
+            result = "failed"
+        self._metrics.observe(
+            "discovery_duration_seconds", time.monotonic() - began, vendor=name, result=result
+        )
+
+    def _shape(self) -> Snapshot:
+        view = self._view()
+        problems = [*view.problems, *([self._vendor_problem] if self._vendor_problem else [])]
+        cards: dict[str, Card] = {}
+        found_by: dict[str, Vendor] = {}
+        for name, asked in self._asked.items():
+            problems += asked.answer.problems
+            if asked.task is not None and not asked.task.done():
+                problems.append(f"Looking for cards of {name} takes longer than {VENDOR_PATIENCE_S:g} s.")
+            for found in asked.answer.cards:
+                if found.name in cards:
+                    problems.append(f"Two cards are called {found.name}; only the first is used.")
+                    continue
+                cards[found.name] = self._shaped(found, view.policy)
+                found_by[found.name] = asked.vendor
+        self._found_by = found_by
+        return Snapshot(cards=cards, policy=view.policy, problems=tuple(problems), complete=view.complete)
+
+    def _shaped(self, found: Card, policy: EffectivePolicy) -> Card:
+        card = policy.apply(found)
+        memory, cores = levels_for(card, order=policy.isolation, methods=self._methods, host=self._host)
+        return card.with_isolation(memory=memory, cores=cores)
+
+    def _view(self) -> PolicyView:
+        try:
+            self._last_view = self._policies.view()
+        except ConfigError as invalid:
+            if self._last_view is None:
+                raise
+            # What held before keeps holding: a typing error must not open up the node's cards.
+            return replace(self._last_view, problems=(*self._last_view.problems, str(invalid)))
+        return self._last_view
+
+    def _health(self) -> list[CardHealth]:
+        found: list[CardHealth] = []
+        for asked in self._asked.values():
+            cards = [card for name, card in self.cards().items() if self._found_by.get(name) is asked.vendor]
+            if not cards:
+                continue
+            try:
+                found += asked.vendor.health(cards, host=self._host)
+            except Exception as failed:
+                log.exception("a vendor's health check failed", vendor=asked.vendor.name, error=str(failed))
+                found += [CardHealth(name=card.name, health="Unknown", message=repr(failed)) for card in cards]
+        return found
+
+    def _count(self, snapshot: Snapshot) -> None:
+        self._metrics.clear("cards")
+        counts: dict[tuple[str, str], int] = {}
+        for card in snapshot.cards.values():
+            key = (card.vendor, "no" if card.unpublished else "yes")
+            counts[key] = counts.get(key, 0) + 1
+        for (vendor, offered), number in counts.items():
+            self._metrics.gauge("cards", number, vendor=vendor, offered=offered)

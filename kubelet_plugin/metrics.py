@@ -1,0 +1,162 @@
+"""All metrics of the agent, as one table.
+
+Flow: `SPECS` is the table; `Metrics` makes prometheus-client's objects of it in a registry of its own;
+`/metrics` renders that registry; docs are generated from the table.
+
+Limits: no label ever holds a claim, a pod or a namespace: their number is unbounded. Failures are measured
+like successes: each duration has a `result`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import generate_latest
+
+disable_created_metrics()  # they double the series and nobody asks for them
+
+PREFIX = "dragoman_agent_"
+
+LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds. A prepare takes single milliseconds; the kubelet gives up after 45 s."""
+
+
+class Kind(StrEnum):
+    """What kind of metric it is, in Prometheus' words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """One metric: its name without the prefix, its kind, what it says, and its labels."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as Prometheus shows it."""
+        return PREFIX + self.name
+
+
+SPECS: tuple[MetricSpec, ...] = (
+    MetricSpec(name="info", kind=Kind.GAUGE, help="Always 1; the labels say what runs.", labels=("version",)),
+    MetricSpec(
+        name="claims_total",
+        kind=Kind.COUNTER,
+        help="Claims of the kubelet's calls, by operation (prepare, unprepare), result (ok, refused, failed) "
+        "and the refusal's reason.",
+        labels=("operation", "result", "reason"),
+    ),
+    MetricSpec(
+        name="call_duration_seconds",
+        kind=Kind.HISTOGRAM,
+        help="Duration of the kubelet's calls, by operation, API version and result (ok, partial, failed).",
+        labels=("operation", "version", "result"),
+    ),
+    MetricSpec(
+        name="phase_duration_seconds",
+        kind=Kind.HISTOGRAM,
+        help="Duration of the phases of preparing and unpreparing one claim, failed ones as well: fetch, guard, "
+        "state, isolation, cdi.",
+        labels=("phase",),
+    ),
+    MetricSpec(name="prepared_claims", kind=Kind.GAUGE, help="Claims that are prepared on this node now."),
+    MetricSpec(
+        name="registrations_total",
+        kind=Kind.COUNTER,
+        help="Handshakes with the kubelet, by result (registered, refused).",
+        labels=("result",),
+    ),
+    MetricSpec(name="kubelet_connected", kind=Kind.GAUGE, help="1 while registered with and connected to the kubelet."),
+    MetricSpec(name="cards", kind=Kind.GAUGE, help="Cards of this node.", labels=("vendor", "offered")),
+    MetricSpec(
+        name="discovery_duration_seconds",
+        kind=Kind.HISTOGRAM,
+        help="Duration of a look for cards, by vendor and result (ok, problems, failed).",
+        labels=("vendor", "result"),
+    ),
+    MetricSpec(
+        name="api_request_duration_seconds",
+        kind=Kind.HISTOGRAM,
+        help="Duration of requests to the API server, by method and HTTP status (0: no answer).",
+        labels=("method", "status"),
+    ),
+    MetricSpec(
+        name="status_writes_total",
+        kind=Kind.COUNTER,
+        help="Writes of status, by object (node, claim) and result (ok, failed).",
+        labels=("object", "result"),
+    ),
+    MetricSpec(
+        name="dropped_fields_total",
+        kind=Kind.COUNTER,
+        help="Writes whose answer lacked fields that were sent, by object and the feature gate that is probably off.",
+        labels=("object", "gate"),
+    ),
+    MetricSpec(
+        name="events_total",
+        kind=Kind.COUNTER,
+        help="Events about refused claims, by result (written, suppressed, failed).",
+        labels=("result",),
+    ),
+    MetricSpec(
+        name="loop_delay_seconds",
+        kind=Kind.GAUGE,
+        help="By how much the event loop was late in the last second; above 0.1 something blocks it.",
+    ),
+)
+
+
+class Metrics:
+    """The agent's metrics, by the names of the table (without the prefix)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._metrics: dict[str, Counter | Gauge | Histogram] = {}
+        for spec in SPECS:
+            if spec.kind is Kind.HISTOGRAM:
+                self._metrics[spec.name] = Histogram(
+                    spec.full_name, spec.help, spec.labels, registry=self.registry, buckets=LATENCY_BUCKETS
+                )
+            else:
+                make = Counter if spec.kind is Kind.COUNTER else Gauge
+                self._metrics[spec.name] = make(spec.full_name, spec.help, spec.labels, registry=self.registry)
+
+    def count(self, name: str, *, amount: int = 1, **labels: str) -> None:
+        """Adds to a counter."""
+        metric = self._child(name, labels)
+        assert isinstance(metric, Counter)  # noqa: S101 - the table says so; a wrong name is a bug of ours
+        metric.inc(amount)
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """Adds a duration to a histogram."""
+        metric = self._child(name, labels)
+        assert isinstance(metric, Histogram)  # noqa: S101
+        metric.observe(seconds)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Sets a gauge."""
+        metric = self._child(name, labels)
+        assert isinstance(metric, Gauge)  # noqa: S101
+        metric.set(value)
+
+    def clear(self, name: str) -> None:
+        """Forgets all label values of a metric, before those that still hold are set."""
+        self._metrics[name].clear()
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _child(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
+        metric = self._metrics[name]
+        return metric.labels(**labels) if labels else metric

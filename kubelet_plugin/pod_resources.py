@@ -1,0 +1,55 @@
+"""What the kubelet says about the pods that it runs: which claims are in use on this node.
+
+Purpose: a reservation is freed without the kubelet's word only if the kubelet no longer lists the claim; so no
+answer means "not known", never "none".
+
+Flow: one short connection for each question, since questions are rare (clean-up) and the kubelet may have been
+restarted in between.
+
+Limits: the API names claims, not their UIDs. It lists a claim only under containers that name it: a claim that
+no container uses is not listed although its pod is running.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import structlog
+
+from kubelet_plugin.api import pod_resources_v1_pb2, pod_resources_v1_pb2_grpc
+
+log = structlog.get_logger(__name__)
+
+_MAX_ANSWER_BYTES = 16 << 20
+
+
+class PodResourcesClient:
+    """Implements `kubelet_plugin.prepare.claims.PodResources` over the kubelet's socket."""
+
+    def __init__(self, socket: Path, *, timeout_s: float = 10.0) -> None:
+        self._socket = socket
+        self._timeout_s = timeout_s
+
+    async def claims_in_use(self) -> frozenset[tuple[str, str]] | None:
+        """(namespace, name) of the claims of the kubelet's active pods; None where that is not known."""
+        options = (
+            # Without it the client sends the percent-encoded path as :authority, which servers may refuse.
+            ("grpc.default_authority", "localhost"),
+            ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+        )
+        try:
+            async with grpc.aio.insecure_channel(f"unix:{self._socket}", options=options) as channel:
+                stub = pod_resources_v1_pb2_grpc.PodResourcesListerStub(channel)
+                answer = await stub.List(pod_resources_v1_pb2.ListPodResourcesRequest(), timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as failed:
+            log.warning(
+                "kubelet does not tell which claims are in use", code=failed.code().name, error=failed.details()
+            )
+            return None
+        return frozenset(
+            (resource.claim_namespace, resource.claim_name)
+            for pod in answer.pod_resources
+            for container in pod.containers
+            for resource in container.dynamic_resources
+        )

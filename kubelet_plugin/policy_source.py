@@ -1,0 +1,156 @@
+"""Which AcceleratorPolicies hold on this node.
+
+Flow: policies come from the API server (list and watch) or from a file; together with the node's labels they
+make the `EffectivePolicy`. A policy that cannot be decoded is left out and named among the problems: the others
+keep holding.
+
+Limits: the node's labels are read when a policy changes and every few minutes, not watched, so that the agent
+needs no right to list nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from driver.api.base import API_VERSION, decode
+from driver.api.policy import AcceleratorPolicySpec, EffectivePolicy, NamedPolicy, effective_policy
+from driver.errors import ConfigError
+from driver.kube.client import ApiError, KubeClient
+from driver.kube.informer import Informer
+from driver.kube.resources import ACCELERATOR_POLICIES, NODES
+
+log = structlog.get_logger(__name__)
+
+LABELS_EVERY_S = 300.0
+_RETRY_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyView:
+    """What holds now.
+
+    Attributes:
+        policy: The policies laid over each other.
+        problems: Sentences about policies that cannot be used.
+        complete: False while the API server has not told yet: defaults stand in, and must not be published.
+    """
+
+    policy: EffectivePolicy
+    problems: tuple[str, ...] = ()
+    complete: bool = True
+
+
+class PolicySource(Protocol):
+    """Says which policy holds, and when that may have changed."""
+
+    def view(self) -> PolicyView:
+        """What holds now; may read files."""
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Follows the policies; calls `changed` whenever `view` may answer differently."""
+
+
+class FilePolicySource:
+    """Policies of a YAML file or of a folder of such files; none without a path."""
+
+    def __init__(self, path: str, *, node_name: str) -> None:
+        self._path = path
+        self._labels = {"kubernetes.io/hostname": node_name}
+
+    def view(self) -> PolicyView:
+        """Reads the files again.
+
+        Raises:
+            ConfigError: The path does not exist, or a file is not YAML.
+        """
+        return _view(_documents(Path(self._path)) if self._path else (), labels=self._labels, complete=True)
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Files are read at each look; there is nothing to follow."""
+
+
+class KubePolicySource:
+    """Policies and the node's labels from the API server."""
+
+    def __init__(self, client: KubeClient, *, node_name: str) -> None:
+        self._client = client
+        self._node_name = node_name
+        self._labels: Mapping[str, str] | None = None
+        self._policies: Informer[dict[str, Any]] = Informer(client, ACCELERATOR_POLICIES, _project)
+
+    def view(self) -> PolicyView:
+        """What the API server said last."""
+        complete = self._policies.synced.is_set() and self._labels is not None
+        return _view(self._policies.values(), labels=self._labels or {}, complete=complete)
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Watches policies and looks at the node's labels; ends only by being cancelled."""
+        self._policies.subscribe(lambda _key, _before, _after: changed())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._policies.run(), name="policies")
+            tasks.create_task(self._when_synced(changed), name="policies-synced")
+            tasks.create_task(self._follow_labels(changed), name="node-labels")
+
+    async def _when_synced(self, changed: Callable[[], None]) -> None:
+        await self._policies.synced.wait()
+        changed()
+
+    async def _follow_labels(self, changed: Callable[[], None]) -> None:
+        while True:
+            try:
+                node = await self._client.get(NODES, self._node_name)
+            except ApiError as failed:
+                log.warning("the node's labels cannot be read", error=str(failed))
+                await asyncio.sleep(_RETRY_S)
+                continue
+            labels = node["metadata"].get("labels") or {}
+            if labels != self._labels:
+                self._labels = labels
+                changed()
+            await asyncio.sleep(LABELS_EVERY_S)
+
+
+def _project(document: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"name": document["metadata"]["name"]}, "spec": document.get("spec") or {}}
+
+
+def _view(documents: Iterable[Mapping[str, Any]], *, labels: Mapping[str, str], complete: bool) -> PolicyView:
+    policies: list[NamedPolicy] = []
+    problems: list[str] = []
+    for document in documents:
+        name = str((document.get("metadata") or {}).get("name") or "")
+        try:
+            spec = decode(AcceleratorPolicySpec, document.get("spec") or {}, field="spec")
+        except ConfigError as invalid:
+            problems.append(f"AcceleratorPolicy {name} is passed over: {invalid}")
+            continue
+        policies.append(NamedPolicy(name=name, spec=spec))
+    return PolicyView(
+        policy=effective_policy(policies, node_labels=labels), problems=tuple(problems), complete=complete
+    )
+
+
+def _documents(path: Path) -> list[Mapping[str, Any]]:
+    import yaml  # noqa: PLC0415 - the API server's policies need none
+
+    files = sorted(item for item in path.iterdir() if item.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+    found: list[Mapping[str, Any]] = []
+    for file in files:
+        try:
+            documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        except (OSError, yaml.YAMLError) as invalid:
+            raise ConfigError(
+                f"{file} cannot be read: {invalid}.", field="--policies-from", remedy="Write YAML manifests."
+            ) from None
+        for document in documents:
+            if not isinstance(document, Mapping):
+                continue
+            if document.get("apiVersion") == API_VERSION and document.get("kind") == "AcceleratorPolicy":
+                found.append(document)
+    return found

@@ -1,0 +1,288 @@
+"""Everything that can be set for the agent, in one frozen dataclass.
+
+Flow: flag, else environment variable, else default. The table `_OPTIONS` is the one place that knows flags,
+variables and help texts; each value of the chart maps to one entry. Paths that follow from others (sockets
+below the kubelet's root, state below the plugin's folder) are worked out once, here.
+
+Limits: nothing is read but the arguments and the environment given; whether paths exist is found out by whoever
+uses them, because most of them appear later than the agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from driver.cards import DRIVER_NAME
+from driver.errors import ConfigError
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the agent was told.
+
+    Attributes:
+        node_name: Name of the Node object that this agent speaks for.
+        kubelet_root: The kubelet's `--root-dir`; the same path inside and outside of the agent's container.
+        registration_dir: Where the kubelet looks for registration sockets.
+        plugin_dir: Folder of the service socket and of what must survive a restart.
+        pod_resources_socket: The kubelet's PodResources API.
+        cdi_dir: Folder of CDI specs that the container runtime reads.
+        state_dir: The claims' state files; on a disk that survives a reboot.
+        share_dir: Shared regions of preloaded limits; on tmpfs.
+        host_root: Where the node's root file system is seen by the agent; `/` outside of a container.
+        driver_root: Root of the vendor's driver installation, as a path of the node.
+        preload_library: The preload library to install, "" if shares cannot be limited by preloading.
+        preload_dir: Folder of the node that holds installed versions of the preload library.
+        pod_name, pod_namespace, pod_uid: The agent's own pod; "" if it is a plain process.
+        simulated_node: A YAML file of simulated cards; "" for the node's real ones.
+        claims_from: Folder of ResourceClaim manifests read instead of the API server; "" for the API server.
+        policies_from: File or folder of AcceleratorPolicies where there is no API server; "" for none.
+        api_server, api_token_file, api_ca_file: How to reach the API server; "" for the pod's service account.
+        http_address: `host:port` of probes and metrics; "" serves none; port 0 picks a free one.
+        discovery_interval_s: Seconds between two looks for cards that came or went.
+        log_level: One of `LOG_LEVELS`.
+    """
+
+    node_name: str
+    kubelet_root: Path
+    registration_dir: Path
+    plugin_dir: Path
+    pod_resources_socket: Path
+    cdi_dir: Path
+    state_dir: Path
+    share_dir: Path
+    host_root: Path = Path("/")
+    driver_root: Path = Path("/")
+    preload_library: str = ""
+    preload_dir: Path = Path("/var/lib/dragoman/preload")
+    pod_name: str = ""
+    pod_namespace: str = ""
+    pod_uid: str = ""
+    simulated_node: str = ""
+    claims_from: str = ""
+    policies_from: str = ""
+    api_server: str = ""
+    api_token_file: str = ""
+    api_ca_file: str = ""
+    http_address: str = ""
+    discovery_interval_s: float = 60.0
+    log_level: str = "info"
+
+    @property
+    def file_backed(self) -> bool:
+        """Whether claims come from files, so that no API server is spoken to."""
+        return bool(self.claims_from)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One flag, its environment variable (`DRAGOMAN_` + the flag in capitals), and what it means."""
+
+    flag: str
+    help: str
+    default: str = ""
+    metavar: str = "PATH"
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return "DRAGOMAN_" + self.flag.removeprefix("--").upper().replace("-", "_")
+
+    @property
+    def field(self) -> str:
+        """Name of the field of `Settings`."""
+        name = self.flag.removeprefix("--").replace("-", "_")
+        return "discovery_interval_s" if name == "discovery_interval" else name
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        flag="--node-name",
+        metavar="NAME",
+        help="Name of the Node object that this agent speaks for. Required with an API server; "
+        "otherwise that of the simulated node.",
+    ),
+    Option(flag="--kubelet-root", default="/var/lib/kubelet", help="The kubelet's --root-dir."),
+    Option(flag="--registration-dir", help="Where the kubelet looks for plugins. Default: ROOT/plugins_registry."),
+    Option(flag="--plugin-dir", help=f"Folder of the service socket. Default: ROOT/plugins/{DRIVER_NAME}."),
+    Option(
+        flag="--pod-resources-socket",
+        help="The kubelet's PodResources API. Default: ROOT/pod-resources/kubelet.sock.",
+    ),
+    Option(flag="--cdi-dir", default="/var/run/cdi", help="Folder of CDI specs that the container runtime reads."),
+    Option(flag="--state-dir", help="The claims' state files. Default: PLUGIN_DIR/state."),
+    Option(flag="--share-dir", default="/run/dragoman", help="Shared regions of preloaded limits, on tmpfs."),
+    Option(flag="--host-root", default="/", help="Where the node's root file system is seen by the agent."),
+    Option(flag="--driver-root", default="/", help="Root of the vendor's driver installation, as a path of the node."),
+    Option(
+        flag="--preload-library",
+        help="The preload library to install on the node. Without one, limited shares are refused by that name.",
+    ),
+    Option(
+        flag="--preload-dir",
+        default="/var/lib/dragoman/preload",
+        help="Folder of the node that holds the installed versions of the preload library.",
+    ),
+    Option(flag="--pod-name", metavar="NAME", help="The agent's own pod."),
+    Option(flag="--pod-namespace", metavar="NAME", help="Namespace of the agent's own pod."),
+    Option(flag="--pod-uid", metavar="UID", help="UID of the agent's own pod; part of its sockets' names."),
+    Option(flag="--simulated-node", metavar="FILE", help="Offer the simulated cards of this YAML file."),
+    Option(
+        flag="--claims-from",
+        metavar="DIR",
+        help="Read ResourceClaims from the YAML files of this folder; no API server is spoken to.",
+    ),
+    Option(
+        flag="--policies-from",
+        metavar="FILE",
+        help="Read AcceleratorPolicies from this YAML file or folder (only with --claims-from).",
+    ),
+    Option(
+        flag="--api-server", metavar="URL", help="URL of the API server. Default: the one of the pod's environment."
+    ),
+    Option(flag="--api-token-file", metavar="FILE", help="Bearer token. Default: that of the service account."),
+    Option(flag="--api-ca-file", metavar="FILE", help="CA of the API server. Default: that of the service account."),
+    Option(
+        flag="--http-address",
+        metavar="HOST:PORT",
+        help="Where /healthz, /readyz and /metrics are served. Default: nowhere.",
+    ),
+    Option(
+        flag="--discovery-interval",
+        metavar="SECONDS",
+        default="60",
+        help="Seconds between two looks for cards that came or went. Default: 60.",
+    ),
+    Option(flag="--log-level", metavar="LEVEL", default="info", help=f"One of {', '.join(LOG_LEVELS)}. Default: info."),
+)
+
+
+def parse_settings(arguments: Sequence[str], *, environment: Mapping[str, str]) -> Settings:
+    """Settings from flags and environment.
+
+    Raises:
+        ConfigError: A value cannot be used; `field` names the flag and its environment variable.
+        SystemExit: `--help` was asked for, or a flag is not known (argparse has said which).
+    """
+    parsed = _parser().parse_args(list(arguments))
+    values = {}
+    for option in OPTIONS:
+        value = getattr(parsed, option.field)
+        values[option.field] = environment.get(option.variable, option.default) if value is None else value
+    return _settings(values)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dragoman-kubelet-plugin",
+        description="The node agent of Dragoman: finds accelerators, registers with the kubelet and prepares "
+        "shares of them. Each flag can also be given as the environment variable named behind it.",
+        allow_abbrev=False,
+    )
+    for option in OPTIONS:
+        parser.add_argument(
+            option.flag, dest=option.field, metavar=option.metavar, help=f"{option.help} [{option.variable}]"
+        )
+    return parser
+
+
+def _settings(values: Mapping[str, str]) -> Settings:
+    kubelet_root = _absolute(values, "kubelet_root")
+    plugin_dir = _absolute(values, "plugin_dir", default=kubelet_root / "plugins" / DRIVER_NAME)
+    if values["policies_from"] and not values["claims_from"]:
+        raise _error("policies_from", "Policies are read from the API server.", "Leave it out, or set --claims-from.")
+    return Settings(
+        node_name=_node_name(values),
+        kubelet_root=kubelet_root,
+        registration_dir=_absolute(values, "registration_dir", default=kubelet_root / "plugins_registry"),
+        plugin_dir=plugin_dir,
+        pod_resources_socket=_absolute(
+            values, "pod_resources_socket", default=kubelet_root / "pod-resources" / "kubelet.sock"
+        ),
+        cdi_dir=_absolute(values, "cdi_dir"),
+        state_dir=_absolute(values, "state_dir", default=plugin_dir / "state"),
+        share_dir=_absolute(values, "share_dir"),
+        host_root=_absolute(values, "host_root"),
+        driver_root=_absolute(values, "driver_root"),
+        preload_library=values["preload_library"],
+        preload_dir=_absolute(values, "preload_dir"),
+        pod_name=values["pod_name"],
+        pod_namespace=values["pod_namespace"],
+        pod_uid=_checked(values, "pod_uid", lambda text: "/" not in text, "A UID has no slashes in it."),
+        simulated_node=values["simulated_node"],
+        claims_from=values["claims_from"],
+        policies_from=values["policies_from"],
+        api_server=_checked(
+            values,
+            "api_server",
+            lambda text: not text or text.startswith(("https://", "http://")),
+            "Write a URL such as https://10.96.0.1:443.",
+        ),
+        api_token_file=values["api_token_file"],
+        api_ca_file=values["api_ca_file"],
+        http_address=_checked(
+            values, "http_address", _is_address, "Write HOST:PORT such as 0.0.0.0:8080, or leave it out."
+        ),
+        discovery_interval_s=_seconds(values),
+        log_level=_checked(
+            values, "log_level", lambda text: text in LOG_LEVELS, f"Choose one of {', '.join(LOG_LEVELS)}."
+        ),
+    )
+
+
+def _node_name(values: Mapping[str, str]) -> str:
+    name = values["node_name"]
+    if not name and values["claims_from"]:
+        # Without an API server there is nobody else to agree with on a name.
+        return "simulated" if values["simulated_node"] else "local"
+    if not _DNS_SUBDOMAIN.fullmatch(name):
+        problem = f"{name!r} is not the name of a Node." if name else "The agent has to know its node."
+        raise _error("node_name", problem, "Give the name of the Node object, in a pod from spec.nodeName.")
+    return name
+
+
+def _absolute(values: Mapping[str, str], field: str, *, default: Path | None = None) -> Path:
+    text = values[field]
+    if not text and default is not None:
+        return default
+    if not text.startswith("/"):
+        raise _error(field, f"{text!r} is not an absolute path.", "Write it from / on.")
+    return Path(text)
+
+
+def _checked(values: Mapping[str, str], field: str, valid: Callable[[str], bool], remedy: str) -> str:
+    text = values[field]
+    if not valid(text):
+        raise _error(field, f"{text!r} cannot be used.", remedy)
+    return text
+
+
+def _is_address(text: str) -> bool:
+    if not text:
+        return True
+    _, colon, port = text.rpartition(":")
+    return bool(colon) and port.isascii() and port.isdigit() and int(port) < 1 << 16
+
+
+def _seconds(values: Mapping[str, str]) -> float:
+    text = values["discovery_interval_s"]
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86400:
+        raise _error("discovery_interval_s", f"{text!r} cannot be used.", "Write seconds, from 1 to 86400.")
+    return seconds
+
+
+def _error(field: str, message: str, remedy: str) -> ConfigError:
+    option = next(option for option in OPTIONS if option.field == field)
+    return ConfigError(message, field=f"{option.flag} ({option.variable})", remedy=remedy)

@@ -1,0 +1,62 @@
+"""Which vendors this agent asks for cards.
+
+Flow: with a simulated node, those of its file, read again when it changes; otherwise all that `driver.vendors`
+has. Imports are here and late, so that a simulated node needs no vendor library and starts no slower for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from driver.errors import ConfigError
+from driver.vendors.base import Vendor
+from kubelet_plugin.settings import Settings
+
+VendorSource = Callable[[], Sequence[Vendor]]
+"""The vendors to ask now; may read files; raises ConfigError."""
+
+
+def vendor_source(settings: Settings) -> VendorSource:
+    """The vendors that the settings call for."""
+    if settings.simulated_node:
+        return SimulatedVendors(Path(settings.simulated_node))
+    from driver.vendors.nvidia import Nvidia  # noqa: PLC0415 - see above
+
+    vendors = (Nvidia(driver_root=str(settings.driver_root)),)
+    return lambda: vendors
+
+
+class SimulatedVendors:
+    """The vendors of a simulated node's file, read again when the file changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._vendors: Sequence[Vendor] = ()
+
+    def __call__(self) -> Sequence[Vendor]:
+        """The vendors.
+
+        Raises:
+            ConfigError: The file is missing or does not describe a node.
+        """
+        import yaml  # noqa: PLC0415 - only simulated nodes are YAML
+
+        from driver.vendors.simulated import parse_simulated_node, simulated_vendors  # noqa: PLC0415
+
+        try:
+            found = self._path.stat()
+            stamp = (found.st_mtime_ns, found.st_ino)
+            if stamp == self._stamp:
+                return self._vendors
+            document = yaml.safe_load(self._path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as unreadable:
+            raise ConfigError(
+                f"{self._path} cannot be read: {unreadable}.",
+                field="--simulated-node (DRAGOMAN_SIMULATED_NODE)",
+                remedy="Write a SimulatedNode as YAML.",
+            ) from None
+        self._vendors = simulated_vendors(parse_simulated_node(document, field=self._path.name))
+        self._stamp = stamp
+        return self._vendors
