@@ -27,8 +27,9 @@ The file::
           - {path: /dev/nvidia0, hostPath: /dev/null}
 
 What a container gets: the card's device nodes, by default one marker `/dev/dragoman/<card>` that is
-`/dev/null` under another name; and the variable `DRAGOMAN_SIMULATED_CARD_<CARD>` = `<sort key> <uuid>`. Both
-depend on the card alone, so they are the same in every share that can meet in one container.
+`/dev/null` under another name; and the variable `DRAGOMAN_SIMULATED_CARD_<CARD>` with the value
+`<vendor> <PCI address, or ~name> <uuid, or name>`: sorted, these values are each vendor's own view of its
+cards. Both depend on the card alone, so they are the same in every share that can meet in one container.
 
 Limits: nothing computes, and only what the file says is checked. Two nodes may use the same file.
 """
@@ -173,7 +174,7 @@ class SimulatedVendor:
                 remedy="Delete the pod; a new one is scheduled to a card that is there.",
             )
         return ContainerEdits(
-            env={variable_of(card): " ".join(part for part in (_sort_key(card), card.uuid) if part)},
+            env={variable_of(card): f"{card.vendor} {_sort_key(card)} {card.uuid or card.name}"},
             device_nodes=self._node.nodes[card.name],
         )
 

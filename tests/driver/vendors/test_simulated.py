@@ -31,6 +31,10 @@ def document(*cards: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "dragoman.dev/v1alpha1", "kind": "SimulatedNode", "cards": list(cards)}
 
 
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in A100.items() if key != name}
+
+
 def test_a_card_has_what_the_file_says() -> None:
     (card,) = parse_simulated_node(document(A100)).cards
     assert (card.name, card.vendor, card.memory_mib) == (
@@ -62,8 +66,20 @@ def test_a_container_gets_a_marker_that_exists_and_a_variable_of_the_card() -> N
         DeviceNode(path=f"/dev/dragoman/{node.cards[0].name}", host_path="/dev/null", permissions="rw"),
     )
     assert edits.env == {
-        "DRAGOMAN_SIMULATED_CARD_NVIDIA_5C1F2A3B_0000_4000_8000_000000000001": f"0000:af:00.0 {A100['uuid']}"
+        "DRAGOMAN_SIMULATED_CARD_NVIDIA_5C1F2A3B_0000_4000_8000_000000000001": f"nvidia 0000:af:00.0 {A100['uuid']}"
     }
+
+
+def test_the_variable_of_a_card_without_uuid_or_address_has_its_name() -> None:
+    node = parse_simulated_node(
+        document({**A100, "uuid": "", "pciBusID": "0000:01:00.0"}, without("pciBusID"))
+    )
+    vendor = simulated_vendors(node)[0]
+    values = [value for card in node.cards for value in vendor.edits(card, host=HOST).env.values()]
+    assert values == [
+        "nvidia 0000:01:00.0 pci-0000-01-00-0",
+        f"nvidia ~{node.cards[1].name} {A100['uuid']}",
+    ]
 
 
 def test_the_edits_of_two_cards_have_nothing_that_could_clash() -> None:
@@ -105,10 +121,6 @@ def test_a_card_may_be_there_and_not_offered() -> None:
 def test_the_variable_of_a_card_is_made_of_its_name() -> None:
     card = parse_simulated_node(document(ASCEND)).cards[0]
     assert variable_of(card) == "DRAGOMAN_SIMULATED_CARD_PCI_0000_3B_00_0"
-
-
-def without(name: str) -> dict[str, Any]:
-    return {key: value for key, value in A100.items() if key != name}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""Compiles the C programs of the tests, each once: the result lies in a cache keyed by what went in.
+
+    stub_library()     libvgpu.so with HAMi-core's contract, for containers and processes of tests
+    probe()            the program that says what its container has
+    mock_nvml()        libnvidia-ml.so.1, scripted by a file; `old=True` lacks what old drivers lack
+    fake_cuda()        libcuda.so.1 with as much of it as `hack/check-gpu` calls
+    probe_rootfs()     {path in the image: file here} of a minimal image that runs the probe
+
+Limits: needs gcc and glibc's headers. The image's files are this machine's libc, so it fits this machine's
+architecture only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tooling.cluster.paths import cache
+
+SOURCES = Path(__file__).resolve().parent
+_FLAGS = ("-O1", "-g", "-Wall", "-Wextra", "-Werror", "-std=gnu11")
+_SHARED = ("-shared", "-fPIC", "-fvisibility=hidden")
+
+
+class NativeBuildError(Exception):
+    """A C program of the tests cannot be compiled here."""
+
+
+def stub_library() -> Path:
+    """The stub of the preload library, named `libvgpu.so`."""
+    return _build("stub_vgpu.c", name="libvgpu.so", flags=_SHARED)
+
+
+def probe() -> Path:
+    """The program that prints what its container has."""
+    return _build("probe.c", name="probe", flags=("-ldl",))
+
+
+def mock_nvml(*, old: bool = False) -> Path:
+    """A scripted NVML library, named `libnvidia-ml.so.1`."""
+    flags = (*_SHARED, "-Wl,-soname,libnvidia-ml.so.1", *(("-DOLD_DRIVER",) if old else ()))
+    return _build("mock_nvml.c", name="libnvidia-ml.so.1", flags=flags)
+
+
+def fake_cuda() -> Path:
+    """A CUDA driver library without a card, named `libcuda.so.1`."""
+    return _build("fake_cuda.c", name="libcuda.so.1", flags=(*_SHARED, "-Wl,-soname,libcuda.so.1"))
+
+
+def probe_rootfs() -> dict[str, Path]:
+    """The files of a minimal image that runs the probe: itself, the loader, and the libraries that it needs.
+
+    The loader and libraries stand where this machine's loader looks for them.
+    """
+    program = probe()
+    files = {"/probe": program}
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for line in listed.splitlines():
+        found = re.search(r"(/\S+) \(0x", line)
+        if found:
+            files[found.group(1)] = Path(found.group(1)).resolve()
+    # The stub library is mounted into the container and may need no more than the probe does.
+    return files
+
+
+def _build(source: str, *, name: str, flags: Sequence[str]) -> Path:
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise NativeBuildError("No C compiler found. On Debian and Ubuntu: apt-get install gcc libc6-dev.")
+    path = SOURCES / source
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    key = hashlib.sha256("\0".join((path.read_text(), version, *_FLAGS, *flags)).encode()).hexdigest()[:16]
+    result = cache() / "native" / f"{path.stem}-{key}" / name
+    if result.exists():
+        return result
+    result.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=result.parent) as scratch:
+        fresh = Path(scratch) / name
+        # Libraries stand behind the source that needs them.
+        done = subprocess.run(
+            [compiler, *_FLAGS, "-o", fresh, path, *flags], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise NativeBuildError(f"{source} does not compile:\n{done.stderr}")
+        # Two test processes may build at once: the last rename wins, and both are the same.
+        fresh.replace(result)
+    return result
