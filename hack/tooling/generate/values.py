@@ -1,0 +1,213 @@
+"""The chart's values: names, types, defaults and what each of them means.
+
+Purpose: one source for `values.yaml`, for `values.schema.json` and for the tests that hold each value to a field of
+a process's settings or to a place in a manifest.
+Flow: `chart_values` renders these models.
+Limits: what a template alone can say (that `image.repository` is missing, and what to do) is said there, because a
+schema's messages name no remedy.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+_PATH = r"^/([^/]+/?)*$"
+_PATH_OR_EMPTY = r"^(/([^/]+/?)*)?$"
+_LIBRARY = r"^(|image|/.+)$"
+
+
+class Values(BaseModel):
+    """Base of all parts: unknown names are refused, so that a misspelt value is noticed."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", validate_by_alias=True)
+
+
+class Image(Values):
+    """The project's image; agent and controller are in one."""
+
+    repository: str = Field(
+        default="",
+        description="Where the image lies. There is no default: make and push it with `hack/image --push REF`.",
+    )
+    tag: str = Field(default="", description="Empty: the chart's appVersion.")
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pull_secrets: list[dict[str, str]] = Field(
+        default=[], description="Secrets for the registry, such as [{name: my-secret}]."
+    )
+
+
+class Switch(Values):
+    """Whether a part is installed."""
+
+    install: bool = True
+
+
+class Host(Values):
+    """Paths of the node.
+
+    What has to survive a reboot is below /var/lib, which is writable on hosts whose root is read-only; the two
+    others are on tmpfs. All are the same inside and outside of the agent's container.
+    """
+
+    kubelet_root: str = Field(default="/var/lib/kubelet", pattern=_PATH, description="The kubelet's --root-dir.")
+    registration_dir: str = Field(
+        default="",
+        pattern=_PATH_OR_EMPTY,
+        description="Where the kubelet looks for plugins. Empty: KUBELET_ROOT/plugins_registry.",
+    )
+    plugin_dir: str = Field(
+        default="",
+        pattern=_PATH_OR_EMPTY,
+        description="Folder of the service socket. Empty: KUBELET_ROOT/plugins/dragoman.dev.",
+    )
+    state_dir: str = Field(
+        default="",
+        pattern=_PATH_OR_EMPTY,
+        description="State of prepared claims, on a disk that survives a reboot. Empty: PLUGIN_DIR/state.",
+    )
+    pod_resources_dir: str = Field(
+        default="",
+        pattern=_PATH_OR_EMPTY,
+        description="Folder of the kubelet's PodResources socket. Empty: KUBELET_ROOT/pod-resources.",
+    )
+    cdi_dir: str = Field(
+        default="/var/run/cdi",
+        pattern=_PATH,
+        description="Folder of CDI specs. It has to be one that the container runtime reads; this one is CDI's default.",
+    )
+    share_dir: str = Field(
+        default="/run/dragoman",
+        pattern=_PATH,
+        description="Shared regions of preloaded limits. Has to be on tmpfs (/run is, wherever systemd runs): the "
+        "regions are counters that every allocation of a container writes, and must not survive a reboot. It cannot "
+        "be an emptyDir: the regions outlive the agent's pod.",
+    )
+    preload_dir: str = Field(
+        default="/var/lib/dragoman/preload",
+        pattern=_PATH,
+        description="Installed versions of the preload library, and the list that names it to the loader.",
+    )
+    driver_root: str = Field(
+        default="/",
+        pattern=_PATH,
+        description="Root of the vendor's driver installation; /run/nvidia/driver for NVIDIA's driver container.",
+    )
+    mount_root: bool = Field(
+        default=True,
+        description="Show the node's root file system to the agent, read-only, at /host: driver libraries, CDI specs "
+        "of the vendor's toolkit and sysfs are found there. false is enough for simulated cards.",
+    )
+
+
+class Resources(Values):
+    """What a container may use, as Kubernetes' `resources`."""
+
+    requests: dict[str, str] = Field(default={})
+    limits: dict[str, str] = Field(default={})
+
+
+class Agent(Values):
+    """The node agent: a DaemonSet."""
+
+    log_level: LogLevel = "info"
+    discovery_interval: int = Field(
+        default=60, ge=1, le=86400, description="Seconds between two looks for cards that came or went."
+    )
+    http_port: int = Field(default=8080, ge=1, le=65535, description="Port of /healthz, /readyz and /metrics.")
+    privileged: bool = Field(
+        default=False,
+        description="NVML has to open /dev/nvidiactl. With the nvidia runtime class (below) that works without; with "
+        "neither, NVIDIA cards cannot be found.",
+    )
+    runtime_class_name: str = Field(
+        default="", description="Such as nvidia, where the Container Toolkit is set up: its runtime brings the devices."
+    )
+    node_selector: dict[str, str] = Field(default={}, description="Which nodes get an agent. Empty: all.")
+    tolerations: list[dict[str, Any]] = Field(
+        default=[{"operator": "Exists"}], description="Cards are often on tainted nodes."
+    )
+    priority_class_name: str = "system-node-critical"
+    resources: Resources = Field(
+        default=Resources(requests={"cpu": "10m", "memory": "64Mi"}, limits={"memory": "128Mi"})
+    )
+    pod_annotations: dict[str, str] = Field(default={})
+
+
+class Controller(Values):
+    """The controller: a Deployment."""
+
+    replicas: int = Field(default=2, ge=1, le=5, description="One of them, the holder of the Lease, decides.")
+    log_level: LogLevel = "info"
+    http_port: int = Field(default=8080, ge=1, le=65535, description="Port of /healthz, /readyz and /metrics.")
+    node_selector: dict[str, str] = Field(default={})
+    tolerations: list[dict[str, Any]] = Field(default=[])
+    priority_class_name: str = "system-cluster-critical"
+    resources: Resources = Field(
+        default=Resources(requests={"cpu": "50m", "memory": "96Mi"}, limits={"memory": "256Mi"})
+    )
+    pod_annotations: dict[str, str] = Field(default={})
+
+
+class Preload(Values):
+    """Limits by a library that is loaded into the containers (HAMi-core's contract)."""
+
+    library: str = Field(
+        default="",
+        pattern=_LIBRARY,
+        description="`image`: the library in the project's image (hack/image --preload-library FILE). An absolute "
+        "path: a file of the node. Empty: none; limited shares are then refused by that name.",
+    )
+
+
+class Simulated(Values):
+    """Cards without hardware, for tests and trials."""
+
+    cards: list[dict[str, Any]] = Field(
+        default=[],
+        description="Cards of every node, such as [{vendor: nvidia, model: A10, memory: 24Gi, uuid: GPU-1}]: the "
+        "`cards` of the file that `hack/demo --node` reads. Empty: the real ones.",
+    )
+    nodes: dict[str, list[dict[str, Any]]] = Field(
+        default={}, description="The same for each node by its name. The agent then runs on these nodes only."
+    )
+
+
+class Metrics(Values):
+    """Services in front of the metrics, for Prometheus to find."""
+
+    service: bool = True
+    annotations: dict[str, str] = Field(
+        default={"prometheus.io/scrape": "true"}, description="Annotations of the Services."
+    )
+
+
+class ChartValues(Values):
+    """All values of the chart."""
+
+    image: Image = Image()
+    preload: Preload = Preload()
+    host: Host = Host()
+    agent: Agent = Agent()
+    controller: Controller = Controller()
+    simulated: Simulated = Simulated()
+    metrics: Metrics = Metrics()
+    device_classes: Switch = Field(
+        default=Switch(), description="DeviceClasses: accelerator.dragoman.dev and one for each vendor."
+    )
+    crds: Switch = Field(
+        default=Switch(),
+        description="CustomResourceDefinitions. They are upgraded with the chart and stay when it is uninstalled.",
+    )
+    admission_policies: Switch = Field(
+        default=Switch(),
+        description="ValidatingAdmissionPolicies: an agent speaks for its own node only, and requests that no card "
+        "can ever meet are refused with the reason.",
+    )
+    uninstall_check: Switch = Field(
+        default=Switch(),
+        description="Refuse `helm uninstall` while claims hold cards. `helm uninstall --no-hooks` does it anyway.",
+    )
