@@ -8,7 +8,7 @@ applies an answer, yields the next question and takes its answer back when it is
 them on a stack.
 
 Limits: within one request devices keep their order (combinations, not permutations). At most `MAX_STEPS`
-answers are tried. What no device can serve is found before the search, so that one impossible request
+devices are compared. What no device can serve is found before the search, so that one impossible request
 does not make it try everything before it.
 """
 
@@ -27,7 +27,8 @@ from driver.allocation.models import Amounts, Device, DeviceID
 from driver.allocation.requests import Claim, Option
 from driver.allocation.snapshot import InUse
 
-MAX_STEPS = 200_000
+# About a second.
+MAX_STEPS = 150_000
 MAX_RESULTS = 32
 
 
@@ -99,12 +100,7 @@ class Search:
             return True
         stack: list[Iterator[Question | None]] = [self._answers(first)]
         while stack:
-            self.steps += 1
-            if self.steps > MAX_STEPS:
-                raise SearchLimitError(
-                    f"no combination of devices was found in {MAX_STEPS} steps",
-                    remedy="Ask for fewer devices in one pod, or for fewer claims.",
-                )
+            self._step()
             try:
                 question = next(stack[-1])
             except StopIteration:
@@ -114,6 +110,14 @@ class Search:
                 return True
             stack.append(self._answers(question))
         return False
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise SearchLimitError(
+                f"no combination of devices was found in {MAX_STEPS} steps",
+                remedy="Ask for fewer devices in one pod, or for fewer claims.",
+            )
 
     def _first(self, claim: int, request: int) -> Question | None:
         while claim < len(self._claims):
@@ -185,6 +189,7 @@ class Search:
             self.deepest = (option, tuple(refusals))
 
     def _judge(self, claim: int, option: Option, device: Device) -> Fits | DeviceRefusal:
+        self._step()
         refuse = DeviceRefusal.of
         if not device.shareable:
             if option.admin and self._in_claim.get((claim, device.id)):

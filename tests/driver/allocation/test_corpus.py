@@ -77,7 +77,7 @@ def devices_agree(ours: Decision, theirs: dict[str, Any]) -> bool:
     """Leave config aside, which 1.37 writes in another way."""
     if ours.allocations is None or theirs["allocations"] is None:
         return judge(ours, theirs) == "exact"
-    return plain(without_config(list(ours.allocations))) == plain(without_config(theirs["allocations"]))
+    return bool(plain(without_config(list(ours.allocations))) == plain(without_config(theirs["allocations"])))
 
 
 def judge(ours: Decision, theirs: dict[str, Any]) -> str:

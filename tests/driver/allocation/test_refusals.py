@@ -1,0 +1,216 @@
+"""Each refusal names its reason, and each device the first thing that ruled it out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from driver.allocation import Decision, Snapshot
+from driver.errors import InvalidInputError
+from tests.driver.allocation.builders import (
+    DRIVER,
+    NODE,
+    allocated,
+    card,
+    claim,
+    decide,
+    device_class,
+    exclusive,
+    given,
+    pool,
+    reasons,
+    request,
+)
+
+UUID = f'device.attributes["{DRIVER}"].uuid'
+
+
+def refused(decision: Decision) -> str:
+    assert decision.refusal is not None
+    assert decision.refusal.message
+    return decision.refusal.reason
+
+
+def test_each_device_has_the_first_reason_against_it() -> None:
+    taint: dict[str, Any] = {"taints": [{"key": "broken", "value": "yes", "effect": "NoSchedule"}]}
+    slices = [
+        pool(
+            card("asked-out", attributes={"uuid": {"string": "x"}}),
+            card("small", memory="2Gi"),
+            card("full"),
+            card("held"),
+            card("tainted", **taint),
+            {"name": "plain"},
+        )
+    ]
+    share = {"request": "r", "driver": DRIVER, "pool": NODE, "shareID": "s"}
+    held = [
+        {"status": {"allocation": {"devices": {"results": [one]}}}}
+        for one in (
+            share | {"device": "full", "consumedCapacity": {"memory": "78Gi"}},
+            {"request": "r", "driver": DRIVER, "pool": NODE, "device": "held"},
+        )
+    ]
+    selector = f'!has({UUID}) || {UUID} != "x"'
+    decision = decide([claim(request(selectors=[selector], ask={"memory": "4Gi"}))], slices=slices, held=held)
+    assert refused(decision) == "NoDevice"
+    assert reasons(decision) == {
+        "asked-out": "SelectorFalse",
+        "small": "CapacityTooSmall",
+        "full": "CapacityInUse",
+        "held": "InUse",
+        "tainted": "Tainted",
+        "plain": "CapacityUnknown",
+    }
+    assert decision.refusal is not None
+    messages = {one.device: one.message for one in decision.refusal.devices}
+    assert messages["full"] == "memory: asked 4Gi, free 2Gi of 80Gi"
+    assert messages["small"] == "memory: asked 4Gi, the device has 2Gi"
+    assert messages["asked-out"] == f"false: {selector}"
+    assert decision.refusal.request == "r"
+    assert "1 CapacityInUse" in decision.refusal.summary()
+
+
+@pytest.mark.parametrize("amount", ["-1", "8Ei", "1e30", "much"])
+def test_an_amount_that_means_nothing_is_refused_with_its_field(amount: str) -> None:
+    decision = decide([claim(request(ask={"memory": amount}))], slices=[pool(card("a"))])
+    assert refused(decision) == "InvalidCapacityRequest"
+    assert decision.refusal is not None
+    assert decision.refusal.field == ("default/c: spec.devices.requests[0].exactly.capacity.requests[memory]")
+
+
+def test_more_cores_than_a_card_has_are_too_many() -> None:
+    decision = decide([claim(request(ask={"memory": "1Gi", "cores": "101"}))], slices=[pool(card("a"))])
+    assert reasons(decision) == {"a": "CapacityRequestTooLarge"}
+
+
+def test_a_name_with_a_domain_is_another_capacity() -> None:
+    decision = decide([claim(request(ask={"dragoman.dev/memory": "1Gi"}))], slices=[pool(card("a"))])
+    assert reasons(decision) == {"a": "CapacityUnknown"}
+
+
+def test_a_missing_class_is_named() -> None:
+    decision = decide([claim(request(deviceClassName="nope"))], slices=[])
+    assert refused(decision) == "DeviceClassNotFound"
+
+
+def test_a_selector_that_raises_or_does_not_compile_ends_the_attempt() -> None:
+    for expression in (f"{UUID} > 1", "nonsense("):
+        decision = decide([claim(request(selectors=[expression]))], slices=[pool(card("a"))])
+        assert refused(decision) == "SelectorFailed"
+        assert decision.refusal is not None
+        assert expression in decision.refusal.field
+
+
+def test_a_device_after_the_one_that_is_taken_cannot_raise() -> None:
+    slices = [pool(card("a"), exclusive("b"))]
+    assert given(decide([claim(request(selectors=[f'{UUID} == "uuid-a"']))], slices=slices)) == ["a"]
+
+
+def test_a_selector_that_is_not_supported_yet_is_refused_as_that() -> None:
+    decision = decide([claim(request(selectors=["[1].all(x, x > 0)"]))], slices=[pool(card("a"))])
+    assert refused(decision) == "SelectorNotSupported"
+
+
+@pytest.mark.parametrize(
+    ("requests", "more"),
+    [
+        ([request(newField=1)], {}),
+        ([request(allocationMode="Some")], {}),
+        ([{"name": "r", "another": {}}], {}),
+        ([request()], {"constraints": [{"newKind": "x"}]}),
+        ([request()], {"newPart": []}),
+    ],
+)
+def test_a_field_that_is_not_supported_yet_is_refused_by_name(
+    requests: list[Any], more: dict[str, Any]
+) -> None:
+    assert refused(decide([claim(*requests, **more)], slices=[pool(card("a"))])) == "NotSupported"
+
+
+def test_a_device_with_a_field_that_is_not_known_is_not_given_away() -> None:
+    decision = decide([claim(request())], slices=[pool(card("a", compatibilityGroups=["x"]))])
+    assert reasons(decision) == {"a": "NotSupported"}
+
+
+@pytest.mark.parametrize(
+    "broken", [{"spec": {"devices": {"requests": [{}]}}}, {"spec": [1]}, claim(request(count=-1))]
+)
+def test_a_claim_that_cannot_be_read_is_refused(broken: Any) -> None:
+    assert refused(decide([broken], slices=[])) == "InvalidClaim"
+
+
+def test_more_than_32_devices_for_a_claim_are_too_many() -> None:
+    assert refused(decide([claim(request(count=33))], slices=[])) == "TooManyDevices"
+
+
+def test_an_incomplete_pool_gives_nothing_and_says_so() -> None:
+    half = pool(exclusive("a"))
+    half["spec"]["pool"]["resourceSliceCount"] = 2
+    assert refused(decide([claim(request())], slices=[half])) == "NoDevice"
+    assert reasons(decide([claim(request())], slices=[half])) == {"a": "PoolIncomplete"}
+    assert refused(decide([claim(request(allocationMode="All"))], slices=[half])) == "PoolIncomplete"
+
+
+def test_a_pool_that_contradicts_itself_gives_nothing_and_others_go_on() -> None:
+    double = pool(exclusive("a"), exclusive("a"), name="p1")
+    assert refused(decide([claim(request())], slices=[double])) == "PoolInvalid"
+    assert given(decide([claim(request())], slices=[double, pool(exclusive("b"), name="p2")])) == ["b"]
+
+
+def test_a_slice_with_an_unreadable_quantity_makes_its_pool_invalid_and_no_other() -> None:
+    broken = pool(exclusive("a", capacity={"memory": {"value": "lots"}}), name="p1")
+    assert given(decide([claim(request())], slices=[broken, pool(exclusive("b"), name="p2")])) == ["b"]
+
+
+def test_what_is_no_slice_at_all_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInputError, match="ResourceSlice x"):
+        Snapshot.build(slices=[{"metadata": {"name": "x"}}], classes=[])
+
+
+def test_requests_that_each_fit_but_not_together_are_told_apart() -> None:
+    wanted = [request(name, selectors=[f'device.driver == "{DRIVER}"']) for name in ("one", "two")]
+    decision = decide([claim(*wanted)], slices=[pool(exclusive("a"))])
+    assert refused(decision) == "NoCombination"
+    assert decision.refusal is not None
+    assert decision.refusal.request == "two"
+    assert reasons(decision) == {"a": "TakenByPod"}
+
+
+def test_all_devices_that_a_constraint_keeps_apart_are_refused() -> None:
+    same = {"attributes": {"model": {"string": "x"}}}
+    decision = decide(
+        [claim(request(allocationMode="All"), constraints=[{"distinctAttribute": f"{DRIVER}/model"}])],
+        slices=[pool(exclusive("a", **same), exclusive("b", **same))],
+    )
+    assert refused(decision) == "AllConstraintUnmet"
+
+
+def test_a_class_with_a_part_that_is_not_supported_yet_is_refused_by_name() -> None:
+    decision = decide(
+        [claim(request(deviceClassName="new"))],
+        slices=[pool(card("a"))],
+        classes=[device_class("new", suitability="x")],
+    )
+    assert refused(decision) == "NotSupported"
+
+
+def test_a_search_that_would_explode_is_given_up_with_a_reason() -> None:
+    slices = [pool(*(card(f"card-{number}") for number in range(16)))]
+    claims = [claim(request(ask={"memory": "41Gi"}), name=f"c{number}") for number in range(17)]
+    assert refused(decide(claims, slices=slices)) == "SearchLimit"
+
+
+def test_what_no_device_can_meet_is_found_before_the_search() -> None:
+    slices = [pool(*(card(f"card-{number}") for number in range(16)))]
+    claims = [claim(request(ask={"memory": "41Gi"}), name=f"c{number}") for number in range(8)]
+    decision = decide([*claims, claim(request(ask={"memory": "81Gi"}), name="last")], slices=slices)
+    assert refused(decision) == "NoDevice"
+    assert decision.steps == 0
+
+
+def test_a_held_share_of_a_card_that_is_exclusive_by_now_keeps_it() -> None:
+    first = decide([claim(request(ask={"memory": "1Gi"}))], slices=[pool(card("a"))])
+    held = [allocated(claim(request()), first)]
+    assert reasons(decide([claim(request())], slices=[pool(exclusive("a"))], held=held)) == {"a": "InUse"}
