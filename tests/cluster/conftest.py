@@ -1,0 +1,99 @@
+"""One cluster and one installation for the whole run, one namespace for each test.
+
+Flow: `target` (which cluster) -> `images` -> `installed` (Helm, once) -> `space` (a namespace that must leave
+nothing behind). Beside all of it, `ledger` adds up what the claims were given. When a test fails, what a
+person would look at is added to its report.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.cluster.support import diagnosis
+from tests.cluster.support.api import Api
+from tests.cluster.support.images import Images, make_images
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.ledger import Ledger
+from tests.cluster.support.space import Space, open_space
+from tests.cluster.support.target import Target, from_environment
+
+_INSTALLED = pytest.StashKey[Installation]()
+
+
+@pytest.fixture(scope="session")
+def kubernetes_version() -> str:
+    """The Kubernetes version that this run is about."""
+    return os.environ.get("DRAGOMAN_KUBERNETES", "1.36.3")
+
+
+@pytest.fixture(scope="session")
+def target() -> Target:
+    return from_environment()
+
+
+@pytest.fixture(scope="session")
+def api(target: Target) -> Api:
+    return target.api
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    return make_images(folder=tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def installed(target: Target, images: Images, request: pytest.FixtureRequest) -> Installation:
+    """Dragoman as its chart installs it; it stays when the run ends, the cluster is thrown away."""
+    images.load(target)
+    installation = Installation(target, images=images)
+    request.session.stash[_INSTALLED] = installation
+    installation.install()
+    installation.wait_ready()
+    return installation
+
+
+@pytest.fixture(scope="session")
+def ledger(installed: Installation) -> Iterator[Ledger]:
+    found = Ledger(installed.api)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(autouse=True)
+def _node_is_there(request: pytest.FixtureRequest) -> None:
+    """Tests that touch the node are reported as not run where there is no way to it."""
+    if request.node.get_closest_marker("node") and not request.node.get_closest_marker("own_cluster"):
+        target: Target = request.getfixturevalue("target")
+        if not target.has_node:
+            pytest.skip("not run: this cluster's node cannot be touched from here")
+
+
+@pytest.fixture
+def space(installed: Installation, ledger: Ledger, request: pytest.FixtureRequest) -> Iterator[Space]:
+    """A namespace; afterwards nothing of it may be left on the node, and nothing may be over-committed."""
+    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    one = open_space(installed.api, purpose)
+    yield one
+    installed.expect_nothing_left(one.close())
+    assert not ledger.violations
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and report.when in ("setup", "call"):
+        arguments = getattr(item, "funcargs", {}).values()
+        for one in arguments:
+            if isinstance(one, Space):
+                report.sections.extend(diagnosis.of_namespace(one.api, one.name))
+        found = [one for one in arguments if isinstance(one, Installation)]
+        if not found and _INSTALLED in item.session.stash:
+            found = [item.session.stash[_INSTALLED]]
+        for installation in found:
+            report.sections.extend(diagnosis.of_installation(installation.api, installation.namespace))
+    return report

@@ -1,0 +1,1 @@
+"""What the tests on a real Kubernetes share: a client, waiting, installing, reading what a probe saw."""

@@ -1,0 +1,165 @@
+"""What somebody wrote wrongly gets a clear answer from the real API server, scheduler and kubelet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from driver.kube.resources import RESOURCE_CLAIMS
+from tests.cluster.support import cards, waiting
+from tests.cluster.support.api import TEMPLATES, Api, Refused
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import NVIDIA, claim, pod, request, share_config, sharing, template
+from tests.cluster.support.space import Space, open_space, results
+
+pytestmark = pytest.mark.cluster
+
+CONFIGS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "misspelt": (
+        {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "corePolicyy": "force"},
+        ("corePolicyy", "Did you mean 'corePolicy'?"),
+    ),
+    "unknown": (
+        {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "priority": 1},
+        ("priority", "not known"),
+    ),
+    "value": (
+        {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "corePolicy": "sometimes"},
+        ("corePolicy", "force"),
+    ),
+    "kind": (
+        {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfiguration"},
+        ("kind", "Write ShareConfig"),
+    ),
+    "version": (
+        {"apiVersion": "dragoman.dev/v9", "kind": "ShareConfig"},
+        ("apiVersion", "Write dragoman.dev/v1alpha1"),
+    ),
+    "nested": (
+        {
+            "apiVersion": "dragoman.dev/v1alpha1",
+            "kind": "ShareConfig",
+            "minimumIsolation": {"memory": "strong"},
+        },
+        ("minimumIsolation.memory",),
+    ),
+    "unheld": (
+        {
+            "apiVersion": "dragoman.dev/v1alpha1",
+            "kind": "ShareConfig",
+            "minimumIsolation": {"memory": "hardware"},
+        },
+        ("hardware",),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def misconfigured(installed: Installation, api: Api) -> Iterator[Space]:
+    """One namespace with a pod for each bad config, so that the kubelet works on all of them at once."""
+    space = open_space(api, "bad-configs")
+    ask = request(memory="16Mi", cel=cards.on(cards.NVIDIA_40))
+    for name, (parameters, _) in CONFIGS.items():
+        space.create(*sharing(name, ask, config=[share_config(parameters)]))
+    yield space
+    installed.expect_nothing_left(space.close())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_share_config_that_is_wrong_is_refused_with_the_fields_path_and_the_remedy(
+    misconfigured: Space, name: str
+) -> None:
+    misconfigured.event(name, *CONFIGS[name][1], reason="FailedPrepareDynamicResources")
+
+
+def test_configs_of_other_drivers_are_none_of_our_business(space: Space) -> None:
+    other = {"opaque": {"driver": "gpu.example.com", "parameters": {"apiVersion": "x/v1", "kind": "What"}}}
+    space.create(*sharing("a", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40)), config=[other]))
+    space.running("a")
+    assert space.seen("a").memory_mib(0) == 1024
+
+
+REFUSED_AMOUNTS = {
+    "negative memory": ({"memory": "-1Gi"}, "memory"),
+    "negative cores": ({"cores": "-1"}, "cores"),
+    "memory so large that sums overflow": ({"memory": "8Ei"}, "memory"),
+    "an unknown name": ({"memroy": "4Gi"}, "memroy"),
+    "a qualified name": ({"dragoman.dev/memory": "4Gi"}, "dragoman.dev/memory"),
+    "a name of another driver's": ({"gpu.example.com/memory": "4Gi"}, "gpu.example.com/memory"),
+}
+
+
+@pytest.mark.parametrize("kind", [RESOURCE_CLAIMS, TEMPLATES], ids=["claim", "template"])
+@pytest.mark.parametrize("case", REFUSED_AMOUNTS)
+def test_amounts_that_no_driver_can_mean_are_refused_when_they_are_written(
+    space: Space, case: str, kind: Any
+) -> None:
+    capacity, named = REFUSED_AMOUNTS[case]
+    make = claim if kind is RESOURCE_CLAIMS else template
+    with pytest.raises(Refused) as refused:
+        space.create(make("bad", request(capacity=capacity)))
+    assert refused.value.status in (403, 422)
+    assert named in refused.value.message
+
+
+def test_amounts_in_sub_requests_are_looked_at_as_well(space: Space) -> None:
+    asked = {
+        "name": "card",
+        "firstAvailable": [
+            {"name": "big", "deviceClassName": NVIDIA, "capacity": {"requests": {"memory": "-4Gi"}}}
+        ],
+    }
+    with pytest.raises(Refused) as refused:
+        space.create(claim("bad", asked))
+    assert "memory" in refused.value.message
+
+
+def test_classes_of_other_drivers_may_name_their_capacities_as_they_like(space: Space) -> None:
+    foreign = request(of="gpu.example.com", capacity={"gpu.example.com/slots": "3", "vram": "4Gi"})
+    space.create(claim("foreign", foreign))
+    assert space.claim("foreign")["spec"]["devices"]["requests"][0]["exactly"]["capacity"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        pytest.param({"memory": "1.5Gi"}, (1536, None), id="a fraction of a GiB is whole MiB"),
+        pytest.param({"memory": "1048577"}, (2, None), id="a byte more than a MiB is rounded up"),
+        pytest.param({"memory": "1Gi", "cores": "0"}, (1024, None), id="cores 0 means no cap"),
+        pytest.param({"memory": "1Gi", "cores": "1"}, (1024, 1), id="one percent is a cap"),
+        pytest.param({"memory": "1Gi", "cores": "100"}, (1024, None), id="100 percent is no cap"),
+        pytest.param({"cores": "30"}, (None, 30), id="cores alone come with the whole card's memory"),
+    ],
+)
+def test_amounts_reach_the_container_as_whole_mib_and_whole_percent(
+    space: Space, asked: dict[str, str], given: tuple[int | None, int | None]
+) -> None:
+    ask = request(capacity=asked, cel=cards.on(cards.NVIDIA_40))
+    space.create(*sharing("a", ask))
+    space.running("a")
+    seen = space.seen("a")
+    memory, cores = given
+    assert (seen.memory_mib(0), seen.cores(0)) == (memory, cores)
+
+
+def test_a_claim_larger_than_every_card_stays_pending_and_an_event_says_why(space: Space) -> None:
+    space.create(*sharing("a", request(memory="900Gi")))
+    claim_name = space.wait_pod("a", space.claim_name, what="has its claim")
+    said = space.event(claim_name, "memory")
+    assert not results(space.claim(claim_name))
+    assert "Mi" in said or "Gi" in said
+
+
+def test_a_claim_made_anew_under_its_name_gets_what_the_new_one_asks(space: Space) -> None:
+    for card in (cards.NVIDIA_40, cards.NVIDIA_24):
+        space.create(claim("same", request(cel=cards.on(card))), pod("a", claims={"card": "same"}))
+        space.running("a")
+        (given,) = results(space.claim("same"))
+        assert given["device"] == card.device
+        assert card.uuid in space.seen("a").cards
+
+        space.api.delete(RESOURCE_CLAIMS, "same", namespace=space.name)
+        space.delete("a")
+        waiting.wait_gone(space.api, RESOURCE_CLAIMS, "same", namespace=space.name)

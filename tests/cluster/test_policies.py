@@ -1,0 +1,178 @@
+"""AcceleratorPolicies on a running cluster: slices follow, running pods are never disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pytest
+
+from driver.kube.resources import ACCELERATOR_NODES, ACCELERATOR_POLICIES
+from tests.cluster.support import cards, waiting
+from tests.cluster.support.api import JSON, Api, Refused
+from tests.cluster.support.cards import SimulatedCard
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import pod, request, sharing, template
+from tests.cluster.support.space import Space, results
+
+pytestmark = pytest.mark.cluster
+
+
+class SetPolicy(Protocol):
+    """Makes or changes a policy that ends with the test."""
+
+    def __call__(self, name: str, **spec: Any) -> None: ...
+
+
+@pytest.fixture
+def policy(api: Api, installed: Installation) -> Iterator[SetPolicy]:
+    names: set[str] = set()
+
+    def put(name: str, **spec: Any) -> None:
+        names.add(name)
+        body = {
+            "apiVersion": "dragoman.dev/v1alpha1",
+            "kind": "AcceleratorPolicy",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        api.apply(body)
+
+    yield put
+    for name in names:
+        api.delete(ACCELERATOR_POLICIES, name)
+    installed.wait_slices(
+        lambda now: _published(now) == installed.published,
+        what="all is as it was before the test's policies",
+        seconds=60,
+    )
+
+
+def _published(slices: list[JSON]) -> dict[str, JSON]:
+    return {device["name"]: device for one in slices for device in one["spec"].get("devices") or []}
+
+
+def _wait(installed: Installation, card: SimulatedCard, done: Any, *, what: str) -> None:
+    installed.wait_slices(
+        lambda now: done(_published(now).get(card.device)), what=f"{card.device} {what}", seconds=60
+    )
+
+
+def _memory(device: JSON | None) -> str:
+    return "" if device is None else str(device["capacity"]["memory"]["value"])
+
+
+def test_a_card_that_is_excluded_vanishes_and_the_inventory_says_why(
+    policy: SetPolicy, installed: Installation, api: Api
+) -> None:
+    policy("test-excluded", cards=[{"uuid": cards.NVIDIA_40.uuid, "excluded": True}])
+
+    _wait(installed, cards.NVIDIA_40, lambda device: device is None, what="is not offered")
+    status = api.get(ACCELERATOR_NODES, installed.node)["status"]
+    (card,) = (one for one in status["cards"] if one["uuid"] == cards.NVIDIA_40.uuid)
+    assert card["unpublished"]
+    setting = {"field": "excluded", "value": "true", "source": "test-excluded", "card": cards.NVIDIA_40.uuid}
+    assert setting in status["policy"]
+
+
+def test_reserved_memory_is_taken_off_what_is_offered(
+    policy: SetPolicy, installed: Installation, space: Space
+) -> None:
+    policy("test-reserved", cards=[{"uuid": cards.NVIDIA_40.uuid, "reservedMemory": "8Gi"}])
+    _wait(installed, cards.NVIDIA_40, lambda device: _memory(device) == "32Gi", what="has 32Gi")
+
+    space.create(*sharing("a", request(memory="33Gi", cel=cards.on(cards.NVIDIA_40))))
+    space.create(*sharing("b", request(memory="32Gi", cores="50", cel=cards.on(cards.NVIDIA_40))))
+    space.running("b")
+    assert not results(space.claim_of("a"))
+
+
+def test_a_card_that_is_not_shared_is_given_out_whole_only(
+    policy: SetPolicy, installed: Installation, space: Space
+) -> None:
+    policy("test-whole", cards=[{"uuid": cards.NVIDIA_40.uuid, "sharing": False}])
+    _wait(
+        installed,
+        cards.NVIDIA_40,
+        lambda device: device is not None and not device.get("allowMultipleAllocations"),
+        what="is offered whole",
+    )
+    space.create(template("whole", request(cel=cards.on(cards.NVIDIA_40))))
+    space.create(pod("first", templates={"card": "whole"}))
+    space.running("first")
+    space.create(pod("second", templates={"card": "whole"}))
+    space.event("second", reason="FailedScheduling")
+    space.delete("first")
+    space.running("second")
+
+
+def test_the_policy_of_the_highest_priority_wins_field_by_field(
+    policy: SetPolicy, installed: Installation, api: Api
+) -> None:
+    policy("test-low", priority=1, reservedMemory="1Gi", allowUncapped=False)
+    policy("test-high", priority=9, reservedMemory="2Gi")
+    _wait(installed, cards.NVIDIA_40, lambda device: _memory(device) == "38Gi", what="has 38Gi")
+
+    def settled(one: JSON) -> bool:
+        found = {
+            entry["field"]: entry["source"] for entry in one["status"]["policy"] if not entry.get("card")
+        }
+        return (found["reservedMemory"], found["allowUncapped"]) == ("test-high", "test-low")
+
+    waiting.wait_for(api, ACCELERATOR_NODES, installed.node, settled, what="tells both sources")
+
+
+def test_a_policy_for_other_nodes_changes_nothing(
+    policy: SetPolicy, installed: Installation, api: Api
+) -> None:
+    elsewhere = {"matchLabels": {"kubernetes.io/hostname": "elsewhere"}}
+    policy("test-elsewhere", nodeSelector=elsewhere, excluded=True)
+    here = {"matchLabels": {"kubernetes.io/hostname": installed.node}}
+    # The second policy is seen after the first: once it shows, the first has been looked at as well.
+    policy("test-here", nodeSelector=here, cards=[{"uuid": cards.NVIDIA_40.uuid, "reservedMemory": "1Gi"}])
+
+    _wait(installed, cards.NVIDIA_40, lambda device: _memory(device) == "39Gi", what="has 39Gi")
+    assert sorted(_published(installed.slices())) == installed.devices
+
+
+def test_a_policy_made_stricter_leaves_running_pods_alone(
+    policy: SetPolicy, installed: Installation, space: Space
+) -> None:
+    ask = request(memory="4Gi", cores="30", cel=cards.on(cards.NVIDIA_40))
+    space.create(*sharing("holder", ask))
+    (before,) = space.running("holder")
+    policy("test-strict", cards=[{"uuid": cards.NVIDIA_40.uuid, "excluded": True}])
+    _wait(installed, cards.NVIDIA_40, lambda device: device is None, what="is not offered")
+
+    space.create(*sharing("late", ask))
+    space.event("late", reason="FailedScheduling")
+    after = space.pod("holder")
+    assert waiting.running(after)
+    assert after["status"]["containerStatuses"] == before["status"]["containerStatuses"]
+    if installed.target.has_node:
+        assert [name for name in installed.cdi_files() if space.claim_of("holder")["metadata"]["uid"] in name]
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        pytest.param({"sharing": "no"}, "sharing", id="a text for a boolean"),
+        pytest.param({"shairing": False}, "shairing", id="a misspelt field"),
+        pytest.param({"isolation": ["strong"]}, "isolation", id="an unknown method"),
+        pytest.param({"cards": [{"excluded": True}]}, "uuid", id="an override without a card"),
+    ],
+)
+def test_a_policy_that_is_wrong_is_refused_when_it_is_written(
+    api: Api, installed: Installation, spec: JSON, named: str
+) -> None:
+    path = ACCELERATOR_POLICIES.path()
+    body = {
+        "apiVersion": "dragoman.dev/v1alpha1",
+        "kind": "AcceleratorPolicy",
+        "metadata": {"name": "test-wrong"},
+        "spec": spec,
+    }
+    with pytest.raises(Refused) as refused:
+        # As kubectl does: unknown fields are an error, not dropped.
+        api.request("POST", path, query={"fieldValidation": "Strict", "dryRun": "All"}, body=body)
+    assert named in refused.value.message
