@@ -161,8 +161,8 @@ def devices_named(content: bytes) -> frozenset[str] | None:
 
 def _checked_body(content: bytes, *, uid: str) -> dict[str, Any]:
     body = content[_BODY : -len(_TAIL)]
-    framed = content.startswith(_HEAD) and content.endswith(_TAIL)
-    if not framed or content[len(_HEAD) : len(_HEAD) + 64] != hashlib.sha256(body).hexdigest().encode():
+    head = _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE
+    if content != head + body + _TAIL:
         raise StateDamagedError(f"The record of claim {uid} does not match its checksum.")
     document: dict[str, Any] = json.loads(body)
     return document

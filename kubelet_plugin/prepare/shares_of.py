@@ -215,15 +215,15 @@ def _memory(consumed: Mapping[str, Any], *, card: Card, field: str) -> int:
     if amount.nano <= 0:
         raise AllocationUnusableError(f"{amount} of memory is no share.", field=field, remedy=_ANEW)
     size = amount.rounded_up
-    if not amount.is_integer or size % MIB:
-        raise AllocationUnusableError(
-            f"{amount} is not a whole number of MiB, so it was not allocated from this driver's slices.",
-            field=field,
-            remedy=_ANEW,
-        )
     if size > card.memory_bytes:
         raise AllocationUnusableError(
             f"{amount} is more than the {card.memory_mib}Mi that card {card.name} has.",
+            field=field,
+            remedy=_ANEW,
+        )
+    if not amount.is_integer or size % MIB:
+        raise AllocationUnusableError(
+            f"{amount} is not a whole number of MiB, so it was not allocated from this driver's slices.",
             field=field,
             remedy=_ANEW,
         )

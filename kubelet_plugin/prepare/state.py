@@ -111,8 +111,8 @@ class StateFolder:
             self._claims.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             remove_leftovers(self._claims)
-            with self._exclusive():
-                self._read_all()
+        # The first look at the folder reads everything.
+        self.refresh()
 
     def close(self) -> None:
         """Gives lock and files back."""

@@ -1,0 +1,168 @@
+"""Allocations become shares, or are refused by the path of what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from driver.cards import Card
+from driver.errors import ConfigError, DeviceGoneError, DragomanError
+from kubelet_plugin.prepare.claims import ClaimRef
+from kubelet_plugin.prepare.shares_of import (
+    AllocationUnusableError,
+    ClaimReplacedError,
+    Given,
+    NotAllocatedError,
+    check_claim,
+    fingerprint,
+    results_of,
+)
+from tests.support.node_world import POOL, card, claim, ref, result, share_config, uid_of
+
+_CONSUMED = "status.allocation.devices.results[0].consumedCapacity"
+
+
+def given(
+    *results: dict[str, Any], on: Card | None = None, config: tuple[Any, ...] = ()
+) -> tuple[Given, ...]:
+    found = claim("c", *results, config=config)
+    the_card = on or card(mib=1000)
+    return results_of(found, pool=POOL, cards={the_card.name: the_card})
+
+
+def refusal(*results: dict[str, Any], on: Card | None = None) -> DragomanError:
+    with pytest.raises(DragomanError) as refused:
+        given(*results, on=on)
+    return refused.value
+
+
+def test_a_share_holds_what_was_consumed() -> None:
+    (found,) = given(result(request="gpu/small", memory="512Mi", cores="30"))
+    share = found.share
+    assert (share.memory_mib, share.cores_percent, share.whole, share.base_request) == (512, 30, False, "gpu")
+    assert share.share_id == uid_of("share-a")
+
+
+def test_all_memory_of_a_card_makes_the_share_whole() -> None:
+    (found,) = given(result(memory="1000Mi"))
+    assert found.share.whole
+    assert not found.share.limits_memory
+
+
+@pytest.mark.parametrize(
+    "changes", [{"driver": "other.example"}, {"pool": "worker"}, {"pool": "other/dragoman"}]
+)
+def test_results_of_other_drivers_and_pools_are_passed_over(changes: dict[str, str]) -> None:
+    assert given(result(**changes)) == ()
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [
+        ("0", "no share"),
+        ("-1Mi", "no share"),
+        ("1500Ki", "not a whole number of MiB"),
+        ("1Ki", "not a whole number of MiB"),
+        ("100m", "not a whole number of MiB"),
+        ("1001Mi", "more than the 1000Mi"),
+        ("8Ei", "more than the 1000Mi"),
+        ("a lot", "not a quantity"),
+    ],
+)
+def test_memory_that_is_no_share_is_refused_with_its_path(memory: str, words: str) -> None:
+    refused = refusal(result(memory=memory))
+    assert refused.field == f"{_CONSUMED}.memory"
+    assert words in refused.message
+
+
+@pytest.mark.parametrize("cores", ["-1", "101", "500m", "8Ei"])
+def test_cores_that_are_no_percentage_are_refused_with_their_path(cores: str) -> None:
+    refused = refusal(result(cores=cores))
+    assert refused.field == f"{_CONSUMED}.cores"
+    assert refused.reason == "AllocationUnusable"
+
+
+@pytest.mark.parametrize("missing", ["memory", "cores"])
+def test_an_amount_lost_on_the_way_is_refused_and_never_taken_for_no_limit(missing: str) -> None:
+    amounts: dict[str, Any] = {missing: None}
+    assert refusal(result(**amounts)).field == f"{_CONSUMED}.{missing}"
+
+
+def test_a_result_without_a_share_id_is_not_given_a_shareable_card() -> None:
+    assert refusal(result(share="")).field == "status.allocation.devices.results[0].shareID"
+
+
+def test_a_card_that_is_given_out_whole_only_is_given_whole() -> None:
+    (found,) = given(result(share=""), on=card(mib=1000, shareable=False))
+    assert (found.share.whole, found.share.memory_mib) == (True, 1000)
+
+
+def test_admin_access_has_no_amounts_and_no_limits() -> None:
+    (found,) = given(result(share="", adminAccess=True))
+    assert found.share.admin
+    assert not any((found.share.limits_memory, found.share.limits_cores))
+
+
+def test_an_uncapped_share_is_refused_where_the_policy_says_so() -> None:
+    refused = refusal(result(cores="0"), on=card(allow_uncapped=False))
+    assert refused.remedy == "Ask for cores in the claim."
+
+
+def test_a_whole_card_needs_no_cap_where_uncapped_shares_are_refused() -> None:
+    (found,) = given(result(memory="1000Mi", cores="0"), on=card(allow_uncapped=False))
+    assert found.share.whole
+
+
+def test_a_card_that_is_gone_is_named() -> None:
+    refused = refusal(result(device="card-9"))
+    assert isinstance(refused, DeviceGoneError)
+    assert "card-9" in refused.message
+
+
+def test_a_card_that_is_not_offered_any_more_is_refused_with_the_reason() -> None:
+    refused = refusal(result(), on=card(unpublished="MIG mode is on."))
+    assert "MIG mode is on." in refused.message
+
+
+def test_the_same_share_twice_in_one_request_is_refused() -> None:
+    assert isinstance(refusal(result(), result()), AllocationUnusableError)
+
+
+def test_two_shares_of_one_card_have_different_cdi_devices() -> None:
+    first, second = given(result(share="a"), result(share="b"))
+    assert first.cdi_device != second.cdi_device
+
+
+def test_a_config_of_another_driver_is_passed_over() -> None:
+    foreign = {"opaque": {"driver": "other.example", "parameters": {"what": "ever"}}}
+    (found,) = given(result(), config=(foreign, share_config(corePolicy="disable")))
+    assert found.config.core_policy == "disable"
+
+
+def test_a_misspelt_config_is_refused_with_its_path() -> None:
+    with pytest.raises(ConfigError) as refused:
+        given(result(), config=(share_config(corePolcy="disable"),))
+    assert refused.value.field == "status.allocation.devices.config[0].opaque.parameters.corePolcy"
+
+
+def test_a_claim_made_anew_under_its_name_is_refused() -> None:
+    found = claim("c", result())
+    with pytest.raises(ClaimReplacedError):
+        check_claim(found, ClaimRef(namespace="default", name="c", uid="another"))
+
+
+def test_a_claim_without_an_allocation_is_refused() -> None:
+    found = claim("c")
+    with pytest.raises(NotAllocatedError):
+        check_claim(found, ref(found))
+
+
+def test_the_fingerprint_changes_with_our_part_of_the_allocation_only() -> None:
+    def of(*results: dict[str, Any]) -> str:
+        return fingerprint(claim("c", *results), pool=POOL)
+
+    base = of(result())
+    assert of(result(), result(driver="other.example")) == base
+    assert of(result(memory="101Mi")) != base
+    assert of(result(share="b")) != base
