@@ -113,7 +113,7 @@ CONTAINERD = Tool(
     },
     tags="no_btrfs no_zfs no_devmapper",
     link="-s -w -X github.com/containerd/containerd/v2/version.Version=v2.4.2",
-    minutes=3,
+    minutes=2,
 )
 HELM = Tool(
     name="helm",

@@ -23,7 +23,7 @@ _ABOUT = f"""\
 A real Kubernetes node on this machine: etcd, API server, scheduler, controller manager, kube-proxy,
 containerd (with CDI) and kubelet, as plain processes in a network namespace of their own. No container
 registry, no virtual machine. They are built from Go modules that are locked in hack/go, once, into the cache
-(DRAGOMAN_CACHE, else ~/.cache/dragoman): about 12 minutes on 2 cores for the first version, 8 for each
+(DRAGOMAN_CACHE, else ~/.cache/dragoman): about 13 minutes on 2 cores for the first version, 8 for each
 further one. A start takes about 10 seconds, several clusters can be up side by side (--name).
 
 Needs: Linux, root, Go 1.26 and a few Debian packages, which it installs when they are missing.

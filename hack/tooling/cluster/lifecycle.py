@@ -129,7 +129,7 @@ def _start(name: str, *, settings: Settings, report: Report) -> Record:
     with _lock(_MACHINE):
         traces.remember(_machine_state())
         layout = _reserve(name, settings=settings)
-    report(f"Starting Kubernetes {settings.kubernetes} as {name} (about 15 seconds)")
+    report(f"Starting Kubernetes {settings.kubernetes} as {name} (about 10 seconds)")
     with step("certificates, control groups, network", report=report):
         certificates.create(layout)
         network.create(layout)
