@@ -36,7 +36,7 @@ from driver.allocation.requests import Claim, Option, parse_claim
 from driver.allocation.result import allocation_result
 from driver.allocation.search import MAX_RESULTS, Search
 from driver.allocation.snapshot import Snapshot
-from driver.cel.environments import LATEST
+from driver.cel.environments import DEFAULT_RELEASE
 from driver.errors import AllocationError
 
 
@@ -45,7 +45,7 @@ def allocate(
     *,
     node: str,
     claims: Sequence[JSON],
-    release: str = LATEST,
+    release: str = DEFAULT_RELEASE,
     share_id: Callable[[], str] | None = None,
 ) -> Decision:
     """Decide whether a pod's claims can be met on a node, and by which devices.

@@ -66,11 +66,12 @@ class Refusal:
     devices: tuple[DeviceRefusal, ...] = ()
 
     def summary(self) -> str:
-        """Say it in one line, with how often each reason occurred."""
+        """Say it in one line: what, how often each reason occurred, and what to do."""
         counts = Counter(one.reason for one in self.devices)
         detail = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
         where = f"{self.field}: " if self.field else ""
-        return f"{where}{self.message}{f' ({detail})' if detail else ''}"
+        advice = f". {self.remedy}" if self.remedy else ""
+        return f"{where}{self.message}{f' ({detail})' if detail else ''}{advice}"
 
 
 @dataclass(frozen=True, slots=True)

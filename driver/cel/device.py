@@ -86,6 +86,10 @@ def _attribute(value: Any) -> Any:
 def _string(value: Any) -> str:
     if not isinstance(value, str):
         raise _UnreadableError("not a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _UnreadableError("not valid Unicode") from None
     return value
 
 

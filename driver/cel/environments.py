@@ -19,7 +19,7 @@ from driver.cel.types import BOOL, DYN, QUANTITY, STRING, Type, map_of
 from driver.errors import InvalidInputError
 
 RELEASES: Mapping[str, tuple[int, int]] = {"1.34": (1, 34), "1.35": (1, 35), "1.36": (1, 36), "1.37": (1, 37)}
-LATEST = "1.36"
+DEFAULT_RELEASE = "1.36"
 
 DEVICE_FIELDS: Mapping[str, Type] = {
     "driver": STRING,

@@ -17,7 +17,7 @@ from driver.cel.budget import Budget
 from driver.cel.checker import Checked, check
 from driver.cel.compiler import Closure, Frame, compile_tree
 from driver.cel.device import DeviceView
-from driver.cel.environments import LATEST, environment
+from driver.cel.environments import DEFAULT_RELEASE, environment
 from driver.cel.errors import (
     BudgetError,
     EvaluationError,
@@ -65,7 +65,7 @@ class Selector:
         return result
 
 
-def compile_selector(expression: str, *, release: str = LATEST) -> Selector:
+def compile_selector(expression: str, *, release: str = DEFAULT_RELEASE) -> Selector:
     """Compile a selector.
 
     Args:

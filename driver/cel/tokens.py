@@ -9,6 +9,7 @@ Limits: the source is at most 10 KiB; numbers outside 64 bits are refused here, 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -115,8 +116,15 @@ def _word(source: str, found: re.Match[str]) -> Token:
         return Token(ESCAPED, found["escaped"], None, position)
     if found["operator"] is not None:
         return Token(OPERATOR, text, None, position)
+    return _number(source, found)
+
+
+def _number(source: str, found: re.Match[str]) -> Token:
+    position, text = found.start(), found[0]
     if found["float"] is not None:
-        return Token(NUMBER, text, float(text), position)
+        if math.isinf(fraction := float(text)):
+            raise InvalidSelectorError(f"{text[:24]} is out of range", source=source, position=position)
+        return Token(NUMBER, text, fraction, position)
     # Longer ones are out of range anyway, and int() of thousands of digits raises a foreign error.
     digits = found["hex"] or found["int"]
     number = int(digits, 0 if found["hex"] else 10) if len(digits) <= 64 else UINT_MAX + 1

@@ -271,3 +271,14 @@ def test_a_refusal_is_the_same_the_second_time() -> None:
     for _ in range(2):
         with pytest.raises(InvalidSelectorError, match="nope"):
             compile_selector("nope == 1")
+
+
+def test_a_number_that_is_too_large_for_a_double_does_not_compile() -> None:
+    with pytest.raises(InvalidSelectorError, match="out of range"):
+        compile_selector("1e999 > 0.0")
+
+
+def test_an_attribute_that_is_not_unicode_makes_every_selector_raise_on_that_device() -> None:
+    broken = DeviceView.build({"attributes": {"v": {"string": "\ud800"}}}, driver="d")
+    with pytest.raises(SelectorRaisedError, match="Unicode"):
+        answer("true", broken)
