@@ -65,9 +65,8 @@ def test_a_container_gets_a_marker_that_exists_and_a_variable_of_the_card() -> N
     assert edits.device_nodes == (
         DeviceNode(path=f"/dev/dragoman/{node.cards[0].name}", host_path="/dev/null", permissions="rw"),
     )
-    assert edits.env == {
-        "DRAGOMAN_SIMULATED_CARD_NVIDIA_5C1F2A3B_0000_4000_8000_000000000001": f"nvidia 0000:af:00.0 {A100['uuid']}"
-    }
+    variable = "DRAGOMAN_SIMULATED_CARD_NVIDIA_5C1F2A3B_0000_4000_8000_000000000001"
+    assert edits.env == {variable: f"nvidia 0000:af:00.0 {A100['uuid']}"}
 
 
 def test_the_variable_of_a_card_without_uuid_or_address_has_its_name() -> None:
