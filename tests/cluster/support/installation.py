@@ -105,6 +105,7 @@ class Installation:
                 "cdiDir": str(self.target.node.cdi_folder),
                 "shareDir": str(self.share_dir),
                 "preloadDir": str(self._below("preload", default="/var/lib/dragoman/preload")),
+                "mountRoot": self._root_is_shared(),
             }
             source = self._below("from-tests", default="/var/lib/dragoman-tests")
             found["preload"] = {"library": str(self.images.install_library(self.target, source))}
@@ -149,6 +150,19 @@ class Installation:
         assert self.target.own is not None
         self.target.own.load_image(tar)
         return name
+
+    def _root_is_shared(self) -> bool:
+        """Whether mounts below the node's root can be passed on into containers.
+
+        systemd sees to it; in many containers and small virtual machines, root is private, and containerd
+        refuses to start a container that wants to follow it.
+        """
+        for line in self.target.node.run("cat", "/proc/self/mountinfo").splitlines():
+            fields = line.split()
+            if fields[4] == "/":
+                optional = fields[6 : fields.index("-")]
+                return any(one.startswith(("shared:", "master:")) for one in optional)
+        return False
 
     def _mount_tmpfs(self) -> None:
         node, folder = self.target.node, self.share_dir
