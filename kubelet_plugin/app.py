@@ -4,8 +4,8 @@ Flow of a start: state folder -> service socket -> background parts -> registrat
 because the kubelet comes as soon as it sees it. The first look for cards and the API server are waited for by
 nobody but the calls that need them, so the agent serves within a second wherever it is.
 
-Flow of a stop (SIGTERM, SIGINT): registration socket gone -> calls in flight end -> background parts end. Only
-own sockets are removed; prepared claims and published slices stay, since containers run on.
+Flow of a stop (SIGTERM, SIGINT): registration socket gone -> calls in flight end -> background parts end.
+Only own sockets are removed; prepared claims and published slices stay, since containers run on.
 
 Limits: SIGSTOP and SIGCONT need no care: all clocks are monotonic and late work is done at once.
 """
@@ -16,31 +16,30 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from driver.cards import DRIVER_NAME, IsolationLevel, pool_name
-from driver.errors import DragomanError
-from driver.isolation.base import IsolationMethod
-from driver.isolation.none import NoIsolation
-from driver.isolation.preload import Preload, PreloadSettings
+from driver.api.node import AgentStatus
+from driver.cards import DRIVER_NAME, pool_name
 from driver.kube.client import KubeClient
+from kubelet_plugin import parts
+from kubelet_plugin.api import registration_pb2_grpc
+from kubelet_plugin.claim_status import ClaimStatusWriter
 from kubelet_plugin.endpoint import Endpoint
+from kubelet_plugin.events import RefusalEvents
 from kubelet_plugin.health import HealthBoard, add_health_services
 from kubelet_plugin.host import NodeHost
 from kubelet_plugin.inventory import Inventory
+from kubelet_plugin.inventory_file import InventoryFile
 from kubelet_plugin.loop import keep_running
 from kubelet_plugin.metrics import Metrics
+from kubelet_plugin.node_status import NodeStatusWriter
 from kubelet_plugin.pod_resources import PodResourcesClient
-from kubelet_plugin.policy_source import FilePolicySource, KubePolicySource, PolicySource
-from kubelet_plugin.preload_install import install_library
-from kubelet_plugin.prepare.claims import ClaimSource, FileClaimSource, KubeClaimSource
 from kubelet_plugin.prepare.collecting import collect_garbage
 from kubelet_plugin.prepare.engine import EngineSettings, PrepareEngine
+from kubelet_plugin.prepare.records import ClaimRecord
 from kubelet_plugin.probes import Answer, ProbeServer, sentence
 from kubelet_plugin.registration import Keeper, Registrar
 from kubelet_plugin.server import ClaimService, Listener, add_claim_services
@@ -66,15 +65,16 @@ class Agent:
         self._settings = settings
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._problems: list[str] = []
         self._metrics = Metrics()
-        self._client = None if settings.file_backed else _client(settings, environment, self._metrics)
-        self._claims = self._claim_source()
+        self._client = parts.make_client(settings, environment=environment, metrics=self._metrics)
+        self._claims = parts.make_claims(settings, client=self._client)
+        self._policies = parts.make_policies(settings, client=self._client)
+        self._isolation = parts.make_methods(settings)
         self._inventory = Inventory(
             vendors=vendor_source(settings),
-            methods=self._methods(),
+            methods=self._isolation.methods,
             host=NodeHost(settings.host_root),
-            policies=self._policy_source(),
+            policies=self._policies,
             metrics=self._metrics,
         )
         self._engine = PrepareEngine(
@@ -86,7 +86,20 @@ class Agent:
             recorder=_PhaseRecorder(self._metrics),
         )
         self._board = HealthBoard(pool=pool_name(settings.node_name))
+        self._listeners: list[Listener] = []
+        self._writers: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self._after_restore: Callable[[], None] = lambda: None
         self._build_endpoints()
+        if self._client is not None:
+            self._build_writers(self._client)
+        if settings.inventory_to:
+            inventory_file = InventoryFile(
+                Path(settings.inventory_to),
+                node_name=settings.node_name,
+                agent=self._agent_status(),
+                simulated=bool(settings.simulated_node),
+            )
+            self._inventory.subscribe(inventory_file.update)
 
     async def run(self) -> None:
         """Runs until a signal asks for the end.
@@ -99,7 +112,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._inventory.look)
-        self._metrics.gauge("info", 1, version=_version())
+        self._metrics.gauge("info", 1, version=parts.version())
         await self._engine.start()
         await self._service.start()
         self._service.publish()
@@ -126,29 +139,52 @@ class Agent:
             self._engine,
             cards_ready=self._inventory.ready,
             metrics=self._metrics,
-            listeners=self._listeners(),
+            listeners=self._listeners,
         )
+        registrar = Registrar(endpoint=str(service_socket), on_outcome=self._count_registration)
 
         def add_services(server: Any) -> None:
             add_claim_services(server, service)
             add_health_services(server, self._board)
 
-        self._service = Endpoint(service_socket, add_services=add_services)
-        registrar = Registrar(endpoint=str(service_socket), on_outcome=self._count_registration)
-
         def add_registration(server: Any) -> None:
-            from kubelet_plugin.api import registration_pb2_grpc  # noqa: PLC0415 - used once
-
             registration_pb2_grpc.add_RegistrationServicer_to_server(registrar, server)
 
+        self._service = Endpoint(service_socket, add_services=add_services)
         self._registration = Endpoint(
             registration_path(settings.registration_dir, driver=DRIVER_NAME, pod_uid=settings.pod_uid),
             add_services=add_registration,
         )
         self._keeper = Keeper(registrar=registrar, registration=self._registration, service=self._service)
 
-    def _listeners(self) -> list[Listener]:
-        return []
+    def _build_writers(self, client: KubeClient) -> None:
+        settings = self._settings
+        node_status = NodeStatusWriter(
+            client,
+            node_name=settings.node_name,
+            agent=self._agent_status(),
+            simulated=bool(settings.simulated_node),
+            problems=lambda: (*self._isolation.problems, *self._engine.problems),
+            superseded=self._keeper.superseded,
+            metrics=self._metrics,
+        )
+        claim_status = ClaimStatusWriter(client, record_of=self._record_of, metrics=self._metrics)
+        events = RefusalEvents(client, node_name=settings.node_name, metrics=self._metrics)
+        self._inventory.subscribe(node_status.update)
+        self._after_restore = node_status.update
+        self._listeners += [claim_status, events]
+        self._writers = {
+            "node-status": node_status.run,
+            "claim-status": claim_status.run,
+            "events": events.run,
+        }
+
+    def _agent_status(self) -> AgentStatus:
+        settings = self._settings
+        return AgentStatus(version=parts.version(), pod_name=settings.pod_name, pod_uid=settings.pod_uid)
+
+    def _record_of(self, uid: str) -> ClaimRecord | None:
+        return self._engine.records.get(uid)
 
     async def _start_probes(self) -> ProbeServer | None:
         if not self._settings.http_address:
@@ -166,6 +202,8 @@ class Agent:
         self._background("collect", self._collect)
         self._background("health", self._watch_health)
         self._background("beat", self._beat)
+        for name, work in self._writers.items():
+            self._background(name, work)
 
     def _background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._tasks.append(asyncio.create_task(keep_running(name, work), name=name))
@@ -191,6 +229,7 @@ class Agent:
         while True:
             await self._engine.restore()
             self._metrics.gauge("prepared_claims", len(self._engine.records))
+            self._after_restore()
             await asyncio.sleep(RESTORE_EVERY_S)
 
     async def _collect(self) -> None:
@@ -231,40 +270,6 @@ class Agent:
     def _count_registration(self, registered: bool) -> None:  # noqa: FBT001 - a callback's signature
         self._metrics.count("registrations_total", result="registered" if registered else "refused")
 
-    # Parts that depend on the settings
-
-    def _claim_source(self) -> ClaimSource:
-        if self._client is None:
-            return FileClaimSource(Path(self._settings.claims_from))
-        return KubeClaimSource(self._client)
-
-    def _policy_source(self) -> PolicySource:
-        self._policies: PolicySource
-        if self._client is None:
-            self._policies = FilePolicySource(self._settings.policies_from, node_name=self._settings.node_name)
-        else:
-            self._policies = KubePolicySource(self._client, node_name=self._settings.node_name)
-        return self._policies
-
-    def _methods(self) -> Mapping[IsolationLevel, IsolationMethod]:
-        settings = self._settings
-        library = ""
-        if settings.preload_library:
-            try:
-                folder = settings.host_root / settings.preload_dir.relative_to("/")
-                installed = install_library(Path(settings.preload_library), folder=folder)
-                library = str(settings.preload_dir / installed.name)
-            except (OSError, DragomanError) as failed:
-                problem = f"The preload library {settings.preload_library} cannot be installed: {failed}"
-                log.error("preload library not installed", error=str(failed))  # noqa: TRY400 - no bug of ours
-                self._problems.append(problem)
-        preload = Preload(
-            PreloadSettings(
-                library=library, files_dir=str(settings.preload_dir), region_dir=str(settings.share_dir)
-            )
-        )
-        return {IsolationLevel.PRELOAD: preload, IsolationLevel.NONE: NoIsolation()}
-
 
 class _PhaseRecorder:
     """Implements `kubelet_plugin.prepare.phases.Recorder` by the table of metrics."""
@@ -275,29 +280,6 @@ class _PhaseRecorder:
     def observe(self, phase: str, *, seconds: float) -> None:
         """Notes that a phase took so long."""
         self._metrics.observe("phase_duration_seconds", seconds, phase=phase)
-
-
-def _client(settings: Settings, environment: Mapping[str, str], metrics: Metrics) -> KubeClient:
-    # Late: a file-backed agent needs neither TLS nor an HTTP client.
-    from driver.kube.config import ClusterConfig, in_cluster  # noqa: PLC0415
-    from driver.kube.http_transport import HttpTransport  # noqa: PLC0415
-
-    config = in_cluster(environ=environment)
-    return KubeClient(
-        HttpTransport(
-            config,
-            user_agent=f"dragoman-kubelet-plugin/{_version()}",
-            observe=lambda method, status, seconds: metrics.observe(
-                "api_request_duration_seconds", seconds, method=method, status=str(status)
-            ),
-        )
-    )
-
-
-def _version() -> str:
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version("dragoman")
-    return "unreleased"
 
 
 async def run_agent(settings: Settings, *, environment: Mapping[str, str] | None = None) -> None:

@@ -4,8 +4,8 @@ Flow: flag, else environment variable, else default. The table `_OPTIONS` is the
 variables and help texts; each value of the chart maps to one entry. Paths that follow from others (sockets
 below the kubelet's root, state below the plugin's folder) are worked out once, here.
 
-Limits: nothing is read but the arguments and the environment given; whether paths exist is found out by whoever
-uses them, because most of them appear later than the agent.
+Limits: nothing is read but the arguments and the environment given; whether paths exist is found out by
+whoever uses them, because most of them appear later than the agent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Settings:
         simulated_node: A YAML file of simulated cards; "" for the node's real ones.
         claims_from: Folder of ResourceClaim manifests read instead of the API server; "" for the API server.
         policies_from: File or folder of AcceleratorPolicies where there is no API server; "" for none.
-        api_server, api_token_file, api_ca_file: How to reach the API server; "" for the pod's service account.
+        inventory_to: File to write the AcceleratorNode to where there is no API server; "" for none.
+        api_server, api_token_file, api_ca_file: How to reach the API server; "" for the service account's.
         http_address: `host:port` of probes and metrics; "" serves none; port 0 picks a free one.
         discovery_interval_s: Seconds between two looks for cards that came or went.
         log_level: One of `LOG_LEVELS`.
@@ -69,6 +70,7 @@ class Settings:
     simulated_node: str = ""
     claims_from: str = ""
     policies_from: str = ""
+    inventory_to: str = ""
     api_server: str = ""
     api_token_file: str = ""
     api_ca_file: str = ""
@@ -111,20 +113,28 @@ OPTIONS: tuple[Option, ...] = (
         "otherwise that of the simulated node.",
     ),
     Option(flag="--kubelet-root", default="/var/lib/kubelet", help="The kubelet's --root-dir."),
-    Option(flag="--registration-dir", help="Where the kubelet looks for plugins. Default: ROOT/plugins_registry."),
+    Option(
+        flag="--registration-dir", help="Where the kubelet looks for plugins. Default: ROOT/plugins_registry."
+    ),
     Option(flag="--plugin-dir", help=f"Folder of the service socket. Default: ROOT/plugins/{DRIVER_NAME}."),
     Option(
         flag="--pod-resources-socket",
         help="The kubelet's PodResources API. Default: ROOT/pod-resources/kubelet.sock.",
     ),
-    Option(flag="--cdi-dir", default="/var/run/cdi", help="Folder of CDI specs that the container runtime reads."),
+    Option(
+        flag="--cdi-dir", default="/var/run/cdi", help="Folder of CDI specs that the container runtime reads."
+    ),
     Option(flag="--state-dir", help="The claims' state files. Default: PLUGIN_DIR/state."),
     Option(flag="--share-dir", default="/run/dragoman", help="Shared regions of preloaded limits, on tmpfs."),
     Option(flag="--host-root", default="/", help="Where the node's root file system is seen by the agent."),
-    Option(flag="--driver-root", default="/", help="Root of the vendor's driver installation, as a path of the node."),
+    Option(
+        flag="--driver-root",
+        default="/",
+        help="Root of the vendor's driver installation, as a path of the node.",
+    ),
     Option(
         flag="--preload-library",
-        help="The preload library to install on the node. Without one, limited shares are refused by that name.",
+        help="The preload library to install on the node. Without one, limited shares are refused.",
     ),
     Option(
         flag="--preload-dir",
@@ -146,10 +156,23 @@ OPTIONS: tuple[Option, ...] = (
         help="Read AcceleratorPolicies from this YAML file or folder (only with --claims-from).",
     ),
     Option(
-        flag="--api-server", metavar="URL", help="URL of the API server. Default: the one of the pod's environment."
+        flag="--inventory-to",
+        metavar="FILE",
+        help="Write the AcceleratorNode to this file (only with --claims-from).",
     ),
-    Option(flag="--api-token-file", metavar="FILE", help="Bearer token. Default: that of the service account."),
-    Option(flag="--api-ca-file", metavar="FILE", help="CA of the API server. Default: that of the service account."),
+    Option(
+        flag="--api-server",
+        metavar="URL",
+        help="URL of the API server. Default: the one of the pod's environment.",
+    ),
+    Option(
+        flag="--api-token-file", metavar="FILE", help="Bearer token. Default: that of the service account."
+    ),
+    Option(
+        flag="--api-ca-file",
+        metavar="FILE",
+        help="CA of the API server. Default: that of the service account.",
+    ),
     Option(
         flag="--http-address",
         metavar="HOST:PORT",
@@ -161,7 +184,12 @@ OPTIONS: tuple[Option, ...] = (
         default="60",
         help="Seconds between two looks for cards that came or went. Default: 60.",
     ),
-    Option(flag="--log-level", metavar="LEVEL", default="info", help=f"One of {', '.join(LOG_LEVELS)}. Default: info."),
+    Option(
+        flag="--log-level",
+        metavar="LEVEL",
+        default="info",
+        help=f"One of {', '.join(LOG_LEVELS)}. Default: info.",
+    ),
 )
 
 
@@ -198,7 +226,15 @@ def _settings(values: Mapping[str, str]) -> Settings:
     kubelet_root = _absolute(values, "kubelet_root")
     plugin_dir = _absolute(values, "plugin_dir", default=kubelet_root / "plugins" / DRIVER_NAME)
     if values["policies_from"] and not values["claims_from"]:
-        raise _error("policies_from", "Policies are read from the API server.", "Leave it out, or set --claims-from.")
+        raise _error(
+            "policies_from", "Policies are read from the API server.", "Leave it out, or set --claims-from."
+        )
+    if values["inventory_to"] and not values["claims_from"]:
+        raise _error(
+            "inventory_to",
+            "The AcceleratorNode is written to the API server.",
+            "Leave it out, or set --claims-from.",
+        )
     return Settings(
         node_name=_node_name(values),
         kubelet_root=kubelet_root,
@@ -220,6 +256,7 @@ def _settings(values: Mapping[str, str]) -> Settings:
         simulated_node=values["simulated_node"],
         claims_from=values["claims_from"],
         policies_from=values["policies_from"],
+        inventory_to=values["inventory_to"],
         api_server=_checked(
             values,
             "api_server",
