@@ -1,4 +1,4 @@
-"""The chart against a real API server: what a person who installs it reads, and what it leaves to the cluster."""
+"""The chart against a real API server: what people read, and what is there then."""
 
 from __future__ import annotations
 

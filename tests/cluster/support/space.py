@@ -16,7 +16,7 @@ import yaml
 
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
 from tests.cluster.support import waiting
-from tests.cluster.support.api import JSON, KINDS, NAMESPACES, TEMPLATES, Api
+from tests.cluster.support.api import DEPLOYMENTS, JOBS, JSON, KINDS, NAMESPACES, TEMPLATES, Api
 from tests.cluster.support.probe import Seen, parse
 
 T = TypeVar("T")
@@ -143,6 +143,9 @@ class Space:
     def empty(self, *, seconds: float = 60.0) -> list[str]:
         """Deletes all pods and claims and waits until they are gone; returns the UIDs of the claims."""
         gone = [one["metadata"]["uid"] for one in self.claims()]
+        for kind in (DEPLOYMENTS, JOBS):
+            for one in self.api.list(kind, namespace=self.name):
+                self.api.delete(kind, one["metadata"]["name"], namespace=self.name)
         for one in self.pods():
             self.api.delete(PODS, one["metadata"]["name"], namespace=self.name, grace_s=1)
         until = time.monotonic() + seconds
