@@ -30,7 +30,8 @@ class Document(BaseModel):
         strict=True,
         frozen=True,
         validate_by_alias=True,
-        validate_by_name=False,
+        # Code makes documents by Python's names; `decode` accepts nothing but the names of manifests.
+        validate_by_name=True,
         serialize_by_alias=True,
     )
 
@@ -48,7 +49,7 @@ def decode(model: type[Model], document: Mapping[str, Any], *, field: str = "") 
     """
     try:
         # Through JSON, because strict mode refuses a list for a tuple and a str for an enum in Python mode.
-        return model.model_validate_json(json.dumps(document))
+        return model.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
     except ValidationError as invalid:
         raise _config_error(model, invalid, field=field) from None
     except (TypeError, ValueError) as invalid:
