@@ -170,12 +170,12 @@ def _canonical(nano: int, form: Form) -> str:
         # Kubernetes shows what binary suffixes cannot hold exactly, and what needs none, in decimal.
         form = Form.DECIMAL
     if form is Form.BINARY:
-        # Both SI families end at exa; a larger number keeps its factors rather than lose its suffix.
+        # The suffixes end at exbi; a larger number keeps its factors rather than lose its suffix.
         number, power = _factor_out(nano // _NANO, 1024, limit=6)
         return f"{number}{_BINARY_SUFFIX[power]}"
-    number, times = _factor_out(nano, 1000, limit=9 if form is Form.DECIMAL else None)
+    number, times = _factor_out(nano, 1000, limit=None)
     power = 3 * times - 9
-    if form is Form.DECIMAL:
+    if form is Form.DECIMAL and power in _DECIMAL_SUFFIX:
         return f"{number}{_DECIMAL_SUFFIX[power]}"
     return f"{number}e{power}" if power else str(number)
 

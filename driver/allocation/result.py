@@ -60,7 +60,7 @@ def _result(chosen: Chosen, share_id: Callable[[], str]) -> dict[str, Any]:
         result["shareID"] = share_id()
         if chosen.consumed:
             result["consumedCapacity"] = {
-                name: str(chosen.consumed[name]) for name in sorted(chosen.consumed)
+                name: chosen.consumed[name].canonical() for name in sorted(chosen.consumed)
             }
     return result
 

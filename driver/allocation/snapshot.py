@@ -10,7 +10,8 @@ whose amounts cannot be read holds the whole device: doubt never frees anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from driver.allocation.models import JSON, DeviceID, Slice, parse_amounts, parse_slice
@@ -40,11 +41,7 @@ class InUse:
         shares: dict[DeviceID, int] = {}
         consumed: dict[DeviceID, dict[str, int]] = {}
         for claim in claims:
-            allocation = (claim.get("status") or {}).get("allocation") or {}
-            for result in (allocation.get("devices") or {}).get("results") or ():
-                if result.get("adminAccess"):
-                    continue
-                held = DeviceID(result["driver"], result["pool"], result["device"])
+            for held, result in _results(claim):
                 if not result.get("shareID"):
                     whole.add(held)
                     continue
@@ -61,16 +58,43 @@ class InUse:
         return cls(frozenset(whole), shares, consumed)
 
 
-def _readable_slice(raw: JSON) -> Slice:
+def _results(claim: JSON) -> list[tuple[DeviceID, JSON]]:
+    with _reading("ResourceClaim", claim):
+        allocation = (claim.get("status") or {}).get("allocation") or {}
+        return [
+            (DeviceID(result["driver"], result["pool"], result["device"]), result)
+            for result in (allocation.get("devices") or {}).get("results") or ()
+            if not result.get("adminAccess")
+        ]
+
+
+@contextlib.contextmanager
+def _reading(kind: str, raw: object) -> Iterator[None]:
     try:
-        return parse_slice(raw)
+        yield
     except (KeyError, TypeError, AttributeError) as error:
-        name = raw.get("metadata", {}).get("name", "?") if isinstance(raw, Mapping) else "?"
+        metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
+        name = metadata.get("name", "?") if isinstance(metadata, Mapping) else "?"
         raise InvalidInputError(
-            f"a ResourceSlice cannot be read: {error!r}",
-            field=f"ResourceSlice {name}",
-            remedy="Give resource.k8s.io/v1 objects.",
+            f"a {kind} cannot be read: {error!r}",
+            field=f"{kind} {name}",
+            remedy="Give objects as the API server stores them.",
         ) from None
+
+
+def _slice(raw: JSON) -> Slice:
+    with _reading("ResourceSlice", raw):
+        return parse_slice(raw)
+
+
+def _class(raw: JSON) -> DeviceClass:
+    with _reading("DeviceClass", raw):
+        return DeviceClass.parse(raw)
+
+
+def _node(raw: JSON) -> Node:
+    with _reading("Node", raw):
+        return Node(raw["metadata"]["name"], dict(raw["metadata"].get("labels") or {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +132,16 @@ class Snapshot:
             claims: ResourceClaims; those with an allocation are what is in use.
             nodes: Nodes, for slices that choose them by label.
         """
-        parsed = tuple(sorted(map(_readable_slice, slices), key=lambda one: one.name))
+        parsed = tuple(sorted(map(_slice, slices), key=lambda one: one.name))
         by_node: dict[str, list[Slice]] = {}
         by_pool: dict[tuple[str, str], list[Slice]] = {}
         for one in parsed:
             by_node.setdefault(one.nodes.node_name, []).append(one)
             by_pool.setdefault((one.driver, one.pool), []).append(one)
-        known = (Node(one["metadata"]["name"], dict(one["metadata"].get("labels") or {})) for one in nodes)
         return cls(
             slices=parsed,
-            classes={one["metadata"]["name"]: DeviceClass.parse(one) for one in classes},
-            nodes={one.name: one for one in known},
+            classes={one.name: one for one in map(_class, classes)},
+            nodes={one.name: one for one in map(_node, nodes)},
             in_use=InUse.of(claims),
             _by_node={name: tuple(some) for name, some in by_node.items()},
             _by_pool={key: tuple(some) for key, some in by_pool.items()},

@@ -52,6 +52,14 @@ def test_memory_is_rounded_up_to_the_next_mebibyte() -> None:
     assert decision.allocations[0]["devices"]["results"][0]["consumedCapacity"]["memory"] == "2Mi"
 
 
+@pytest.mark.parametrize(("asked", "written"), [("4096Mi", "4Gi"), ("1.5Gi", "1536Mi"), ("1000Mi", "1000Mi")])
+def test_amounts_are_written_in_the_form_that_the_api_server_stores(asked: str, written: str) -> None:
+    capacity = {"memory": {"value": "80Gi"}}
+    decision = decide([claim(request(ask={"memory": asked}))], slices=[pool(card("a", capacity=capacity))])
+    assert decision.allocations is not None
+    assert decision.allocations[0]["devices"]["results"][0]["consumedCapacity"] == {"memory": written}
+
+
 def test_who_asks_for_nothing_gets_the_card_to_itself() -> None:
     slices = [pool(card("card-0"))]
     first = decide([claim(request())], slices=slices)

@@ -169,6 +169,12 @@ def test_what_is_no_slice_at_all_is_refused_by_name() -> None:
         Snapshot.build(slices=[{"metadata": {"name": "x"}}], classes=[])
 
 
+def test_an_allocation_that_cannot_be_read_stops_everything_by_name() -> None:
+    claim_x = {"metadata": {"name": "x"}, "status": {"allocation": {"devices": {"results": [{}]}}}}
+    with pytest.raises(InvalidInputError, match="ResourceClaim x"):
+        Snapshot.build(slices=[], classes=[], claims=[claim_x])
+
+
 def test_requests_that_each_fit_but_not_together_are_told_apart() -> None:
     wanted = [request(name, selectors=[f'device.driver == "{DRIVER}"']) for name in ("one", "two")]
     decision = decide([claim(*wanted)], slices=[pool(exclusive("a"))])
