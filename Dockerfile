@@ -12,6 +12,11 @@ RUN for set in plugin controller; do \
       pip install --no-cache-dir --no-compile --no-deps --require-hashes --only-binary=:all: --upgrade \
         --target /opt/dragoman/lib --requirement "requirements/$set.txt" || exit 1; \
     done && rm -rf /opt/dragoman/lib/bin
+COPY pyproject.toml .
+# What processes report as their version.
+RUN version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) && \
+    folder=/opt/dragoman/app/dragoman-$version.dist-info && mkdir -p "$folder" && \
+    printf 'Metadata-Version: 2.1\nName: dragoman\nVersion: %s\n' "$version" > "$folder/METADATA"
 COPY controller /opt/dragoman/app/controller
 COPY driver /opt/dragoman/app/driver
 COPY kubelet_plugin /opt/dragoman/app/kubelet_plugin

@@ -24,7 +24,7 @@ from tooling.generate.yamltext import dump
 _MAX_CARDS = 256
 _MAX_TEXT = 1024
 _QUANTITY_RULE = {
-    "rule": "isQuantity(self) && quantity(self).isInteger() && quantity(self).sign() >= 0"
+    "rule": "isQuantity(self) && quantity(self).isInteger() && quantity(self).asInteger() >= 0"
     " && quantity(self).asInteger() % 1048576 == 0",
     "message": "Reserved memory has to be a whole number of MiB, 0 or more, such as 512Mi.",
 }

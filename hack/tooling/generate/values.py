@@ -101,6 +101,12 @@ class Host(Values):
         description="Show the node's root file system to the agent, read-only, at /host: driver libraries, CDI specs "
         "of the vendor's toolkit and sysfs are found there. false is enough for simulated cards.",
     )
+    root_propagation: Literal["HostToContainer", "None"] = Field(
+        default="HostToContainer",
+        description="HostToContainer: the agent sees what the node mounts later (a driver container's root) and "
+        "holds nothing that the node unmounts; the node's root has to be a shared mount, as systemd makes it. None: "
+        "for nodes where it is not.",
+    )
 
 
 class Resources(Values):

@@ -31,7 +31,7 @@ PRELOAD_LIBRARY = "/opt/dragoman/preload/libvgpu.so"
 
 NON_ROOT = "65532:65532"
 
-_RECIPE = "3"
+_RECIPE = "4"
 _KEPT = 3
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _ENVIRONMENT = {

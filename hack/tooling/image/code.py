@@ -31,6 +31,10 @@ def copy(folder: Path, *, base: Path, root: Path = REPOSITORY) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
         target.chmod(0o644)
+    # What `importlib.metadata` asks for the version that processes report.
+    metadata = folder / f"dragoman-{version(root)}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: dragoman\nVersion: {version(root)}\n")
     compile_tree(folder, base=base, at=AT)
 
 
