@@ -39,6 +39,9 @@ from driver.allocation.snapshot import Snapshot
 from driver.cel.environments import DEFAULT_RELEASE
 from driver.errors import AllocationError
 
+# Reasons against a device that can go away while the claim stays as it is.
+_PASSING = frozenset({"InUse", "CapacityInUse", "CountersExhausted", "PoolIncomplete", "Tainted"})
+
 
 def allocate(
     snapshot: Snapshot,
@@ -137,7 +140,7 @@ class _Attempt:
             message=error.message,
             field=error.field,
             remedy=error.remedy,
-            retriable=error.retriable,
+            retriable=error.retriable and (not devices or any(one.reason in _PASSING for one in devices)),
             node=self._node.name,
             request=blame.option.label if blame else "",
             devices=devices,

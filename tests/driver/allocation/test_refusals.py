@@ -220,3 +220,21 @@ def test_a_held_share_of_a_card_that_is_exclusive_by_now_keeps_it() -> None:
     first = decide([claim(request(ask={"memory": "1Gi"}))], slices=[pool(card("a"))])
     held = [allocated(claim(request()), first)]
     assert reasons(decide([claim(request())], slices=[pool(exclusive("a"))], held=held)) == {"a": "InUse"}
+
+
+def test_waiting_helps_only_where_something_can_be_released() -> None:
+    slices = [pool(card("a"))]
+    share = {"request": "r", "driver": DRIVER, "pool": NODE, "device": "a", "shareID": "s"}
+    held = [
+        {
+            "status": {
+                "allocation": {"devices": {"results": [share | {"consumedCapacity": {"memory": "60Gi"}}]}}
+            }
+        }
+    ]
+    full = decide([claim(request(ask={"memory": "40Gi"}))], slices=slices, held=held)
+    small = decide([claim(request(ask={"memory": "81Gi"}))], slices=slices, held=held)
+    assert full.refusal is not None
+    assert full.refusal.retriable
+    assert small.refusal is not None
+    assert not small.refusal.retriable
