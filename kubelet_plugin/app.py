@@ -35,7 +35,7 @@ from kubelet_plugin.inventory import Inventory
 from kubelet_plugin.inventory_file import InventoryFile
 from kubelet_plugin.loop import keep_running
 from kubelet_plugin.metrics import Metrics
-from kubelet_plugin.node_status import NodeStatusWriter
+from kubelet_plugin.node_status import NodeStatusWriter, StatusMaker
 from kubelet_plugin.pod_resources import PodResourcesClient
 from kubelet_plugin.prepare.collecting import collect_garbage
 from kubelet_plugin.prepare.engine import EngineSettings, PrepareEngine
@@ -70,8 +70,12 @@ class Agent:
         self._claims = parts.make_claims(settings, client=self._client)
         self._policies = parts.make_policies(settings, client=self._client)
         self._isolation = parts.make_methods(settings)
+        vendors = vendor_source(settings)
+        # Read once now: a file that is wrong from the start ends the agent with a sentence.
+        vendors()
+        self._policies.view()
         self._inventory = Inventory(
-            vendors=vendor_source(settings),
+            vendors=vendors,
             methods=self._isolation.methods,
             host=NodeHost(settings.host_root),
             policies=self._policies,
@@ -93,13 +97,8 @@ class Agent:
         if self._client is not None:
             self._build_writers(self._client)
         if settings.inventory_to:
-            inventory_file = InventoryFile(
-                Path(settings.inventory_to),
-                node_name=settings.node_name,
-                agent=self._agent_status(),
-                simulated=bool(settings.simulated_node),
-            )
-            self._inventory.subscribe(inventory_file.update)
+            file = InventoryFile(Path(settings.inventory_to), maker=self._status_maker())
+            self._inventory.subscribe(file.update)
 
     async def run(self) -> None:
         """Runs until a signal asks for the end.
@@ -160,13 +159,7 @@ class Agent:
     def _build_writers(self, client: KubeClient) -> None:
         settings = self._settings
         node_status = NodeStatusWriter(
-            client,
-            node_name=settings.node_name,
-            agent=self._agent_status(),
-            simulated=bool(settings.simulated_node),
-            problems=lambda: (*self._isolation.problems, *self._engine.problems),
-            superseded=self._keeper.superseded,
-            metrics=self._metrics,
+            client, maker=self._status_maker(), superseded=self._keeper.superseded, metrics=self._metrics
         )
         claim_status = ClaimStatusWriter(client, record_of=self._record_of, metrics=self._metrics)
         events = RefusalEvents(client, node_name=settings.node_name, metrics=self._metrics)
@@ -179,9 +172,14 @@ class Agent:
             "events": events.run,
         }
 
-    def _agent_status(self) -> AgentStatus:
+    def _status_maker(self) -> StatusMaker:
         settings = self._settings
-        return AgentStatus(version=parts.version(), pod_name=settings.pod_name, pod_uid=settings.pod_uid)
+        return StatusMaker(
+            node_name=settings.node_name,
+            agent=AgentStatus(version=parts.version(), pod_name=settings.pod_name, pod_uid=settings.pod_uid),
+            simulated=bool(settings.simulated_node),
+            problems=lambda: (*self._isolation.problems, *self._engine.problems),
+        )
 
     def _record_of(self, uid: str) -> ClaimRecord | None:
         return self._engine.records.get(uid)

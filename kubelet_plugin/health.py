@@ -17,7 +17,12 @@ from typing import Any
 import grpc
 
 from driver.vendors.base import CardHealth
-from kubelet_plugin.api import health_v1_pb2, health_v1_pb2_grpc, health_v1alpha1_pb2, health_v1alpha1_pb2_grpc
+from kubelet_plugin.api import (
+    health_v1_pb2,
+    health_v1_pb2_grpc,
+    health_v1alpha1_pb2,
+    health_v1alpha1_pb2_grpc,
+)
 
 HEARTBEAT_S = 10.0
 """A third of the kubelet's time-out of 30 s: two heartbeats may be lost."""
@@ -73,7 +78,9 @@ class HealthV1(health_v1_pb2_grpc.DRAResourceHealthServicer):
         self._board = board
 
     async def NodeWatchResources(  # noqa: N802 - the contract's name
-        self, request: health_v1_pb2.NodeWatchResourcesRequest, context: Any
+        self,
+        request: health_v1_pb2.NodeWatchResourcesRequest,  # noqa: ARG002
+        context: Any,  # noqa: ARG002 - the contract's signature
     ) -> AsyncIterator[health_v1_pb2.NodeWatchResourcesResponse]:
         """Streams the health of all cards until the kubelet goes."""
         async for devices in self._board.messages():
@@ -89,7 +96,9 @@ class HealthV1Alpha1(health_v1alpha1_pb2_grpc.DRAResourceHealthServicer):
         self._board = board
 
     async def NodeWatchResources(  # noqa: N802 - the contract's name
-        self, request: health_v1alpha1_pb2.NodeWatchResourcesRequest, context: Any
+        self,
+        request: health_v1alpha1_pb2.NodeWatchResourcesRequest,  # noqa: ARG002
+        context: Any,  # noqa: ARG002 - the contract's signature
     ) -> AsyncIterator[health_v1alpha1_pb2.NodeWatchResourcesResponse]:
         """Streams the health of all cards until the kubelet goes."""
         async for devices in self._board.messages():

@@ -1,7 +1,7 @@
 """The node's cards: found by the vendors, shaped by the policy, kept in memory for everybody who asks.
 
-Flow: each vendor is asked in a thread of its own -> the policy is applied and the isolation that this node has
-is added -> `Snapshot`; listeners hear when it changed. A look happens at the start, once an interval, and
+Flow: each vendor is asked in a thread of its own -> the policy is applied and the isolation that this node
+has is added -> `Snapshot`; listeners hear when it changed. A look happens at the start, once an interval, and
 whenever `look` is called (policy changed, signal).
 
 Limits: a vendor that hangs keeps its last answer and holds nobody up; while it hangs it is not asked again. A
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -183,7 +183,9 @@ class Inventory:
                 continue
             context = None
             if card is not None:
-                context = context_for(share, card=card, chosen=chosen, index=0, core_policy="force", level=level)
+                context = context_for(
+                    share, card=card, chosen=chosen, index=0, core_policy="force", level=level
+                )
             method.undo(share, context=context, host=self._host)
 
     # Looks
@@ -270,7 +272,9 @@ class Inventory:
                 found += asked.vendor.health(cards, host=self._host)
             except Exception as failed:
                 log.exception("a vendor's health check failed", vendor=asked.vendor.name, error=str(failed))
-                found += [CardHealth(name=card.name, health="Unknown", message=repr(failed)) for card in cards]
+                found += [
+                    CardHealth(name=card.name, health="Unknown", message=repr(failed)) for card in cards
+                ]
         return found
 
     def _count(self, snapshot: Snapshot) -> None:

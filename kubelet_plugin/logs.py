@@ -1,8 +1,8 @@
 """How the agent logs: one JSON object a line, on stderr, with one `op` on each line of one flow.
 
-Flow: modules log through structlog with constant messages and values as keys; `operation` opens a flow (a call
-of the kubelet, a look for cards, a write) and binds its `op` to all lines below it; lines of libraries that log
-through the standard library arrive in the same format.
+Flow: modules log through structlog with constant messages and values as keys; `operation` opens a flow (a
+call of the kubelet, a look for cards, a write) and binds its `op` to all lines below it; lines of libraries
+that log through the standard library arrive in the same format.
 
 Limits: secrets are never passed to a logger; nothing filters them out here.
 """

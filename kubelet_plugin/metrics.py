@@ -12,10 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import generate_latest
 
-disable_created_metrics()  # they double the series and nobody asks for them
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series and nobody asks for them
 
 PREFIX = "dragoman_agent_"
 
@@ -64,8 +71,8 @@ SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(
         name="phase_duration_seconds",
         kind=Kind.HISTOGRAM,
-        help="Duration of the phases of preparing and unpreparing one claim, failed ones as well: fetch, guard, "
-        "state, isolation, cdi.",
+        help="Duration of the phases of preparing and unpreparing one claim, failed ones as well: "
+        "fetch, guard, state, isolation, cdi.",
         labels=("phase",),
     ),
     MetricSpec(name="prepared_claims", kind=Kind.GAUGE, help="Claims that are prepared on this node now."),
@@ -75,7 +82,11 @@ SPECS: tuple[MetricSpec, ...] = (
         help="Handshakes with the kubelet, by result (registered, refused).",
         labels=("result",),
     ),
-    MetricSpec(name="kubelet_connected", kind=Kind.GAUGE, help="1 while registered with and connected to the kubelet."),
+    MetricSpec(
+        name="kubelet_connected",
+        kind=Kind.GAUGE,
+        help="1 while registered with and connected to the kubelet.",
+    ),
     MetricSpec(name="cards", kind=Kind.GAUGE, help="Cards of this node.", labels=("vendor", "offered")),
     MetricSpec(
         name="discovery_duration_seconds",
@@ -98,7 +109,7 @@ SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(
         name="dropped_fields_total",
         kind=Kind.COUNTER,
-        help="Writes whose answer lacked fields that were sent, by object and the feature gate that is probably off.",
+        help="Writes whose answer lacked fields that were sent, by object and the gate that is probably off.",
         labels=("object", "gate"),
     ),
     MetricSpec(
@@ -129,7 +140,9 @@ class Metrics:
                 )
             else:
                 make = Counter if spec.kind is Kind.COUNTER else Gauge
-                self._metrics[spec.name] = make(spec.full_name, spec.help, spec.labels, registry=self.registry)
+                self._metrics[spec.name] = make(
+                    spec.full_name, spec.help, spec.labels, registry=self.registry
+                )
 
     def count(self, name: str, *, amount: int = 1, **labels: str) -> None:
         """Adds to a counter."""

@@ -1,23 +1,24 @@
 """The node's inventory in its AcceleratorNode: written when it changed, and never as a heartbeat.
 
-Flow: inventory (and the engine's problems) -> `AcceleratorNodeStatus` -> compared with what was written last ->
-server-side apply of the status. The object is made first where it is missing, owned by the Node, so that it
-goes with it. A write that fails is tried again with growing pauses; the newest content wins.
+Flow: inventory (and the engine's problems) -> `AcceleratorNodeStatus` -> compared with what was written last
+-> server-side apply of the status. The object is made first where it is missing, owned by the Node, so that
+it goes with it. A write that fails is tried again with growing pauses; the newest content wins.
 
-Limits: nothing is written while another agent of this node is registered later than this one (rolling update),
-or before the API server has told which policies hold. Somebody else's change to the object is noticed within
-`VERIFY_EVERY_S`.
+Limits: nothing is written while another agent of this node is registered later than this one (rolling
+update), or before the API server has told which policies hold. Somebody else's change to the object is
+noticed within `VERIFY_EVERY_S`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from driver.api.node import AcceleratorNodeStatus, AgentStatus, status_of
+from driver.api.node import AgentStatus, status_of
 from driver.kube.backoff import Backoff
 from driver.kube.client import ApiError, ConflictError, KubeClient, NotFoundError
 from driver.kube.resources import ACCELERATOR_NODES, NODES
@@ -32,15 +33,45 @@ FIELD_MANAGER = "dragoman-kubelet-plugin"
 VERIFY_EVERY_S = 300.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class StatusMaker:
+    """Makes the AcceleratorNode's status of a snapshot.
+
+    Attributes:
+        node_name: Name of the Node and of the AcceleratorNode.
+        agent: Who writes.
+        simulated: Whether the cards are simulated.
+        problems: Problems besides those of the inventory, asked each time.
+    """
+
+    node_name: str
+    agent: AgentStatus
+    simulated: bool
+    problems: Callable[[], Sequence[str]]
+
+    def document(self, snapshot: Snapshot) -> dict[str, Any]:
+        """The AcceleratorNode with the status that says what the snapshot has."""
+        status = status_of(
+            list(snapshot.cards.values()),
+            agent=self.agent,
+            policy=snapshot.policy,
+            problems=(*snapshot.problems, *self.problems()),
+            simulated=self.simulated,
+        )
+        return {
+            "apiVersion": ACCELERATOR_NODES.api_version,
+            "kind": ACCELERATOR_NODES.kind,
+            "metadata": {"name": self.node_name},
+            "status": status.model_dump(mode="json", exclude_none=True),
+        }
+
+
 class NodeStatusWriter:
     """Writes one AcceleratorNode's status.
 
     Args:
         client: The API server.
-        node_name: Name of the Node and of the AcceleratorNode.
-        agent: Who writes.
-        simulated: Whether the cards are simulated.
-        problems: Problems besides those of the inventory, asked at each look.
+        maker: Makes what is written.
         superseded: Whether a newer agent of this node writes instead.
         metrics: Where writes are counted.
     """
@@ -49,18 +80,13 @@ class NodeStatusWriter:
         self,
         client: KubeClient,
         *,
-        node_name: str,
-        agent: AgentStatus,
-        simulated: bool,
-        problems: Callable[[], Sequence[str]],
+        maker: StatusMaker,
         superseded: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
         self._client = client
-        self._node_name = node_name
-        self._agent = agent
-        self._simulated = simulated
-        self._problems = problems
+        self._maker = maker
+        self._node_name = maker.node_name
         self._superseded = superseded
         self._metrics = metrics
         self._snapshot: Snapshot | None = None
@@ -109,33 +135,19 @@ class NodeStatusWriter:
             # Once the other is gone, what it wrote has to be written over.
             self._written = None
             return False
-        wanted = self._status(snapshot).model_dump(mode="json", exclude_none=True)
+        document = self._maker.document(snapshot)
+        wanted = document["status"]
         if wanted == self._written:
             return False
         with operation("node-status"):
-            stored = await self._apply(wanted)
+            stored = await self._apply(document)
             self._written = wanted
             self._metrics.count("status_writes_total", object="node", result="ok")
             log.info("AcceleratorNode written", cards=len(snapshot.cards))
             self._look_for_drops(wanted, stored)
         return True
 
-    def _status(self, snapshot: Snapshot) -> AcceleratorNodeStatus:
-        return status_of(
-            list(snapshot.cards.values()),
-            agent=self._agent,
-            policy=snapshot.policy,
-            problems=(*snapshot.problems, *self._problems()),
-            simulated=self._simulated,
-        )
-
-    async def _apply(self, status: dict[str, Any]) -> dict[str, Any]:
-        body = {
-            "apiVersion": ACCELERATOR_NODES.api_version,
-            "kind": ACCELERATOR_NODES.kind,
-            "metadata": {"name": self._node_name},
-            "status": status,
-        }
+    async def _apply(self, body: dict[str, Any]) -> dict[str, Any]:
         try:
             return await self._apply_once(body)
         except NotFoundError:

@@ -1,13 +1,13 @@
 """What the kubelet says about the pods that it runs: which claims are in use on this node.
 
-Purpose: a reservation is freed without the kubelet's word only if the kubelet no longer lists the claim; so no
-answer means "not known", never "none".
+Purpose: a reservation is freed without the kubelet's word only if the kubelet no longer lists the claim; so
+no answer means "not known", never "none".
 
-Flow: one short connection for each question, since questions are rare (clean-up) and the kubelet may have been
-restarted in between.
+Flow: one short connection for each question, since questions are rare (clean-up) and the kubelet may have
+been restarted in between.
 
-Limits: the API names claims, not their UIDs. It lists a claim only under containers that name it: a claim that
-no container uses is not listed although its pod is running.
+Limits: the API names claims, not their UIDs. It lists a claim only under containers that name it: a claim
+that no container uses is not listed although its pod is running.
 """
 
 from __future__ import annotations
@@ -41,10 +41,14 @@ class PodResourcesClient:
         try:
             async with grpc.aio.insecure_channel(f"unix:{self._socket}", options=options) as channel:
                 stub = pod_resources_v1_pb2_grpc.PodResourcesListerStub(channel)
-                answer = await stub.List(pod_resources_v1_pb2.ListPodResourcesRequest(), timeout=self._timeout_s)
+                answer = await stub.List(
+                    pod_resources_v1_pb2.ListPodResourcesRequest(), timeout=self._timeout_s
+                )
         except grpc.aio.AioRpcError as failed:
             log.warning(
-                "kubelet does not tell which claims are in use", code=failed.code().name, error=failed.details()
+                "kubelet does not tell which claims are in use",
+                code=failed.code().name,
+                error=failed.details(),
             )
             return None
         return frozenset(

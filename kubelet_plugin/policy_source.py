@@ -1,8 +1,8 @@
 """Which AcceleratorPolicies hold on this node.
 
 Flow: policies come from the API server (list and watch) or from a file; together with the node's labels they
-make the `EffectivePolicy`. A policy that cannot be decoded is left out and named among the problems: the others
-keep holding.
+make the `EffectivePolicy`. A policy that cannot be decoded is left out and named among the problems: the
+others keep holding.
 
 Limits: the node's labels are read when a policy changes and every few minutes, not watched, so that the agent
 needs no right to list nodes.
@@ -139,7 +139,11 @@ def _view(documents: Iterable[Mapping[str, Any]], *, labels: Mapping[str, str], 
 def _documents(path: Path) -> list[Mapping[str, Any]]:
     import yaml  # noqa: PLC0415 - the API server's policies need none
 
-    files = sorted(item for item in path.iterdir() if item.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+    files = (
+        sorted(item for item in path.iterdir() if item.suffix in (".yaml", ".yml"))
+        if path.is_dir()
+        else [path]
+    )
     found: list[Mapping[str, Any]] = []
     for file in files:
         try:

@@ -1,11 +1,11 @@
 """Puts the preload library on the node, as a new version beside the old ones.
 
-Flow: the library's content names its file (`libvgpu-<sha256>.so`); a file of that name that is there already is
-this version. Otherwise it is written beside and renamed, durably.
+Flow: the library's content names its file (`libvgpu-<sha256>.so`); a file of that name that is there already
+is this version. Otherwise it is written beside and renamed, durably.
 
 Limits: a file is never written into or removed: running containers have it mapped, and a mapped library that
-changes kills them. A damaged one is replaced by renaming, which leaves mappings alone. A version takes about a
-megabyte.
+changes kills them. A damaged one is replaced by renaming, which leaves mappings alone. A version takes about
+a megabyte.
 """
 
 from __future__ import annotations

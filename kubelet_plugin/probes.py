@@ -1,10 +1,11 @@
 """Probes and metrics over HTTP: a server small enough to need no library.
 
-Flow: `/healthz` is 200 while the event loop answers at all; `/readyz` is 200 while the agent is registered with
-and connected to the kubelet (slices are wanted for as long as it is); `/metrics` is the table of
+Flow: `/healthz` is 200 while the event loop answers at all; `/readyz` is 200 while the agent is registered
+with and connected to the kubelet (slices are wanted for as long as it is); `/metrics` is the table of
 `kubelet_plugin.metrics`. The body is a sentence, so that `kubectl describe` shows why a probe failed.
 
-Limits: GET and HEAD only, one request for each connection, 8 KiB of headers, 5 s; plain HTTP, no secrets in it.
+Limits: GET and HEAD only, one request for each connection, 8 KiB of headers, 5 s; plain HTTP, no secrets in
+it.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ import structlog
 from driver.cards import DRIVER_NAME
 from kubelet_plugin.api import registration_pb2, registration_pb2_grpc
 from kubelet_plugin.endpoint import Endpoint
+from kubelet_plugin.sockets import accepts
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +58,9 @@ class Connection:
 class Registrar(registration_pb2_grpc.RegistrationServicer):
     """Answers the kubelet's handshake and remembers how it ended."""
 
-    def __init__(self, *, endpoint: str, on_outcome: Callable[[bool], None] = lambda _registered: None) -> None:
+    def __init__(
+        self, *, endpoint: str, on_outcome: Callable[[bool], None] = lambda _registered: None
+    ) -> None:
         self._info = registration_pb2.PluginInfo(
             type="DRAPlugin", name=DRIVER_NAME, endpoint=endpoint, supported_versions=SUPPORTED_SERVICES
         )
@@ -66,7 +69,9 @@ class Registrar(registration_pb2_grpc.RegistrationServicer):
         self.error = ""
 
     async def GetInfo(  # noqa: N802 - the contract's name
-        self, request: registration_pb2.InfoRequest, context: Any
+        self,
+        request: registration_pb2.InfoRequest,  # noqa: ARG002
+        context: Any,  # noqa: ARG002 - the contract's signature
     ) -> registration_pb2.PluginInfo:
         """Who we are; made once, so that nothing can hold the answer up."""
         log.info("kubelet asks who we are")
@@ -119,6 +124,17 @@ class Keeper:
         if self._service.socket.connections() == 0:
             return Connection(connected=False, reason="The kubelet has no connection to this agent.")
         return Connection(connected=True, reason="Registered with and connected to the kubelet.")
+
+    def superseded(self) -> bool:
+        """Whether another agent of this driver registered later and is alive (rolling update)."""
+        own = self._registration.socket
+        try:
+            bound_at = own.path.stat().st_mtime_ns
+            others = [path for path in own.path.parent.glob(f"{DRIVER_NAME}-*reg.sock") if path != own.path]
+            newer = [path for path in others if path.stat().st_mtime_ns > bound_at]
+        except OSError:
+            return False
+        return any(accepts(path) for path in newer)
 
     async def run(self, *, period_s: float = 1.0) -> None:
         """Checks for ever, once a period."""

@@ -147,9 +147,12 @@ class ClaimService:
                 reason="" if error is None else error.reason,
             )
         result = "ok" if not errors else "failed" if len(errors) == len(refs) else "partial"
-        self._metrics.observe("call_duration_seconds", seconds, operation=verb, version=version, result=result)
+        self._metrics.observe(
+            "call_duration_seconds", seconds, operation=verb, version=version, result=result
+        )
         log.info(
-            f"{verb} answered",
+            "claims answered",
+            verb=verb,
             claims=[f"{ref.namespace}/{ref.name}" for ref in refs],
             refused=len(errors),
             duration_ms=round(seconds * 1000, 2),
@@ -163,7 +166,9 @@ class DraV1(dra_v1_pb2_grpc.DRAPluginServicer):
         self._service = service
 
     async def NodePrepareResources(  # noqa: N802 - the contract's name
-        self, request: dra_v1_pb2.NodePrepareResourcesRequest, context: Any
+        self,
+        request: dra_v1_pb2.NodePrepareResourcesRequest,
+        context: Any,  # noqa: ARG002 - the contract's signature
     ) -> dra_v1_pb2.NodePrepareResourcesResponse:
         """Prepares the claims of a pod."""
         answers = await self._service.prepare(request.claims, version="v1")
@@ -185,7 +190,9 @@ class DraV1(dra_v1_pb2_grpc.DRAPluginServicer):
         return response
 
     async def NodeUnprepareResources(  # noqa: N802 - the contract's name
-        self, request: dra_v1_pb2.NodeUnprepareResourcesRequest, context: Any
+        self,
+        request: dra_v1_pb2.NodeUnprepareResourcesRequest,
+        context: Any,  # noqa: ARG002 - the contract's signature
     ) -> dra_v1_pb2.NodeUnprepareResourcesResponse:
         """Unprepares claims."""
         answers = await self._service.unprepare(request.claims, version="v1")
@@ -202,7 +209,9 @@ class DraV1Beta1(dra_v1beta1_pb2_grpc.DRAPluginServicer):
         self._service = service
 
     async def NodePrepareResources(  # noqa: N802 - the contract's name
-        self, request: dra_v1beta1_pb2.NodePrepareResourcesRequest, context: Any
+        self,
+        request: dra_v1beta1_pb2.NodePrepareResourcesRequest,
+        context: Any,  # noqa: ARG002 - the contract's signature
     ) -> dra_v1beta1_pb2.NodePrepareResourcesResponse:
         """Prepares the claims of a pod."""
         answers = await self._service.prepare(request.claims, version="v1beta1")
@@ -222,7 +231,9 @@ class DraV1Beta1(dra_v1beta1_pb2_grpc.DRAPluginServicer):
         return response
 
     async def NodeUnprepareResources(  # noqa: N802 - the contract's name
-        self, request: dra_v1beta1_pb2.NodeUnprepareResourcesRequest, context: Any
+        self,
+        request: dra_v1beta1_pb2.NodeUnprepareResourcesRequest,
+        context: Any,  # noqa: ARG002 - the contract's signature
     ) -> dra_v1beta1_pb2.NodeUnprepareResourcesResponse:
         """Unprepares claims."""
         answers = await self._service.unprepare(request.claims, version="v1beta1")
@@ -240,5 +251,7 @@ def add_claim_services(server: grpc.aio.Server, service: ClaimService) -> None:
 
 def _refs(claims: Sequence[Any]) -> list[ClaimRef]:
     # A UID twice in one call is one claim: the answer is a map.
-    unique = {claim.uid: ClaimRef(namespace=claim.namespace, name=claim.name, uid=claim.uid) for claim in claims}
+    unique = {
+        claim.uid: ClaimRef(namespace=claim.namespace, name=claim.name, uid=claim.uid) for claim in claims
+    }
     return list(unique.values())

@@ -44,8 +44,8 @@ class Settings:
         pod_name, pod_namespace, pod_uid: The agent's own pod; "" if it is a plain process.
         simulated_node: A YAML file of simulated cards; "" for the node's real ones.
         claims_from: Folder of ResourceClaim manifests read instead of the API server; "" for the API server.
+        inventory_to: File that the AcceleratorNode is written to where there is no API server; "" for none.
         policies_from: File or folder of AcceleratorPolicies where there is no API server; "" for none.
-        inventory_to: File to write the AcceleratorNode to where there is no API server; "" for none.
         api_server, api_token_file, api_ca_file: How to reach the API server; "" for the service account's.
         http_address: `host:port` of probes and metrics; "" serves none; port 0 picks a free one.
         discovery_interval_s: Seconds between two looks for cards that came or went.
@@ -204,7 +204,10 @@ def parse_settings(arguments: Sequence[str], *, environment: Mapping[str, str]) 
     values = {}
     for option in OPTIONS:
         value = getattr(parsed, option.field)
-        values[option.field] = environment.get(option.variable, option.default) if value is None else value
+        # A variable that is set to nothing says nothing: charts do that for values left out.
+        values[option.field] = (
+            (environment.get(option.variable) or option.default) if value is None else value
+        )
     return _settings(values)
 
 
@@ -225,16 +228,12 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(values: Mapping[str, str]) -> Settings:
     kubelet_root = _absolute(values, "kubelet_root")
     plugin_dir = _absolute(values, "plugin_dir", default=kubelet_root / "plugins" / DRIVER_NAME)
-    if values["policies_from"] and not values["claims_from"]:
-        raise _error(
-            "policies_from", "Policies are read from the API server.", "Leave it out, or set --claims-from."
-        )
-    if values["inventory_to"] and not values["claims_from"]:
-        raise _error(
-            "inventory_to",
-            "The AcceleratorNode is written to the API server.",
-            "Leave it out, or set --claims-from.",
-        )
+    for field, what in (
+        ("policies_from", "Policies are read from"),
+        ("inventory_to", "Inventory is written to"),
+    ):
+        if values[field] and not values["claims_from"]:
+            raise _error(field, f"{what} the API server.", "Leave it out, or set --claims-from.")
     return Settings(
         node_name=_node_name(values),
         kubelet_root=kubelet_root,

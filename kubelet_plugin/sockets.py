@@ -1,10 +1,10 @@
 """Unix sockets that the kubelet finds: their names, and how they appear and go without hurting another's.
 
 Flow: gRPC binds a hidden name beside the public one; `PublishedSocket.publish` links it and renames the link
-over the public name. So a public name is either absent or a socket that accepts, a replaced socket is replaced
-in one step, a public name that somebody removed comes back without a break of the connections, and the name
-that gRPC unlinks when a server ends is never one that another process owns by now (two processes that bind one
-path: the first to end removes the second's; tried).
+over the public name. So a public name is either absent or a socket that accepts, a replaced socket is
+replaced in one step, a public name that somebody removed comes back without a break of the connections, and
+the name that gRPC unlinks when a server ends is never one that another process owns by now (two processes
+that bind one path: the first to end removes the second's; tried).
 
 Limits: AF_UNIX paths have at most 107 bytes. The kubelet passes over names that begin with a dot.
 Source of the public names: the rolling-update scheme of Kubernetes' kubeletplugin helper.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import socket
 from pathlib import Path
 
 from driver.errors import ConfigError
@@ -120,17 +121,38 @@ class PublishedSocket:
             self.path.unlink(missing_ok=True)
 
     def connections(self) -> int:
-        """How many clients are connected to the socket now (from /proc/net/unix; 0 where that is missing).
+        """How many clients are connected to the socket now.
 
-        The kernel lists an accepted connection under the name that its server bound.
+        Counted among this process's own descriptors: the kernel lists an accepted connection in the network
+        namespace of the client, so in a pod /proc/net/unix does not show the kubelet's (seen).
         """
+        return sum(_is_accepted(int(name), str(self.hidden)) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def _is_accepted(descriptor: int, path: str) -> bool:
+    """Whether a descriptor is a connection that was accepted on the socket bound to `path`."""
+    try:
+        # Only a socket may be duplicated as one: `fromfd` forgets to close what it cannot use.
+        if not os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):  # noqa: PTH115
+            return False
+        with socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as duplicate:
+            if duplicate.getsockname() != path:
+                return False
+            duplicate.getpeername()  # fails for the socket that listens
+    except OSError:
+        return False
+    return True
+
+
+def accepts(path: Path) -> bool:
+    """Whether somebody listens on a socket: one that a killed process left does not answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.2)
         try:
-            listing = Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape")
+            probe.connect(str(path))
         except OSError:
-            return 0
-        suffix = f" {self.hidden}"
-        # Columns: Num RefCount Protocol Flags Type State Inode Path; state 03 is SS_CONNECTED.
-        return sum(1 for line in listing.splitlines() if line.endswith(suffix) and line.split()[5] == "03")
+            return False
+        return True
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

@@ -1,7 +1,8 @@
 """Which vendors this agent asks for cards.
 
-Flow: with a simulated node, those of its file, read again when it changes; otherwise all that `driver.vendors`
-has. Imports are here and late, so that a simulated node needs no vendor library and starts no slower for it.
+Flow: with a simulated node, those of its file, read again when it changes; otherwise all that
+`driver.vendors` has. Imports are here and late, so that a simulated node needs no vendor library and starts
+no slower for it.
 """
 
 from __future__ import annotations

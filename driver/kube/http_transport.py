@@ -3,12 +3,12 @@
 Purpose: small (7 MiB less than aiohttp, measured) and quick: a kept-alive connection and one hop into a
 thread, because a prepare waits for its claim.
 
-Flow: `request` takes a kept connection or makes one, sends, reads, and puts the connection back; `stream` gives
-a watch its own connection and thread, which hands lines to the event loop.
+Flow: `request` takes a kept connection or makes one, sends, reads, and puts the connection back; `stream`
+gives a watch its own connection and thread, which hands lines to the event loop.
 
 Limits: at most `threads` requests at once; the others wait. A connection that the server closed while it was
-idle is noticed before use, or costs one retry where repeating is harmless (not for POST). A watch that is read
-more slowly than it is sent is held back after `watch_thread.AHEAD` events.
+idle is noticed before use, or costs one retry where repeating is harmless (not for POST). A watch that is
+read more slowly than it is sent is held back after `watch_thread.AHEAD` events.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -35,6 +36,15 @@ _IDLE_MAX_S = 55.0
 
 Observer = Callable[[str, int, float], None]
 """Told of each request: method, HTTP status (0: no answer), seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    method: str
+    target: str
+    content: bytes | None
+    headers: dict[str, str]
+    deadline: float
 
 
 class HttpTransport:
@@ -85,9 +95,9 @@ class HttpTransport:
         if content is not None:
             headers["Content-Type"] = content_type
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, self._blocking, method, target, content, headers, timeout_s
-        )
+        deadline = time.monotonic() + timeout_s
+        request = _Request(method=method, target=target, content=content, headers=headers, deadline=deadline)
+        return await loop.run_in_executor(self._pool, self._blocking, request)
 
     async def stream(self, path: str, *, query: dict[str, str], idle_timeout_s: float) -> AsyncIterator[JSON]:
         """Yields the JSON documents of a watch, one a line.
@@ -134,29 +144,21 @@ class HttpTransport:
 
     # What follows runs in worker threads.
 
-    def _blocking(
-        self, method: str, target: str, content: bytes | None, headers: dict[str, str], timeout_s: float
-    ) -> JSON:
+    def _blocking(self, request: _Request) -> JSON:
         began = time.monotonic()
         status = 0
         try:
-            status, answer = self._authorized(method, target, content, headers, began + timeout_s)
-            document = _decoded(answer, status=status, target=target)
+            status, answer = self._sent(request)
+            if status == 401 and self._token is not None:
+                # The token may have been renewed less than a minute ago.
+                self._token.forget()
+                status, answer = self._sent(request)
+            document = _decoded(answer, status=status, target=request.target)
             if status >= 400:
-                raise _refusal(status, document, method=method, target=target)
+                raise _refusal(status, document, method=request.method, target=request.target)
             return document
         finally:
-            self._observe(method, status, time.monotonic() - began)
-
-    def _authorized(
-        self, method: str, target: str, content: bytes | None, headers: dict[str, str], deadline: float
-    ) -> tuple[int, bytes]:
-        status, answer = self._sent(method, target, content, self._with_token(headers), deadline)
-        if status == 401 and self._token is not None:
-            # The token may have been renewed less than a minute ago.
-            self._token.forget()
-            status, answer = self._sent(method, target, content, self._with_token(headers), deadline)
-        return status, answer
+            self._observe(request.method, status, time.monotonic() - began)
 
     def _with_token(self, headers: dict[str, str]) -> dict[str, str]:
         if self._token is None:
@@ -168,39 +170,26 @@ class HttpTransport:
                 f"The token of the API server cannot be read: {missing}", status=0
             ) from None
 
-    def _sent(
-        self, method: str, target: str, content: bytes | None, headers: dict[str, str], deadline: float
-    ) -> tuple[int, bytes]:
+    def _sent(self, request: _Request) -> tuple[int, bytes]:
+        headers = self._with_token(request.headers)
         while True:
             kept = self._kept()
             try:
-                connection = kept or self._connected()
-                return self._exchanged(connection, method, target, content, headers, deadline)
+                return self._exchanged(kept or self._connected(), request, headers)
             except (http.client.HTTPException, OSError) as broken:
                 # A kept connection may have been closed under us: that says nothing about the server.
-                if kept is not None and method != "POST" and not isinstance(broken, TimeoutError):
+                if kept is not None and request.method != "POST" and not isinstance(broken, TimeoutError):
                     continue
-                raise self._unreachable(method, target, broken) from None
+                raise self._unreachable(request.method, request.target, broken) from None
 
     def _exchanged(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        target: str,
-        content: bytes | None,
-        headers: dict[str, str],
-        deadline: float,
+        self, connection: http.client.HTTPConnection, request: _Request, headers: dict[str, str]
     ) -> tuple[int, bytes]:
         try:
-            _limit(connection, deadline)
-            connection.request(method, target, body=content, headers=headers)
+            _limit(connection, request.deadline)
+            connection.request(request.method, request.target, body=request.content, headers=headers)
             response = connection.getresponse()
-            parts = []
-            while part := response.read1(1 << 16):
-                parts.append(part)
-                _limit(connection, deadline)
-            if response.length:
-                raise http.client.IncompleteRead(b"", response.length)
+            content = _read_whole(connection, response, request.deadline)
         except BaseException:
             connection.close()
             raise
@@ -209,7 +198,7 @@ class HttpTransport:
         else:
             with self._lock:
                 self._idle.append((time.monotonic(), connection))
-        return response.status, b"".join(parts)
+        return response.status, content
 
     def _kept(self) -> http.client.HTTPConnection | None:
         while True:
@@ -246,17 +235,22 @@ class HttpTransport:
                 connection.request("GET", target, headers=self._with_token(headers))
                 connection.sock.settimeout(idle_timeout_s)
                 response = connection.getresponse()
-                if response.status >= 400:
-                    if response.status == 401 and self._token is not None:
-                        self._token.forget()
-                    document = _decoded(response.read(), status=response.status, target=target)
-                    raise _refusal(response.status, document, method="WATCH", target=target)
+                refusal = self._refused_watch(response, target) if response.status >= 400 else None
             except BaseException:
                 connection.close()
                 raise
         except (http.client.HTTPException, OSError) as broken:
             raise self._unreachable("WATCH", target, broken) from None
+        if refusal is not None:
+            connection.close()
+            raise refusal
         return connection, response
+
+    def _refused_watch(self, response: http.client.HTTPResponse, target: str) -> ApiError:
+        if response.status == 401 and self._token is not None:
+            self._token.forget()
+        document = _decoded(response.read(), status=response.status, target=target)
+        return _refusal(response.status, document, method="WATCH", target=target)
 
     def _unreachable(self, method: str, target: str, broken: Exception) -> UnreachableError:
         what = "did not answer in time" if isinstance(broken, TimeoutError) else f"did not answer: {broken!r}"
@@ -295,6 +289,18 @@ class _Token:
         """Makes the next `value` read the file; after the server refused the token."""
         with self._lock:
             self._read_at = float("-inf")
+
+
+def _read_whole(
+    connection: http.client.HTTPConnection, response: http.client.HTTPResponse, deadline: float
+) -> bytes:
+    parts = []
+    while part := response.read1(1 << 16):
+        parts.append(part)
+        _limit(connection, deadline)
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    return b"".join(parts)
 
 
 def _limit(connection: http.client.HTTPConnection, deadline: float) -> None:

@@ -1,7 +1,7 @@
 """One watch of the blocking transport: a thread that reads lines, a queue that brings them to the event loop.
 
-Flow: `run` is the thread. It opens the connection, reads line by line, and ends with `END` or the error in the
-queue. The event loop takes items from `queue` and gives `room` back for each.
+Flow: `run` is the thread. It opens the connection, reads line by line, and ends with `END` or the error in
+the queue. The event loop takes items from `queue` and gives `room` back for each.
 
 Limits: at most `AHEAD` events wait in the queue; then the thread, and by TCP the server, is held back.
 """

@@ -1,12 +1,12 @@
 """Makes the Python code of `proto/`: messages, stubs and their types.
 
 Flow: every `proto/**/*.proto` goes through protoc (from grpcio-tools) with the mypy-protobuf plugins into a
-scratch folder; the result is compared with, or written to, the same path below the repository's root. The path
-of a file below `proto/` is therefore the path of its module: `proto/kubelet_plugin/api/dra_v1.proto` becomes
-`kubelet_plugin/api/dra_v1_pb2.py`. No generated line is edited.
+scratch folder; the result is compared with, or written to, the same path below the repository's root. The
+path of a file below `proto/` is therefore the path of its module: `proto/kubelet_plugin/api/dra_v1.proto`
+becomes `kubelet_plugin/api/dra_v1_pb2.py`. No generated line is edited.
 
-Limits: the generated code refuses to load with an older grpcio or protobuf than the ones that made it; both are
-locked together in requirements/.
+Limits: the generated code refuses to load with an older grpcio or protobuf than the ones that made it; both
+are locked together in requirements/.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def _compiled() -> dict[str, bytes]:
         )
         made = Path(scratch)
         return {
-            str(path.relative_to(made)): path.read_bytes() for path in made.rglob("*") if path.name.endswith(SUFFIXES)
+            str(path.relative_to(made)): path.read_bytes()
+            for path in made.rglob("*")
+            if path.name.endswith(SUFFIXES)
         }
 
 

@@ -1,0 +1,249 @@
+"""What a claim was really given, written into its `status.devices`.
+
+Flow: the service tells of a prepared claim; a task reads the claim, compares our entries, and applies them if
+they differ (server-side apply: entries of other drivers are not touched). The kubelet does not wait for it.
+
+Each entry has two conditions: `Ready` (the container runtime can use the share) and `Limited` (which limits
+were set, by which method; False where the share has none or runs without a limit that it asked for), and the
+same as data for programs.
+
+Limits: tells what was set, not what was measured. A claim whose status cannot be written is tried again with
+growing pauses for as long as it is prepared; prepare itself never fails for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from driver.cards import DRIVER_NAME, IsolationLevel
+from driver.errors import DragomanError
+from driver.kube.backoff import Backoff
+from driver.kube.client import ApiError, ConflictError, KubeClient, NotFoundError
+from driver.kube.resources import RESOURCE_CLAIMS
+from kubelet_plugin.logs import operation
+from kubelet_plugin.metrics import Metrics
+from kubelet_plugin.node_status import FIELD_MANAGER
+from kubelet_plugin.prepare.claims import ClaimRef
+from kubelet_plugin.prepare.engine import PreparedClaim
+from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
+from kubelet_plugin.read_back import dropped_fields
+
+log = structlog.get_logger(__name__)
+
+_KEYS = ("driver", "pool", "device", "shareID")
+_GATES = {"shareID": "DRAConsumableCapacity", "": "DRAResourceClaimDeviceStatus"}
+
+
+class ClaimStatusWriter:
+    """Writes `status.devices` of prepared claims; a listener of the DRA service.
+
+    Args:
+        client: The API server.
+        record_of: The record of a prepared claim; None if it is not prepared (any more).
+        metrics: Where writes are counted.
+        now: The time of day.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        record_of: Callable[[str], ClaimRecord | None],
+        metrics: Metrics,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._record_of = record_of
+        self._metrics = metrics
+        self._now = now
+        self._pending: dict[str, ClaimRef] = {}
+        self._wake = asyncio.Event()
+
+    def prepared(self, ref: ClaimRef, answer: PreparedClaim) -> None:
+        """Notes that a claim's status is due."""
+        if answer.devices:
+            self._pending[ref.uid] = ref
+            self._wake.set()
+
+    def refused(self, ref: ClaimRef, error: DragomanError) -> None:
+        """Nothing to write: events tell of refusals."""
+
+    async def run(self) -> None:
+        """Writes what is due, one claim at a time, until cancelled."""
+        backoff = Backoff(base_s=0.5, cap_s=60.0)
+        while True:
+            while self._pending:
+                uid, ref = next(iter(self._pending.items()))
+                del self._pending[uid]
+                try:
+                    with operation("claim-status", claim=uid):
+                        await self.write(ref)
+                    backoff.reset()
+                except ApiError as failed:
+                    self._metrics.count("status_writes_total", object="claim", result="failed")
+                    pause = backoff.next_delay()
+                    log.warning(
+                        "claim status cannot be written",
+                        claim=uid,
+                        error=str(failed),
+                        retry_s=round(pause, 1),
+                    )
+                    self._pending.setdefault(uid, ref)
+                    await asyncio.sleep(pause)
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def write(self, ref: ClaimRef) -> bool:
+        """Writes one claim's status if it does not say already what it should.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            ApiError: The API server refused or did not answer.
+        """
+        record = self._record_of(ref.uid)
+        if record is None:
+            return False
+        try:
+            claim = await self._client.get(RESOURCE_CLAIMS, ref.name, namespace=ref.namespace)
+            if claim["metadata"].get("uid") != ref.uid:
+                return False
+            present = (claim.get("status") or {}).get("devices") or []
+            wanted = entries_of(record, present=present, now=_rfc3339(self._now()))
+            if not _missing(wanted, present):
+                return False
+            stored = await self._client.apply(
+                RESOURCE_CLAIMS,
+                {
+                    "apiVersion": RESOURCE_CLAIMS.api_version,
+                    "kind": RESOURCE_CLAIMS.kind,
+                    # With the UID a claim that was made anew under this name is not written to.
+                    "metadata": {"name": ref.name, "namespace": ref.namespace, "uid": ref.uid},
+                    "status": {"devices": wanted},
+                },
+                name=ref.name,
+                namespace=ref.namespace,
+                field_manager=FIELD_MANAGER,
+                subresource="status",
+            )
+        except (NotFoundError, ConflictError):
+            return False
+        self._metrics.count("status_writes_total", object="claim", result="ok")
+        self._look_for_drops(wanted, (stored.get("status") or {}).get("devices") or [])
+        return True
+
+    def _look_for_drops(self, wanted: list[dict[str, Any]], stored: list[dict[str, Any]]) -> None:
+        missing = _missing(wanted, stored)
+        if missing:
+            gate = _GATES["shareID" if all(path.endswith(".shareID") for path in missing) else ""]
+            self._metrics.count("dropped_fields_total", object="ResourceClaim", gate=gate)
+            log.error("the API server dropped fields of a claim's status", fields=missing, gate=gate)
+
+
+def entries_of(record: ClaimRecord, *, present: list[dict[str, Any]], now: str) -> list[dict[str, Any]]:
+    """The entries of `status.devices` that say what a record's shares were given.
+
+    Args:
+        record: The prepared claim.
+        present: The entries that are there; conditions that say the same keep their transition time.
+        now: RFC 3339 time for conditions that changed.
+    """
+    entries: dict[tuple[str, ...], dict[str, Any]] = {}
+    for item in record.shares:
+        entry: dict[str, Any] = {"driver": DRIVER_NAME, "pool": item.pool, "device": item.share.device}
+        if item.share.share_id:
+            entry["shareID"] = item.share.share_id
+        before = _find(entry, present) or {}
+        entry["conditions"] = [
+            _condition(condition, before=before, now=now)
+            for condition in (
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "Prepared",
+                    "message": f"CDI device {item.cdi_id}.",
+                },
+                _limited(item, record),
+            )
+        ]
+        entry["data"] = _data(item)
+        entries.setdefault(_key(entry), entry)
+    return list(entries.values())
+
+
+def _limited(item: ShareRecord, record: ClaimRecord) -> dict[str, str]:
+    share = item.share
+    told = []
+    if share.limits_memory:
+        told.append((f"{share.memory_mib} MiB of memory", item.memory_level))
+    if share.limits_cores:
+        told.append((f"{share.cores_percent} percent of compute", item.cores_level))
+    if not told:
+        what = "Administrative access" if share.admin else "The whole card"
+        return {
+            "type": "Limited",
+            "status": "False",
+            "reason": "NoLimit",
+            "message": f"{what}, without a limit.",
+        }
+    message = "; ".join(
+        f"{what}, held by {level}" if level is not IsolationLevel.NONE else f"{what}, held by nothing"
+        for what, level in told
+    )
+    warnings = "".join(f" {warning}" for warning in record.warnings)
+    held = all(level is not IsolationLevel.NONE for _, level in told)
+    return {
+        "type": "Limited",
+        "status": "True" if held else "False",
+        "reason": "LimitsSet" if held else "NotHeld",
+        "message": f"{message}.{warnings}",
+    }
+
+
+def _data(item: ShareRecord) -> dict[str, Any]:
+    share = item.share
+    return {
+        "memoryMiB": share.memory_mib,
+        "coresPercent": share.cores_percent,
+        "wholeCard": share.whole,
+        "adminAccess": share.admin,
+        "memoryIsolation": str(item.memory_level),
+        "coresIsolation": str(item.cores_level),
+    }
+
+
+def _condition(condition: dict[str, str], *, before: Mapping[str, Any], now: str) -> dict[str, str]:
+    for old in before.get("conditions") or []:
+        if old.get("type") == condition["type"] and old.get("status") == condition["status"]:
+            return {**condition, "lastTransitionTime": old.get("lastTransitionTime") or now}
+    return {**condition, "lastTransitionTime": now}
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(entry.get(key) or "") for key in _KEYS)
+
+
+def _find(entry: Mapping[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return next((other for other in entries if _key(other) == _key(entry)), None)
+
+
+def _missing(wanted: list[dict[str, Any]], present: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for entry in wanted:
+        where = f"status.devices[{entry['device']}]"
+        other = _find(entry, present)
+        if other is None:
+            bare = {**entry, "shareID": ""}
+            other = _find(bare, present) if entry.get("shareID") else None
+        found += dropped_fields(entry, other, path=where)
+    return found
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,119 @@
+"""The agent's parts that depend on the settings: where claims and policies come from, which methods it has.
+
+Limits: nothing here starts anything. Imports that only an agent with an API server needs are late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import structlog
+
+from driver.cards import IsolationLevel
+from driver.errors import ConfigError, DragomanError
+from driver.isolation.base import IsolationMethod
+from driver.isolation.none import NoIsolation
+from driver.isolation.preload import Preload, PreloadSettings
+from driver.kube.client import KubeClient
+from kubelet_plugin.metrics import Metrics
+from kubelet_plugin.policy_source import FilePolicySource, KubePolicySource, PolicySource
+from kubelet_plugin.preload_install import install_library
+from kubelet_plugin.prepare.claims import ClaimSource, FileClaimSource, KubeClaimSource
+from kubelet_plugin.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def version() -> str:
+    """The version of this distribution."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version("dragoman")
+    return "unreleased"
+
+
+def make_client(settings: Settings, *, environment: Mapping[str, str], metrics: Metrics) -> KubeClient | None:
+    """The API server's client; None where claims come from files.
+
+    Raises:
+        ConfigError: Nobody says where the API server is, or its CA cannot be read.
+    """
+    if settings.file_backed:
+        return None
+    from driver.kube.config import ClusterConfig, in_cluster  # noqa: PLC0415 - TLS and HTTP cost 9 MiB
+    from driver.kube.http_transport import HttpTransport  # noqa: PLC0415
+
+    if settings.api_server:
+        ca = ""
+        if settings.api_ca_file:
+            try:
+                ca = Path(settings.api_ca_file).read_text(encoding="ascii")
+            except (OSError, UnicodeDecodeError) as unreadable:
+                raise ConfigError(
+                    f"The CA file cannot be read: {unreadable}.",
+                    field="--api-ca-file (DRAGOMAN_API_CA_FILE)",
+                    remedy="Name a file with PEM certificates.",
+                ) from None
+        config = ClusterConfig(
+            server=settings.api_server.rstrip("/"), ca=ca, token_file=settings.api_token_file
+        )
+    else:
+        config = in_cluster(environ=environment)
+    return KubeClient(
+        HttpTransport(
+            config,
+            user_agent=f"dragoman-kubelet-plugin/{version()}",
+            observe=lambda method, status, seconds: metrics.observe(
+                "api_request_duration_seconds", seconds, method=method, status=str(status)
+            ),
+        )
+    )
+
+
+def make_claims(settings: Settings, *, client: KubeClient | None) -> ClaimSource:
+    """Where claims are read."""
+    return FileClaimSource(Path(settings.claims_from)) if client is None else KubeClaimSource(client)
+
+
+def make_policies(settings: Settings, *, client: KubeClient | None) -> PolicySource:
+    """Where policies are read."""
+    if client is None:
+        return FilePolicySource(settings.policies_from, node_name=settings.node_name)
+    return KubePolicySource(client, node_name=settings.node_name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IsolationParts:
+    """The isolation methods, and what went wrong on the way to them (sentences)."""
+
+    methods: Mapping[IsolationLevel, IsolationMethod]
+    problems: tuple[str, ...] = ()
+
+
+def make_methods(settings: Settings) -> IsolationParts:
+    """The isolation methods of this agent; installs the preload library.
+
+    A library that cannot be installed is a problem and no reason to stop: shares without limits, and whole
+    cards, work all the same; limited shares are refused by name.
+    """
+    library = ""
+    problems: tuple[str, ...] = ()
+    if settings.preload_library:
+        try:
+            folder = settings.host_root / settings.preload_dir.relative_to("/")
+            installed = install_library(Path(settings.preload_library), folder=folder)
+            library = str(settings.preload_dir / installed.name)
+        except (OSError, DragomanError) as failed:
+            problems = (f"The preload library {settings.preload_library} cannot be installed: {failed}",)
+            log.error("preload library not installed", error=str(failed))  # noqa: TRY400 - no bug of ours
+    preload = Preload(
+        PreloadSettings(
+            library=library, files_dir=str(settings.preload_dir), region_dir=str(settings.share_dir)
+        )
+    )
+    return IsolationParts(
+        methods={IsolationLevel.PRELOAD: preload, IsolationLevel.NONE: NoIsolation()}, problems=problems
+    )
