@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from driver.kube.resources import PODS, RESOURCE_SLICES
+from driver.kube.resources import ACCELERATOR_POLICIES, PODS, RESOURCE_SLICES
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import DAEMON_SETS, EVENTS, JSON
 from tests.cluster.support.installation import Installation
@@ -143,6 +143,77 @@ def test_a_pod_deleted_while_the_kubelet_was_away_leaves_nothing_behind(
         node.start_kubelet()
     # The kubelet finds the pod's remains and unprepares, or the agent's own collection does.
     installed.expect_nothing_left([uid], seconds=150)
+
+
+@pytest.fixture
+def cut(installed: Installation) -> Iterator[Callable[[], None]]:
+    """Cuts the agent, and nobody else, off from the API server; calling it again joins them."""
+    node, table = installed.target.node, "dragoman_tests"
+    address = installed.agent()["status"]["podIP"]
+    done = False
+
+    def begin_or_end() -> None:
+        nonlocal done
+        if done:
+            node.run("nft", "delete", "table", "inet", table)
+        else:
+            chain = "{ type filter hook input priority 0 ; }"
+            node.run("nft", "add", "table", "inet", table)
+            node.run("nft", "add", "chain", "inet", table, "in", chain)
+            port = ["tcp", "dport", "6443", "reject", "with", "tcp", "reset"]
+            node.run("nft", "add", "rule", "inet", table, "in", "ip", "saddr", address, *port)
+        done = not done
+
+    yield begin_or_end
+    if done:
+        begin_or_end()
+
+
+def test_a_claim_is_prepared_once_the_agent_reaches_the_api_server_again(
+    space: Space, holder: JSON, cut: Callable[[], None]
+) -> None:
+    cut()
+    space.create(*sharing("waiter", ASK))
+    space.event("waiter", reason="FailedPrepareDynamicResources")
+
+    cut()
+
+    space.running("waiter", seconds=60)
+    assert (space.seen("waiter").memory_mib(0), space.seen("waiter").cores(0)) == (1024, 10)
+
+
+def test_a_share_on_a_card_that_was_excluded_meanwhile_survives_the_agent_and_the_kubelet(
+    space: Space, installed: Installation
+) -> None:
+    space.create(*sharing("holder", ASK))
+    space.running("holder")
+    body = {
+        "apiVersion": "dragoman.dev/v1alpha1",
+        "kind": "AcceleratorPolicy",
+        "metadata": {"name": "test-excluded-meanwhile"},
+        "spec": {"cards": [{"uuid": cards.NVIDIA_40.uuid, "excluded": True}]},
+    }
+    space.api.apply(body)
+    node = installed.target.node
+    try:
+        installed.wait_slices(
+            lambda now: cards.NVIDIA_40.device not in installed.devices_of(now), what="it is not offered"
+        )
+        node.restart_kubelet()
+        # The kubelet has forgotten what it prepared: a container that restarts is prepared anew.
+        uid = space.pod("holder")["metadata"]["uid"]
+        (pid, *_) = node.container_pids(pod_uid=uid, container="app")
+        node.signal(pid, signal.SIGKILL)
+        space.wait_pod(
+            "holder",
+            lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] == 1,
+            what="runs again",
+            seconds=60,
+        )
+        assert (space.seen("holder").memory_mib(0), space.seen("holder").cores(0)) == (1024, 10)
+    finally:
+        space.api.delete(ACCELERATOR_POLICIES, "test-excluded-meanwhile")
+        installed.wait_all_offered(seconds=120)
 
 
 @pytest.mark.long

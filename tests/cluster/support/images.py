@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from tests.cluster.support.manifests import PROBE
 from tests.cluster.support.target import ROOT, Target
 from tests.native import build as native
+from tooling.image import code
 from tooling.oci import ImageConfig, Layer, write_image
 
 
@@ -53,7 +54,8 @@ def make_images(*, folder: Path) -> Images:
     given = os.environ.get("DRAGOMAN_IMAGE", "")
     tar = None if given else folder / "project.tar"
     if tar is not None:
-        given = make_project(root=ROOT, tar=tar, name="localhost/dragoman:test")
+        # Named by what is in it: an upgrade to the same name would start nothing anew.
+        given = make_project(root=ROOT, tar=tar, name=f"localhost/dragoman:{code.digest()[:12]}")
     return Images(
         project=given,
         project_tar=tar,
