@@ -57,7 +57,9 @@ def decode(model: type[Model], document: Mapping[str, Any], *, field: str = "") 
 
 
 def _config_error(model: type[Document], invalid: ValidationError, *, field: str) -> ConfigError:
-    first = invalid.errors(include_url=False)[0]
+    errors = invalid.errors(include_url=False)
+    # A misspelt required field is unknown and missing at once: the misspelling is what a person can mend.
+    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
     where = f"{field}{path}" if field else path.removeprefix(".")
     more = f" ({invalid.error_count() - 1} more)" if invalid.error_count() > 1 else ""

@@ -1,14 +1,15 @@
 """The node agent as a process of its own, and the kubelet's side of the conversation with it.
 
-Flow: `Agent.start` runs `python -m kubelet_plugin` with a kubelet root below the demonstration's folder, waits
-for the registration socket, asks GetInfo and answers NotifyRegistrationStatus as a kubelet does; `prepare` and
-`unprepare` are NodePrepareResources and NodeUnprepareResources of the DRA v1 service it named.
+Flow: `Agent.start` runs `python -m kubelet_plugin` with a kubelet root of its own, waits for the registration
+socket, asks GetInfo and answers NotifyRegistrationStatus as a kubelet does; `prepare` and `unprepare` are
+NodePrepareResources and NodeUnprepareResources of the DRA v1 service that it named.
 
 Limits: this is no kubelet. It starts no container; a real one is started by the cluster tests.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -62,6 +64,11 @@ class Folders:
         return self.base / "claims"
 
     @property
+    def inventory(self) -> Path:
+        """The agent's AcceleratorNode."""
+        return self.base / "acceleratornode.json"
+
+    @property
     def library(self) -> Path:
         """Stands for the preload library; no container is started that would load it."""
         return self.base / "libvgpu.so"
@@ -70,10 +77,12 @@ class Folders:
 class Agent:
     """A running agent."""
 
-    def __init__(self, *, process: subprocess.Popen[bytes], sockets: Path, endpoint: str, log: Path) -> None:
+    def __init__(
+        self, *, process: subprocess.Popen[bytes], sockets: Path, endpoint: str, folders: Folders
+    ) -> None:
+        self._folders = folders
         self._process = process
         self._sockets = sockets
-        self.log = log
         self._channel = grpc.insecure_channel(f"unix:{endpoint}", options=[AUTHORITY])
         self._service = dra_v1_pb2_grpc.DRAPluginStub(self._channel)
 
@@ -83,7 +92,7 @@ class Agent:
         return self._process.pid
 
     @classmethod
-    def start(cls, folders: Folders, *, node_file: Path) -> Agent:
+    def start(cls, folders: Folders, *, node_file: Path, node: str) -> Agent:
         """Starts the agent and registers it.
 
         Raises:
@@ -99,7 +108,9 @@ class Agent:
             process = subprocess.Popen(
                 [
                     sys.executable, "-m", "kubelet_plugin",
+                    "--node-name", node,
                     "--simulated-node", str(node_file),
+                    "--inventory-to", str(folders.inventory),
                     "--claims-from", str(folders.claims),
                     "--kubelet-root", str(sockets),
                     "--cdi-dir", str(folders.cdi),
@@ -118,7 +129,21 @@ class Agent:
             shutil.rmtree(sockets, ignore_errors=True)
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise RuntimeError(f"{failed}\nThe end of {log}:\n{tail}") from None
-        return cls(process=process, sockets=sockets, endpoint=endpoint, log=log)
+        return cls(process=process, sockets=sockets, endpoint=endpoint, folders=folders)
+
+    def inventory(self) -> dict[str, Any]:
+        """The AcceleratorNode that the agent wrote.
+
+        Raises:
+            RuntimeError: It wrote none in time.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._folders.inventory.exists():
+                document: dict[str, Any] = json.loads(self._folders.inventory.read_text())
+                return document
+            time.sleep(0.02)
+        raise RuntimeError(f"The agent did not report its cards within {START_TIMEOUT_S:.0f} s.")
 
     def prepare(self, ref: Ref) -> Answer:
         """NodePrepareResources for one claim."""
@@ -161,7 +186,9 @@ def _register(folder: Path, *, process: subprocess.Popen[bytes]) -> str:
             with grpc.insecure_channel(f"unix:{found[0]}", options=[AUTHORITY]) as channel:
                 stub = registration_pb2_grpc.RegistrationStub(channel)
                 info = stub.GetInfo(registration_pb2.InfoRequest(), timeout=5, wait_for_ready=True)
-                stub.NotifyRegistrationStatus(registration_pb2.RegistrationStatus(plugin_registered=True), timeout=5)
+                stub.NotifyRegistrationStatus(
+                    registration_pb2.RegistrationStatus(plugin_registered=True), timeout=5
+                )
             return str(info.endpoint)
         time.sleep(0.02)
     raise RuntimeError(f"The agent did not offer a registration socket within {START_TIMEOUT_S:.0f} s.")

@@ -23,6 +23,7 @@ from driver.errors import ConfigError
 
 JSON = dict[str, Any]
 NAMESPACE = "demo"
+NODE = "demo-node"
 STORY = "dragoman.dev/story"
 """Annotation whose text is shown beside a claim."""
 
@@ -66,7 +67,9 @@ def load_documents(path: Path) -> list[JSON]:
     for index, document in enumerate(documents):
         if not isinstance(document, dict) or "kind" not in document:
             raise ConfigError(
-                "This is not a Kubernetes object", field=f"{path.name}, document {index + 1}", remedy="Give it a kind."
+                "This is not a Kubernetes object",
+                field=f"{path.name}, document {index + 1}",
+                remedy="Give it a kind.",
             )
     return documents
 
@@ -86,7 +89,9 @@ def read_manifests(documents: Sequence[JSON], *, source: str) -> Manifests:
         where = f"{source}: {kind} {name}".rstrip()
         if kind in {"ResourceClaim", "ResourceClaimTemplate", "DeviceClass"} and version != API_VERSION:
             raise ConfigError(
-                f"apiVersion {version!r} is not known", field=where, remedy=f"Write apiVersion: {API_VERSION}."
+                f"apiVersion {version!r} is not known",
+                field=where,
+                remedy=f"Write apiVersion: {API_VERSION}.",
             )
         if kind == "DeviceClass":
             classes.append(document)
@@ -109,7 +114,9 @@ def _asked(document: Mapping[str, Any], *, pods: Sequence[JSON], where: str) -> 
         spec = spec.get("spec") or {}
     requests = (spec.get("devices") or {}).get("requests")
     if not name or not requests:
-        raise ConfigError("A claim needs a name and requests", field=where, remedy="See hack/tooling/demo/claims.yaml.")
+        raise ConfigError(
+            "A claim needs a name and requests", field=where, remedy="See hack/tooling/demo/claims.yaml."
+        )
     uid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{NAMESPACE}/{name}"))
     pod = _pod_for(str(name), kind=str(document["kind"]), requests=requests, pods=pods)
     claim: JSON = {
@@ -156,7 +163,10 @@ def _pod_for(claim: str, *, kind: str, requests: Iterable[Mapping[str, Any]], po
         {"name": request["name"], "resources": {"claims": [{"name": "cards", "request": request["name"]}]}}
         for request in requests
     ]
-    pod = {"metadata": {"name": claim}, "spec": {"containers": containers, "resourceClaims": [{"name": "cards"}]}}
+    pod = {
+        "metadata": {"name": claim},
+        "spec": {"containers": containers, "resourceClaims": [{"name": "cards"}]},
+    }
     return _running(pod, pod_claims={"cards": claim})
 
 
@@ -168,6 +178,7 @@ def _running(pod: JSON, *, pod_claims: Mapping[str, str]) -> JSON:
     }
     spec = {
         **pod["spec"],
+        "nodeName": NODE,
         "resourceClaims": [
             {"name": name, "resourceClaimTemplateName": claim} for name, claim in pod_claims.items()
         ],

@@ -85,7 +85,8 @@ def draw(uses: Sequence[CardUse], *, colour: bool) -> list[Text]:
             + Text(f"  {format_bytes(held * MIB)} of {format_bytes(use.memory_mib * MIB)}")
         )
         lines.append(
-            _bar("cores", cores, total=100, keys=keys, colour=colour) + Text(f"  {capped} % of 100 % given out")
+            _bar("cores", cores, total=100, keys=keys, colour=colour)
+            + Text(f"  {capped} % of 100 % given out")
         )
         lines += [_legend(holding, keys[holding.claim], colour=colour) for holding in use.holdings]
         lines.append(Text())

@@ -107,3 +107,10 @@ def test_reserved_memory_has_to_be_whole_mebibytes(amount: str) -> None:
 def test_isolation_is_taken_in_the_order_given() -> None:
     result = effective(policy("p", isolation=["kernel", "preload", "none"]))
     assert result.isolation == (IsolationLevel.KERNEL, IsolationLevel.PRELOAD, IsolationLevel.NONE)
+
+
+def test_a_misspelt_required_field_is_named_rather_than_the_missing_one() -> None:
+    with pytest.raises(ConfigError) as refused:
+        policy("p", cards=[{"uid": "GPU-1"}])
+    assert refused.value.field == "cards[0].uid"
+    assert "'uuid'" in refused.value.remedy

@@ -14,7 +14,13 @@ REQUEST = {"name": "card", "exactly": {"deviceClassName": "accelerator.dragoman.
 def claim(kind: str = "ResourceClaim", name: str = "c", **changes: Any) -> dict[str, Any]:
     devices = {"devices": {"requests": [REQUEST]}}
     spec = devices if kind == "ResourceClaim" else {"spec": devices}
-    return {"apiVersion": "resource.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec, **changes}
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": spec,
+        **changes,
+    }
 
 
 @pytest.mark.parametrize("kind", ["ResourceClaim", "ResourceClaimTemplate"])
@@ -25,7 +31,9 @@ def test_a_claim_and_a_template_become_the_claim_of_a_pod(kind: str) -> None:
 
 
 def test_the_servers_defaults_are_filled_in() -> None:
-    exactly = read_manifests([claim()], source="f").claims[0].claim["spec"]["devices"]["requests"][0]["exactly"]
+    exactly = (
+        read_manifests([claim()], source="f").claims[0].claim["spec"]["devices"]["requests"][0]["exactly"]
+    )
     assert (exactly["allocationMode"], exactly["count"]) == ("ExactCount", 1)
 
 
@@ -57,14 +65,22 @@ def test_a_pod_of_the_file_that_names_the_template_is_taken() -> None:
 
 
 def test_classes_are_kept_as_they_are() -> None:
-    document = {"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "x"}, "spec": {}}
+    document = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "DeviceClass",
+        "metadata": {"name": "x"},
+        "spec": {},
+    }
     assert read_manifests([document], source="f").classes == (document,)
 
 
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}, "kind Service means nothing here"),
+        (
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}},
+            "kind Service means nothing here",
+        ),
         (claim(apiVersion="resource.k8s.io/v1beta1"), "apiVersion 'resource.k8s.io/v1beta1' is not known"),
         (claim(spec={}), "needs a name and requests"),
     ],
@@ -83,5 +99,5 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: str, sai
 
 
 def test_a_missing_file_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.yaml cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read"):
         load_documents(tmp_path / "nowhere.yaml")

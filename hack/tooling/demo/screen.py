@@ -1,0 +1,103 @@
+"""What a person sees: headings, a table of cards, a line for each step of a claim, the picture.
+
+Flow: values in, rich output out; on anything that is not a terminal the same text without colours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from driver.cards import Card
+from driver.quantities import MIB, format_bytes
+from tooling.demo.picture import CardUse, draw
+from tooling.demo.story import Told
+
+LIMITS = ("CUDA_DEVICE_MEMORY_LIMIT_", "CUDA_DEVICE_SM_LIMIT_")
+"""Start of the variables by which the preload library is told its limits."""
+
+
+class Screen:
+    """The demonstration's output."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._step = 0
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """One line of text as it is."""
+        self._console.print(Text(text, style=style))
+
+    def heading(self, text: str) -> None:
+        """Begins a numbered part."""
+        self._step += 1
+        self._console.print()
+        self._console.print(Text(f"{self._step}. {text}", style="bold"))
+
+    def cards(self, cards: Sequence[Card]) -> None:
+        """The cards that the agent found."""
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("   device", "model", "memory", "limits held by"):
+            table.add_column(column, no_wrap=True, justify="right" if column == "memory" else "left")
+        for card in cards:
+            table.add_row(
+                f"   {card.name}",
+                card.model,
+                format_bytes(card.memory_mib * MIB),
+                "not offered" if card.unpublished else str(card.memory_isolation),
+            )
+        self._console.print(table)
+        for card in cards:
+            if card.unpublished:
+                self.line(f"   {card.name}: {card.unpublished}", "dim")
+
+    def told(self, told: Told, *, spec: Path | None) -> None:
+        """What became of one claim."""
+        name, story = told.asked.name, told.asked.story
+        if told.refusal is not None:
+            self._console.print(Text.assemble(("✘ ", "red"), (name, "bold"), f"  {story}"))
+            self.line(f"    not allocated: {told.refusal.message}")
+            for device in told.refusal.devices:
+                self.line(f"      {device.device}: {device.message}", "dim")
+            if told.refusal.remedy:
+                self.line(f"    {told.refusal.remedy}")
+            return
+        answer = told.answer
+        prepared = answer is not None and not answer.error
+        mark = ("✔ ", "green") if prepared else ("✘ ", "red")
+        self._console.print(Text.assemble(mark, (name, "bold"), f"  {story}"))
+        for result in told.results:
+            amounts = result.get("consumedCapacity") or {}
+            held = ", ".join(f"{key} {value}" for key, value in sorted(amounts.items(), reverse=True))
+            self.line(f"    allocated: {result['request']} → {result['device']}  ({held})")
+        if answer is None:
+            return
+        if answer.error:
+            self.line(f"    refused at prepare: {answer.error}", "red")
+            return
+        count = f"{len(answer.cdi_ids)} CDI device{'s' * (len(answer.cdi_ids) != 1)}"
+        self.line(f"    prepared over gRPC in {answer.milliseconds:.0f} ms: {count} in {spec}")
+        for limit in _limits(spec) if spec else []:
+            self.line(f"      {limit}", "dim")
+
+    def picture(self, uses: Sequence[CardUse]) -> None:
+        """Who holds what."""
+        for line in draw(uses, colour=self._console.is_terminal and not self._console.no_color):
+            self._console.print(line)
+
+
+def _limits(spec: Path) -> list[str]:
+    document: dict[str, Any] = json.loads(spec.read_text())
+    # A device is named <claim UID>.<request>.<card>.<share>.
+    return [
+        f"{device['name'].split('.')[1]}: {entry}"
+        for device in document["devices"]
+        for entry in device["containerEdits"].get("env", [])
+        if entry.startswith(LIMITS)
+    ]
