@@ -5,5 +5,6 @@ speaks to it as the kubelet does; `story` runs the claims through allocation and
 holds what; `__main__` is the command line.
 
 What is real: discovery, slices, CEL, allocation, the agent's process, gRPC over a unix socket, state files
-and CDI specs. What is simulated: the cards, and the kubelet's side of the conversation. No container is started.
+and CDI specs. What is simulated: the cards, and the kubelet's side of the conversation. No container is
+started.
 """

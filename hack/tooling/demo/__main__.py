@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 EPILOG = """\
 Your own files:
   hack/demo --node my-node.yaml      cards, in the form of hack/tooling/demo/node.yaml
-  hack/demo --claims my-claims.yaml  ResourceClaims, ResourceClaimTemplates, DeviceClasses, Pods, as for kubectl
+  hack/demo --claims my-claims.yaml  ResourceClaims, ResourceClaimTemplates, DeviceClasses, Pods
 """
 
 
