@@ -1,0 +1,190 @@
+"""NVIDIA cards: found by NVML, given to containers by device nodes and the driver's files.
+
+Flow: *discover* lists the cards through NVML and adds what sysfs knows (PCIe root, NUMA node); *edits* finds
+the card again by its UUID at prepare time, since minor numbers change over a boot, and takes the Container
+Toolkit's edits where its CDI spec fits, else makes its own (`nvidia_files`).
+
+Limits: cards in MIG mode are listed with the reason and not offered. Health is Healthy for a card that
+answers and Unknown for one that does not; XIDs are not watched yet. A node without NVIDIA hardware gives no
+cards and no problems, whether or not a driver is installed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import posixpath
+import re
+from collections.abc import Sequence
+
+from driver.cards import Card, device_name
+from driver.cdi import ContainerEdits
+from driver.errors import DeviceGoneError, InvalidInputError
+from driver.host import Host
+from driver.quantities import MIB
+from driver.vendors.base import CardHealth, Discovery
+from driver.vendors.nvidia_files import LIBRARY_DIRS, device_nodes, driver_files
+from driver.vendors.nvidia_toolkit import ToolkitSpecs, UnusableSpecError
+from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, PynvmlNvml
+
+MIG_REASON = "The card is in MIG mode; MIG partitions are not supported yet."
+
+_LIBRARY = "libnvidia-ml.so.1"
+_PCI_DEVICES = "/sys/bus/pci/devices"
+_PCIE_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
+_VENDOR_ID = "0x10de"
+_DISPLAY = "0x03"  # base class of VGA (0x0300) and 3D (0x0302) controllers
+_PCI_ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
+_NEW_POD = "Delete the pod; a new one is scheduled to a card that is there."
+
+
+class Nvidia:
+    """NVIDIA; implements `driver.vendors.base.Vendor`.
+
+    Args:
+        driver_root: Root of the driver's installation, as a path of the node: `/`, or a driver container's.
+        nvml: NVML; by default the driver's own library, looked for on the host when a verb is first called.
+        toolkit: Where the Container Toolkit keeps its CDI specs; by default where runtimes read them.
+    """
+
+    name = "nvidia"
+
+    def __init__(
+        self, *, driver_root: str = "/", nvml: Nvml | None = None, toolkit: ToolkitSpecs | None = None
+    ) -> None:
+        self._driver_root = driver_root
+        self._nvml = nvml
+        self._toolkit = toolkit or ToolkitSpecs()
+
+    def discover(self, host: Host) -> Discovery:
+        """All cards that NVML lists, in PCI order."""
+        try:
+            listing = self._asked(host).listing()
+        except NvmlError as failed:
+            if not has_hardware(host):
+                return Discovery(cards=())
+            return Discovery(cards=(), problems=(f"NVIDIA's cards cannot be listed: {failed}.",))
+        cards: list[Card] = []
+        problems = list(listing.problems)
+        for found in listing.cards:
+            try:
+                cards.append(_card(found, driver_version=listing.driver_version, host=host))
+            except InvalidInputError as invalid:
+                problems.append(f"NVIDIA card {found.uuid or found.pci_bus_id} is left out: {invalid}")
+        return Discovery(
+            cards=tuple(sorted(cards, key=lambda card: card.pci_bus_id.rjust(16))), problems=tuple(problems)
+        )
+
+    def edits(self, card: Card, *, host: Host) -> ContainerEdits:
+        """What a CUDA program needs: control, UVM and card nodes, the driver's libraries and programs.
+
+        Raises:
+            DeviceGoneError: NVML has no such card (any more), or it is in MIG mode by now.
+            DriverFilesMissingError: The node's driver installation is not complete.
+        """
+        try:
+            now = self._asked(host).card(card.uuid)
+            version = self._asked(host).driver_version()
+        except NvmlError as failed:
+            raise DeviceGoneError(f"Card {card.name} cannot be reached: {failed}.", remedy=_NEW_POD) from None
+        if now.mig:
+            raise DeviceGoneError(f"Card {card.name}: {MIG_REASON}", remedy=_NEW_POD)
+        try:
+            found = self._toolkit.edits(uuid=card.uuid, minor=now.minor, host=host)
+        except UnusableSpecError:
+            # A stale spec of the toolkit must not keep pods from starting: ours say what is there now.
+            found = None
+        if found is not None:
+            return found
+        return device_nodes(minor=now.minor, driver_root=self._driver_root, host=host) + driver_files(
+            version=version, driver_root=self._driver_root, host=host
+        )
+
+    def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
+        """Healthy for each card that answers; Unknown, with NVML's words, for each that does not."""
+        found = []
+        for card in cards:
+            try:
+                self._asked(host).card(card.uuid)
+            except NvmlError as failed:
+                found.append(CardHealth(name=card.name, health="Unknown", message=f"NVML: {failed}."))
+            else:
+                found.append(CardHealth(name=card.name, health="Healthy"))
+        return tuple(found)
+
+    def _asked(self, host: Host) -> Nvml:
+        if self._nvml is None:
+            self._nvml = PynvmlNvml(lambda: load_nvml(driver_root=self._driver_root, host=host))
+        return self._nvml
+
+
+def load_nvml(*, driver_root: str, host: Host) -> ctypes.CDLL:
+    """The driver's NVML library, below the driver root where that is not the host's own.
+
+    Raises:
+        OSError: There is none (yet).
+    """
+    for folder in LIBRARY_DIRS:
+        path = posixpath.join(driver_root, folder.lstrip("/"), _LIBRARY)
+        if driver_root != "/" and host.exists(path):
+            return host.load_library(path)
+    return host.load_library(_LIBRARY)
+
+
+def has_hardware(host: Host) -> bool:
+    """Whether sysfs lists a display or 3D controller of NVIDIA."""
+    for address in host.list_dir(_PCI_DEVICES):
+        device = f"{_PCI_DEVICES}/{address}"
+        if _sysfs(f"{device}/vendor", host) == "0x10de" and _sysfs(f"{device}/class", host).startswith(
+            "0x03"
+        ):
+            return True
+    return False
+
+
+def normal_pci_address(text: str) -> str:
+    """`00000000:3B:00.0` as sysfs and Kubernetes write it: `0000:3b:00.0`.
+
+    Raises:
+        InvalidInputError: This is no PCI address.
+    """
+    match = _PCI_ADDRESS.fullmatch(text)
+    if match is None:
+        raise InvalidInputError(f"{text!r} is not a PCI address.", field="pciBusID")
+    domain, bus, device, function = match.groups()
+    return f"{int(domain, 16):04x}:{bus}:{device}.{function}".lower()
+
+
+def _card(found: NvmlCard, *, driver_version: str, host: Host) -> Card:
+    address = normal_pci_address(found.pci_bus_id)
+    device = f"{_PCI_DEVICES}/{address}"
+    return Card(
+        name=device_name(vendor=Nvidia.name, uuid=found.uuid, pci_bus_id=address),
+        vendor=Nvidia.name,
+        model=found.name,
+        memory_bytes=found.memory_bytes // MIB * MIB,
+        uuid=found.uuid,
+        architecture=found.architecture,
+        driver_version=driver_version,
+        pci_bus_id=address,
+        pcie_root=_pcie_root(host.resolve(device)) if host.exists(device) else "",
+        numa_node=_numa_node(_sysfs(f"{device}/numa_node", host)),
+        unpublished=MIG_REASON if found.mig else "",
+    )
+
+
+def _pcie_root(device: str) -> str:
+    return next(
+        (part for part in device.split("/") if re.fullmatch(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}", part)), ""
+    )
+
+
+def _numa_node(text: str) -> int | None:
+    # The kernel writes -1 where the platform has no NUMA nodes.
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _sysfs(path: str, host: Host) -> str:
+    try:
+        return host.read_text(path).strip()
+    except OSError:
+        return ""
