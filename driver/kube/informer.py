@@ -61,6 +61,7 @@ class Informer(Generic[T]):
 
     Attributes:
         resource: The kind.
+        name: Names it in metrics and messages.
         synced: Set once the first list is complete; stays set.
         lists: How many lists were completed.
     """
@@ -72,6 +73,7 @@ class Informer(Generic[T]):
         project: Callable[[JSON], T | None],
         *,
         selection: Selection | None = None,
+        name: str = "",
         page_size: int = 500,
         source: random.Random | None = None,
     ) -> None:
@@ -82,10 +84,12 @@ class Informer(Generic[T]):
             resource: The kind.
             project: Keeps of an object what is needed; None to keep nothing of it.
             selection: Which objects.
+            name: Names the informer in metrics and messages; the kind's plural if empty.
             page_size: Objects in a page of a list.
             source: Where jitter comes from.
         """
         self.resource = resource
+        self.name = name or resource.plural
         self.synced = asyncio.Event()
         self.lists = 0
         self._client = client

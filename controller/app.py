@@ -1,0 +1,283 @@
+"""Puts the controller together: the only place where its parts meet.
+
+Flow: the informers, the Lease and the health report run in every replica; publishing, the mode probe,
+explaining and the policy check run in the one that holds the Lease. On SIGTERM the work stops first, then
+the Lease is given back, then kopf and the connections are closed.
+
+Limits: a task that must not end but does ends the process, so that Kubernetes starts it anew: half a
+controller is worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from controller.events import Events
+from controller.explaining.explainer import Explainer, Sources
+from controller.explaining.views import UNSCHEDULED, claim_view, class_view, pod_view
+from controller.health import Health
+from controller.lease import LeaderElection, LeaseSettings
+from controller.metrics import Metrics
+from controller.mode import ModeState, ModeWatch, Verdict
+from controller.policies import PolicyCheck
+from controller.publishing.publisher import Publisher, Rights
+from controller.publishing.recreation import Recreation
+from controller.publishing.stores import Stores
+from controller.publishing.views import agent_view, inventory_view, node_view, slice_view
+from controller.queue import WorkQueue
+from controller.settings import Settings
+from controller.shell import Shell, ShellSettings
+from driver.cards import DRIVER_NAME
+from driver.kube.aiohttp_transport import AiohttpTransport
+from driver.kube.client import KubeClient
+from driver.kube.config import ClusterConfig, load_config
+from driver.kube.informer import Informer, Selection
+from driver.kube.resources import (
+    ACCELERATOR_NODES,
+    DEVICE_CLASSES,
+    NODES,
+    PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
+)
+
+_REPORT_S = 5.0
+
+_log = structlog.get_logger("controller")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The controller's parts, wired."""
+
+    informers: tuple[Informer[Any], ...]
+    queues: tuple[WorkQueue, ...]
+    election: LeaderElection
+    mode: ModeWatch
+    publisher: Publisher
+    explainer: Explainer | None
+    policies: PolicyCheck
+    publish_queue: WorkQueue
+    explain_queue: WorkQueue
+    policy_queue: WorkQueue
+    metrics: Metrics
+
+
+def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity: str) -> Parts:
+    """Makes all parts and connects them; starts nothing."""
+    metrics = Metrics()
+    publish_queue, explain_queue, policy_queue = (
+        WorkQueue(name=name) for name in ("publish", "explain", "policies")
+    )
+    election = LeaderElection(
+        client,
+        LeaseSettings(
+            name=settings.lease_name,
+            namespace=namespace,
+            identity=identity,
+            duration_s=settings.lease_duration,
+            renew_deadline_s=settings.lease_renew_deadline,
+            retry_s=settings.lease_retry,
+        ),
+    )
+    inventories = Informer(client, ACCELERATOR_NODES, inventory_view)
+    nodes = Informer(client, NODES, node_view)
+    agents = Informer(
+        client,
+        PODS,
+        agent_view,
+        name="agents",
+        selection=Selection(namespace=namespace, label_selector=settings.agent_selector),
+    )
+    slices = Informer(
+        client, RESOURCE_SLICES, slice_view, selection=Selection(field_selector=f"spec.driver={DRIVER_NAME}")
+    )
+    stores = Stores(
+        inventories=inventories, nodes=nodes, agents=agents, slices=slices, changed=publish_queue.add
+    )
+
+    def mode_changed(state: ModeState) -> None:
+        metrics.native_possible.set(_MODE_VALUES[state.verdict])
+        for node in stores.nodes_of_interest():
+            publish_queue.add(node)
+
+    mode = ModeWatch(client, namespace=namespace, interval_s=settings.probe_interval, changed=mode_changed)
+    publisher = Publisher(
+        client,
+        stores,
+        rights=Rights(held=lambda: election.held, mode=lambda: mode.state, report_dropped=mode.report),
+        metrics=metrics,
+        recreation=Recreation(first_s=settings.recreate_after, cap_s=settings.recreate_cap),
+    )
+    events = Events(client, instance=identity, metrics=metrics)
+    informers: list[Informer[Any]] = [inventories, nodes, agents, slices]
+    explainer = None
+    if settings.explain:
+        claims = Informer(client, RESOURCE_CLAIMS, claim_view)
+        classes = Informer(client, DEVICE_CLASSES, class_view)
+        pods = Informer(
+            client, PODS, pod_view, name="waiting pods", selection=Selection(field_selector=UNSCHEDULED)
+        )
+        informers += [claims, classes, pods]
+        changes = _Changes()
+        for informer in (claims, classes, slices):
+            informer.subscribe(changes.note)
+        explainer = Explainer(
+            Sources(
+                pods=pods,
+                claims=claims,
+                classes=classes,
+                slices=stores.slice_specs,
+                nodes=stores.nodes_with_slices,
+                mode=lambda: mode.state,
+                changes=changes.count,
+            ),
+            events,
+            again_s=settings.explain_again,
+            after_s=settings.explain_after,
+        )
+        pods.subscribe(lambda key, _before, _after: explain_queue.add(key, after_s=settings.explain_after))
+    return Parts(
+        informers=tuple(informers),
+        queues=(publish_queue, explain_queue, policy_queue),
+        election=election,
+        mode=mode,
+        publisher=publisher,
+        explainer=explainer,
+        policies=PolicyCheck(client, events, held=lambda: election.held),
+        publish_queue=publish_queue,
+        explain_queue=explain_queue,
+        policy_queue=policy_queue,
+        metrics=metrics,
+    )
+
+
+async def lead(parts: Parts, settings: Settings) -> None:
+    """What the leader does, until cancelled."""
+    for informer in parts.informers:
+        # Without everything in view, what is merely unknown would look as if it were gone.
+        await informer.synced.wait()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parts.mode.run())
+        group.create_task(
+            parts.publish_queue.run(
+                parts.publisher.reconcile, workers=settings.publish_workers, first=parts.publisher.begin
+            )
+        )
+        if parts.explainer is not None:
+            group.create_task(
+                parts.explain_queue.run(parts.explainer.explain, workers=1, first=parts.explainer.begin)
+            )
+
+
+def problems(parts: Parts, settings: Settings) -> list[str]:
+    """What keeps the controller from doing its work, as sentences."""
+    found = []
+    for informer in parts.informers:
+        if not informer.synced.is_set():
+            found.append(f"The list of {informer.name} is not complete yet.")
+        elif informer.age_s > settings.stale_after:
+            found.append(f"Nothing was heard about {informer.name} for {informer.age_s:.0f} s.")
+    found += [
+        f"The queue {queue.name!r} is stuck: its oldest key is {queue.oldest_s:.0f} s old."
+        for queue in parts.queues
+        if queue.oldest_s > settings.stuck_after
+    ]
+    return found
+
+
+async def run(settings: Settings, *, config: ClusterConfig | None = None) -> None:
+    """Runs the controller until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: The API server cannot be found.
+        Exception: A part that must not end has ended.
+    """
+    config = config or load_config(settings.kubeconfig)
+    namespace = settings.namespace or config.namespace
+    name = settings.identity or socket.gethostname()
+    # A restarted container has its pod's name again, but is not the process that holds the Lease.
+    identity = f"{name}_{uuid.uuid4().hex[:8]}"
+    transport = AiohttpTransport(config, user_agent="dragoman-controller")
+    parts = assemble(KubeClient(transport), settings, namespace=namespace, identity=identity)
+    health = Health()
+    if settings.metrics_port:
+        parts.metrics.serve(settings.metrics_port, address=settings.listen)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    endpoint = f"http://{settings.listen}:{settings.health_port}/healthz" if settings.health_port else ""
+    shell = Shell(
+        ShellSettings(config=config, endpoint=endpoint), health=health, on_policy=parts.policy_queue.add
+    )
+    _log.info("starting", server=config.server, namespace=namespace, identity=identity, mode=settings.mode)
+    try:
+        with shell.running() as kopf_ended:
+            await _until_stopped(parts, settings, health=health, stop=stop, ended=kopf_ended)
+    finally:
+        await transport.close()
+    _log.info("stopped")
+
+
+async def _until_stopped(
+    parts: Parts, settings: Settings, *, health: Health, stop: asyncio.Event, ended: asyncio.Future[None]
+) -> None:
+    tasks = [
+        asyncio.create_task(informer.run(), name=f"informer of {informer.resource.kind}s")
+        for informer in parts.informers
+    ]
+    tasks += [
+        asyncio.create_task(parts.election.run(lambda: lead(parts, settings)), name="election"),
+        asyncio.create_task(
+            parts.policy_queue.run(parts.policies.check, workers=1, first=list), name="policies"
+        ),
+        asyncio.create_task(_report(parts, settings, health), name="report"),
+    ]
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    watched: list[asyncio.Future[Any]] = [*tasks, stopping, ended]
+    done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*tasks, stopping):
+        task.cancel()
+    await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    for one in done:
+        if one is not stopping:
+            one.result()
+            raise RuntimeError(f"A part of the controller ended: {one!r}.")
+
+
+async def _report(parts: Parts, settings: Settings, health: Health) -> None:
+    metrics = parts.metrics
+    while True:
+        health.report(problems(parts, settings))
+        metrics.leading.set(1 if parts.election.held else 0)
+        for informer in parts.informers:
+            metrics.informer_age.labels(informer=informer.name).set(informer.age_s)
+            metrics.informer_objects.labels(informer=informer.name).set(len(informer))
+        for queue in parts.queues:
+            metrics.queue_depth.labels(queue=queue.name).set(queue.depth)
+            metrics.queue_oldest.labels(queue=queue.name).set(queue.oldest_s)
+            metrics.queue_failures.labels(queue=queue.name).set(queue.failed)
+        await asyncio.sleep(_REPORT_S)
+
+
+class _Changes:
+    """Counts changes of several stores."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def note(self, _key: str, _before: object, _after: object) -> None:
+        self._count += 1
+
+    def count(self) -> int:
+        return self._count
+
+
+_MODE_VALUES: dict[Verdict, int] = {Verdict.POSSIBLE: 1, Verdict.IMPOSSIBLE: 0, Verdict.UNKNOWN: -1}

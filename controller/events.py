@@ -1,0 +1,118 @@
+"""Events of ours on objects of others (events.k8s.io/v1).
+
+Flow: `tell` makes an Event the first time; the same again later only counts it up (`series`), so that a
+pod which waits for a day has one Event for each reason and not a thousand.
+
+Limits: a note has at most 1024 bytes (API validation). Nothing depends on Events: a refusal to write one is
+logged and forgotten, apart from missing rights, which are for the administrator to see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from controller.metrics import Metrics
+from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFoundError
+from driver.kube.resources import EVENTS, Resource
+
+CONTROLLER = "dragoman.dev/controller"
+_CLUSTER_SCOPED = "default"  # where Events on cluster-scoped objects are kept
+
+_log = structlog.get_logger("events")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What an Event is about."""
+
+    resource: Resource
+    name: str
+    uid: str
+    namespace: str = ""
+
+
+class Events:
+    """Writes Events."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        instance: str,
+        metrics: Metrics,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Prepares a writer.
+
+        Args:
+            client: The API server.
+            instance: Name of this replica.
+            metrics: Counts what is written.
+            wall_clock: The time that Events carry.
+        """
+        self._client = client
+        self._instance = instance[:128]
+        self._metrics = metrics
+        self._wall_clock = wall_clock
+
+    async def tell(
+        self, subject: Subject, *, reason: str, note: str, times: int = 1, warning: bool = True
+    ) -> None:
+        """Says something about an object.
+
+        Args:
+            subject: The object.
+            reason: CamelCase word.
+            note: At most 1024 bytes.
+            times: How often it was said by now, this time included.
+            warning: Whether somebody should act.
+        """
+        namespace = subject.namespace or _CLUSTER_SCOPED
+        name = _name(subject, reason, note)
+        now = self._wall_clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        event: JSON = {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "eventTime": now,
+            "reportingController": CONTROLLER,
+            "reportingInstance": self._instance,
+            "action": "Explain",
+            "reason": reason,
+            "regarding": {
+                "apiVersion": subject.resource.api_version,
+                "kind": subject.resource.kind,
+                "name": subject.name,
+                "namespace": subject.namespace,
+                "uid": subject.uid,
+            },
+            "note": note,
+            "type": "Warning" if warning else "Normal",
+        }
+        series = {"series": {"count": max(times, 2), "lastObservedTime": now}}
+        try:
+            try:
+                if times > 1:
+                    await self._client.patch(EVENTS, series, name=name, namespace=namespace)
+                else:
+                    await self._client.create(EVENTS, event, namespace=namespace)
+            except ConflictError:
+                # Told before by another replica, or by this one before it was restarted.
+                await self._client.patch(EVENTS, series, name=name, namespace=namespace)
+            except NotFoundError:
+                # The first one has expired.
+                await self._client.create(EVENTS, event, namespace=namespace)
+        except ApiError as refused:
+            _log.warning("event not written", reason=reason, subject=subject.name, error=str(refused))
+            return
+        self._metrics.events_written.labels(reason=reason).inc()
+
+
+def _name(subject: Subject, reason: str, note: str) -> str:
+    digest = hashlib.sha256(f"{subject.uid}/{reason}/{note}".encode()).hexdigest()[:16]
+    return f"{subject.name[:200].rstrip('-.')}.{digest}"

@@ -1,0 +1,103 @@
+"""What the allocator says about every node, put into one sentence.
+
+Flow: `answer` asks `driver.allocation.allocate` node by node and counts; `Answer.note` is what a person
+reads. Reasons are counted over all cards of all nodes, the most frequent first, each with one example.
+
+Limits: pure, and made to run in a thread; at most `_MAX_NOTE` bytes, as an Event's note may have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from driver.allocation import Refusal, Snapshot, allocate
+from driver.errors import AllocationError
+from driver.kube.client import JSON
+
+CARDS_AVAILABLE = "CardsAvailable"
+_MAX_NOTE = 1024
+_MAX_REASONS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Why a pod waits.
+
+    Attributes:
+        reason: CamelCase word, stable.
+        note: Sentences.
+        fits: Some node could take the pod's claims: the cards are not the reason.
+    """
+
+    reason: str
+    note: str
+    fits: bool = False
+
+
+def answer(snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON]) -> Answer:
+    """Asks about all nodes.
+
+    Args:
+        snapshot: Slices, classes, and what is held.
+        nodes: Names of the nodes that publish cards.
+        claims: The pod's claims of our classes that are not allocated.
+    """
+    if not nodes:
+        return Answer(
+            reason="NoCards",
+            note="No node publishes any card. The condition Published of each AcceleratorNode says why "
+            "(kubectl get acceleratornodes -o yaml).",
+        )
+    refusals: list[Refusal] = []
+    fitting: list[str] = []
+    for node in nodes:
+        decision = allocate(snapshot, node=node, claims=claims)
+        if decision.refusal is None:
+            fitting.append(node)
+        else:
+            refusals.append(decision.refusal)
+    if fitting:
+        return Answer(
+            reason=CARDS_AVAILABLE,
+            note=f"The cards of {_count(len(fitting), 'node')} of {len(nodes)} would do (for example "
+            f"{fitting[0]}). If the pod goes on waiting, the reason is something else: see the scheduler's "
+            "events.",
+            fits=True,
+        )
+    return _refused(refusals)
+
+
+def _refused(refusals: Sequence[Refusal]) -> Answer:
+    reasons = {refusal.reason for refusal in refusals}
+    reason = reasons.pop() if len(reasons) == 1 else AllocationError.reason
+    parts = [f"0 of {_count(len(refusals), 'node')} can take the pod's claims."]
+    remedies = dict.fromkeys(refusal.remedy for refusal in refusals if refusal.remedy)
+    cards = Counter(one.reason for refusal in refusals for one in refusal.devices)
+    for name, count in cards.most_common(_MAX_REASONS):
+        where, one = next(
+            (refusal.node, one) for refusal in refusals for one in refusal.devices if one.reason == name
+        )
+        parts.append(f"{_count(count, 'card')}: {name} (for example {one.device} on {where}: {one.message}).")
+    plain = Counter(_plain(refusal) for refusal in refusals if not refusal.devices)
+    for text, count in plain.most_common(_MAX_REASONS):
+        parts.append(text if count == len(refusals) else f"{_count(count, 'node')}: {text}")
+    return Answer(reason=reason, note=cut(" ".join((*parts, *list(remedies)[:2]))))
+
+
+def cut(text: str) -> str:
+    """The text, in as many bytes as an Event's note may have."""
+    raw = text.encode()
+    if len(raw) <= _MAX_NOTE:
+        return text
+    return f"{raw[: _MAX_NOTE - 3].decode(errors='ignore')}…"
+
+
+def _plain(refusal: Refusal) -> str:
+    where = f"{refusal.field}: " if refusal.field else ""
+    return f"{where}{refusal.message}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

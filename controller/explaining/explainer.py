@@ -1,0 +1,198 @@
+"""Says on pods and claims why they wait.
+
+Flow: a waiting pod with claims of our classes is looked at after a short while, and again every half
+minute as long as it waits, because what is free changes. The answer is told when it is news, and repeated
+rarely.
+
+Limits: the work is paced: the allocator is asked in a thread, by one pod at a time, and rests four times
+as long as it worked, so that ten thousand waiting pods cost a fifth of a core. Pods that ask the same of
+the same state share one answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from controller.events import Events, Subject
+from controller.explaining.answers import Answer, answer, cut
+from controller.explaining.classes import is_standard_name
+from controller.explaining.views import ClaimView, ClassView, PodView, decoded
+from controller.mode import ModeState, Verdict
+from driver.allocation import Snapshot
+from driver.kube.client import JSON
+from driver.kube.resources import PODS, RESOURCE_CLAIMS
+
+T_co = TypeVar("T_co", covariant=True)
+
+LOOK_AGAIN_S = 30.0
+_REST = 4.0
+_MIN_SNAPSHOT_AGE_S = 5.0
+
+
+class Store(Protocol[T_co]):
+    """What explaining needs of an informer."""
+
+    def get(self, key: str) -> T_co | None:
+        """What is stored for a key."""
+
+    def keys(self) -> list[str]:
+        """All keys."""
+
+    def values(self) -> Iterator[T_co]:
+        """All values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where the explainer looks.
+
+    Attributes:
+        pods: Pods that wait for a node.
+        claims: All claims.
+        classes: All DeviceClasses.
+        slices: Gives name and spec (JSON text) of each slice of our driver.
+        nodes: Gives the names of the nodes that have slices.
+        mode: Gives what is known about native mode.
+        changes: A number that grows when slices, claims or classes change.
+    """
+
+    pods: Store[PodView]
+    claims: Store[ClaimView]
+    classes: Store[ClassView]
+    slices: Callable[[], list[tuple[str, bytes]]]
+    nodes: Callable[[], list[str]]
+    mode: Callable[[], ModeState]
+    changes: Callable[[], int]
+
+
+@dataclass(slots=True)
+class _Told:
+    reason: str
+    note: str
+    at: float
+    times: int
+
+
+class Explainer:
+    """Explains pods."""
+
+    def __init__(self, sources: Sources, events: Events, *, again_s: float, after_s: float) -> None:
+        """Prepares an explainer; it does nothing by itself.
+
+        Args:
+            sources: Where to look.
+            events: Writes Events.
+            again_s: Seconds before an unchanged answer is repeated.
+            after_s: Seconds that a pod waits before it is looked at.
+        """
+        self.after_s = after_s
+        self._sources = sources
+        self._events = events
+        self._again_s = again_s
+        self._told: dict[str, _Told] = {}
+        self._snapshot: Snapshot | None = None
+        self._nodes: list[str] = []
+        self._made = (-1, float("-inf"))
+        self._answers: dict[tuple[bytes, ...], Answer] = {}
+
+    def begin(self) -> list[str]:
+        """Forgets what another leader may have told; the keys of all pods that wait."""
+        self._told.clear()
+        return self._sources.pods.keys()
+
+    async def explain(self, key: str) -> float | None:
+        """Looks at one pod (`namespace/name`).
+
+        Returns:
+            Seconds after which to look again; None if the pod does not wait (for us).
+        """
+        pod = self._sources.pods.get(key)
+        if pod is None:
+            self._told.pop(key, None)
+            return None
+        if pod.gated:
+            return LOOK_AGAIN_S
+        namespace, _, name = key.partition("/")
+        claims = self._waiting_claims(namespace, pod)
+        if not claims:
+            self._told.pop(key, None)
+            return None
+        found = await self._answer([view.document for _, view in claims])
+        if found.fits and key not in self._told:
+            # The scheduler may just not have come to it.
+            self._told[key] = _Told("", "", asyncio.get_running_loop().time(), 0)
+            return LOOK_AGAIN_S
+        subjects = [Subject(resource=PODS, name=name, namespace=namespace, uid=pod.uid)]
+        subjects += [
+            Subject(resource=RESOURCE_CLAIMS, name=claim, namespace=namespace, uid=view.uid)
+            for claim, view in claims
+        ]
+        await self._tell(key, found, subjects)
+        return LOOK_AGAIN_S
+
+    def _waiting_claims(self, namespace: str, pod: PodView) -> list[tuple[str, ClaimView]]:
+        found = []
+        for name in pod.claims:
+            view = self._sources.claims.get(f"{namespace}/{name}")
+            if view is not None and not view.allocated and any(map(self._ours, view.classes)):
+                found.append((name, view))
+        return found
+
+    def _ours(self, name: str) -> bool:
+        view = self._sources.classes.get(name)
+        return is_standard_name(name) if view is None else view.ours
+
+    async def _answer(self, claims: Sequence[bytes]) -> Answer:
+        state = self._sources.mode()
+        if state.verdict is Verdict.IMPOSSIBLE:
+            return Answer(reason=state.reason, note=cut(state.message))
+        await self._refresh()
+        question = tuple(claims)
+        found = self._answers.get(question)
+        if found is None and self._snapshot is not None:
+            documents = [decoded(text) for text in claims]
+            snapshot, nodes = self._snapshot, self._nodes
+            began = asyncio.get_running_loop().time()
+            found = await asyncio.to_thread(answer, snapshot, nodes=nodes, claims=documents)
+            self._answers[question] = found
+            await asyncio.sleep(_REST * (asyncio.get_running_loop().time() - began))
+        return found or Answer(reason="NotReady", note="Nothing is known of the cluster yet.")
+
+    async def _refresh(self) -> None:
+        version, made = self._made
+        now = asyncio.get_running_loop().time()
+        if self._sources.changes() == version or now - made < _MIN_SNAPSHOT_AGE_S:
+            return
+        self._made = (self._sources.changes(), now)
+        self._answers.clear()
+        self._nodes = self._sources.nodes()
+        slices = self._sources.slices()
+        classes = [decoded(view.document) for view in self._sources.classes.values()]
+        held = [view.document for view in self._sources.claims.values() if view.allocated and view.document]
+        self._snapshot = await asyncio.to_thread(_build, slices, classes, held)
+
+    async def _tell(self, key: str, found: Answer, subjects: Sequence[Subject]) -> None:
+        now = asyncio.get_running_loop().time()
+        told = self._told.get(key)
+        if told is not None and (told.reason, told.note) == (found.reason, found.note):
+            if now - told.at < self._again_s:
+                return
+            times = told.times + 1
+        else:
+            times = 1
+        self._told[key] = _Told(found.reason, found.note, now, times)
+        for subject in subjects:
+            await self._events.tell(
+                subject, reason=found.reason, note=found.note, times=times, warning=not found.fits
+            )
+
+
+def _build(slices: Sequence[tuple[str, bytes]], classes: Sequence[JSON], held: Sequence[bytes]) -> Snapshot:
+    return Snapshot.build(
+        slices=({"metadata": {"name": name}, "spec": decoded(spec)} for name, spec in slices),
+        classes=classes,
+        claims=(decoded(text) for text in held),
+    )

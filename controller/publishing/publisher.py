@@ -1,0 +1,279 @@
+"""Makes the slices of a node what they should be.
+
+Flow: `reconcile` looks at one node: is it there, has its agent reported cards, is the agent Ready, can
+shares be native at all? Then it plans the fewest writes, does them, reads each answer back, and says on
+the AcceleratorNode what came of it. It is called for every change of any of these, and may be called at
+any time.
+
+Limits: writes only while the Lease is held, asked before each write. Never two reconciles of one node at
+a time (the queue sees to that).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from controller.metrics import Metrics
+from controller.mode import SHARING_GATE, ModeState, Verdict
+from controller.publishing import conditions
+from controller.publishing.recreation import Recreation
+from controller.publishing.stores import Stores
+from controller.publishing.views import Condition, Inventory, NodeView
+from driver.api.node import cards_of, decode_status
+from driver.errors import DragomanError
+from driver.kube.client import JSON, KubeClient, NotFoundError
+from driver.kube.resources import ACCELERATOR_NODES, RESOURCE_SLICES
+from driver.slices import (
+    DroppedField,
+    ExistingSlice,
+    Plan,
+    Publication,
+    content_digest,
+    dropped_fields,
+    plan_writes,
+    publication_of,
+)
+
+_log = structlog.get_logger("publishing")
+
+
+class LeadershipLostError(DragomanError):
+    """This replica does not lead any more; whoever does will go on."""
+
+    reason = "NotLeading"
+    retriable = True
+
+
+@dataclass(kw_only=True)
+class Rights:
+    """What a publisher has to ask before it writes.
+
+    Attributes:
+        held: Whether this replica leads at this moment.
+        mode: What is known about native mode.
+        report_dropped: Told of fields that vanished from a write.
+    """
+
+    held: Callable[[], bool]
+    mode: Callable[[], ModeState]
+    report_dropped: Callable[[Sequence[DroppedField]], None]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What this publisher remembers of a node between two looks."""
+
+    names: frozenset[str] = frozenset()
+    accepted: dict[str, str] = field(default_factory=dict)
+    dropped: tuple[DroppedField, ...] = ()
+    complete: bool = False
+
+
+class _Wanted(NamedTuple):
+    publication: Publication
+    cards: int
+
+
+class Publisher:
+    """Reconciles nodes."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        stores: Stores,
+        *,
+        rights: Rights,
+        metrics: Metrics,
+        recreation: Recreation | None = None,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Prepares a publisher; it does nothing by itself."""
+        self._client = client
+        self._stores = stores
+        self._rights = rights
+        self._metrics = metrics
+        self._recreation = recreation or Recreation()
+        self._wall_clock = wall_clock
+        self._known: dict[str, _Known] = {}
+
+    def begin(self) -> list[str]:
+        """Forgets what was known, because another replica may have led meanwhile; all nodes there are."""
+        self._known.clear()
+        self._metrics.nodes_published.set(0)
+        return self._stores.nodes_of_interest()
+
+    async def reconcile(self, node: str) -> float | None:
+        """Makes the slices of a node what they should be.
+
+        Returns:
+            Seconds after which to look again, where nothing else will bring the node back; else None.
+
+        Raises:
+            KubeError: A write failed; to be tried again.
+        """
+        existing = self._stores.existing_slices(node)
+        inventory = self._stores.inventories.get(node)
+        owner = self._stores.nodes.get(node)
+        if inventory is None or owner is None:
+            await self._withdraw(existing)
+            self._forget(node)
+            return None
+        if self._rights.mode().verdict is Verdict.IMPOSSIBLE:
+            await self._withdraw(existing)
+            self._forget(node)
+        outcome = self._wanted(node, inventory, owner)
+        if isinstance(outcome, Condition):
+            # What is not wanted now does not vanish: it may be made at once when it is wanted again.
+            self._known.setdefault(node, _Known()).names = frozenset()
+            await self._say(node, outcome)
+            return None
+        return await self._publish(node, outcome, existing)
+
+    def _wanted(self, node: str, inventory: Inventory, owner: NodeView) -> _Wanted | Condition:
+        """What the node shall offer; or, where slices are neither made nor changed, why."""
+        state = self._rights.mode()
+        if state.verdict is not Verdict.POSSIBLE:
+            return conditions.not_published(state.reason, state.message)
+        if not self._stores.agent_ready(node):
+            return conditions.not_published(
+                "AgentNotReady",
+                "The agent on this node is not Ready, so slices are neither made nor changed.",
+            )
+        if not inventory.status:
+            return conditions.not_published("NoInventory", "The agent has not reported its cards yet.")
+        try:
+            cards = cards_of(decode_status(json.loads(inventory.status)))
+        except DragomanError as invalid:
+            return conditions.not_published(invalid.reason, f"{invalid} Slices are left as they are.")
+        return _Wanted(publication_of(cards, node=node, node_uid=owner.uid), len(cards))
+
+    async def _publish(self, node: str, wanted: _Wanted, existing: Sequence[ExistingSlice]) -> float | None:
+        publication = wanted.publication
+        known = self._known.setdefault(node, _Known())
+        plan = plan_writes(publication.slices, existing, accepted=known.accepted)
+        vanished = [item for item in plan.creates if item["metadata"]["name"] in known.names]
+        if vanished:
+            wait_s = self._recreation.wait(node, now=asyncio.get_running_loop().time())
+            if wait_s > 0:
+                self._complete(node, done=False)
+                _log.info("slices vanished", slices=len(vanished), recreate_in_s=round(wait_s, 1))
+                return wait_s
+        if not plan.empty:
+            known.dropped = tuple(await self._write(plan, known))
+        if vanished:
+            self._recreation.recreated(node, now=asyncio.get_running_loop().time())
+            self._metrics.slices_recreated.inc(len(vanished))
+        else:
+            self._recreation.present(node)
+        known.names = frozenset(str(item["metadata"]["name"]) for item in publication.slices)
+        digests = {content_digest(item["spec"]) for item in publication.slices}
+        known.accepted = {sent: got for sent, got in known.accepted.items() if sent in digests}
+        if any(lost.gate in (SHARING_GATE, "") for lost in known.dropped):
+            # What lost its amounts must not be given out as a whole card: the mode withdraws it, everywhere.
+            self._rights.report_dropped(known.dropped)
+            return 0.1
+        self._complete(node, done=True)
+        if known.accepted and not plan.empty:
+            _log.warning("the API server stores slices otherwise than they are sent")
+        await self._say(node, _result(wanted, known.dropped))
+        return None
+
+    async def _write(self, plan: Plan, known: _Known) -> list[DroppedField]:
+        dropped: list[DroppedField] = []
+        await self._delete(plan.deletes)
+        for item in plan.updates:
+            name = str(item["metadata"]["name"])
+            self._check_leading()
+            answer = await self._client.replace(RESOURCE_SLICES, item, name=name)
+            dropped += self._read_back("update", item, answer, known)
+        for item in plan.creates:
+            self._check_leading()
+            answer = await self._client.create(RESOURCE_SLICES, item)
+            dropped += self._read_back("create", item, answer, known)
+        _log.info(
+            "slices written",
+            deleted=len(plan.deletes),
+            updated=len(plan.updates),
+            created=len(plan.creates),
+            dropped=len(dropped),
+        )
+        return dropped
+
+    def _read_back(self, verb: str, sent: JSON, answer: JSON, known: _Known) -> tuple[DroppedField, ...]:
+        self._metrics.slice_writes.labels(verb=verb).inc()
+        self._stores.slices.observe(answer)
+        dropped = dropped_fields(sent, answer)
+        for lost in dropped:
+            self._metrics.fields_dropped.labels(gate=lost.gate or "unknown").inc()
+            _log.error("field dropped", path=lost.path, gate=lost.gate, object=sent["metadata"]["name"])
+        wanted, stored = content_digest(sent["spec"]), content_digest(answer.get("spec") or {})
+        if wanted != stored:
+            known.accepted[wanted] = stored
+        return dropped
+
+    async def _withdraw(self, existing: Sequence[ExistingSlice]) -> None:
+        if existing:
+            _log.info("slices withdrawn", slices=len(existing))
+        await self._delete(existing)
+
+    async def _delete(self, slices: Sequence[ExistingSlice]) -> None:
+        for item in slices:
+            self._check_leading()
+            with suppress(NotFoundError):
+                await self._client.delete(
+                    RESOURCE_SLICES, item.name, uid=item.uid, resource_version=item.resource_version
+                )
+                self._metrics.slice_writes.labels(verb="delete").inc()
+
+    async def _say(self, node: str, condition: Condition) -> None:
+        inventory = self._stores.inventories.get(node)
+        if condition.status == "False":
+            self._complete(node, done=False)
+        if inventory is None or conditions.same(inventory.published, condition):
+            return
+        self._check_leading()
+        body = conditions.document(node, condition, before=inventory.published, now=self._wall_clock())
+        with suppress(NotFoundError):
+            answer = await self._client.apply(
+                ACCELERATOR_NODES,
+                body,
+                name=node,
+                field_manager=conditions.FIELD_MANAGER,
+                subresource="status",
+            )
+            self._stores.inventories.observe(answer)
+
+    def _check_leading(self) -> None:
+        if not self._rights.held():
+            raise LeadershipLostError("Another replica may lead by now, so nothing is written.")
+
+    def _complete(self, node: str, *, done: bool) -> None:
+        known = self._known.get(node)
+        if known is not None and known.complete != done:
+            known.complete = done
+            self._metrics.nodes_published.inc(1 if done else -1)
+
+    def _forget(self, node: str) -> None:
+        self._complete(node, done=False)
+        self._known.pop(node, None)
+        self._recreation.forget(node)
+
+
+def _result(wanted: _Wanted, dropped: Sequence[DroppedField]) -> Condition:
+    if dropped:
+        return conditions.with_dropped_fields(dropped)
+    slices = wanted.publication.slices
+    return conditions.published(
+        cards=wanted.cards,
+        offered=sum(len(item["spec"]["devices"]) for item in slices),
+        slices=len(slices),
+        problems=wanted.publication.problems,
+    )

@@ -1,0 +1,106 @@
+"""The informers that publishing looks at, and which node a change of each belongs to.
+
+Limits: reads and notes only; nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from controller.publishing.views import AgentView, Groups, Inventory, NodeView, SliceView
+from driver.kube.client import JSON
+from driver.kube.informer import Handler
+from driver.slices import ExistingSlice
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Store(Protocol[T_co]):
+    """What publishing needs of an informer."""
+
+    def get(self, key: str) -> T_co | None:
+        """What is stored for a key."""
+
+    def keys(self) -> list[str]:
+        """All keys."""
+
+    def subscribe(self, handler: Handler[T_co]) -> None:
+        """Adds a handler of changes."""
+
+    def observe(self, document: JSON) -> None:
+        """Takes over the answer to a write."""
+
+
+class Stores:
+    """What is known of nodes, agents, inventories and slices."""
+
+    def __init__(
+        self,
+        *,
+        inventories: Store[Inventory],
+        nodes: Store[NodeView],
+        agents: Store[AgentView],
+        slices: Store[SliceView],
+        changed: Callable[[str], None],
+    ) -> None:
+        """Subscribes to the informers.
+
+        Args:
+            inventories: AcceleratorNodes.
+            nodes: Nodes.
+            agents: The agents' pods.
+            slices: ResourceSlices of our driver.
+            changed: Told the name of each node that something changed for.
+        """
+        self.inventories = inventories
+        self.nodes = nodes
+        self.agents = agents
+        self.slices = slices
+        self._changed = changed
+        self._agents_of = Groups()
+        self._slices_of = Groups()
+        inventories.subscribe(lambda key, _before, _after: changed(key))
+        nodes.subscribe(self._node_changed)
+        agents.subscribe(self._agent_changed)
+        slices.subscribe(self._slice_changed)
+
+    def agent_ready(self, node: str) -> bool:
+        """Whether a Ready agent runs on the node; during a rolling update there may be two pods."""
+        views = (self.agents.get(key) for key in self._agents_of.members(node))
+        return any(view is not None and view.ready for view in views)
+
+    def existing_slices(self, node: str) -> list[ExistingSlice]:
+        """All slices of our driver on the node, in the order of their names."""
+        views = (self.slices.get(key) for key in self._slices_of.members(node))
+        return [view.existing for view in views if view is not None]
+
+    def slice_specs(self) -> list[tuple[str, bytes]]:
+        """Name and spec (JSON text) of every slice of our driver."""
+        views = map(self.slices.get, self.slices.keys())
+        return [(view.existing.name, view.spec) for view in views if view is not None]
+
+    def nodes_with_slices(self) -> list[str]:
+        """Names of the nodes that have slices, sorted."""
+        return sorted(group for group in self._slices_of.groups() if group)
+
+    def nodes_of_interest(self) -> list[str]:
+        """All nodes with an inventory or with slices."""
+        return sorted({*self.inventories.keys(), *self.nodes_with_slices()})
+
+    def _node_changed(self, key: str, before: NodeView | None, after: NodeView | None) -> None:
+        # A Node's status changes every few seconds; only that it comes, goes or is another one matters.
+        if before != after:
+            self._changed(key)
+
+    def _agent_changed(self, key: str, before: AgentView | None, after: AgentView | None) -> None:
+        self._agents_of.put(key, after.node if after else None)
+        if before != after:
+            for view in (before, after):
+                if view is not None:
+                    self._changed(view.node)
+
+    def _slice_changed(self, key: str, before: SliceView | None, after: SliceView | None) -> None:
+        self._slices_of.put(key, after.node if after else None)
+        for node in {view.node for view in (before, after) if view is not None and view.node}:
+            self._changed(node)
