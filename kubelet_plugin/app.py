@@ -70,6 +70,7 @@ class Agent:
         self._claims = parts.make_claims(settings, client=self._client)
         self._policies = parts.make_policies(settings, client=self._client)
         self._isolation = parts.make_methods(settings)
+        host = NodeHost(settings.host_root)
         vendors = vendor_source(settings)
         # Read once now: a file that is wrong from the start ends the agent with a sentence.
         vendors()
@@ -77,7 +78,7 @@ class Agent:
         self._inventory = Inventory(
             vendors=vendors,
             methods=self._isolation.methods,
-            host=NodeHost(settings.host_root),
+            host=host,
             policies=self._policies,
             metrics=self._metrics,
         )

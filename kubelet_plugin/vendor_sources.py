@@ -1,8 +1,7 @@
 """Which vendors this agent asks for cards.
 
 Flow: with a simulated node, those of its file, read again when it changes; otherwise all that
-`driver.vendors` has. Imports are here and late, so that a simulated node needs no vendor library and starts
-no slower for it.
+`driver.vendors.registry` has.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from driver.errors import ConfigError
 from driver.vendors.base import Vendor
+from driver.vendors.registry import real_vendors
+from driver.vendors.simulated import parse_simulated_node, simulated_vendors
 from kubelet_plugin.settings import Settings
 
 VendorSource = Callable[[], Sequence[Vendor]]
@@ -22,9 +23,7 @@ def vendor_source(settings: Settings) -> VendorSource:
     """The vendors that the settings call for."""
     if settings.simulated_node:
         return SimulatedVendors(Path(settings.simulated_node))
-    from driver.vendors.nvidia import Nvidia  # noqa: PLC0415 - see above
-
-    vendors = (Nvidia(driver_root=str(settings.driver_root)),)
+    vendors = real_vendors(driver_root=str(settings.driver_root))
     return lambda: vendors
 
 
@@ -43,8 +42,6 @@ class SimulatedVendors:
             ConfigError: The file is missing or does not describe a node.
         """
         import yaml  # noqa: PLC0415 - only simulated nodes are YAML
-
-        from driver.vendors.simulated import parse_simulated_node, simulated_vendors  # noqa: PLC0415
 
         try:
             found = self._path.stat()
