@@ -9,7 +9,8 @@ from driver.cards import DRIVER_NAME
 from driver.kube.resources import DEVICE_CLASSES
 from tooling.generate.yamltext import dump
 
-VENDORS = ("nvidia",)
+VENDORS = ("amd", "ascend", "nvidia")
+"""Vendors whose cards can be asked for by a class of their own, simulated ones included."""
 
 LABEL = f"{DRIVER_NAME}/driver"
 """A class with this label and the value "true" is one of ours; an administrator's own may carry it too."""

@@ -148,7 +148,14 @@ class Controller(Values):
 
     replicas: int = Field(default=2, ge=1, le=5, description="One of them, the holder of the Lease, decides.")
     log_level: LogLevel = "info"
-    http_port: int = Field(default=8080, ge=1, le=65535, description="Port of /healthz, /readyz and /metrics.")
+    mode: Literal["native"] = Field(
+        default="native", description="Who allocates: native is kube-scheduler, on Kubernetes 1.36 and later."
+    )
+    explain: bool = Field(
+        default=True, description="Write Events on claims and pods that wait for a card, saying why."
+    )
+    health_port: int = Field(default=8080, ge=1, le=65535, description="Port of /healthz.")
+    metrics_port: int = Field(default=9090, ge=1, le=65535, description="Port of /metrics.")
     node_selector: dict[str, str] = Field(default={})
     tolerations: list[dict[str, Any]] = Field(default=[])
     priority_class_name: str = "system-cluster-critical"
