@@ -47,8 +47,8 @@ class Metrics:
         )
         self.informer_objects = Gauge(
             f"{_PREFIX}_informer_objects",
-            "Objects that are kept of a kind.",
-            ["kind"],
+            "Objects that an informer keeps.",
+            ["informer"],
             registry=self.registry,
         )
         self.queue_depth = Gauge(
