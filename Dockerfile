@@ -33,7 +33,8 @@ ENV HOME=/tmp \
     PYTHONNOUSERSITE=1 \
     PYTHONPATH=/opt/dragoman/app:/opt/dragoman/lib \
     PYTHONSAFEPATH=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    USER=dragoman
 LABEL org.opencontainers.image.title=dragoman org.opencontainers.image.licenses=Apache-2.0
 USER 65532:65532
 WORKDIR /

@@ -67,6 +67,7 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.looptime
 async def test_all_pages_are_looked_at() -> None:
     pages = {
         "": {"items": [_claim("first", "dragoman.dev")], "metadata": {"continue": "next"}},

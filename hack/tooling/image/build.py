@@ -31,7 +31,7 @@ PRELOAD_LIBRARY = "/opt/dragoman/preload/libvgpu.so"
 
 NON_ROOT = "65532:65532"
 
-_RECIPE = "4"
+_RECIPE = "5"
 _KEPT = 3
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _ENVIRONMENT = {
@@ -42,6 +42,7 @@ _ENVIRONMENT = {
     "PYTHONNOUSERSITE": "1",
     "PYTHONSAFEPATH": "1",
     "PYTHONUNBUFFERED": "1",
+    "USER": "dragoman",  # for libraries that ask who they are: the image's user has no entry in /etc/passwd
 }
 
 
