@@ -12,7 +12,6 @@ cards and no problems, whether or not a driver is installed.
 from __future__ import annotations
 
 import ctypes
-import posixpath
 import re
 from collections.abc import Sequence
 
@@ -22,7 +21,7 @@ from driver.errors import DeviceGoneError, InvalidInputError
 from driver.host import Host
 from driver.quantities import MIB
 from driver.vendors.base import CardHealth, Discovery
-from driver.vendors.nvidia_files import LIBRARY_DIRS, device_nodes, driver_files
+from driver.vendors.nvidia_files import LIBRARY_DIRS, device_nodes, driver_files, resolve_below
 from driver.vendors.nvidia_toolkit import ToolkitSpecs, UnusableSpecError
 from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, PynvmlNvml
 
@@ -123,10 +122,11 @@ def load_nvml(*, driver_root: str, host: Host) -> ctypes.CDLL:
     Raises:
         OSError: There is none (yet).
     """
-    for folder in LIBRARY_DIRS:
-        path = posixpath.join(driver_root, folder.lstrip("/"), _LIBRARY)
-        if driver_root != "/" and host.exists(path):
-            return host.load_library(path)
+    if driver_root != "/":
+        for folder in LIBRARY_DIRS:
+            path = resolve_below(f"{folder}/{_LIBRARY}", root=driver_root, host=host)
+            if host.exists(path):
+                return host.load_library(path)
     return host.load_library(_LIBRARY)
 
 

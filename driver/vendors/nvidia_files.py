@@ -149,15 +149,15 @@ def _libraries(*, version: str, root: str, host: Host) -> dict[str, str]:
 
 def _in_folder(folder: str, *, suffix: str, root: str, host: Host) -> dict[str, str]:
     found = {}
-    for name in host.list_dir(_resolve(folder, root=root, host=host)):
+    for name in host.list_dir(resolve_below(folder, root=root, host=host)):
         if _DRIVER_LIBRARY.fullmatch(name):
-            real = _resolve(f"{folder}/{name}", root=root, host=host)
+            real = resolve_below(f"{folder}/{name}", root=root, host=host)
             if real.endswith(suffix) and host.exists(real):
                 found[name] = real
     return found
 
 
-def _resolve(path: str, *, root: str, host: Host) -> str:
+def resolve_below(path: str, *, root: str, host: Host) -> str:
     """Follows links as a process with that root would; answers with a path of the host."""
     inside = path
     for _ in range(16):
@@ -176,7 +176,7 @@ def _loader_folders(machine: str) -> tuple[str, ...]:
 def _programs(*, root: str, host: Host) -> Iterable[Mount]:
     for name in _PROGRAMS:
         for folder in _PROGRAM_DIRS:
-            real = _resolve(f"{folder}/{name}", root=root, host=host)
+            real = resolve_below(f"{folder}/{name}", root=root, host=host)
             if host.exists(real):
                 yield Mount(host_path=real, container_path=f"/usr/bin/{name}")
                 break

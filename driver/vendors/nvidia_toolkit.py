@@ -75,12 +75,15 @@ class ToolkitSpecs:
         except OSError:
             # Gone between listing and reading: the toolkit replaces it.
             return None
-        if self._parsed.get(path, ("",))[0] != text:
-            try:
-                self._parsed[path] = (text, yaml.load(text, Loader=_LOADER))  # noqa: S506 - a safe loader
-            except yaml.YAMLError:
-                self._parsed[path] = (text, None)
-        return self._parsed[path][1]
+        known = self._parsed.get(path)
+        if known is not None and known[0] == text:
+            return known[1]
+        try:
+            document = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader
+        except yaml.YAMLError:
+            document = None
+        self._parsed[path] = (text, document)
+        return document
 
 
 def _edits(document: Mapping[str, Any], *, uuid: str, minor: int, host: Host) -> ContainerEdits:
