@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 
-from driver.kube.client import JSON, ApiError, UnreachableError, error_for
+from driver.kube.client import JSON, ApiError, SilentWatchError, UnreachableError, error_for
 from driver.kube.config import ClusterConfig, TokenReader
 
 # One event of a watch is one line, and an object may have 1.5 MiB in etcd.
@@ -77,7 +77,7 @@ class AiohttpTransport:
     async def stream(self, path: str, *, query: dict[str, str], idle_timeout_s: float) -> AsyncIterator[JSON]:
         """Yields the documents of a watch; see `driver.kube.client.StreamingTransport`."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
-        what = f"WATCH {path}"
+        what, accepted = f"WATCH {path}", False
         try:
             async with self._session.get(
                 self._config.server + path, params=query, headers=self._authorization(), timeout=timeout
@@ -86,8 +86,12 @@ class AiohttpTransport:
                     if response.status == 401:
                         self._tokens.renew()
                     _decode(response.status, await response.read(), what=what)
+                accepted = True
                 async for line in _lines(response.content):
                     yield _document(line, what=what)
+        except aiohttp.SocketTimeoutError:
+            kind = SilentWatchError if accepted else UnreachableError
+            raise kind(f"{what}: no byte for {idle_timeout_s:.0f} s.", status=0) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as failed:
             raise UnreachableError(_no_answer("WATCH", path, failed), status=0) from None
 

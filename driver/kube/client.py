@@ -61,6 +61,14 @@ class UnreachableError(ApiError):
     """No answer: connection refused, time-out, broken connection."""
 
 
+class SilentWatchError(UnreachableError):
+    """A watch that the server had accepted sent no byte for too long: a dead connection, or a quiet kind.
+
+    The API server sends no bookmarks for a kind of which it saw no event since its start (seen on 1.36.3), so
+    silence alone does not mean that the server is away.
+    """
+
+
 def error_for(status: int, *, message: str, kube_reason: str = "", body: JSON | None = None) -> ApiError:
     """The exception that stands for an HTTP status."""
     kinds: dict[int, type[ApiError]] = {

@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from driver.kube.backoff import Backoff
-from driver.kube.client import JSON, ApiError, GoneError, KubeClient, error_for
+from driver.kube.client import JSON, ApiError, GoneError, KubeClient, SilentWatchError, error_for
 from driver.kube.resources import Resource
 
 T = TypeVar("T")
@@ -209,6 +209,11 @@ class Informer(Generic[T]):
                 if self._version == listed:
                     raise error
                 return
+            if isinstance(error, SilentWatchError):
+                # A quiet kind looks the same as a dead connection; asking again tells them apart at little cost.
+                self._last_contact = max(self._last_contact, began)
+                _log.debug("watch was silent", informer=self.name)
+                continue
             moved = self._version != before
             if error is None and not moved and loop.time() - began < _SHORT_WATCH_S:
                 error = ApiError("The watch ended at once.", status=0)

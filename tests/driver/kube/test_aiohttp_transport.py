@@ -19,6 +19,7 @@ from driver.kube.client import (
     ForbiddenError,
     GoneError,
     NotFoundError,
+    SilentWatchError,
     UnreachableError,
 )
 from driver.kube.config import ClusterConfig
@@ -191,7 +192,7 @@ async def test_a_watch_ended_in_good_order_within_a_line_drops_the_rest() -> Non
         assert await collect(transport) == ([{"n": 0}], None)
 
 
-async def test_a_watch_without_a_byte_for_too_long_is_a_dead_connection() -> None:
+async def test_a_watch_without_a_byte_for_too_long_is_said_to_be_silent() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -202,7 +203,18 @@ async def test_a_watch_without_a_byte_for_too_long_is_a_dead_connection() -> Non
     async with serving(handler) as transport:
         events, failed = await collect(transport, idle_timeout_s=0.1)
     assert events == [{"n": 0}]
+    assert isinstance(failed, SilentWatchError)
+
+
+async def test_a_watch_that_is_never_accepted_is_not_taken_for_a_quiet_one() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with serving(handler) as transport:
+        _, failed = await collect(transport, idle_timeout_s=0.1)
     assert isinstance(failed, UnreachableError)
+    assert not isinstance(failed, SilentWatchError)
 
 
 async def test_a_watch_that_is_refused_raises_the_refusal() -> None:

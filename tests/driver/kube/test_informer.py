@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driver.kube.client import ApiError, UnreachableError, error_for
+from driver.kube.client import ApiError, SilentWatchError, UnreachableError, error_for
 from driver.kube.informer import Informer, Selection
 from driver.kube.resources import NODES, PODS
 from tests.support.scripted_api import scripted_client
@@ -322,3 +322,14 @@ async def test_a_refusal_is_waited_out_like_a_silence() -> None:
     world = World([ApiError("forbidden", status=403), page(node("a", 1))])
     await world.run_for(5)
     assert world.informer.keys() == ["a"]
+
+
+async def test_a_quiet_kind_is_asked_again_at_once_and_does_not_count_as_a_silent_server() -> None:
+    silent = SilentWatchError("no byte for 70 s", status=0)
+    world = World([page(node("a", 1))], [[70.0, silent] for _ in range(100)])
+    task = asyncio.create_task(world.informer.run())
+    await asyncio.sleep(700)
+    assert len(world.transport.watched) in (10, 11)
+    assert world.informer.lists == 1
+    assert world.informer.age_s <= 71
+    task.cancel()
