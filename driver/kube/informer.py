@@ -210,7 +210,7 @@ class Informer(Generic[T]):
                     raise error
                 return
             if isinstance(error, SilentWatchError):
-                # A quiet kind looks the same as a dead connection; asking again tells them apart at little cost.
+                # A quiet kind looks like a dead connection; asking again tells them apart at little cost.
                 self._last_contact = max(self._last_contact, began)
                 _log.debug("watch was silent", informer=self.name)
                 continue

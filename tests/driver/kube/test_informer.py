@@ -331,5 +331,5 @@ async def test_a_quiet_kind_is_asked_again_at_once_and_does_not_count_as_a_silen
     await asyncio.sleep(700)
     assert len(world.transport.watched) in (10, 11)
     assert world.informer.lists == 1
-    assert world.informer.age_s <= 71
+    assert world.informer.age_s <= 141
     task.cancel()
