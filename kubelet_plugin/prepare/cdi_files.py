@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kubelet_plugin.prepare.durable import remove_leftovers, storage_errors, write_file
+from kubelet_plugin.prepare.durable import make_folder, remove_leftovers, storage_errors, write_file
 from kubelet_plugin.prepare.records import CLAIM_UID
 
 _PREFIX = "dragoman.dev-share-"
@@ -48,7 +48,7 @@ class CdiFiles:
             except FileNotFoundError:
                 written = True
             if written:
-                self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                make_folder(self._folder, mode=0o755)
                 write_file(path, content, mode=0o644)
         signature = self._signature(uid)
         if signature is not None:

@@ -90,6 +90,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path, *, mode: int) -> None:
+    """Makes a folder with its parents, durably: without that, what is kept in it could vanish with it."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, mode=mode)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=mode)
+    sync_folder(folder.parent)
+
+
 def remove_leftovers(folder: Path, *, prefix: str = ".") -> None:
     """Removes temporary files whose writer is dead."""
     for path in list(folder.iterdir()):

@@ -38,6 +38,7 @@ from kubelet_plugin.prepare.changes import ChangeLog
 from kubelet_plugin.prepare.durable import (
     TEMPORARY,
     Staged,
+    make_folder,
     remove_leftovers,
     stage,
     storage_errors,
@@ -108,7 +109,7 @@ class StateFolder:
             NodeStorageError: The folder cannot be made or read.
         """
         with storage_errors(self._claims):
-            self._claims.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._claims, mode=0o700)
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             remove_leftovers(self._claims)
         # The first look at the folder reads everything.
