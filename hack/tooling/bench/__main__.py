@@ -1,0 +1,120 @@
+"""The command line of `hack/bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tooling.bench import prepare, report
+from tooling.bench.errors import BenchError
+from tooling.bench.subjects import GO, OURS
+from tooling.cluster import machine as clusters_machine
+from tooling.cluster.progress import elapsed, to_terminal
+
+EPILOG = """\
+commands:
+  prepare   our agent beside the Go example driver on one real API server: prepare and unprepare, one by one
+            and 8 at once, with 0, 100 and 1,000 claims prepared already (about 3 minutes; builds Go's once)
+  start     from exec to the kubelet's GetInfo, and the memory of an idle agent with 8 NVIDIA cards
+  pods      30 pods at once, create to Running, with and without claims, with the chart installed
+
+All need root and Linux, since they start a cluster (see hack/cluster --help). Figures hold for this machine
+and this moment: look at the load that is printed, and at ratios rather than at times.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one measurement; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="hack/bench",
+        description="Measures, and says on which machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_prepare(commands)
+    options = parser.parse_args(argv)
+    missing = [f"{one.what}. {one.remedy}" for one in clusters_machine.missing()]
+    if missing:
+        print(f"hack/bench: nothing can be measured here: {' '.join(missing)}", file=sys.stderr)
+        return 2
+    began = time.monotonic()
+    try:
+        met = options.run(options)
+    except BenchError as failed:
+        print(f"hack/bench: {failed}", file=sys.stderr)
+        return 2
+    to_terminal(f"Done in {elapsed(time.monotonic() - began)}.")
+    return 0 if met or not options.check else 1
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to FILE")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 1 if a figure that must hold does not"
+    )
+    parser.add_argument(
+        "--cluster", default="", metavar="NAME", help="use (or start and keep) this cluster of hack/cluster"
+    )
+
+
+def _add_prepare(commands: Any) -> None:
+    parser = commands.add_parser("prepare", help="prepare and unprepare, beside the Go example driver")
+    parser.add_argument("--only", choices=(GO, OURS), help="measure one of the two")
+    parser.add_argument("--claims", type=int, default=200, help="claims of a round (default: %(default)s)")
+    parser.add_argument(
+        "--levels", default="0,100,1000", help="how many claims are prepared already (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each driver (default: %(default)s)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("/var/tmp"),  # noqa: S108 - a disk, where state lies on a node; a fresh folder is made in it
+        help="where state and CDI specs of both are kept for the run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="run our agent under cProfile (distorts)"
+    )
+    _common(parser)
+    parser.set_defaults(run=_prepare)
+
+
+def _prepare(options: argparse.Namespace) -> bool:
+    launcher = ("-m", "cProfile", "-o", str(options.profile.absolute())) if options.profile else ()
+    outcome = prepare.run(
+        prepare.Options(
+            names=(options.only,) if options.only else (GO, OURS),
+            claims=options.claims,
+            levels=tuple(int(level) for level in options.levels.split(",")),
+            rounds=options.rounds,
+            cluster=options.cluster,
+            folder=options.folder,
+            launcher=launcher,
+        ),
+        report=to_terminal,
+    )
+    print(report.figures_table(outcome.figures))
+    print()
+    for name, memory in outcome.memory.items():
+        print(f"{name}: {memory.rss_mib:.1f} MiB RSS, {memory.uss_mib:.1f} MiB USS after all calls")
+    found = report.verdicts(outcome.figures)
+    for verdict in found:
+        print(f"{'met   ' if verdict.holds else 'MISSED'}  {verdict.what}: {verdict.seen}")
+    print(f"\n{outcome.machine.line()}; commit {outcome.commit}; load {outcome.load[0]:.1f} before, ", end="")
+    print(f"{outcome.load[1]:.1f} after")
+    _write(options.json, report.document(outcome))
+    return all(verdict.holds for verdict in found)
+
+
+def _write(path: Path | None, document: object) -> None:
+    if path is not None:
+        path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
