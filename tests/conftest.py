@@ -1,14 +1,22 @@
-"""Options that every part of the suite shares: what is too long for every run, and the sample of it."""
+"""What every part of the suite shares: the sample of what is too long for every run, and the watch over
+reasons.
+
+`--check-reasons` (the whole unit part) fails the run when a reason of the documentation was never raised by it.
+"""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from driver.errors import DragomanError
+
+REASONS = Path(__file__).parents[1] / "docs" / "reasons.md"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,6 +24,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--long", action="store_true", help="run the tests marked long, all of them")
     group.addoption("--long-sample", type=int, default=0, help="run so many of the tests marked long")
     group.addoption("--long-seed", type=int, default=0, help="seed of the sample")
+    group.addoption(
+        "--check-reasons", action="store_true", help="fail when a documented reason was never raised"
+    )
+
+
+_RAISED: set[str] = set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--check-reasons"):
+        return
+    original = DragomanError.__init__
+
+    def noted(self: DragomanError, *arguments: Any, **named: Any) -> None:
+        _RAISED.add(type(self).reason)
+        original(self, *arguments, **named)
+
+    DragomanError.__init__ = noted  # type: ignore[method-assign]
+
+
+def _never_raised() -> list[str]:
+    documented = set(re.findall(r"</a>`(\w+)`", REASONS.read_text(encoding="utf-8")))
+    # Kinds that only gather others under them are never raised themselves.
+    gathering = {kind.reason for kind in _kinds(DragomanError) if kind.__subclasses__()}
+    return sorted(documented - gathering - _RAISED)
+
+
+def _kinds(kind: type[DragomanError]) -> list[type[DragomanError]]:
+    return [kind, *(found for sub in kind.__subclasses__() for found in _kinds(sub))]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.getoption("--check-reasons") and exitstatus == 0 and _never_raised():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -37,6 +79,9 @@ _LEFT_OUT = pytest.StashKey["list[str]"]()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--check-reasons") and _never_raised():
+        terminalreporter.section("reasons of docs/reasons.md that no test raised")
+        terminalreporter.line(", ".join(_never_raised()))
     left_out: Iterable[str] = config.stash.get(_LEFT_OUT, [])
     if left_out:
         terminalreporter.section("too long for this run, left out (hack/test --long)")

@@ -61,7 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"==> a sample of {options.long_sample} long tests, seed {seed}")
     parts = choose(machine=this_machine(), only=frozenset(options.part), kubeconfig=options.kubeconfig)
     outcomes = [
-        _run(part, arguments=arguments, kubeconfig=options.kubeconfig, version=options.kubernetes)
+        _run(
+            part,
+            arguments=arguments,
+            chosen=bool(options.pytest),
+            kubeconfig=options.kubeconfig,
+            version=options.kubernetes,
+        )
         for part in parts
     ]
     if not options.keep and not options.kubeconfig and any(part.cluster for part in parts):
@@ -78,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 CLUSTER = "test"
 
 
-def _run(part: Part, *, arguments: list[str], kubeconfig: str, version: str) -> Outcome:
+def _run(part: Part, *, arguments: list[str], chosen: bool, kubeconfig: str, version: str) -> Outcome:
     if part.why_not:
         print(f"==> {part.name}: not run. {part.why_not}", flush=True)
         return Outcome(part=part.name, why_not=part.why_not)
@@ -100,7 +106,9 @@ def _run(part: Part, *, arguments: list[str], kubeconfig: str, version: str) -> 
             )
         environment["DRAGOMAN_CLUSTER"] = CLUSTER
     print(f"==> {part.name}", flush=True)
-    return run_part(part, arguments=arguments, environment=environment)
+    # With pytest's own arguments only some tests run: then nothing can be said about reasons.
+    check = ["--check-reasons"] if part.name == "unit" and not chosen else []
+    return run_part(part, arguments=[*arguments, *check], environment=environment)
 
 
 def _cluster(*arguments: str) -> int:
