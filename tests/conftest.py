@@ -1,11 +1,12 @@
 """What every part of the suite shares: the sample of what is too long for every run, and the watch over
 reasons.
 
-`--check-reasons` (the whole unit part) fails the run when a reason of the documentation was never raised by it.
+`--check-reasons` (the whole unit part) fails the run when a documented reason was never raised by it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections.abc import Iterable
@@ -33,6 +34,9 @@ _RAISED: set[str] = set()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Without a loop that was ever set, pytest-asyncio makes one to save and to restore and never closes it;
+    # whether the garbage collector says so, in some test or at the very end, is chance.
+    asyncio.set_event_loop(None)
     if not config.getoption("--check-reasons"):
         return
     original = DragomanError.__init__
