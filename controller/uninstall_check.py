@@ -5,6 +5,9 @@ refused while claims are allocated, with a list of them. `helm uninstall --no-ho
 
 Flow: claims, page by page -> `holds_of` -> `verdict` -> text for a person and the exit status.
 
+Helm marks a release as `uninstalling` before it asks and does not take that back after a no, so the text
+also says how to make the release usable again.
+
 Limits: a look at one moment: a claim that is allocated a second later is not seen. Claims whose pods are
 gone count too, until Kubernetes has taken their allocation back (seconds).
 """
@@ -48,6 +51,15 @@ class Hold:
         return f"{self.claim} holds {', '.join(self.devices)} (used by {users})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """The Helm release that is asked about: its name, its namespace, and the revision that is installed."""
+
+    name: str
+    namespace: str
+    revision: str
+
+
 def holds_of(claims: Iterable[Mapping[str, Any]]) -> list[Hold]:
     """The claims that are allocated a device of ours, whoever allocated it."""
     found = []
@@ -66,7 +78,7 @@ def holds_of(claims: Iterable[Mapping[str, Any]]) -> list[Hold]:
     return sorted(found, key=lambda hold: hold.claim)
 
 
-def verdict(holds: Sequence[Hold], *, release: str, namespace: str) -> tuple[int, str]:
+def verdict(holds: Sequence[Hold], *, release: Release) -> tuple[int, str]:
     """The exit status, and what to tell the person who wants to uninstall."""
     if not holds:
         return 0, f"No claim holds a card of {DRIVER_NAME}."
@@ -74,10 +86,13 @@ def verdict(holds: Sequence[Hold], *, release: str, namespace: str) -> tuple[int
     lines += [f"  {hold}" for hold in holds[:SHOWN]]
     if len(holds) > SHOWN:
         lines.append(f"  and {len(holds) - SHOWN} more")
-    lines.append(
-        "Nothing was removed: without the agents these pods could never end. Delete the pods first, or "
-        f"uninstall regardless with: helm uninstall {release} --namespace {namespace} --no-hooks"
-    )
+    at = f"{release.name} --namespace {release.namespace}"
+    again = f"{release.name} {release.revision} --namespace {release.namespace}"
+    lines += [
+        "Nothing was removed: without the agents these pods could never end.",
+        f"Delete the pods first and uninstall again, or uninstall regardless: helm uninstall {at} --no-hooks",
+        f"To keep the release, which Helm marks as uninstalling now: helm rollback {again}",
+    ]
     return 1, "\n".join(lines)
 
 
@@ -101,11 +116,12 @@ async def _check(environ: Mapping[str, str]) -> tuple[int, str]:
         holds = await look(KubeClient(transport))
     finally:
         await transport.close()
-    return verdict(
-        holds,
-        release=environ.get("DRAGOMAN_RELEASE", "dragoman"),
+    release = Release(
+        name=environ.get("DRAGOMAN_RELEASE", "dragoman"),
         namespace=environ.get("DRAGOMAN_RELEASE_NAMESPACE", "default"),
+        revision=environ.get("DRAGOMAN_RELEASE_REVISION", "REVISION"),
     )
+    return verdict(holds, release=release)
 
 
 def main() -> None:

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
-from controller.uninstall_check import SHOWN, Hold, holds_of, look, verdict
+from controller.uninstall_check import SHOWN, Hold, Release, holds_of, look, verdict
 from driver.kube.client import KubeClient
+
+
+RELEASE = Release(name="our-release", namespace="our-ns", revision="3")
 
 
 def _claim(name: str, *drivers: str, pods: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -43,17 +46,20 @@ def test_an_allocation_whose_pods_are_gone_is_still_a_hold() -> None:
 
 
 def test_nothing_held_lets_the_uninstall_go_on() -> None:
-    assert verdict([], release="dragoman", namespace="system")[0] == 0
+    assert verdict([], release=RELEASE)[0] == 0
 
 
 def test_the_refusal_lists_the_claims_and_names_the_command_that_does_it_anyway() -> None:
-    status, text = verdict(
-        holds_of([_claim("a", "dragoman.dev", pods=("p",))]), release="our-release", namespace="our-ns"
-    )
+    status, text = verdict(holds_of([_claim("a", "dragoman.dev", pods=("p",))]), release=RELEASE)
     assert status == 1
     assert "1 claim holds cards" in text
     assert "team/a holds card-0 (used by pods/p)" in text
     assert "helm uninstall our-release --namespace our-ns --no-hooks" in text
+
+
+def test_the_refusal_says_how_to_go_on_with_a_release_that_helm_marked() -> None:
+    _, text = verdict(holds_of([_claim("a", "dragoman.dev")]), release=RELEASE)
+    assert "helm rollback our-release 3 --namespace our-ns" in text
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:
