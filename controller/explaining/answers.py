@@ -73,7 +73,7 @@ def _refused(refusals: Sequence[Refusal]) -> Answer:
     reasons = {refusal.reason for refusal in refusals}
     reason = reasons.pop() if len(reasons) == 1 else AllocationError.reason
     parts = [f"0 of {_count(len(refusals), 'node')} can take the pod's claims."]
-    remedies = dict.fromkeys(refusal.remedy for refusal in refusals if refusal.remedy)
+    remedies = dict.fromkeys(_sentence(refusal.remedy) for refusal in refusals if refusal.remedy)
     cards = Counter(one.reason for refusal in refusals for one in refusal.devices)
     for name, count in cards.most_common(_MAX_REASONS):
         where, one = next(
@@ -96,7 +96,13 @@ def cut(text: str) -> str:
 
 def _plain(refusal: Refusal) -> str:
     where = f"{refusal.field}: " if refusal.field else ""
-    return f"{where}{refusal.message}"
+    # The same reason on many nodes is one reason.
+    message = refusal.message.replace(f" on node {refusal.node}", "")
+    return _sentence(f"{where}{message}")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _count(number: int, noun: str) -> str:

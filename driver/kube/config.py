@@ -1,8 +1,8 @@
 """Where the API server is, and who we are to it.
 
-Flow: inside a pod, the service account's folder; outside, a kubeconfig (`KUBECONFIG`, `~/.kube/config`, or a
-path). A transport takes the `ClusterConfig`; nothing else reads credentials. A `TokenReader` gives the token of
-each request.
+Flow: inside a pod, the service account's folder; outside, a kubeconfig (`KUBECONFIG`, `~/.kube/config`, or
+a path). A transport takes the `ClusterConfig`; nothing else reads credentials. A `TokenReader` gives the
+token of each request.
 
 Limits: tokens, client certificates and a CA. `exec` and `auth-provider` plugins are refused with a sentence:
 they would run a program of the user's machine, which a controller has no use for and a command line can have
