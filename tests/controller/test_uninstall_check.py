@@ -7,7 +7,6 @@ import pytest
 from controller.uninstall_check import SHOWN, Hold, Release, holds_of, look, verdict
 from driver.kube.client import KubeClient
 
-
 RELEASE = Release(name="our-release", namespace="our-ns", revision="3")
 
 
@@ -64,9 +63,7 @@ def test_the_refusal_says_how_to_go_on_with_a_release_that_helm_marked() -> None
 
 def test_a_long_list_is_cut_and_says_so() -> None:
     _, text = verdict(
-        holds_of(_claim(f"c{number}", "dragoman.dev") for number in range(SHOWN + 7)),
-        release="r",
-        namespace="n",
+        holds_of(_claim(f"c{number}", "dragoman.dev") for number in range(SHOWN + 7)), release=RELEASE
     )
     assert text.count(" holds card") == SHOWN
     assert "and 7 more" in text
