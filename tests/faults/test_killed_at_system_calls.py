@@ -121,7 +121,8 @@ class Node:
         with traced(threads, options=kill_at(point.call, point.number)) as calls:
             try:
                 self.run(operation)
-            except grpc.RpcError:
+            except grpc.RpcError as broken:
+                assert broken.code() is grpc.StatusCode.UNAVAILABLE, broken  # noqa: PT017 - no other way to end
                 died = True
             died = died or (may_work_after_the_answer(point) and self._is_dying())
         if died:

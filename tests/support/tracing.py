@@ -90,11 +90,20 @@ def traced(threads: Collection[int], *, options: tuple[str, ...] = ()) -> Iterat
             _wait_until_attached(process, threads)
             yield calls
         finally:
-            process.terminate()
-            process.communicate(timeout=20)
+            _end(process)
             for path in Path(folder).iterdir():
                 thread = int(path.suffix.removeprefix("."))
                 calls.lines[thread] = path.read_text(errors="replace").splitlines()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=3)
+    except subprocess.TimeoutExpired:
+        # strace may wait for ever for a thread that dies while it is let go. Without a tracer, it just dies.
+        process.kill()
+        process.communicate()
 
 
 def kill_at(call: str, number: int) -> tuple[str, ...]:
