@@ -96,9 +96,8 @@ class Stores:
     def _agent_changed(self, key: str, before: AgentView | None, after: AgentView | None) -> None:
         self._agents_of.put(key, after.node if after else None)
         if before != after:
-            for view in (before, after):
-                if view is not None:
-                    self._changed(view.node)
+            for node in {view.node for view in (before, after) if view is not None}:
+                self._changed(node)
 
     def _slice_changed(self, key: str, before: SliceView | None, after: SliceView | None) -> None:
         self._slices_of.put(key, after.node if after else None)
