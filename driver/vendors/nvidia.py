@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from driver.cards import Card, device_name
 from driver.cdi import ContainerEdits
-from driver.errors import DeviceGoneError, InvalidInputError
+from driver.errors import DeviceGoneError, InvalidInputError, PrepareError
 from driver.host import Host
 from driver.quantities import MIB
 from driver.vendors.base import CardHealth, Discovery
@@ -34,6 +34,13 @@ _VENDOR_ID = "0x10de"
 _DISPLAY = "0x03"  # base class of VGA (0x0300) and 3D (0x0302) controllers
 _PCI_ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
 _NEW_POD = "Delete the pod; a new one is scheduled to a card that is there."
+
+
+class DriverNotReadyError(PrepareError):
+    """The vendor's driver is not loaded (yet), or is being replaced: waiting helps."""
+
+    reason = "DriverNotReady"
+    retriable = True
 
 
 class Nvidia:
@@ -78,12 +85,18 @@ class Nvidia:
 
         Raises:
             DeviceGoneError: NVML has no such card (any more), or it is in MIG mode by now.
+            DriverNotReadyError: There is no driver at the moment.
             DriverFilesMissingError: The node's driver installation is not complete.
         """
         try:
             now = self._asked(host).card(card.uuid)
             version = self._asked(host).driver_version()
         except NvmlError as failed:
+            if failed.driver_missing:
+                raise DriverNotReadyError(
+                    f"NVIDIA's driver does not answer: {failed}.",
+                    remedy="The kubelet tries again; a driver that is being installed or upgraded comes back.",
+                ) from None
             raise DeviceGoneError(f"Card {card.name} cannot be reached: {failed}.", remedy=_NEW_POD) from None
         if now.mig:
             raise DeviceGoneError(f"Card {card.name}: {MIG_REASON}", remedy=_NEW_POD)

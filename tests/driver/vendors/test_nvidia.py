@@ -9,7 +9,14 @@ import pytest
 
 from driver.cards import Card
 from driver.errors import DeviceGoneError, InvalidInputError
-from driver.vendors.nvidia import MIG_REASON, Nvidia, has_hardware, load_nvml, normal_pci_address
+from driver.vendors.nvidia import (
+    MIG_REASON,
+    DriverNotReadyError,
+    Nvidia,
+    has_hardware,
+    load_nvml,
+    normal_pci_address,
+)
 from driver.vendors.nvml import PynvmlNvml
 from driver.vendors.registry import VENDORS, real_vendors
 from tests.driver.vendors.driver_root import add_device_nodes, recorded_root
@@ -166,6 +173,19 @@ def test_a_card_that_is_not_there_any_more_is_refused(
     with pytest.raises(DeviceGoneError, match=NAME) as refused:
         vendor.edits(card, host=host)
     assert "new one is scheduled" in refused.value.remedy
+
+
+def test_a_driver_that_is_being_replaced_is_waited_for(
+    vendor: Nvidia, world: NvmlWorld, host: FolderHost
+) -> None:
+    world.card(0)
+    card = one_card(vendor, host)
+    world.card(0, error="9")
+    with pytest.raises(DriverNotReadyError, match="driver does not answer") as refused:
+        vendor.edits(card, host=host)
+    assert refused.value.retriable
+    world.card(0, error="0")
+    assert vendor.edits(card, host=host).device_nodes
 
 
 def test_a_spec_of_the_toolkit_is_taken_where_it_fits(
