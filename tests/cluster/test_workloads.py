@@ -7,7 +7,16 @@ import pytest
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import DEPLOYMENTS, JOBS, JSON
 from tests.cluster.support.installation import Installation
-from tests.cluster.support.manifests import claim, container, pod, request, share_config, sharing, template
+from tests.cluster.support.manifests import (
+    ANY,
+    claim,
+    container,
+    pod,
+    request,
+    share_config,
+    sharing,
+    template,
+)
 from tests.cluster.support.space import Space, results
 
 pytestmark = pytest.mark.cluster
@@ -105,7 +114,7 @@ def test_a_container_that_names_no_claim_sees_no_card(space: Space) -> None:
 def test_cards_of_other_vendors_are_given_out_whole(space: Space) -> None:
     wanted = {"npu": cards.ASCEND, "gpu": cards.AMD}
     for name, card in wanted.items():
-        space.create(*sharing(name, request(of=f"{card.vendor}.dragoman.dev")))
+        space.create(*sharing(name, request(of=ANY, cel=cards.on(card))))
     space.running(*wanted)
     for name, card in wanted.items():
         seen = space.seen(name)
@@ -113,7 +122,7 @@ def test_cards_of_other_vendors_are_given_out_whole(space: Space) -> None:
 
 
 def test_a_share_that_nothing_can_hold_is_refused_by_the_name_of_what_is_missing(space: Space) -> None:
-    space.create(*sharing("a", request(of="amd.dragoman.dev", memory="1Gi")))
+    space.create(*sharing("a", request(of=ANY, memory="1Gi", cel=cards.on(cards.AMD))))
     said = space.event("a", "amd", reason="FailedPrepareDynamicResources")
     assert cards.AMD.device in said
 
@@ -122,7 +131,7 @@ def test_a_share_runs_without_a_limit_where_its_author_says_so_and_the_status_te
     space: Space, installed: Installation
 ) -> None:
     open_config = share_config(onUnavailable="FailOpen")
-    space.create(*sharing("a", request(of="amd.dragoman.dev", memory="1Gi"), config=[open_config]))
+    space.create(*sharing("a", request(of=ANY, memory="1Gi", cel=cards.on(cards.AMD)), config=[open_config]))
     space.running("a")
     (told,) = space.wait_claim(
         space.claim_of("a")["metadata"]["name"], lambda one: one["status"].get("devices"), what="tells"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
 from tests.cluster.support.api import JSON
@@ -39,6 +40,8 @@ def allocate(
     allocation: JSON = {
         "devices": {"results": list(results)},
         "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [field]}]},
+        # Left out, the API server takes the scheduler's reservation for a change of the allocation.
+        "allocationTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if config:
         allocation["devices"]["config"] = [{"source": "FromClaim", **one} for one in config]

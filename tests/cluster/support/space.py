@@ -52,10 +52,10 @@ class Space:
                 self._cluster_scoped.append(one)
         return documents
 
-    def label(self, **labels: str) -> None:
-        """Sets labels of the namespace; in keys, ``__`` stands for a slash and ``_`` for a dot."""
-        named = {key.replace("__", "/").replace("_", "."): value for key, value in labels.items()}
-        self.api.patch(NAMESPACES, self.name, {"metadata": {"labels": named}})
+    def set_labels(self, labels: Mapping[str, str]) -> None:
+        """Sets labels of the namespace."""
+        if labels:
+            self.api.patch(NAMESPACES, self.name, {"metadata": {"labels": dict(labels)}})
 
     def running(self, *pods: str, seconds: float = 60.0) -> list[JSON]:
         """Waits until all containers of the pods run."""

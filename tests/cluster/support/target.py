@@ -7,7 +7,7 @@ programs helm and kubectl.
     DRAGOMAN_KUBECONFIG     any other cluster; then also:
     DRAGOMAN_NODE_CONTAINER   the node is a container that `docker exec` reaches
     DRAGOMAN_IMAGE            repository:tag of the image that this cluster has already
-    DRAGOMAN_PROBE_IMAGE_READY  set when the node has the probe's image already
+    DRAGOMAN_INSTALLED      set to try single tests again and again on what the last run installed
 """
 
 from __future__ import annotations
