@@ -95,7 +95,7 @@ class Nvidia:
             if failed.driver_missing:
                 raise DriverNotReadyError(
                     f"NVIDIA's driver does not answer: {failed}.",
-                    remedy="The kubelet tries again; a driver that is being installed or upgraded comes back.",
+                    remedy="The kubelet tries again until the driver is loaded.",
                 ) from None
             raise DeviceGoneError(f"Card {card.name} cannot be reached: {failed}.", remedy=_NEW_POD) from None
         if now.mig:
