@@ -60,8 +60,14 @@ def make_client(settings: Settings, *, environment: Mapping[str, str], metrics: 
         config = ClusterConfig(
             server=settings.api_server.rstrip("/"), ca=ca, token_file=settings.api_token_file
         )
-    else:
+    elif environment.get("KUBERNETES_SERVICE_HOST"):
         config = in_cluster(environ=environment)
+    else:
+        raise ConfigError(
+            "This process is not in a pod, so nobody has told it where the API server is.",
+            field="--api-server (DRAGOMAN_API_SERVER)",
+            remedy="Name the API server's URL, or a folder of claims with --claims-from.",
+        )
     return KubeClient(
         HttpTransport(
             config,
