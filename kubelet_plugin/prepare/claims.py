@@ -9,7 +9,9 @@ Limits: objects are plain JSON as the API server has them.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +107,7 @@ class FileClaimSource:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[_Signature, dict[_Key, JSON]] = {}
+        self._mutex = threading.Lock()
 
     async def get_claim(self, *, namespace: str, name: str) -> JSON:
         """See `ClaimSource`."""
@@ -118,11 +121,13 @@ class FileClaimSource:
         return await asyncio.to_thread(self._find, ("Pod", namespace, name))
 
     def _find(self, key: _Key) -> JSON | None:
-        current: dict[_Signature, dict[_Key, JSON]] = {}
-        for signature in sorted(_signatures(self._folder)):
-            objects = self._files.get(signature)
-            current[signature] = _read(self._folder / signature[0]) if objects is None else objects
-        self._files = current
+        with self._mutex:
+            # Once for all who ask at the same time.
+            current: dict[_Signature, dict[_Key, JSON]] = {}
+            for signature in sorted(_signatures(self._folder)):
+                objects = self._files.get(signature)
+                current[signature] = _read(self._folder / signature[0]) if objects is None else objects
+            self._files = current
         return next((objects[key] for objects in current.values() if key in objects), None)
 
 
@@ -136,8 +141,10 @@ def _signatures(folder: Path) -> Iterator[_Signature]:
 
 def _read(path: Path) -> dict[_Key, JSON]:
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+        text = path.read_text(encoding="utf-8")
+        # JSON is YAML, but its own parser is a hundred times faster.
+        documents = [json.loads(text)] if path.suffix == ".json" else list(yaml.safe_load_all(text))
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError):
         return {}
     return {_key(found): found for document in documents for found in _objects(document)}
 

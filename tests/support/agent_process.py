@@ -114,6 +114,8 @@ class AgentProcess:
             "--preload-library", str(base / "lib.so"),
             "--preload-dir", str(base / "preload"),
         ]  # fmt: skip
+        policies = base / "policies.yaml"
+        command += ["--policies-from", str(policies)] if policies.exists() else []
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ
