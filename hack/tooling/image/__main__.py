@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         "--push", metavar="REF", default="", help="push it as REF, with skopeo, crane, podman or docker"
     )
     parser.add_argument(
-        "--preload-library", type=Path, help="libvgpu.so to put in (hack/preload-library makes one)"
+        "--preload-library", type=Path, help="libvgpu.so to put in (check it with hack/preload-library)"
     )
     parser.add_argument(
         "--mirror", default="", help="Debian mirror (default: DRAGOMAN_DEBIAN_MIRROR, else apt's own)"
