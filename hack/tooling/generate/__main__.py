@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="hack/generate",
-        description="Makes CRDs, DeviceClasses, the chart's values and schema, reference pages and the kubelet's "
+        description="Makes CRDs, DeviceClasses, the chart's values and schema, reference pages and the "
+        "kubelet's "
         "contracts from their sources.",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; fail and say what differs")
@@ -62,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in contracts:
         print(f"{'differs' if options.check else 'wrote'}: {path}")
     if options.check and (changed or contracts):
-        print(f"{len(changed) + len(contracts)} generated files are not what their sources say. Run hack/generate.")
+        print(
+            f"{len(changed) + len(contracts)} generated files are not what their sources say. Run "
+            f"hack/generate."
+        )
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""Renders the chart's values: `values.yaml` with its comments, `values.schema.json`, and the page about them."""
+"""Renders the chart's values: `values.yaml` with its comments, its schema, and the page about them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def values_schema() -> Schema:
     """The schema that Helm checks values against, in the words of draft 7."""
     schema = flat_schema(ChartValues)
     # Helm hands `global` to every chart that is part of another one.
-    schema["properties"]["global"] = {"type": "object", "description": "Values that charts share; none is read."}
+    schema["properties"]["global"] = {
+        "type": "object",
+        "description": "Values that charts share; none is read.",
+    }
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
 
 
@@ -87,7 +90,9 @@ def _part(model: type[BaseModel], *, depth: int) -> list[str]:
             lines.append("")
         if description := _sentence(info):
             width = _WIDTH - len(indent)
-            lines += [f"{indent}# {line}" for line in textwrap.wrap(description, width, break_on_hyphens=False)]
+            lines += [
+                f"{indent}# {line}" for line in textwrap.wrap(description, width, break_on_hyphens=False)
+            ]
         if group and inner is not None:
             lines += [f"{indent}{key}:", *_part(inner, depth=depth + 1)]
         else:

@@ -26,13 +26,14 @@ def files() -> dict[str, str]:
 def device_classes(vendors: Sequence[str]) -> list[dict[str, Any]]:
     """The documents, the general one first."""
     ours = f'device.driver == "{DRIVER_NAME}"'
-    found = [_device_class("accelerator", [ours])]
-    for vendor in sorted(vendors):
-        found.append(_device_class(vendor, [f'{ours} && device.attributes["{DRIVER_NAME}"].vendor == "{vendor}"']))
-    return found
+    of_vendor = {name: f'device.attributes["{DRIVER_NAME}"].vendor == "{name}"' for name in sorted(vendors)}
+    return [
+        _device_class("accelerator", ours),
+        *(_device_class(name, f"{ours} && {selector}") for name, selector in of_vendor.items()),
+    ]
 
 
-def _device_class(name: str, selectors: Sequence[str]) -> dict[str, Any]:
+def _device_class(name: str, expression: str) -> dict[str, Any]:
     return {
         "apiVersion": DEVICE_CLASSES.api_version,
         "kind": DEVICE_CLASSES.kind,
@@ -40,5 +41,5 @@ def _device_class(name: str, selectors: Sequence[str]) -> dict[str, Any]:
             "name": f"{name}.{DRIVER_NAME}",
             "labels": {LABEL: "true", "app.kubernetes.io/name": "dragoman"},
         },
-        "spec": {"selectors": [{"cel": {"expression": expression}} for expression in selectors]},
+        "spec": {"selectors": [{"cel": {"expression": expression}}]},
     }

@@ -1,9 +1,9 @@
 """Turns a pydantic model into one flat JSON schema that Kubernetes and Helm both understand.
 
-Purpose: pydantic's schema uses `$defs`, `anyOf … null`, `const` and titles; a CRD's structural schema knows none of
-them, and Helm before 3.18 only draft 7.
-Flow: `flat_schema` inlines references and folds what has a plainer form; `crd` and `chart_values` add their own rules.
-Limits: real unions are refused, except that of the scalar types, which a CRD can only leave open.
+Purpose: pydantic's schema uses `$defs`, `anyOf … null`, `const` and titles; a CRD's structural schema knows
+none of them, and Helm before 3.18 only draft 7.
+Flow: `flat_schema` inlines references and folds what has a plainer form; `crd` and `chart_values` add their
+own rules. Limits: real unions are refused, except that of the scalar types, which a CRD can only leave open.
 """
 
 from __future__ import annotations

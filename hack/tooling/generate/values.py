@@ -1,10 +1,10 @@
 """The chart's values: names, types, defaults and what each of them means.
 
-Purpose: one source for `values.yaml`, for `values.schema.json` and for the tests that hold each value to a field of
-a process's settings or to a place in a manifest.
+Purpose: one source for `values.yaml`, for `values.schema.json` and for the tests that hold each value to a
+field of a process's settings or to a place in a manifest.
 Flow: `chart_values` renders these models.
-Limits: what a template alone can say (that `image.repository` is missing, and what to do) is said there, because a
-schema's messages name no remedy.
+Limits: what a template alone can say (that `image.repository` is missing, and what to do) is said there,
+because a schema's messages name no remedy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Image(Values):
 
     repository: str = Field(
         default="",
-        description="Where the image lies. There is no default: make and push it with `hack/image --push REF`.",
+        description="Where the image lies. There is no default: make and push it with `hack/image "
+        "--push REF`.",
     )
     tag: str = Field(default="", description="Empty: the chart's appVersion.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
@@ -49,11 +50,13 @@ class Switch(Values):
 class Host(Values):
     """Paths of the node.
 
-    What has to survive a reboot is below /var/lib, which is writable on hosts whose root is read-only; the two
-    others are on tmpfs. All are the same inside and outside of the agent's container.
+    What has to survive a reboot is below /var/lib, which is writable on hosts whose root is read-only; the
+    two others are on tmpfs. All are the same inside and outside of the agent's container.
     """
 
-    kubelet_root: str = Field(default="/var/lib/kubelet", pattern=_PATH, description="The kubelet's --root-dir.")
+    kubelet_root: str = Field(
+        default="/var/lib/kubelet", pattern=_PATH, description="The kubelet's --root-dir."
+    )
     registration_dir: str = Field(
         default="",
         pattern=_PATH_OR_EMPTY,
@@ -77,13 +80,16 @@ class Host(Values):
     cdi_dir: str = Field(
         default="/var/run/cdi",
         pattern=_PATH,
-        description="Folder of CDI specs. It has to be one that the container runtime reads; this one is CDI's default.",
+        description="Folder of CDI specs. It has to be one that the container runtime reads; this one "
+        "is CDI's default.",
     )
     share_dir: str = Field(
         default="/run/dragoman",
         pattern=_PATH,
-        description="Shared regions of preloaded limits. Has to be on tmpfs (/run is, wherever systemd runs): the "
-        "regions are counters that every allocation of a container writes, and must not survive a reboot. It cannot "
+        description="Shared regions of preloaded limits. Has to be on tmpfs (/run is, wherever systemd "
+        "runs): the "
+        "regions are counters that every allocation of a container writes, and must not survive a "
+        "reboot. It cannot "
         "be an emptyDir: the regions outlive the agent's pod.",
     )
     preload_dir: str = Field(
@@ -94,17 +100,21 @@ class Host(Values):
     driver_root: str = Field(
         default="/",
         pattern=_PATH,
-        description="Root of the vendor's driver installation; /run/nvidia/driver for NVIDIA's driver container.",
+        description="Root of the vendor's driver installation; /run/nvidia/driver for NVIDIA's driver "
+        "container.",
     )
     mount_root: bool = Field(
         default=True,
-        description="Show the node's root file system to the agent, read-only, at /host: driver libraries, CDI specs "
+        description="Show the node's root file system to the agent, read-only, at /host: driver "
+        "libraries, CDI specs "
         "of the vendor's toolkit and sysfs are found there. false is enough for simulated cards.",
     )
     root_propagation: Literal["HostToContainer", "None"] = Field(
         default="HostToContainer",
-        description="HostToContainer: the agent sees what the node mounts later (a driver container's root) and "
-        "holds nothing that the node unmounts; the node's root has to be a shared mount, as systemd makes it. None: "
+        description="HostToContainer: the agent sees what the node mounts later (a driver container's "
+        "root) and "
+        "holds nothing that the node unmounts; the node's root has to be a shared mount, as systemd "
+        "makes it. None: "
         "for nodes where it is not.",
     )
 
@@ -123,14 +133,18 @@ class Agent(Values):
     discovery_interval: int = Field(
         default=60, ge=1, le=86400, description="Seconds between two looks for cards that came or went."
     )
-    http_port: int = Field(default=8080, ge=1, le=65535, description="Port of /healthz, /readyz and /metrics.")
+    http_port: int = Field(
+        default=8080, ge=1, le=65535, description="Port of /healthz, /readyz and /metrics."
+    )
     privileged: bool = Field(
         default=False,
-        description="NVML has to open /dev/nvidiactl. With the nvidia runtime class (below) that works without; with "
+        description="NVML has to open /dev/nvidiactl. With the nvidia runtime class (below) that works "
+        "without; with "
         "neither, NVIDIA cards cannot be found.",
     )
     runtime_class_name: str = Field(
-        default="", description="Such as nvidia, where the Container Toolkit is set up: its runtime brings the devices."
+        default="",
+        description="Such as nvidia, where the Container Toolkit is set up: its runtime brings the devices.",
     )
     node_selector: dict[str, str] = Field(default={}, description="Which nodes get an agent. Empty: all.")
     tolerations: list[dict[str, Any]] = Field(
@@ -171,7 +185,8 @@ class Preload(Values):
     library: str = Field(
         default="",
         pattern=_LIBRARY,
-        description="`image`: the library in the project's image (hack/image --preload-library FILE). An absolute "
+        description="`image`: the library in the project's image (hack/image --preload-library FILE). "
+        "An absolute "
         "path: a file of the node. Empty: none; limited shares are then refused by that name.",
     )
 
@@ -181,8 +196,8 @@ class Simulated(Values):
 
     cards: list[dict[str, Any]] = Field(
         default=[],
-        description="Cards of every node, such as [{vendor: nvidia, model: A10, memory: 24Gi, uuid: GPU-1}]: the "
-        "`cards` of the file that `hack/demo --node` reads. Empty: the real ones.",
+        description="Cards of every node, such as [{vendor: nvidia, model: A10, memory: 24Gi, uuid: GPU-1}]: "
+        "the `cards` of the file that `hack/demo --node` reads. Empty: the real ones.",
     )
     nodes: dict[str, list[dict[str, Any]]] = Field(
         default={}, description="The same for each node by its name. The agent then runs on these nodes only."
@@ -213,14 +228,17 @@ class ChartValues(Values):
     )
     crds: Switch = Field(
         default=Switch(),
-        description="CustomResourceDefinitions. They are upgraded with the chart and stay when it is uninstalled.",
+        description="CustomResourceDefinitions. They are upgraded with the chart and stay when it is "
+        "uninstalled.",
     )
     admission_policies: Switch = Field(
         default=Switch(),
-        description="ValidatingAdmissionPolicies: an agent speaks for its own node only, and requests that no card "
+        description="ValidatingAdmissionPolicies: an agent speaks for its own node only, and requests "
+        "that no card "
         "can ever meet are refused with the reason.",
     )
     uninstall_check: Switch = Field(
         default=Switch(),
-        description="Refuse `helm uninstall` while claims hold cards. `helm uninstall --no-hooks` does it anyway.",
+        description="Refuse `helm uninstall` while claims hold cards. `helm uninstall --no-hooks` does "
+        "it anyway.",
     )

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from driver.errors import OverCommitError, OverCommitReleasingError
+from tooling.generate import __main__ as command
+from tooling.generate.device_classes import VENDORS, device_classes
+from tooling.generate.docs import attributes_page, import_all, reasons_page
+
+
+def test_there_is_a_class_for_any_accelerator_and_one_for_each_vendor() -> None:
+    names = [one["metadata"]["name"] for one in device_classes(["b", "a"])]
+    assert names == ["accelerator.dragoman.dev", "a.dragoman.dev", "b.dragoman.dev"]
+
+
+def test_every_class_is_marked_as_ours_for_the_admission_policy() -> None:
+    labels = [one["metadata"]["labels"].get("dragoman.dev/driver") for one in device_classes(VENDORS)]
+    assert set(labels) == {"true"}
+
+
+def test_a_vendors_class_picks_that_vendors_cards_of_this_driver_only() -> None:
+    (_, one) = device_classes(["amd"])
+    (selector,) = one["spec"]["selectors"]
+    assert selector["cel"]["expression"] == (
+        'device.driver == "dragoman.dev" && device.attributes["dragoman.dev"].vendor == "amd"'
+    )
+
+
+def test_every_reason_is_an_anchor_and_says_whether_waiting_helps() -> None:
+    rows = {line.split("`")[1]: line for line in reasons_page().splitlines() if line.startswith("| <a id=")}
+    assert '<a id="overcommit"></a>' in rows[OverCommitError.reason]
+    assert rows[OverCommitError.reason].endswith("| no |")
+    assert rows[OverCommitReleasingError.reason].endswith("| yes |")
+
+
+def test_reasons_are_looked_for_in_every_module_of_the_three_packages() -> None:
+    names = import_all()
+    assert {name.partition(".")[0] for name in names} == {"controller", "driver", "kubelet_plugin"}
+    assert "driver.isolation.rules" in names
+
+
+def test_the_attributes_page_shows_what_a_published_card_really_has() -> None:
+    page = attributes_page()
+    for asked in (
+        'device.attributes["dragoman.dev"].vendor',
+        'device.attributes["dragoman.dev"].memoryIsolation',
+        'device.attributes["resource.kubernetes.io"].pciBusID',
+        'device.attributes["resource.kubernetes.io"].numaNode',
+    ):
+        (row,) = [line for line in page.splitlines() if f"`{asked}`" in line]
+        assert row.rstrip(" |").rpartition("|")[2].strip(), f"{asked} has no meaning in the table"
+
+
+def test_a_file_that_is_as_its_source_says_does_not_differ(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    assert command.differing({"a.txt": "one\n"}, root=tmp_path) == {}
+
+
+@pytest.mark.parametrize("present", ["two\n", None])
+def test_a_file_that_differs_or_is_missing_is_shown_with_its_difference(
+    tmp_path: Path, present: str | None
+) -> None:
+    if present is not None:
+        (tmp_path / "a.txt").write_text(present)
+    found = command.differing({"a.txt": "one\n"}, root=tmp_path)
+    assert "+one" in found["a.txt"]
+
+
+def test_check_writes_nothing_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.setattr(command, "generated", lambda: {"x/a.txt": "new\n"})
+    monkeypatch.setattr(command, "differing", lambda wanted: {path: ["+new"] for path in wanted})
+    monkeypatch.setattr(command.protos, "generate", lambda *, check: ["b_pb2.py"] if check else [])
+    assert command.main(["--check"]) == 1
+    assert not (tmp_path / "x").exists()
+    said = capsys.readouterr().out
+    assert "differs: x/a.txt" in said
+    assert "differs: b_pb2.py" in said
+    assert command.main([]) == 0
+    assert (tmp_path / "x/a.txt").read_text() == "new\n"
