@@ -1,0 +1,253 @@
+"""When pods are explained, to whom, and how often."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from controller.events import Subject
+from controller.explaining.explainer import LOOK_AGAIN_S, Explainer, Sources
+from controller.explaining.views import claim_view, class_view, pod_view
+from controller.mode import ModeState, Verdict
+from driver.cards import Card
+from driver.slices import canonical, publication_of, with_generation
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+
+
+class FakeStore:
+    def __init__(self) -> None:
+        self.objects: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        return self.objects.get(key)
+
+    def keys(self) -> list[str]:
+        return list(self.objects)
+
+    def values(self) -> Iterator[Any]:
+        return iter(self.objects.values())
+
+
+class RecordedEvents:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str, int]] = []
+        self.notes: list[str] = []
+        self.warnings: list[bool] = []
+
+    async def tell(
+        self, subject: Subject, *, reason: str, note: str, times: int = 1, warning: bool = True
+    ) -> None:
+        self.told.append((subject.resource.kind, subject.name, reason, times))
+        self.notes.append(note)
+        self.warnings.append(warning)
+
+
+class World:
+    def __init__(self) -> None:
+        self.pods, self.claims, self.classes = FakeStore(), FakeStore(), FakeStore()
+        self.events = RecordedEvents()
+        self.changes = 0
+        self.mode = ModeState(verdict=Verdict.POSSIBLE)
+        card = Card(name="c-0", vendor="v", model="M", memory_bytes=24 << 30)
+        self.slices = [with_generation(item, 1) for item in publication_of([card], node="n1").slices]
+        self.explainer = Explainer(
+            Sources(
+                pods=self.pods,
+                claims=self.claims,
+                classes=self.classes,
+                slices=lambda: [(s["metadata"]["name"], canonical(s["spec"])) for s in self.slices],
+                nodes=lambda: ["n1"] if self.slices else [],
+                mode=lambda: self.mode,
+                changes=lambda: self.changes,
+            ),
+            cast("Any", self.events),
+            again_s=300,
+            after_s=5,
+        )
+        self.classes.objects["accelerator.dragoman.dev"] = class_view(
+            {
+                "metadata": {"name": "accelerator.dragoman.dev"},
+                "spec": {"selectors": [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]},
+            }
+        )
+        self.pod()
+        self.claim()
+
+    def pod(self, *, claims: tuple[str, ...] = ("c",), gates: Any = None) -> None:
+        document = {
+            "metadata": {"name": "p", "namespace": "ns", "uid": "pod-uid"},
+            "spec": {
+                "resourceClaims": [{"name": name, "resourceClaimName": name} for name in claims],
+                "schedulingGates": gates,
+            },
+        }
+        self.pods.objects["ns/p"] = pod_view(document)
+
+    def claim(
+        self,
+        name: str = "c",
+        *,
+        memory: str = "40Gi",
+        cls: str = "accelerator.dragoman.dev",
+        status: Any = None,
+    ) -> None:
+        exactly = {"deviceClassName": cls, "capacity": {"requests": {"memory": memory}}}
+        document = {
+            "metadata": {"name": name, "namespace": "ns", "uid": f"uid-{name}"},
+            "spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}},
+            "status": status,
+        }
+        self.claims.objects[f"ns/{name}"] = claim_view(document)
+        self.changes += 1
+
+    async def look(self) -> float | None:
+        return await self.explainer.explain("ns/p")
+
+
+async def test_the_pod_and_its_claim_are_both_told_why_they_wait() -> None:
+    world = World()
+    assert await world.look() == LOOK_AGAIN_S
+    assert world.events.told == [("Pod", "p", "NoDevice", 1), ("ResourceClaim", "c", "NoDevice", 1)]
+    assert "asked 40Gi" in world.events.notes[0]
+
+
+async def test_an_unchanged_answer_is_repeated_rarely_and_counted() -> None:
+    world = World()
+    for _ in range(20):
+        await world.look()
+        await asyncio.sleep(LOOK_AGAIN_S)
+    assert [times for kind, _, _, times in world.events.told if kind == "Pod"] == [1, 2]
+
+
+async def test_an_answer_that_changed_is_news() -> None:
+    world = World()
+    await world.look()
+    world.slices = []
+    world.changes += 1
+    await asyncio.sleep(LOOK_AGAIN_S)
+    await world.look()
+    assert [reason for kind, _, reason, _ in world.events.told if kind == "Pod"] == ["NoDevice", "NoCards"]
+
+
+async def test_that_the_cards_are_not_the_reason_is_said_only_if_the_pod_goes_on_waiting() -> None:
+    world = World()
+    world.claim(memory="4Gi")
+    assert await world.look() == LOOK_AGAIN_S
+    assert world.events.told == []
+    await asyncio.sleep(LOOK_AGAIN_S)
+    await world.look()
+    assert world.events.told[0] == ("Pod", "p", "CardsAvailable", 1)
+    assert world.events.warnings == [False, False]
+
+
+async def test_claims_of_other_drivers_are_none_of_our_business() -> None:
+    world = World()
+    world.claim(cls="gpu.nvidia.com")
+    assert await world.look() is None
+    assert world.events.told == []
+
+
+async def test_a_class_of_ours_that_does_not_exist_is_explained_by_its_name() -> None:
+    world = World()
+    world.claim(cls="ghost.dragoman.dev")
+    await world.look()
+    assert world.events.told[0][2] == "DeviceClassNotFound"
+
+
+async def test_a_claim_that_was_allocated_meanwhile_needs_no_explanation() -> None:
+    world = World()
+    world.claim(status={"allocation": {"devices": {"results": []}}})
+    assert await world.look() is None
+
+
+async def test_a_pod_that_is_gone_or_scheduled_is_not_looked_at_again() -> None:
+    world = World()
+    world.pods.objects.clear()
+    assert await world.look() is None
+
+
+async def test_a_gated_pod_is_left_alone_until_the_gate_is_gone() -> None:
+    world = World()
+    world.pod(gates=[{"name": "g"}])
+    assert await world.look() == LOOK_AGAIN_S
+    assert world.events.told == []
+
+
+async def test_where_shares_cannot_be_native_the_pod_is_told_that() -> None:
+    world = World()
+    world.mode = ModeState(verdict=Verdict.IMPOSSIBLE, reason="KubernetesTooOld", message="Too old.")
+    await world.look()
+    assert world.events.told[0][2] == "KubernetesTooOld"
+
+
+async def test_what_other_claims_hold_counts() -> None:
+    world = World()
+    world.claim(memory="20Gi")
+    result = {
+        "request": "r",
+        "driver": "dragoman.dev",
+        "pool": "n1/dragoman",
+        "device": "c-0",
+        "shareID": "6c1f2b0e-0000-0000-0000-000000000001",
+        "consumedCapacity": {"memory": "10Gi", "cores": "0"},
+    }
+    world.claim("other", status={"allocation": {"devices": {"results": [result]}}})
+    await world.look()
+    assert "free 14Gi" in world.events.notes[0]
+
+
+async def test_a_claim_keeps_only_what_the_allocator_has_to_see() -> None:
+    claim = {
+        "metadata": {"name": "c", "namespace": "ns", "uid": "u", "managedFields": ["x" * 1000]},
+        "spec": {"devices": {"requests": []}},
+        "status": {"allocation": {"devices": {"results": [{"driver": "other"}]}}, "reservedFor": [1]},
+    }
+    assert claim_view(claim).document == b""
+    claim["status"] = None
+    assert set(json.loads(claim_view(claim).document)) == {"metadata", "spec"}
+    assert b"managedFields" not in claim_view(claim).document
+
+
+async def test_names_of_claims_made_from_templates_come_from_the_pods_status() -> None:
+    view = pod_view(
+        {
+            "metadata": {"name": "p", "uid": "u"},
+            "spec": {"resourceClaims": [{"name": "a", "resourceClaimTemplateName": "t"}, {"name": "b"}]},
+            "status": {"resourceClaimStatuses": [{"name": "a", "resourceClaimName": "p-a-x7k"}]},
+        }
+    )
+    assert view is not None
+    assert view.claims == ("p-a-x7k",)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"metadata": {}, "spec": {}},
+        {"metadata": {}, "spec": {"resourceClaims": [{"name": "a"}], "nodeName": "n1"}},
+        {"metadata": {"deletionTimestamp": "now"}, "spec": {"resourceClaims": [{"name": "a"}]}},
+    ],
+)
+async def test_pods_without_claims_on_a_node_or_going_away_are_not_kept(document: Any) -> None:
+    assert pod_view(document) is None
+
+
+async def test_a_new_leader_tells_again_what_another_may_have_told() -> None:
+    world = World()
+    await world.look()
+    assert world.explainer.begin() == ["ns/p"]
+    await world.look()
+    assert len(world.events.told) == 4
+
+
+async def test_pods_that_ask_the_same_of_the_same_state_share_an_answer() -> None:
+    world = World()
+    await world.look()
+    world.pods.objects["ns/q"] = world.pods.objects["ns/p"]
+    before = dict(world.explainer._answers)
+    await world.explainer.explain("ns/q")
+    assert world.explainer._answers == before
+    assert len(before) == 1
