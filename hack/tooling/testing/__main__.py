@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from tooling.testing.parts import Part, choose, this_machine
 from tooling.testing.runner import ROOT, Outcome, run_part
+from tooling.testing.tools import install_missing
 
 PARTS = ("unit", "faults", "cluster", "own-cluster")
 EPILOG = """\
@@ -59,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif options.long_sample:
         arguments += [f"--long-sample={options.long_sample}", f"--long-seed={seed}"]
         print(f"==> a sample of {options.long_sample} long tests, seed {seed}")
-    parts = choose(machine=this_machine(), only=frozenset(options.part), kubeconfig=options.kubeconfig)
+    machine = this_machine()
+    install_missing(machine)
+    parts = choose(machine=machine, only=frozenset(options.part), kubeconfig=options.kubeconfig)
     outcomes = [
         _run(
             part,
