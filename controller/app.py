@@ -219,7 +219,7 @@ async def run(settings: Settings, *, config: ClusterConfig | None = None) -> Non
     )
     _log.info("starting", server=config.server, namespace=namespace, identity=identity, mode=settings.mode)
     try:
-        with shell.running() as kopf_ended:
+        async with shell.running() as kopf_ended:
             await _until_stopped(parts, settings, health=health, stop=stop, ended=kopf_ended)
     finally:
         await transport.close()

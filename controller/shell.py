@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ import structlog
 
 from controller.health import Health
 from driver.kube.config import ClusterConfig, TokenReader
+
+_STOP_S = 5.0
 
 _log = structlog.get_logger("shell")
 
@@ -122,8 +124,8 @@ class Shell:
         self._stop = threading.Event()
         self._ended: asyncio.Future[None] | None = None
 
-    @contextmanager
-    def running(self) -> Iterator[asyncio.Future[None]]:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Future[None]]:
         """Runs kopf; gives a future that is done when kopf has ended, with its exception if it had one."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
@@ -133,7 +135,9 @@ class Shell:
             yield ended
         finally:
             self._stop.set()
-            thread.join(timeout=5.0)
+            await asyncio.wait([ended], timeout=_STOP_S)
+            # The thread ends right after it told so; one that does not end dies with the process.
+            await asyncio.to_thread(thread.join, 1.0)
 
     def _run(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
         def hand_over(name: str) -> None:
