@@ -117,7 +117,7 @@ class RefusalEvents:
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"generateName": f"{str(pod['name'])[:200]}.", "namespace": ref.namespace},
+            "metadata": {"generateName": _name_of_event(str(pod["name"])), "namespace": ref.namespace},
             "eventTime": self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "type": "Warning",
             "reason": error.reason,
@@ -159,3 +159,8 @@ class RefusalEvents:
             return False
         self._tokens -= 1
         return True
+
+
+def _name_of_event(pod: str) -> str:
+    # Even the part before what the server adds has to be a DNS subdomain but for one dash at its end.
+    return pod[:200].rstrip("-.") + "-"

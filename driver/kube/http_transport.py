@@ -54,11 +54,18 @@ class HttpTransport:
         config: Where the API server is and who we are.
         user_agent: How the server's audit log shall name us.
         threads: Requests at once.
+        longest_s: No request takes longer, whatever its caller allows: the kubelet's calls wait for it.
         observe: Told of each request; called in a worker thread.
     """
 
     def __init__(
-        self, config: ClusterConfig, *, user_agent: str, threads: int = 4, observe: Observer | None = None
+        self,
+        config: ClusterConfig,
+        *,
+        user_agent: str,
+        threads: int = 4,
+        longest_s: float = 10.0,
+        observe: Observer | None = None,
     ) -> None:
         parts = urlsplit(config.server)
         self._tls = parts.scheme == "https"
@@ -68,6 +75,7 @@ class HttpTransport:
         self._token = _Token(config) if config.token or config.token_file else None
         self._context = config.ssl_context()
         self._user_agent = user_agent
+        self._longest_s = longest_s
         self._observe = observe or (lambda _method, _status, _seconds: None)
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="api")
         self._idle: list[tuple[float, http.client.HTTPConnection]] = []
@@ -95,7 +103,7 @@ class HttpTransport:
         if content is not None:
             headers["Content-Type"] = content_type
         loop = asyncio.get_running_loop()
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + min(timeout_s, self._longest_s)
         request = _Request(method=method, target=target, content=content, headers=headers, deadline=deadline)
         return await loop.run_in_executor(self._pool, self._blocking, request)
 

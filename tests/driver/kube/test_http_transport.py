@@ -195,6 +195,16 @@ async def test_a_server_that_does_not_answer_in_time_is_unreachable(server: Serv
     await transport.close()
 
 
+async def test_no_request_takes_longer_than_the_transport_allows(server: Server) -> None:
+    release = threading.Event()
+    server.answer = lambda _request: none(release.wait(5))
+    transport = HttpTransport(ClusterConfig(server=server.url), user_agent="test/1", longest_s=0.1)
+    with pytest.raises(UnreachableError, match="did not answer in time"):
+        await transport.request("GET", "/x", timeout_s=30)
+    release.set()
+    await transport.close()
+
+
 async def test_an_answer_that_drips_does_not_outlast_the_time_limit(server: Server) -> None:
     release = threading.Event()
 
