@@ -38,6 +38,7 @@ class Endpoint:
         self.socket = PublishedSocket(path)
         self._add_services = add_services
         self._server: grpc.aio.Server | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Binds and serves, under the hidden name only.
@@ -70,7 +71,7 @@ class Endpoint:
         Returns:
             Whether something had to be done.
         """
-        if self.socket.intact() or self.socket.taken():
+        if self._stopping or self.socket.intact() or self.socket.taken():
             return False
         if not self.publish():
             await self._end(grace_s=1.0)
@@ -80,7 +81,8 @@ class Endpoint:
         return True
 
     async def stop(self, *, grace_s: float) -> None:
-        """Retracts the name, waits up to `grace_s` for calls in flight, and ends."""
+        """Retracts the name, waits up to `grace_s` for calls in flight, and ends; `repair` does nothing now."""
+        self._stopping = True
         self.socket.retract()
         await self._end(grace_s=grace_s)
 

@@ -308,7 +308,7 @@ def _read_whole(
         _limit(connection, deadline)
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
-    # read1 does not notice that a body of known length is over; unclosed, the connection takes no new request.
+    # read1 does not notice that a body of known length is over; unclosed, the connection takes no request.
     response.close()
     return b"".join(parts)
 

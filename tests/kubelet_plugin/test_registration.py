@@ -75,6 +75,10 @@ async def register(found: Plugin) -> None:
         await stub.NotifyRegistrationStatus(registration_pb2.RegistrationStatus(plugin_registered=True))
 
 
+def sockets_below(folder: Path) -> list[Path]:
+    return list(folder.glob("**/*.sock"))
+
+
 def connect(found: Plugin) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(found.service.socket.path))
@@ -185,6 +189,15 @@ async def test_a_service_socket_that_vanished_is_put_back(short_dir: Path) -> No
         found.service.socket.path.unlink()
         await found.keeper.check()
         assert accepts(found.service.socket.path)
+
+
+async def test_a_keeper_that_still_runs_does_not_put_back_what_a_stop_took_away(short_dir: Path) -> None:
+    async with plugin(short_dir) as found:
+        # A kubelet holds its connection until the drain is over.
+        with connect(found):
+            await asyncio.gather(found.stop(), found.keeper.check())
+            await found.keeper.check()
+        assert sockets_below(short_dir) == []
 
 
 async def test_a_folder_that_cannot_be_written_is_reported_and_tried_again(short_dir: Path) -> None:
