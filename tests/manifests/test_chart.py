@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from controller.settings import Settings as ControllerSettings
+from controller.settings import parse_settings as parse_controller
+from driver.vendors.simulated import parse_simulated_node
+from kubelet_plugin.settings import OPTIONS
+from kubelet_plugin.settings import parse_settings as parse_agent
+from tests.manifests.support.helm import (
+    CHART,
+    IMAGE,
+    container,
+    environment,
+    golden_text,
+    only,
+    refusal,
+    render,
+    render_text,
+    run,
+)
+from tooling.generate.chart_values import leaves
+
+pytestmark = pytest.mark.cluster
+
+GOLDEN = Path(__file__).parent / "golden"
+CARD = {"vendor": "nvidia", "model": "NVIDIA A10", "memory": "24Gi", "uuid": "GPU-1"}
+SETS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "nvidia": {
+        "agent": {"runtimeClassName": "nvidia", "nodeSelector": {"nvidia.com/gpu.present": "true"}},
+        "host": {"driverRoot": "/run/nvidia/driver", "stateDir": "/var/lib/dragoman/state"},
+        "preload": {"library": "image"},
+        "image": {**IMAGE["image"], "tag": "1.2.3", "pullSecrets": [{"name": "registry"}]},
+        "controller": {"replicas": 1, "explain": False},
+    },
+    "simulated": {
+        "simulated": {"nodes": {"node-1": [CARD], "node-2": [CARD, {**CARD, "uuid": "GPU-2"}]}},
+        "host": {"mountRoot": False, "kubeletRoot": "/var/lib/k0s/kubelet"},
+        "preload": {"library": "/var/lib/vgpu/libvgpu.so"},
+        "metrics": {"service": False},
+        "crds": {"install": False},
+        "deviceClasses": {"install": False},
+        "admissionPolicies": {"install": False},
+        "uninstallCheck": {"install": False},
+    },
+}
+# Where claims and policies come from files, there is no cluster and no chart.
+AGENT_WITHOUT_CLUSTER = {"claims_from", "policies_from", "inventory_to"}
+# The pod's own service account is what the chart gives.
+AGENT_BY_THE_POD = {"api_server", "api_token_file", "api_ca_file"}
+# Times that were chosen together; whoever has to change them can set the variable.
+CONTROLLER_FIXED = {
+    "explain_after",
+    "explain_again",
+    "kubeconfig",
+    "lease_duration",
+    "lease_renew_deadline",
+    "lease_retry",
+    "listen",
+    "log_format",
+    "probe_interval",
+    "publish_workers",
+    "recreate_after",
+    "recreate_cap",
+    "stale_after",
+    "stuck_after",
+}
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_the_chart_renders_as_it_did(name: str) -> None:
+    """On purpose? Then: python -m tests.manifests.update_golden"""
+    expected = (GOLDEN / f"{name}.yaml").read_text()
+    found = golden_text(SETS[name])
+    diff = difflib.unified_diff(expected.splitlines(), found.splitlines(), "golden", "rendered", lineterm="")
+    assert found == expected, "\n".join(diff)
+
+
+def test_helms_linter_has_nothing_against_the_chart() -> None:
+    done = run("lint", str(CHART), "--strict", values=IMAGE)
+    assert done.returncode == 0, done.stdout
+    assert "[ERROR]" not in done.stdout
+    assert "[WARNING]" not in done.stdout
+
+
+def test_without_an_image_the_sentence_that_tells_how_to_make_one() -> None:
+    said = refusal({})
+    assert "image.repository is not set" in said
+    assert "hack/image --push REGISTRY/dragoman:TAG" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"host": {"kubletRoot": "/x"}}, "kubletRoot"),
+        ({"host": {"cdiDir": "var/run/cdi"}}, "cdiDir"),
+        ({"controller": {"replicas": "two"}}, "replicas"),
+        ({"preload": {"library": "libvgpu.so"}}, "library"),
+    ],
+)
+def test_a_value_that_is_wrong_is_refused_by_its_name(values: dict[str, Any], named: str) -> None:
+    assert named in refusal({**IMAGE, **values})
+
+
+def test_cards_for_all_nodes_and_for_single_nodes_cannot_both_be_simulated() -> None:
+    said = refusal({**IMAGE, "simulated": {"cards": [CARD], "nodes": {"n": [CARD]}}})
+    assert "simulated.cards and simulated.nodes are both set" in said
+
+
+# One value, one field.
+
+
+def _sentinel(path: str, default: Any) -> Any:
+    if path == "image.pullPolicy":
+        return "Always"
+    if path == "host.rootPropagation":
+        return "None"
+    if path.endswith("logLevel"):
+        return "debug"
+    if path == "simulated.nodes":
+        return {"node-7": [CARD]}
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 1
+    if isinstance(default, str):
+        return "/sentinel/library" if path == "preload.library" else "/sentinel"
+    if path.endswith("resources"):
+        return {"limits": {"memory": "77Mi"}}
+    if isinstance(default, dict):
+        return {"sentinel": "value"}
+    return [CARD] if path == "simulated.cards" else [{"name": "sentinel", "key": "sentinel"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "default"),
+    [(path, default) for path, default, _ in leaves() if path != "controller.mode"],
+)
+def test_each_value_changes_what_is_installed(path: str, default: Any) -> None:
+    values: dict[str, Any] = {**IMAGE}
+    part, _, name = path.partition(".")
+    values[part] = {**values.get(part, {}), name: _sentinel(path, default)}
+    assert render_text(values) != render_text()
+
+
+def test_the_agents_variables_are_its_settings_each_once() -> None:
+    given = {**SETS["nvidia"], "simulated": {"cards": [CARD]}}
+    names = environment(only(render(given), "DaemonSet"))
+    variables = {name for name in names if name.startswith("DRAGOMAN_")}
+    fields = {option.variable: option.field for option in OPTIONS}
+    assert sorted(variables - set(fields)) == []
+    missing = {field for variable, field in fields.items() if variable not in variables}
+    assert missing <= AGENT_WITHOUT_CLUSTER | AGENT_BY_THE_POD
+
+
+def test_the_controllers_variables_are_its_settings_each_once() -> None:
+    variables = set(environment(only(render(), "Deployment")))
+    names = [field.name for field in dataclasses.fields(ControllerSettings)]
+    fields = {f"DRAGOMAN_{name.upper()}": name for name in names}
+    assert sorted(variables - set(fields)) == []
+    assert {field for variable, field in fields.items() if variable not in variables} == CONTROLLER_FIXED
+
+
+def _as_given(workload: dict[str, Any]) -> dict[str, str]:
+    """The environment as a process sees it; what Kubernetes fills in is just some name."""
+    return {key: value if isinstance(value, str) else "x" for key, value in environment(workload).items()}
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_the_agent_understands_what_the_chart_gives_it(name: str) -> None:
+    found = parse_agent([], environment=_as_given(only(render(SETS[name]), "DaemonSet")))
+    host = SETS[name].get("host", {})
+    assert str(found.kubelet_root) == host.get("kubeletRoot", "/var/lib/kubelet")
+    assert str(found.driver_root) == host.get("driverRoot", "/")
+    assert str(found.host_root) == ("/host" if host.get("mountRoot", True) else "/")
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_the_controller_understands_what_the_chart_gives_it(name: str) -> None:
+    documents = render(SETS[name])
+    found = parse_controller([], _as_given(only(documents, "Deployment")))
+    labels = only(documents, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
+    wanted = dict(one.split("=") for one in found.agent_selector.split(","))
+    assert wanted.items() <= labels.items()
+    assert found.explain is SETS[name].get("controller", {}).get("explain", True)
+
+
+def test_simulated_cards_reach_the_agent_as_files_that_it_can_read() -> None:
+    documents = render(SETS["simulated"])
+    files = only(documents, "ConfigMap")["data"]
+    assert sorted(files) == ["node-1.yaml", "node-2.yaml"]
+    assert len(parse_simulated_node(yaml.safe_load(files["node-2.yaml"])).cards) == 2
+    given = environment(only(documents, "DaemonSet"))
+    assert given["DRAGOMAN_SIMULATED_NODE"] == "/etc/dragoman/simulated/$(DRAGOMAN_NODE_NAME).yaml"
+
+
+# The node.
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_what_is_written_on_a_node_is_below_var_lib_or_on_tmpfs(name: str) -> None:
+    """Hosts with a read-only root have both."""
+    pod = only(render(SETS[name]), "DaemonSet")["spec"]["template"]["spec"]
+    mounts = {one["name"]: one for one in pod["containers"][0]["volumeMounts"]}
+    for volume in pod["volumes"]:
+        if "hostPath" in volume and not mounts[volume["name"]].get("readOnly"):
+            assert volume["hostPath"]["path"].startswith(("/var/lib/", "/run/", "/var/run/")), volume
+
+
+def test_the_kubelet_finds_the_agents_sockets_where_the_agent_made_them() -> None:
+    """It opens the path that the agent tells, in its own mount namespace."""
+    pod = only(render(SETS["simulated"]), "DaemonSet")["spec"]["template"]["spec"]
+    paths = {one["name"]: one["hostPath"]["path"] for one in pod["volumes"] if "hostPath" in one}
+    mounts = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
+    assert paths["plugin"] == mounts["plugin"] == "/var/lib/k0s/kubelet/plugins/dragoman.dev"
+    assert paths["registration"] == mounts["registration"] == "/var/lib/k0s/kubelet/plugins_registry"
+    for name in ("cdi", "shares", "preload"):
+        assert paths[name] == mounts[name]
+
+
+def test_folders_that_the_agent_writes_to_are_writable_in_its_view_of_the_nodes_root_too() -> None:
+    pod = only(render(), "DaemonSet")["spec"]["template"]["spec"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    at = {(one["name"], one["mountPath"]) for one in mounts if not one.get("readOnly")}
+    assert {("shares", "/host/run/dragoman"), ("preload", "/host/var/lib/dragoman/preload")} <= at
+
+
+def test_a_library_of_the_node_is_found_where_the_agent_looks_for_it() -> None:
+    agent = only(render(SETS["simulated"]), "DaemonSet")
+    (mount,) = [one for one in container(agent)["volumeMounts"] if one["name"] == "preload-source"]
+    volumes = agent["spec"]["template"]["spec"]["volumes"]
+    (volume,) = [one for one in volumes if one["name"] == "preload-source"]
+    library = environment(agent)["DRAGOMAN_PRELOAD_LIBRARY"]
+    assert (volume["hostPath"]["path"], mount["readOnly"]) == ("/var/lib/vgpu", True)
+    assert library == f"{mount['mountPath']}/libvgpu.so"
+
+
+def test_a_rolling_update_leaves_no_moment_without_an_agent() -> None:
+    assert only(render(), "DaemonSet")["spec"]["updateStrategy"]["rollingUpdate"] == {
+        "maxSurge": 1,
+        "maxUnavailable": 0,
+    }
+
+
+def test_agents_of_an_update_do_not_share_a_port_of_the_node() -> None:
+    pod = only(render(), "DaemonSet")["spec"]["template"]["spec"]
+    assert "hostNetwork" not in pod
+    assert [port for port in pod["containers"][0]["ports"] if "hostPort" in port] == []
+
+
+# Rights.
+
+
+def _workloads(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in documents if one["kind"] in ("DaemonSet", "Deployment", "Job")]
+
+
+def test_every_container_is_confined() -> None:
+    for one in _workloads(render()):
+        context = container(one)["securityContext"]
+        assert context == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        pod = one["spec"]["template"]["spec"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_only_the_agent_is_root_and_only_on_request_privileged() -> None:
+    for one in _workloads(render()):
+        user = one["spec"]["template"]["spec"]["securityContext"]["runAsUser"]
+        assert user == (0 if one["kind"] == "DaemonSet" else 65532)
+    asked = only(render({"agent": {"privileged": True}}), "DaemonSet")
+    assert container(asked)["securityContext"]["privileged"] is True
+
+
+def _rights(documents: list[dict[str, Any]], name: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for one in documents:
+        if one["kind"] in ("ClusterRole", "Role") and one["metadata"]["name"] == name:
+            for rule in one["rules"]:
+                for resource in rule["resources"]:
+                    found.setdefault(resource, set()).update(rule["verbs"])
+    return found
+
+
+def test_the_agents_rights_are_these_and_no_others() -> None:
+    assert _rights(render(), "dragoman-agent") == {
+        "resourceclaims": {"get"},
+        "resourceclaims/status": {"patch", "update"},
+        "resourceclaims/driver": {"associated-node:patch", "associated-node:update"},
+        "pods": {"get"},
+        "nodes": {"get"},
+        "acceleratornodes": {"create", "get", "patch"},
+        "acceleratornodes/status": {"patch", "update"},
+        "acceleratorpolicies": {"get", "list", "watch"},
+        "events": {"create", "patch"},
+    }
+
+
+def test_the_agent_may_only_tell_about_devices_of_this_driver() -> None:
+    (rule,) = [
+        rule
+        for rule in only(render(), "ClusterRole", "dragoman-agent")["rules"]
+        if rule["resources"] == ["resourceclaims/driver"]
+    ]
+    assert rule["resourceNames"] == ["dragoman.dev"]
+
+
+def test_the_controller_cannot_allocate_while_kube_scheduler_does() -> None:
+    rights = _rights(render(), "dragoman-controller")
+    assert "resourceclaims/status" not in rights
+    assert "resourceclaims/binding" not in rights
+    assert rights["resourceslices"] >= {"create", "update", "delete"}
+
+
+def test_nobody_has_a_wildcard_or_may_read_secrets() -> None:
+    for one in render():
+        for rule in one.get("rules", []):
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert "secrets" not in rule["resources"]
+
+
+def test_the_admission_policy_speaks_of_the_agents_real_account() -> None:
+    documents = render()
+    account = only(documents, "DaemonSet")["spec"]["template"]["spec"]["serviceAccountName"]
+    policy = only(documents, "ValidatingAdmissionPolicy", "agents.dragoman.dev")
+    (condition,) = policy["spec"]["matchConditions"]
+    assert f'"system:serviceaccount:dragoman-system:{account}"' in condition["expression"]
+
+
+# The controller and the way out.
+
+
+@pytest.mark.parametrize(("replicas", "budget"), [(2, {"minAvailable": 1}), (1, {"maxUnavailable": 1})])
+def test_a_budget_keeps_one_controller_and_never_blocks_a_drain(
+    replicas: int, budget: dict[str, int]
+) -> None:
+    spec = only(render({"controller": {"replicas": replicas}}), "PodDisruptionBudget")["spec"]
+    del spec["selector"]
+    assert spec == budget
+
+
+def test_the_question_before_an_uninstall_is_a_hook_whose_answer_is_shown() -> None:
+    annotations = only(render(), "Job")["metadata"]["annotations"]
+    assert annotations["helm.sh/hook"] == "pre-delete"
+    assert annotations["helm.sh/hook-output-log-policy"] == "hook-failed"
+    # A failed one stays, so that an older Helm's user can read its log.
+    assert "hook-failed" not in annotations["helm.sh/hook-delete-policy"]
+
+
+def test_labels_that_select_do_not_change_with_the_version() -> None:
+    for one in _workloads(render()):
+        selector = one["spec"].get("selector", {}).get("matchLabels", {})
+        assert set(selector) <= {
+            "app.kubernetes.io/name",
+            "app.kubernetes.io/instance",
+            "app.kubernetes.io/component",
+        }
+
+
+def test_all_that_can_be_left_out_is_left_out() -> None:
+    kinds = {one["kind"] for one in render(SETS["simulated"])}
+    assert kinds.isdisjoint(
+        {"CustomResourceDefinition", "DeviceClass", "ValidatingAdmissionPolicy", "Service", "Job"}
+    )
