@@ -21,6 +21,8 @@ def main() -> None:
     # gRPC's fork handlers cost memory for each channel, and nothing here forks without exec.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # structlog loads rich where it finds it, for tracebacks that nobody here prints: 4 MiB and 75 ms.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     try:
         settings = parse_settings(sys.argv[1:], environment=os.environ)

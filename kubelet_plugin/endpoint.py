@@ -81,7 +81,7 @@ class Endpoint:
         return True
 
     async def stop(self, *, grace_s: float) -> None:
-        """Retracts the name, waits up to `grace_s` for calls in flight, and ends; `repair` does nothing now."""
+        """Retracts the name, waits up to `grace_s` for calls in flight, and ends; no repair follows."""
         self._stopping = True
         self.socket.retract()
         await self._end(grace_s=grace_s)
