@@ -49,6 +49,7 @@ from driver.kube.resources import (
 )
 
 _REPORT_S = 5.0
+_SERVER_ANSWERS_S = 75.0  # an informer of a quiet kind hears something every 70 s
 
 _log = structlog.get_logger("controller")
 
@@ -166,6 +167,8 @@ async def lead(parts: Parts, settings: Settings) -> None:
         await informer.synced.wait()
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.mode.run())
+        # Before the first answer every node would be told that nothing is known, at every change of leaders.
+        await parts.mode.asked.wait()
         group.create_task(
             parts.publish_queue.run(
                 parts.publisher.reconcile, workers=settings.publish_workers, first=parts.publisher.begin
@@ -178,13 +181,21 @@ async def lead(parts: Parts, settings: Settings) -> None:
 
 
 def problems(parts: Parts, settings: Settings) -> list[str]:
-    """What keeps the controller from doing its work, as sentences."""
-    found = []
-    for informer in parts.informers:
-        if not informer.synced.is_set():
-            found.append(f"The list of {informer.name} is not complete yet.")
-        elif informer.age_s > settings.stale_after:
-            found.append(f"Nothing was heard about {informer.name} for {informer.age_s:.0f} s.")
+    """What keeps the controller from doing its work, as sentences.
+
+    An API server that is silent altogether is none of it: a new process would not hear more from it.
+    """
+    found = [
+        f"The list of {informer.name} is not complete yet."
+        for informer in parts.informers
+        if not informer.synced.is_set()
+    ]
+    if min(informer.age_s for informer in parts.informers) < _SERVER_ANSWERS_S:
+        found += [
+            f"Nothing was heard about {informer.name} for {informer.age_s:.0f} s."
+            for informer in parts.informers
+            if informer.synced.is_set() and informer.age_s > settings.stale_after
+        ]
     found += [
         f"The queue {queue.name!r} is stuck: its oldest key is {queue.oldest_s:.0f} s old."
         for queue in parts.queues
@@ -220,15 +231,27 @@ async def run(settings: Settings, *, config: ClusterConfig | None = None) -> Non
     _log.info("starting", server=config.server, namespace=namespace, identity=identity, mode=settings.mode)
     try:
         async with shell.running() as kopf_ended:
-            await _until_stopped(parts, settings, health=health, stop=stop, ended=kopf_ended)
+            await work(parts, settings, health=health, stop=stop, ended=kopf_ended)
     finally:
         await transport.close()
     _log.info("stopped")
 
 
-async def _until_stopped(
+async def work(
     parts: Parts, settings: Settings, *, health: Health, stop: asyncio.Event, ended: asyncio.Future[None]
 ) -> None:
+    """Runs all parts until `stop` is set.
+
+    Args:
+        parts: The parts.
+        settings: The settings.
+        health: Where what is wrong is reported.
+        stop: Set when the process shall end.
+        ended: Done when the shell has ended, which it must not do before.
+
+    Raises:
+        Exception: A part that must not end has ended.
+    """
     tasks = [
         asyncio.create_task(informer.run(), name=f"informer of {informer.resource.kind}s")
         for informer in parts.informers

@@ -112,7 +112,12 @@ def dropped_state(dropped: Sequence[DroppedField]) -> ModeState:
 
 
 class ModeWatch:
-    """Knows the mode and asks again."""
+    """Knows the mode and asks again.
+
+    Attributes:
+        state: What is known.
+        asked: Set once the first probe is over, whatever it brought.
+    """
 
     def __init__(
         self,
@@ -133,6 +138,7 @@ class ModeWatch:
             changed: Told of each new state.
         """
         self.state = NOT_ASKED
+        self.asked = asyncio.Event()
         self._client = client
         self._namespace = namespace
         self._interval_s = interval_s
@@ -146,6 +152,7 @@ class ModeWatch:
             # Silence is no reason to doubt what was known.
             if state.verdict is not Verdict.UNKNOWN or self.state.verdict is Verdict.UNKNOWN:
                 self._set(state)
+            self.asked.set()
             await asyncio.sleep(self._retry_s if state.verdict is Verdict.UNKNOWN else self._interval_s)
 
     def report(self, dropped: Sequence[DroppedField]) -> None:

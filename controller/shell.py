@@ -15,8 +15,9 @@ return into the object's status. Nothing here ever writes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,14 @@ class ShellSettings:
     finalizer: str = "dragoman.dev/controller"
 
 
+class _Forever:
+    """Delays in seconds between tries, without an end; can be iterated any number of times."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0)
+        yield from itertools.repeat(20.0)
+
+
 def operator_settings(settings: ShellSettings) -> kopf.OperatorSettings:
     """Settings of kopf: every one that keeps it from writing, and from doing more than it is asked."""
     options = kopf.OperatorSettings()
@@ -60,6 +69,8 @@ def operator_settings(settings: ShellSettings) -> kopf.OperatorSettings:
     options.watching.server_timeout = 290
     options.networking.connect_timeout = 5
     options.networking.request_timeout = 30
+    # By default kopf gives up after a minute, and with it the process: an outage would end in a crash loop.
+    options.networking.error_backoffs = _Forever()
     # A worker keeps its slot for the idle time after its last event: both limits or none.
     options.queueing.worker_limit = 200
     options.queueing.idle_timeout = 0.05
