@@ -1,14 +1,24 @@
 """What a claim was really given, written into its `status.devices`.
 
-Flow: the service tells of a prepared claim; a task reads the claim, compares our entries, and applies them if
-they differ (server-side apply: entries of other drivers are not touched). The kubelet does not wait for it.
+Flow: the service tells of a prepared claim; a task reads the claim, compares our entries, and writes them
+beside those of other drivers if they differ. The kubelet does not wait for it.
+
+By JSON patch, since the API server compares the allocation's opaque parameters byte by byte with what somebody
+once sent, and calls it an attempt to change the allocation when a key has moved: server-side apply, strategic
+patches and typed clients sort the keys (tried on 1.36.3).
 
 Each entry has two conditions: `Ready` (the container runtime can use the share) and `Limited` (which limits
 were set, by which method; False where the share has none or runs without a limit that it asked for), and the
 same as data for programs.
 
+A write costs the API server several times what a prepare does, and nobody's start waits for it: so writes
+wait until no claim was prepared for a moment, and while that does not happen they go slowly (measured by
+`hack/bench prepare`: written at once, they slowed the prepares behind them down by half).
+
 Limits: tells what was set, not what was measured. A claim whose status cannot be written is tried again with
-growing pauses for as long as it is prepared; prepare itself never fails for it.
+growing pauses for as long as it is prepared; prepare itself never fails for it. Opaque parameters that were
+sent with blanks between their tokens (as Python's json.dumps does) are written back without them by every JSON
+client: the status of such a claim cannot be written, which is logged once.
 """
 
 from __future__ import annotations
@@ -16,6 +26,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -23,7 +34,7 @@ import structlog
 from driver.cards import DRIVER_NAME, IsolationLevel
 from driver.errors import DragomanError
 from driver.kube.backoff import Backoff
-from driver.kube.client import ApiError, ConflictError, KubeClient, NotFoundError
+from driver.kube.client import JSON_PATCH, ApiError, KubeClient, NotFoundError
 from driver.kube.resources import RESOURCE_CLAIMS
 from kubelet_plugin.logs import operation
 from kubelet_plugin.metrics import Metrics
@@ -34,6 +45,14 @@ from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 from kubelet_plugin.read_back import dropped_fields
 
 log = structlog.get_logger(__name__)
+
+CALM_S = 0.3
+"""Writes wait until no claim was prepared for so long."""
+
+LATEST_S = 5.0
+"""A claim that waited for so long is written all the same, but then one every `PACE_S`."""
+
+PACE_S = 0.1
 
 _KEYS = ("driver", "pool", "device", "shareID")
 _GATES = {"shareID": "DRAConsumableCapacity", "": "DRAResourceClaimDeviceStatus"}
@@ -63,10 +82,15 @@ class ClaimStatusWriter:
         self._now = now
         self._pending: dict[str, ClaimRef] = {}
         self._wake = asyncio.Event()
+        self._last_prepared = float("-inf")
+        self._waiting_since = 0.0
 
     def prepared(self, ref: ClaimRef, answer: PreparedClaim) -> None:
         """Notes that a claim's status is due."""
         if answer.devices:
+            self._last_prepared = asyncio.get_running_loop().time()
+            if not self._pending:
+                self._waiting_since = self._last_prepared
             self._pending[ref.uid] = ref
             self._wake.set()
 
@@ -78,6 +102,7 @@ class ClaimStatusWriter:
         backoff = Backoff(base_s=0.5, cap_s=60.0)
         while True:
             while self._pending:
+                await self._calm()
                 uid, ref = next(iter(self._pending.items()))
                 del self._pending[uid]
                 try:
@@ -97,6 +122,16 @@ class ClaimStatusWriter:
                     await asyncio.sleep(pause)
             self._wake.clear()
             await self._wake.wait()
+
+    async def _calm(self) -> None:
+        """Waits until no claim is being prepared, or it is this one's turn in spite of that."""
+        loop = asyncio.get_running_loop()
+        while (calm := self._last_prepared + CALM_S - loop.time()) > 0:
+            late = self._waiting_since + LATEST_S - loop.time()
+            if late <= 0:
+                await asyncio.sleep(PACE_S)
+                return
+            await asyncio.sleep(min(calm, late))
 
     async def write(self, ref: ClaimRef) -> bool:
         """Writes one claim's status if it does not say already what it should.
@@ -118,21 +153,23 @@ class ClaimStatusWriter:
             wanted = entries_of(record, present=present, now=_rfc3339(self._now()))
             if not _missing(wanted, present):
                 return False
-            stored = await self._client.apply(
+            stored = await self._client.patch(
                 RESOURCE_CLAIMS,
-                {
-                    "apiVersion": RESOURCE_CLAIMS.api_version,
-                    "kind": RESOURCE_CLAIMS.kind,
-                    # With the UID a claim that was made anew under this name is not written to.
-                    "metadata": {"name": ref.name, "namespace": ref.namespace, "uid": ref.uid},
-                    "status": {"devices": wanted},
-                },
+                _patch(wanted, claim=claim),
                 name=ref.name,
                 namespace=ref.namespace,
-                field_manager=FIELD_MANAGER,
                 subresource="status",
+                content_type=JSON_PATCH,
+                query={"fieldManager": FIELD_MANAGER},
             )
-        except (NotFoundError, ConflictError):
+        except NotFoundError:
+            return False
+        except ApiError as refused:
+            if refused.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+                raise
+            # It would be refused again: see this module's limits.
+            self._metrics.count("status_writes_total", object="claim", result="refused")
+            log.warning("claim status cannot ever be written", claim=ref.uid, error=str(refused))
             return False
         self._metrics.count("status_writes_total", object="claim", result="ok")
         self._look_for_drops(wanted, (stored.get("status") or {}).get("devices") or [])
@@ -144,6 +181,19 @@ class ClaimStatusWriter:
             gate = _GATES["shareID" if all(path.endswith(".shareID") for path in missing) else ""]
             self._metrics.count("dropped_fields_total", object="ResourceClaim", gate=gate)
             log.error("the API server dropped fields of a claim's status", fields=missing, gate=gate)
+
+
+def _patch(wanted: list[dict[str, Any]], *, claim: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Puts our entries beside those of other drivers, unless the claim changed since it was read."""
+    present = (claim.get("status") or {}).get("devices") or []
+    ours = {_key(entry) for entry in wanted}
+    others = [entry for entry in present if _key(entry) not in ours]
+    version = claim["metadata"]["resourceVersion"]
+    return [
+        # With its version a claim that was made anew under this name is not written to either.
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "add", "path": "/status/devices", "value": [*others, *wanted]},
+    ]
 
 
 def entries_of(record: ClaimRecord, *, present: list[dict[str, Any]], now: str) -> list[dict[str, Any]]:
