@@ -167,7 +167,7 @@ class Preload:
         return claim_dir, posixpath.join(claim_dir, request)
 
     def _make_region(self, share: Share, *, host: Host) -> str:
-        claim_dir, request_dir = self._folders(share)
+        _, request_dir = self._folders(share)
         region, marker = f"{request_dir}/region", f"{request_dir}/boot"
         boot = host.read_text(_BOOT_ID).strip()
         if host.exists(region) and host.exists(marker) and host.read_text(marker) == boot:
@@ -175,8 +175,7 @@ class Preload:
         # First prepare, or a region of an earlier boot with the limits and the counts of processes long gone.
         host.remove_tree(request_dir)
         # The parents keep everybody else on the host out; containers get in through their mount.
-        for folder in (self._settings.region_dir, claim_dir, request_dir):
-            host.make_dir(folder, mode=0o700)
+        host.make_dir(request_dir, mode=0o700)
         # Processes of any user in the container have to make and open the file. Not sticky: with the kernel's
         # fs.protected_regular, O_CREAT on another's file in a sticky folder fails, and the library exits.
         host.make_dir(region, mode=0o777)
