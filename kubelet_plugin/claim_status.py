@@ -3,9 +3,9 @@
 Flow: the service tells of a prepared claim; a task reads the claim, compares our entries, and writes them
 beside those of other drivers if they differ. The kubelet does not wait for it.
 
-By JSON patch, since the API server compares the allocation's opaque parameters byte by byte with what somebody
-once sent, and calls it an attempt to change the allocation when a key has moved: server-side apply, strategic
-patches and typed clients sort the keys (tried on 1.36.3).
+By JSON patch, since the API server compares the allocation's opaque parameters byte by byte with what
+somebody once sent, and takes a key that moved for an attempt to change the allocation: server-side apply and
+strategic patches sort the keys (tried on 1.36.3).
 
 Each entry has two conditions: `Ready` (the container runtime can use the share) and `Limited` (which limits
 were set, by which method; False where the share has none or runs without a limit that it asked for), and the
@@ -17,8 +17,8 @@ wait until no claim was prepared for a moment, and while that does not happen th
 
 Limits: tells what was set, not what was measured. A claim whose status cannot be written is tried again with
 growing pauses for as long as it is prepared; prepare itself never fails for it. Opaque parameters that were
-sent with blanks between their tokens (as Python's json.dumps does) are written back without them by every JSON
-client: the status of such a claim cannot be written, which is logged once.
+sent with blanks between their tokens (as Python's json.dumps does) are written back without them by every
+JSON client: the status of such a claim cannot be written, which is logged once.
 """
 
 from __future__ import annotations

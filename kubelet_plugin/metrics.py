@@ -103,7 +103,7 @@ SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(
         name="status_writes_total",
         kind=Kind.COUNTER,
-        help="Writes of status, by object (node, claim) and result (ok, failed).",
+        help="Writes of status, by object (node, claim) and result (ok, failed, refused).",
         labels=("object", "result"),
     ),
     MetricSpec(
