@@ -5,14 +5,27 @@ from pathlib import Path
 import pytest
 
 from driver.errors import OverCommitError, OverCommitReleasingError
+from driver.vendors import registry
 from tooling.generate import __main__ as command
-from tooling.generate.device_classes import VENDORS, device_classes
-from tooling.generate.docs import attributes_page, import_all, reasons_page
+from tooling.generate.device_classes import SIMULATED_ONLY, VENDORS, device_classes
+from tooling.generate.docs import attributes_page, import_all, reasons_page, vendors_page
 
 
 def test_there_is_a_class_for_any_accelerator_and_one_for_each_vendor() -> None:
     names = [one["metadata"]["name"] for one in device_classes(["b", "a"])]
     assert names == ["accelerator.dragoman.dev", "a.dragoman.dev", "b.dragoman.dev"]
+
+
+def test_every_vendor_of_the_registry_has_a_class_and_a_row() -> None:
+    classes = {one["metadata"]["name"] for one in device_classes(VENDORS)}
+    page = vendors_page()
+    for facts in registry.VENDORS:
+        assert facts.device_class in classes
+        assert f"| {facts.title} | `{facts.device_class}` |" in page
+
+
+def test_no_vendor_is_said_to_be_simulated_only_once_it_is_driven() -> None:
+    assert {facts.name for facts in registry.VENDORS}.isdisjoint(SIMULATED_ONLY)
 
 
 def test_every_class_is_marked_as_ours_for_the_admission_policy() -> None:
