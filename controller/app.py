@@ -49,6 +49,7 @@ from driver.kube.resources import (
 )
 
 _REPORT_S = 5.0
+_REPORT_AGAIN_S = 0.5
 _SERVER_ANSWERS_S = 75.0  # an informer of a quiet kind hears something every 70 s
 
 _log = structlog.get_logger("controller")
@@ -278,7 +279,8 @@ async def work(
 async def _report(parts: Parts, settings: Settings, health: Health) -> None:
     metrics = parts.metrics
     while True:
-        health.report(problems(parts, settings))
+        found = problems(parts, settings)
+        health.report(found)
         metrics.leading.set(1 if parts.election.held else 0)
         for informer in parts.informers:
             metrics.informer_age.labels(informer=informer.name).set(informer.age_s)
@@ -287,7 +289,8 @@ async def _report(parts: Parts, settings: Settings, health: Health) -> None:
             metrics.queue_depth.labels(queue=queue.name).set(queue.depth)
             metrics.queue_oldest.labels(queue=queue.name).set(queue.oldest_s)
             metrics.queue_failures.labels(queue=queue.name).set(queue.failed)
-        await asyncio.sleep(_REPORT_S)
+        # Whoever waits for a start (a rollout) waits for the first report without problems.
+        await asyncio.sleep(_REPORT_AGAIN_S if found else _REPORT_S)
 
 
 class _Changes:

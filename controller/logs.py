@@ -4,7 +4,8 @@ Flow: our modules log through structlog with constant messages and values as key
 on each line of one handling. Lines of kopf and aiohttp come through the standard library and get the same
 form.
 
-Limits: secrets are never passed to a logger; nothing filters them out here.
+Limits: secrets are never passed to a logger; nothing filters them out here. Tracebacks come as text, without
+the values of local variables: a request's headers are among them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def configure_logs(*, level: str, form: str) -> None:
     last: list[structlog.typing.Processor]
     if form == "json":
         last = [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("msg"),
             structlog.processors.JSONRenderer(default=str),
         ]
@@ -52,6 +53,8 @@ def configure_logs(*, level: str, form: str) -> None:
     root.setLevel(level.upper())
     # kopf tells every step of its watching at "info"; what matters to an administrator comes as a warning.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
+    # Each probe and each scrape would be a line.
+    logging.getLogger("aiohttp.access").setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
