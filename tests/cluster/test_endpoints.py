@@ -10,7 +10,7 @@ from driver.kube.resources import ACCELERATOR_NODES
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import Api
 from tests.cluster.support.installation import Installation
-from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.manifests import request, share_config, sharing
 from tests.cluster.support.space import Space
 
 pytestmark = pytest.mark.cluster
@@ -52,7 +52,7 @@ def test_prepares_and_unprepares_are_counted_and_timed(space: Space, installed: 
 
 
 def test_refusals_are_counted_by_their_reason(space: Space, installed: Installation) -> None:
-    bad = {"opaque": {"driver": "dragoman.dev", "parameters": {"kind": "Nonsense"}}}
+    bad = share_config({"apiVersion": "dragoman.dev/v1alpha1", "kind": "Nonsense"})
     ask = request(memory="64Mi", cel=cards.on(cards.NVIDIA_40))
     space.create(*sharing("a", ask, config=[bad]))
     space.event("a", "Nonsense", reason="FailedPrepareDynamicResources")
@@ -87,6 +87,6 @@ def test_slices_offer_each_card_with_percent_and_bytes(installed: Installation) 
     assert device["allowMultipleAllocations"] is True
     assert device["capacity"]["memory"]["value"] == "24Gi"
     policy = device["capacity"]["memory"]["requestPolicy"]
-    assert (policy["default"], policy["validRange"]) == ("24Gi", {"min": "1Mi", "step": "1Mi"})
+    assert (policy["default"], policy["validRange"]) == ("24Gi", {"min": "1Mi", "max": "24Gi", "step": "1Mi"})
     cores = device["capacity"]["cores"]
     assert (cores["value"], cores["requestPolicy"]["default"]) == ("100", "0")

@@ -102,7 +102,7 @@ class Space:
         """Waits for a state of a pod."""
         return waiting.wait_for(self.api, PODS, name, done, what=what, namespace=self.name, seconds=seconds)
 
-    def event(self, about: str, *contains: str, reason: str = "", seconds: float = 60.0) -> str:
+    def event(self, about: str, *contains: str, reason: str = "", seconds: float = 30.0) -> str:
         """Waits for an Event about an object of this namespace; returns its message."""
         found = waiting.wait_event(
             self.api, namespace=self.name, about=about, reason=reason, contains=contains, seconds=seconds
@@ -116,6 +116,11 @@ class Space:
             return parse(self.api.logs(pod, namespace=self.name, container=container))
 
         return waiting.eventually(look, what=f"the probe in {pod}/{container} wrote", seconds=seconds)
+
+    def touch(self, pod: str) -> None:
+        """Changes a pod, so that the kubelet looks at it now and not when its back-off is over."""
+        moment = {"dragoman.dev/touched": secrets.token_hex(4)}
+        self.api.patch(PODS, pod, {"metadata": {"annotations": moment}}, namespace=self.name)
 
     def delete(self, *pods: str, seconds: float = 60.0) -> None:
         """Deletes pods and waits until they are gone."""

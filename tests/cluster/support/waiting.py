@@ -141,7 +141,7 @@ def wait_event(
     about: str,
     reason: str = "",
     contains: Iterable[str] = (),
-    seconds: float = 60.0,
+    seconds: float = 30.0,
 ) -> JSON:
     """Waits for an Event about an object, with that reason and all of those texts in its message."""
     texts = tuple(contains)
