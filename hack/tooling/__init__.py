@@ -1,1 +1,4 @@
-"""What the commands in ``hack/`` are made of. Standard library only: they run before any virtual environment exists."""
+"""The commands of hack/: one module or package each, imported with hack/ on PYTHONPATH.
+
+`tooling.cluster` and `tooling.oci` need nothing but the standard library: they run before any environment.
+"""

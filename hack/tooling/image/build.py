@@ -74,7 +74,9 @@ def build(
         ImageError: Something needed is missing, or a step failed; says which and why.
     """
     if preload_library is not None and not preload_library.is_file():
-        raise ImageError(f"{preload_library} is not a file.", remedy="Build it, and check it with hack/preload-library.")
+        raise ImageError(
+            f"{preload_library} is not a file.", remedy="Build it, and check it with hack/preload-library."
+        )
     folder = cache() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder / ".lock"), closing(wheels.Wheels(report=report)) as dependencies:
