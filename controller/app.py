@@ -89,17 +89,23 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             retry_s=settings.lease_retry,
         ),
     )
-    inventories = Informer(client, ACCELERATOR_NODES, inventory_view)
-    nodes = Informer(client, NODES, node_view)
+    # A page is held in memory as a whole, and Nodes are large: they list the images that they hold.
+    inventories = Informer(client, ACCELERATOR_NODES, inventory_view, page_size=100)
+    nodes = Informer(client, NODES, node_view, page_size=50)
     agents = Informer(
         client,
         PODS,
         agent_view,
         name="agents",
+        page_size=100,
         selection=Selection(namespace=namespace, label_selector=settings.agent_selector),
     )
     slices = Informer(
-        client, RESOURCE_SLICES, slice_view, selection=Selection(field_selector=f"spec.driver={DRIVER_NAME}")
+        client,
+        RESOURCE_SLICES,
+        slice_view,
+        selection=Selection(field_selector=f"spec.driver={DRIVER_NAME}"),
+        page_size=50,
     )
     stores = Stores(
         inventories=inventories, nodes=nodes, agents=agents, slices=slices, changed=publish_queue.add
@@ -125,7 +131,12 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         claims = Informer(client, RESOURCE_CLAIMS, claim_view)
         classes = Informer(client, DEVICE_CLASSES, class_view)
         pods = Informer(
-            client, PODS, pod_view, name="waiting pods", selection=Selection(field_selector=UNSCHEDULED)
+            client,
+            PODS,
+            pod_view,
+            name="waiting pods",
+            selection=Selection(field_selector=UNSCHEDULED),
+            page_size=200,
         )
         informers += [claims, classes, pods]
         changes = _Changes()
@@ -198,9 +209,9 @@ def problems(parts: Parts, settings: Settings) -> list[str]:
             if informer.synced.is_set() and informer.age_s > settings.stale_after
         ]
     found += [
-        f"The queue {queue.name!r} is stuck: its oldest key is {queue.oldest_s:.0f} s old."
+        f"The queue {queue.name!r} is stuck: no key was finished for {queue.stalled_s:.0f} s."
         for queue in parts.queues
-        if queue.oldest_s > settings.stuck_after
+        if queue.stalled_s > settings.stuck_after
     ]
     return found
 
@@ -287,7 +298,7 @@ async def _report(parts: Parts, settings: Settings, health: Health) -> None:
             metrics.informer_objects.labels(informer=informer.name).set(len(informer))
         for queue in parts.queues:
             metrics.queue_depth.labels(queue=queue.name).set(queue.depth)
-            metrics.queue_oldest.labels(queue=queue.name).set(queue.oldest_s)
+            metrics.queue_stalled.labels(queue=queue.name).set(queue.stalled_s)
             metrics.queue_failures.labels(queue=queue.name).set(queue.failed)
         # Whoever waits for a start (a rollout) waits for the first report without problems.
         await asyncio.sleep(_REPORT_AGAIN_S if found else _REPORT_S)

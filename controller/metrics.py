@@ -54,8 +54,11 @@ class Metrics:
         self.queue_depth = Gauge(
             f"{_PREFIX}_queue_depth", "Keys that wait for a worker.", ["queue"], registry=self.registry
         )
-        self.queue_oldest = Gauge(
-            f"{_PREFIX}_queue_oldest_seconds", "Age of the oldest key.", ["queue"], registry=self.registry
+        self.queue_stalled = Gauge(
+            f"{_PREFIX}_queue_stalled_seconds",
+            "Seconds without progress although there is work.",
+            ["queue"],
+            registry=self.registry,
         )
         self.queue_failures = Gauge(
             f"{_PREFIX}_queue_failures", "Handlings of keys that failed.", ["queue"], registry=self.registry

@@ -51,6 +51,7 @@ class WorkQueue:
         self._cap_s = cap_s
         self._source = source or random.Random()  # noqa: S311 - jitter, no secret
         self._working = False
+        self._progress = float("-inf")
         self._line: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: dict[str, float] = {}
         self._active: dict[str, float] = {}
@@ -97,10 +98,12 @@ class WorkQueue:
         return len(self._waiting)
 
     @property
-    def oldest_s(self) -> float:
-        """Seconds that the oldest key has been waiting or worked on; 0 if there is none."""
+    def stalled_s(self) -> float:
+        """Seconds without progress although there is work: a long line that moves is not stalled."""
         since = min((*self._waiting.values(), *self._active.values()), default=None)
-        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+        if since is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - max(since, self._progress)
 
     def _now(self, key: str) -> None:
         timer = self._timers.pop(key, None)
@@ -124,6 +127,7 @@ class WorkQueue:
                     delay = await self._once(handle, key)
             finally:
                 del self._active[key]
+                self._progress = loop.time()
             if key in self._again:
                 self._again.discard(key)
                 self._now(key)

@@ -54,7 +54,7 @@ class Settings:
     health_port: int = _setting(8080, "Port of /healthz; 0 serves none.", least=0)
     metrics_port: int = _setting(9090, "Port of /metrics; 0 serves none.", least=0)
     stale_after: float = _setting(300.0, "Silence of the API server that makes the probe fail.", least=150)
-    stuck_after: float = _setting(300.0, "Age of the oldest key that makes the probe fail.", least=60)
+    stuck_after: float = _setting(300.0, "Time without progress that makes the probe fail.", least=60)
     log_level: str = _setting("info", "Least severity of log lines.", choices=LEVELS)
     log_format: str = _setting("json", "json, or text for a terminal.", choices=FORMATS)
 

@@ -42,7 +42,7 @@ def answer(snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON]) 
     Args:
         snapshot: Slices, classes, and what is held.
         nodes: Names of the nodes that publish cards.
-        claims: The pod's claims of our classes that are not allocated.
+        claims: The pod's claims of our classes that are not allocated, named `pod/claim-1` and so on.
     """
     if not nodes:
         return Answer(
@@ -66,10 +66,10 @@ def answer(snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON]) 
             "events.",
             fits=True,
         )
-    return _refused(refusals)
+    return _refused(refusals, single=len(claims) == 1)
 
 
-def _refused(refusals: Sequence[Refusal]) -> Answer:
+def _refused(refusals: Sequence[Refusal], *, single: bool) -> Answer:
     reasons = {refusal.reason for refusal in refusals}
     reason = reasons.pop() if len(reasons) == 1 else AllocationError.reason
     parts = [f"0 of {_count(len(refusals), 'node')} can take the pod's claims."]
@@ -80,7 +80,7 @@ def _refused(refusals: Sequence[Refusal]) -> Answer:
             (refusal.node, one) for refusal in refusals for one in refusal.devices if one.reason == name
         )
         parts.append(f"{_count(count, 'card')}: {name} (for example {one.device} on {where}: {one.message}).")
-    plain = Counter(_plain(refusal) for refusal in refusals if not refusal.devices)
+    plain = Counter(_plain(refusal, single=single) for refusal in refusals if not refusal.devices)
     for text, count in plain.most_common(_MAX_REASONS):
         parts.append(text if count == len(refusals) else f"{_count(count, 'node')}: {text}")
     return Answer(reason=reason, note=cut(" ".join((*parts, *list(remedies)[:2]))))
@@ -94,8 +94,9 @@ def cut(text: str) -> str:
     return f"{raw[: _MAX_NOTE - 3].decode(errors='ignore')}…"
 
 
-def _plain(refusal: Refusal) -> str:
-    where = f"{refusal.field}: " if refusal.field else ""
+def _plain(refusal: Refusal, *, single: bool) -> str:
+    field = refusal.field.removeprefix("pod/claim-1: ") if single else refusal.field.removeprefix("pod/")
+    where = f"{field}: " if field else ""
     # The same reason on many nodes is one reason.
     message = refusal.message.replace(f" on node {refusal.node}", "")
     return _sentence(f"{where}{message}")

@@ -24,12 +24,14 @@ from controller.mode import ModeState, Verdict
 from driver.allocation import Snapshot
 from driver.kube.client import JSON
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
+from driver.slices import canonical
 
 T_co = TypeVar("T_co", covariant=True)
 
 LOOK_AGAIN_S = 30.0
 _REST = 4.0
 _MIN_SNAPSHOT_AGE_S = 5.0
+_BUILD_SHARE = 10.0
 
 
 class Store(Protocol[T_co]):
@@ -95,7 +97,8 @@ class Explainer:
         self._told: dict[str, _Told] = {}
         self._snapshot: Snapshot | None = None
         self._nodes: list[str] = []
-        self._made = (-1, float("-inf"))
+        self._seen = -1
+        self._fresh_until = float("-inf")
         self._answers: dict[tuple[bytes, ...], Answer] = {}
 
     def begin(self) -> list[str]:
@@ -149,30 +152,34 @@ class Explainer:
         state = self._sources.mode()
         if state.verdict is Verdict.IMPOSSIBLE:
             return Answer(reason=state.reason, note=cut(state.message))
+        clock = asyncio.get_running_loop().time
+        began = clock()
         await self._refresh()
-        question = tuple(claims)
+        question = tuple(_spec(text) for text in claims)
         found = self._answers.get(question)
         if found is None and self._snapshot is not None:
-            documents = [decoded(text) for text in claims]
-            snapshot, nodes = self._snapshot, self._nodes
-            began = asyncio.get_running_loop().time()
-            found = await asyncio.to_thread(answer, snapshot, nodes=nodes, claims=documents)
+            documents = [_anonymous(spec, number) for number, spec in enumerate(question, start=1)]
+            found = await asyncio.to_thread(answer, self._snapshot, nodes=self._nodes, claims=documents)
             self._answers[question] = found
-            await asyncio.sleep(_REST * (asyncio.get_running_loop().time() - began))
+        await asyncio.sleep(_REST * (clock() - began))
         return found or Answer(reason="NotReady", note="Nothing is known of the cluster yet.")
 
     async def _refresh(self) -> None:
-        version, made = self._made
-        now = asyncio.get_running_loop().time()
-        if self._sources.changes() == version or now - made < _MIN_SNAPSHOT_AGE_S:
+        clock = asyncio.get_running_loop().time
+        now = clock()
+        if self._sources.changes() == self._seen or now < self._fresh_until:
             return
-        self._made = (self._sources.changes(), now)
+        seen = self._sources.changes()
+        # The old one goes before the new one is made: with 8,000 cards each takes 75 MiB.
         self._answers.clear()
+        self._snapshot = None
         self._nodes = self._sources.nodes()
         slices = self._sources.slices()
         classes = [decoded(view.document) for view in self._sources.classes.values()]
         held = [view.document for view in self._sources.claims.values() if view.allocated and view.document]
         self._snapshot = await asyncio.to_thread(_build, slices, classes, held)
+        self._seen = seen
+        self._fresh_until = clock() + max(_MIN_SNAPSHOT_AGE_S, _BUILD_SHARE * (clock() - now))
 
     async def _tell(self, key: str, found: Answer, subjects: Sequence[Subject]) -> None:
         now = asyncio.get_running_loop().time()
@@ -196,3 +203,13 @@ def _build(slices: Sequence[tuple[str, bytes]], classes: Sequence[JSON], held: S
         classes=classes,
         claims=(decoded(text) for text in held),
     )
+
+
+def _spec(document: bytes) -> bytes:
+    """What a claim asks for, without who asks."""
+    return canonical(decoded(document)["spec"])
+
+
+def _anonymous(spec: bytes, number: int) -> JSON:
+    """A claim that asks for the same, named by its place in the pod."""
+    return {"metadata": {"namespace": "pod", "name": f"claim-{number}"}, "spec": decoded(spec)}

@@ -229,6 +229,7 @@ async def test_a_stuck_queue_is_a_reason() -> None:
     running = Running(Cluster())
     await asyncio.sleep(20)
     running.parts.publish_queue._active["n1"] = asyncio.get_running_loop().time() - 400
+    running.parts.publish_queue._progress -= 400
     (sentence,) = problems(running.parts, Settings())
     assert sentence.startswith("The queue 'publish' is stuck")
     running.parts.publish_queue._active.clear()

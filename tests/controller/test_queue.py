@@ -176,17 +176,29 @@ async def test_work_begins_with_all_keys_there_are_and_nothing_is_collected_befo
     assert seen == ["a", "b"]
 
 
-async def test_the_age_of_the_oldest_key_shows_a_worker_that_hangs() -> None:
+async def test_a_worker_that_hangs_shows_as_time_without_progress() -> None:
     async def handle(key: str) -> None:
         await asyncio.Event().wait()
 
     async with working(handle) as queue:
-        assert queue.oldest_s == 0
+        assert queue.stalled_s == 0
         queue.add("a")
         await asyncio.sleep(30)
         queue.add("b")
-        assert 29 < queue.oldest_s < 31
+        assert 29 < queue.stalled_s < 31
         assert queue.depth == 1
+
+
+async def test_a_long_line_that_moves_is_not_stalled() -> None:
+    async def handle(key: str) -> None:
+        await asyncio.sleep(5)
+
+    async with working(handle) as queue:
+        for number in range(1000):
+            queue.add(str(number))
+        await asyncio.sleep(1001)
+        assert queue.depth > 700
+        assert queue.stalled_s < 6
 
 
 async def test_a_queue_can_be_worked_again_after_it_was_stopped() -> None:

@@ -245,9 +245,31 @@ async def test_a_new_leader_tells_again_what_another_may_have_told() -> None:
 
 async def test_pods_that_ask_the_same_of_the_same_state_share_an_answer() -> None:
     world = World()
+    world.claim("d")
+    world.pods.objects["ns/q"] = pod_view(
+        {
+            "metadata": {"name": "q", "namespace": "ns", "uid": "q-uid"},
+            "spec": {"resourceClaims": [{"name": "d", "resourceClaimName": "d"}]},
+        }
+    )
     await world.look()
-    world.pods.objects["ns/q"] = world.pods.objects["ns/p"]
     before = dict(world.explainer._answers)
     await world.explainer.explain("ns/q")
     assert world.explainer._answers == before
     assert len(before) == 1
+
+
+async def test_a_field_of_the_only_claim_is_named_without_the_claim() -> None:
+    world = World()
+    world.claim(cls="ghost.dragoman.dev")
+    await world.look()
+    assert "claims. spec.devices.requests[0].exactly.deviceClassName: " in world.events.notes[0]
+
+
+async def test_of_several_claims_the_one_with_the_field_is_told_by_its_place() -> None:
+    world = World()
+    world.claim(memory="1Gi")
+    world.claim("d", cls="ghost.dragoman.dev")
+    world.pod(claims=("c", "d"))
+    await world.look()
+    assert "claims. claim-2: spec.devices" in world.events.notes[0]
