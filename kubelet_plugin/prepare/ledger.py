@@ -99,7 +99,10 @@ class Ledger:
         for device, part in wanted.items():
             if device not in cards:
                 raise DeviceGoneError(f"Card {device} is not on this node.")
-            self._check_doubt(device, claim_uid=claim_uid)
+            if claim_uid not in self._doubts:
+                # What is in doubt itself was within the card together with the others; were it to wait for
+                # them, two damaged records would wait for each other for ever.
+                self._check_doubt(device)
             self._check(cards[device], part, claim_uid=claim_uid)
         self.load(shares, claim_uid=claim_uid)
 
@@ -168,9 +171,9 @@ class Ledger:
             )
         raise CardFullError(message, holders=holders)
 
-    def _check_doubt(self, device: str, *, claim_uid: str) -> None:
+    def _check_doubt(self, device: str) -> None:
         for uid, devices in self._doubts.items():
-            if uid != claim_uid and (devices is None or device in devices):
+            if devices is None or device in devices:
                 raise ReservationInDoubtError(
                     f"Card {device} may be held by claim {uid}, whose record on this node cannot be read.",
                     remedy="The agent asks the kubelet which claims are in use; the kubelet tries again.",

@@ -66,6 +66,8 @@ class Node:
     def __init__(self, folders: NodeFolders) -> None:
         self.folders = folders
         self.agent = AgentProcess(folders)
+        self.files: set[int] = set()
+        self.claims: set[int] = set()
         for found in ALL:
             name = found["metadata"]["name"]
             folders.put(found, pod(name, claims={"gpu": name}))
@@ -74,6 +76,8 @@ class Node:
         """Lives, arranges what the operation needs, and tells which threads do what in it."""
         if not hasattr(self.agent, "process") or not self.agent.alive:
             self.agent.start()
+            self.files.clear()
+            self.claims.clear()
         assert not isinstance(self.agent.prepare(NEIGHBOUR)[uid_of("neighbour")], str)
         # All threads that an operation needs are there from now on.
         for _ in range(2):
@@ -87,8 +91,10 @@ class Node:
 
     def groups(self, calls: Calls) -> dict[str, frozenset[int]]:
         base = self.folders.base
-        files = calls.touching(*(f"{base}/{name}" for name in ("state", "cdi", "shares")))
-        claims = calls.touching(f"{base}/claims/ResourceClaim-") - files
+        # Pools have several threads: whichever was seen at work once may be the next one to work.
+        self.files |= calls.touching(*(f"{base}/{name}" for name in ("state", "cdi", "shares")))
+        self.claims |= calls.touching(f"{base}/claims/ResourceClaim-")
+        files, claims = frozenset(self.files), frozenset(self.claims - self.files)
         loop = frozenset({self.agent.process.pid})
         rest = frozenset(calls.lines) - files - claims - loop
         assert files
@@ -124,7 +130,8 @@ class Node:
             except grpc.RpcError as broken:
                 assert broken.code() is grpc.StatusCode.UNAVAILABLE, broken  # noqa: PT017 - no other way to end
                 died = True
-            died = died or (may_work_after_the_answer(point) and self._is_dying())
+            # A thread may still have to do something when the answer is out already.
+            died = died or self._is_dying()
         if died:
             assert self.agent.ended() == -9
             return True
@@ -147,6 +154,8 @@ class Node:
         context = f"{operation} killed at {point}"
         agent = self.agent
         agent.start()
+        self.files.clear()
+        self.claims.clear()
         forget = operation == "unprepare" or point.number % 2 == 0
         if forget:
             assert agent.unprepare(OURS) == {uid_of("ours"): ""}, context
@@ -180,11 +189,6 @@ class Node:
             for call, count in sorted(calls.counts(groups[group]).items())
             for number in range(1, count + 1)
         ]
-
-
-def may_work_after_the_answer(point: Point) -> bool:
-    """Whether a thread of the group still works when the answer is out already."""
-    return point.group in ("loop", "grpc")
 
 
 def cdi_id(found: JSON) -> str:

@@ -123,6 +123,15 @@ def test_a_card_in_doubt_is_given_to_nobody_but_the_claim_in_doubt() -> None:
     reserve(ledger, "b", share("b", 1))
 
 
+def test_two_claims_in_doubt_do_not_wait_for_each_other() -> None:
+    ledger = Ledger()
+    ledger.hold_in_doubt("x", devices=None)
+    ledger.hold_in_doubt("y", devices=None)
+    reserve(ledger, "x", share("x", 600))
+    reserve(ledger, "y", share("y", 400))
+    assert ledger.use("card-0").memory_mib == 1000
+
+
 def test_a_doubt_about_unknown_cards_holds_every_card() -> None:
     ledger = Ledger()
     ledger.hold_in_doubt("x", devices=None)
