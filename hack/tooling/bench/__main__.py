@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tooling.bench import prepare, report
+from tooling.bench import prepare, report, start
 from tooling.bench.errors import BenchError
 from tooling.bench.subjects import GO, OURS
 from tooling.cluster import machine as clusters_machine
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_prepare(commands)
+    _add_start(commands)
     options = parser.parse_args(argv)
     missing = [f"{one.what}. {one.remedy}" for one in clusters_machine.missing()]
     if missing:
@@ -61,6 +62,12 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster", default="", metavar="NAME", help="use (or start and keep) this cluster of hack/cluster"
     )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("/var/tmp"),  # noqa: S108 - a disk, as for state on a node; a fresh folder is made in it
+        help="where state and CDI specs are kept for the run (default: %(default)s)",
+    )
 
 
 def _add_prepare(commands: Any) -> None:
@@ -71,12 +78,6 @@ def _add_prepare(commands: Any) -> None:
         "--levels", default="0,100,1000", help="how many claims are prepared already (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each driver (default: %(default)s)")
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path("/var/tmp"),  # noqa: S108 - a disk, where state lies on a node; a fresh folder is made in it
-        help="where state and CDI specs of both are kept for the run (default: %(default)s)",
-    )
     parser.add_argument(
         "--profile", type=Path, metavar="FILE", help="run our agent under cProfile (distorts)"
     )
@@ -102,18 +103,42 @@ def _prepare(options: argparse.Namespace) -> bool:
     print()
     for name, memory in outcome.memory.items():
         print(f"{name}: {memory.rss_mib:.1f} MiB RSS, {memory.uss_mib:.1f} MiB USS after all calls")
-    found = report.verdicts(outcome.figures)
-    for verdict in found:
+    return _closing(
+        options, outcome, verdicts=report.verdicts(outcome.figures), document=report.document(outcome)
+    )
+
+
+def _add_start(commands: Any) -> None:
+    parser = commands.add_parser("start", help="exec to serving, and memory when idle")
+    parser.add_argument("--runs", type=int, default=10, help="starts that count (default: %(default)s)")
+    _common(parser)
+    parser.set_defaults(run=_start)
+
+
+def _start(options: argparse.Namespace) -> bool:
+    outcome = start.run(cluster=options.cluster, folder=options.folder, runs=options.runs, report=to_terminal)
+    print(report.start_table(outcome))
+    return _closing(
+        options, outcome, verdicts=report.start_verdicts(outcome), document=report.start_document(outcome)
+    )
+
+
+def _closing(
+    options: argparse.Namespace,
+    outcome: prepare.Outcome | start.Outcome,
+    *,
+    verdicts: Sequence[report.Verdict],
+    document: dict[str, Any],
+) -> bool:
+    """Prints what had to hold and the machine, writes JSON; whether all holds."""
+    print()
+    for verdict in verdicts:
         print(f"{'met   ' if verdict.holds else 'MISSED'}  {verdict.what}: {verdict.seen}")
-    print(f"\n{outcome.machine.line()}; commit {outcome.commit}; load {outcome.load[0]:.1f} before, ", end="")
-    print(f"{outcome.load[1]:.1f} after")
-    _write(options.json, report.document(outcome))
-    return all(verdict.holds for verdict in found)
-
-
-def _write(path: Path | None, document: object) -> None:
-    if path is not None:
-        path.write_text(json.dumps(document, indent=1) + "\n")
+    before, after = outcome.load
+    print(f"\n{outcome.machine.line()}; commit {outcome.commit}; load {before:.1f} before, {after:.1f} after")
+    if options.json is not None:
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    return all(verdict.holds for verdict in verdicts)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from driver.cards import DRIVER_NAME
-from tests.cluster.support.api import Api
 from tooling.bench import machine, world
 from tooling.bench.errors import BenchError
 from tooling.bench.figures import Figures, Series, figures_of, median
 from tooling.bench.kubelet import Ref, Service, measure
 from tooling.bench.process import Memory, memory_of, processor_s
 from tooling.bench.rounds import Step, alternating
-from tooling.bench.subjects import GO, OURS, ROOT, Place, Subject, start_go, start_ours
+from tooling.bench.stage import stage
+from tooling.bench.subjects import GO, OURS, ROOT, Subject, start_go, start_ours
 from tooling.cluster.progress import Report, step
 
 DRIVERS = {GO: world.EXAMPLE_DRIVER, OURS: DRIVER_NAME}
@@ -37,6 +37,8 @@ UNPREPARE_AT_ONCE = "unprepare, 8 at once"
 PHASES = (EMPTY, ONE_BY_ONE, AGAIN, UNPREPARE, AT_ONCE, UNPREPARE_AT_ONCE)
 WORKERS = 8
 _CALM_S = 3.0
+_REST_S = 0.5
+_REST_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,20 +90,15 @@ def run(options: Options, *, report: Report) -> Outcome:
         BenchError: Something did not come up, or a claim was refused.
     """
     with ExitStack() as stack:
-        found = stack.enter_context(world.cluster(options.cluster, report=report))
-        place = Place(options.folder)
-        stack.callback(place.remove)
-        api = Api.from_kubeconfig(found.kubeconfig)
-        access = world.open_access(api, kubeconfig=found.kubeconfig, folder=place.folder)
-        world.make_node(api)
-        claims = world.make_claims(api, options.claims + max(options.levels), report=report)
+        on = stack.enter_context(stage(options.cluster, folder=options.folder, report=report))
+        claims = world.make_claims(on.api, options.claims + max(options.levels), report=report)
         subjects: dict[str, Subject] = {}
         for name in options.names:
             with step(f"{name}: started and registered", report=report):
                 if name == GO:
-                    subjects[name] = start_go(access, place, report=report)
+                    subjects[name] = start_go(on.access, on.place, report=report)
                 else:
-                    subjects[name] = start_ours(access, place, launcher=options.launcher)
+                    subjects[name] = start_ours(on.access, on.place, launcher=options.launcher)
             stack.callback(subjects[name].stop)
         time.sleep(_CALM_S)
         before = machine.load()
@@ -114,9 +111,7 @@ def run(options: Options, *, report: Report) -> Outcome:
         return Outcome(
             figures=figures,
             memory={name: memory_of(subject.process.pid) for name, subject in subjects.items()},
-            machine=machine.this_machine(
-                place.folder, versions={"Kubernetes": found.kubernetes, "dra-example-driver": "0.4.0"}
-            ),
+            machine=on.machine(**{"dra-example-driver": "0.4.0"}),
             load=(before, machine.load()),
             commit=machine.commit(ROOT),
         )
@@ -139,11 +134,29 @@ def _all_rounds(
                 more = all_refs[options.claims + filled[one.name] : options.claims + one.level]
                 measure(service.prepare, more, at_once=WORKERS)
             filled[one.name] = one.level
+        _wait_idle(subjects[one.name])
         series = _round(service, all_refs[: options.claims], subject=subjects[one.name], level=one.level)
         for phase, times in series.items():
             rounds[one.level, phase, one.name].append(figures_of(times))
         report(_line(one, series))
     return {key: median(found) for key, found in rounds.items()}
+
+
+def _wait_idle(subject: Subject, *, patience_s: float = 60.0) -> None:
+    """Waits until a driver has done what it does after its answers, such as writing status.
+
+    Raises:
+        BenchError: It does not come to rest.
+    """
+    deadline = time.monotonic() + patience_s
+    before = processor_s(subject.process.pid)
+    while time.monotonic() < deadline:
+        time.sleep(_REST_S)
+        now = processor_s(subject.process.pid)
+        if now - before <= _REST_S * _REST_SHARE:
+            return
+        before = now
+    raise BenchError(f"{subject.name} does not come to rest within {patience_s:.0f} s.")
 
 
 def _measured(subject: Subject, call: Callable[[Ref], float], refs: Sequence[Ref], *, at_once: int) -> Series:

@@ -1,4 +1,4 @@
-"""What `hack/bench prepare` says: a table, what had to hold and whether it did, and JSON. Pure."""
+"""What `hack/bench` says: tables, what had to hold and whether it did, and JSON. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tooling.bench.figures import Figures, ratio
+from tooling.bench import start
+from tooling.bench.figures import Figures, percentile, ratio
 from tooling.bench.prepare import AT_ONCE, ONE_BY_ONE, PHASES, Outcome
 from tooling.bench.subjects import GO, OURS
 from tooling.bench.table import milliseconds, per_second, table, times
 
+SERVING_MS = 1000.0
+IDLE_MIB = 64.0
 FLAT = 1.25
 """Cost counts as flat while the median with most claims prepared is at most this times that with fewest."""
 
@@ -73,6 +76,42 @@ def document(outcome: Outcome) -> dict[str, Any]:
         ],
         "verdicts": [asdict(verdict) for verdict in verdicts(outcome.figures)],
     }
+
+
+def start_table(outcome: start.Outcome) -> str:
+    """How long starts took, and what an idle agent holds."""
+    times = outcome.serving_ms
+    return table(
+        ("start and memory", "figure"),
+        [
+            (f"exec to GetInfo, median of {len(times)} starts, ms", milliseconds(percentile(times, 50))),
+            ("the slowest of them, ms", milliseconds(max(times))),
+            (f"idle with {outcome.cards} NVIDIA cards by NVML, RSS MiB", f"{outcome.idle.rss_mib:.1f}"),
+            ("of that its own (USS), MiB", f"{outcome.idle.uss_mib:.1f}"),
+        ],
+    )
+
+
+def start_verdicts(outcome: start.Outcome) -> list[Verdict]:
+    """What the project holds itself to."""
+    median_ms = percentile(outcome.serving_ms, 50)
+    return [
+        Verdict(
+            what="serving within 1 s of exec (median)",
+            holds=median_ms < SERVING_MS,
+            seen=f"{milliseconds(median_ms)} ms",
+        ),
+        Verdict(
+            what=f"at most {IDLE_MIB:.0f} MiB RSS when idle",
+            holds=outcome.idle.rss_mib <= IDLE_MIB,
+            seen=f"{outcome.idle.rss_mib:.1f} MiB",
+        ),
+    ]
+
+
+def start_document(outcome: start.Outcome) -> dict[str, Any]:
+    """For JSON."""
+    return {**asdict(outcome), "verdicts": [asdict(verdict) for verdict in start_verdicts(outcome)]}
 
 
 def _against_go(figures: Mapping[tuple[int, str, str], Figures], levels: Sequence[int]) -> Iterator[Verdict]:

@@ -14,9 +14,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,6 @@ from driver.kube.resources import NODES, PODS, RESOURCE_CLAIMS
 from tests.cluster.support.api import CRDS, NAMESPACES, SERVICE_ACCOUNTS, Api, Refused
 from tooling.bench.errors import BenchError
 from tooling.bench.kubelet import Ref
-from tooling.cluster import api as clusters
 from tooling.cluster.progress import Report, silent, step
 from tooling.generate.crd import DEFINITIONS
 
@@ -56,25 +53,6 @@ class Access:
     server: str
     ca_file: Path
     token_file: Path
-
-
-@contextmanager
-def cluster(name: str, *, report: Report) -> Iterator[clusters.Cluster]:
-    """A cluster for one run, or with a name one that stays for the next.
-
-    Raises:
-        BenchError: None can be started here.
-    """
-    chosen = name or clusters.unique_name("bench")
-    try:
-        found = clusters.start(name=chosen, report=report)
-        try:
-            yield found
-        finally:
-            if not name:
-                clusters.stop(chosen)
-    except clusters.ClusterError as refused:
-        raise BenchError(str(refused)) from None
 
 
 def simulated_cards() -> JSON:
