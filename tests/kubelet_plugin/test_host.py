@@ -1,0 +1,109 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from kubelet_plugin.host import NodeHost
+
+
+def test_paths_are_those_of_the_node_below_its_root(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text("node\n")
+    assert NodeHost(tmp_path).read_text("/etc/os-release") == "node\n"
+
+
+def test_an_absolute_link_leads_within_the_nodes_root_and_not_into_the_agents(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/name").write_text("the node's")
+    (tmp_path / "hostname").symlink_to("/run/name")
+    host = NodeHost(tmp_path)
+    assert host.resolve("/hostname") == "/run/name"
+    assert host.read_text("/hostname") == "the node's"
+
+
+def test_a_relative_link_with_parents_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "c").write_text("c")
+    (tmp_path / "a/b/link").symlink_to("../../c")
+    assert NodeHost(tmp_path).resolve("/a/b/link") == "/c"
+
+
+def test_no_path_leads_out_of_the_nodes_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret").write_text("the agent's")
+    with pytest.raises(FileNotFoundError):
+        NodeHost(root).read_text("/../secret")
+
+
+def test_links_that_go_in_circles_come_to_an_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("/b")
+    (tmp_path / "b").symlink_to("/a")
+    assert NodeHost(tmp_path).resolve("/a") in ("/a", "/b")
+
+
+def test_a_folder_that_is_missing_has_no_names(tmp_path: Path) -> None:
+    assert NodeHost(tmp_path).list_dir("/nowhere") == []
+
+
+def test_names_of_a_folder_are_sorted(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        (tmp_path / name).touch()
+    assert NodeHost(tmp_path).list_dir("/") == ["a", "b", "c"]
+
+
+def test_a_folder_and_its_parents_get_their_mode_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        NodeHost(tmp_path).make_dir("/a/b", mode=0o777)
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o777, 0o777]
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(mode=0o700)
+    NodeHost(tmp_path).make_dir("/a", mode=0o755)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+
+
+def test_removing_a_tree_that_is_missing_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    host = NodeHost(tmp_path)
+    host.remove_tree("/a")
+    host.remove_tree("/a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_program_is_found_where_nodes_keep_programs_and_its_answer_told(tmp_path: Path) -> None:
+    program = tmp_path / "usr/bin/tool"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho out $1; echo err >&2; exit 3\n")
+    program.chmod(0o755)
+    done = NodeHost(tmp_path).run(["tool", "x"], timeout_s=5)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out x\n", "err\n")
+
+
+def test_a_program_that_is_not_installed_is_missing_by_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="tool is not installed"):
+        NodeHost(tmp_path).run(["tool"], timeout_s=5)
+
+
+def test_a_program_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(TimeoutError, match="did not answer within"):
+        NodeHost().run(["sleep", "10"], timeout_s=0.05)
+
+
+def test_a_library_that_is_nowhere_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="libnothing"):
+        NodeHost(tmp_path).load_library("libnothing-at-all.so.1")
+
+
+def test_a_relative_path_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not an absolute path"):
+        NodeHost(tmp_path).read_text("etc/os-release")
+
+
+def test_bytes_that_are_no_text_do_not_stop_a_reader(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"ok\xff")
+    assert NodeHost(tmp_path).read_text("/file").startswith("ok")
