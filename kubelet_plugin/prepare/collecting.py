@@ -36,12 +36,17 @@ async def collect_garbage(
     in_use = await pod_resources.claims_in_use()
     if in_use is None:
         return frozenset()
-    dead = [
-        ClaimRef(namespace=record.namespace, name=record.name, uid=record.uid)
-        for record in engine.records.values()
-        if (record.namespace, record.name) not in in_use and await engine.is_dead(record)
-    ]
-    dead += await _resolve_doubts(engine, in_use, claims=claims)
+    try:
+        dead = [
+            ClaimRef(namespace=record.namespace, name=record.name, uid=record.uid)
+            for record in engine.records.values()
+            if (record.namespace, record.name) not in in_use and await engine.is_dead(record)
+        ]
+        dead += await _resolve_doubts(engine, in_use, claims=claims)
+    except KubeError as away:
+        # The next claim would wait for the same time-out.
+        _log.warning("dead claims are looked for later", error=str(away))
+        return frozenset()
     freed = await engine.unprepare(dead)
     for ref in dead:
         _log.info("dead claim", claim=ref.uid, name=ref.name, freed=freed[ref.uid] is None)
@@ -60,8 +65,6 @@ async def _resolve_doubts(
             claim = await claims.get_claim(namespace=namespace, name=name)
         except ClaimMissingError:
             continue
-        except KubeError:
-            return []
         uid = str((claim.get("metadata") or {}).get("uid"))
         if uid in doubtful:
             doubtful.discard(uid)

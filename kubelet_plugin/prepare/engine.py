@@ -237,22 +237,24 @@ class PrepareEngine:
 
     async def _find_releasing(self, holders: frozenset[str]) -> bool:
         """Marks those holders whose claims are gone or released; whether there are any."""
-        found = False
-        for uid in sorted(holders)[:_MAX_LOOK_UPS]:
-            record = self._state.find(uid)
-            if record is not None and await self.is_dead(record):
-                self._state.mark_releasing(uid)
-                found = True
-        return found
+        known = [self._state.find(uid) for uid in sorted(holders)[:_MAX_LOOK_UPS]]
+        records = [record for record in known if record is not None]
+        dead = await asyncio.gather(*map(self.is_dead, records), return_exceptions=True)
+        found = [record for record, answer in zip(records, dead, strict=True) if answer is True]
+        for record in found:
+            self._state.mark_releasing(record.uid)
+        return bool(found)
 
     async def is_dead(self, record: ClaimRecord) -> bool:
-        """Whether a record's claim is gone, replaced, or names no card of this node any more."""
+        """Whether a record's claim is gone, replaced, or names no card of this node any more.
+
+        Raises:
+            KubeError: Nobody can say now.
+        """
         try:
             claim = await self._claims.get_claim(namespace=record.namespace, name=record.name)
         except ClaimMissingError:
             return True
-        except KubeError:
-            return False
         if (claim.get("metadata") or {}).get("uid") != record.uid:
             return True
         return not has_results_here(claim, pool=self._place.pool)

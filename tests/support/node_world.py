@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from driver.api.share_config import ShareConfig
     from driver.shares import Share
+    from kubelet_plugin.prepare.phases import Recorder
 
 JSON = dict[str, Any]
 NODE = "worker"
@@ -233,14 +234,16 @@ class World:
         self.cards = Cards(region=self.folder / "region")
 
     @contextlib.asynccontextmanager
-    async def engine(self, *, lock_wait_s: float = 5.0) -> AsyncIterator[PrepareEngine]:
+    async def engine(
+        self, *, lock_wait_s: float = 5.0, recorder: Recorder | None = None
+    ) -> AsyncIterator[PrepareEngine]:
         settings = EngineSettings(
             node=NODE,
             state_folder=self.folder / "state",
             cdi_folder=self.folder / "cdi",
             lock_wait_s=lock_wait_s,
         )
-        engine = PrepareEngine(settings, claims=self.claims, cards=self.cards)
+        engine = PrepareEngine(settings, claims=self.claims, cards=self.cards, recorder=recorder)
         await engine.start()
         await engine.restore()
         try:

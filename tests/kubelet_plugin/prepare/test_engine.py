@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -414,3 +416,47 @@ async def test_a_state_folder_that_cannot_be_written_is_a_refusal_with_a_remedy(
         assert (await prepare(engine, found)).devices
     assert refused.value.reason == "NodeStorage"
     assert refused.value.retriable
+
+
+async def test_the_event_loop_goes_on_while_another_agent_holds_the_lock(world: World) -> None:
+    found = claim("claim", result(memory="1000Mi"))
+    world.add(found)
+    async with world.engine() as engine:
+        other = os.open(world.folder / "state" / "lock", os.O_RDWR)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = asyncio.create_task(prepare(engine, found))
+        await world.claims.was_asked.wait()
+        for _ in range(20):
+            await asyncio.to_thread(engine.use, "card-0")
+            assert engine.records == {}
+        assert not waiting.done()
+        os.close(other)
+        assert (await waiting).devices
+
+
+async def test_a_lock_that_another_agent_keeps_is_a_refusal_that_says_to_wait(world: World) -> None:
+    found = claim("claim", result(memory="1000Mi"))
+    world.add(found)
+    async with world.engine(lock_wait_s=0.02) as engine:
+        other = os.open(world.folder / "state" / "lock", os.O_RDWR)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DragomanError, match="Look for a second, stopped agent") as refused:
+            await prepare(engine, found)
+        os.close(other)
+    assert refused.value.retriable
+    assert (world.records, world.cdi_files) == ([], [])
+
+
+async def test_phases_are_measured(world: World) -> None:
+    seen: dict[str, int] = {}
+
+    class Recorder:
+        def observe(self, phase: str, *, seconds: float) -> None:
+            assert 0 <= seconds < 60
+            seen[phase] = seen.get(phase, 0) + 1
+
+    found = claim("claim", result())
+    world.add(found, pod())
+    async with world.engine(recorder=Recorder()) as engine:
+        await prepare(engine, found)
+    assert seen.keys() == {"fetch", "guard", "state", "isolation", "cdi"}
