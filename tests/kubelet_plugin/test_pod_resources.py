@@ -1,0 +1,69 @@
+"""The kubelet's PodResources API, served by a stand-in over a real socket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from kubelet_plugin.api import pod_resources_v1_pb2, pod_resources_v1_pb2_grpc
+from kubelet_plugin.pod_resources import PodResourcesClient
+
+pytestmark = pytest.mark.asyncio
+
+
+class Lister(pod_resources_v1_pb2_grpc.PodResourcesListerServicer):
+    def __init__(self, answer: pod_resources_v1_pb2.ListPodResourcesResponse | None) -> None:
+        self._answer = answer
+
+    async def List(self, request: Any, context: Any) -> pod_resources_v1_pb2.ListPodResourcesResponse:  # noqa: N802
+        if self._answer is None:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "rate limited")
+        assert self._answer is not None
+        return self._answer
+
+
+@asynccontextmanager
+async def kubelet(
+    folder: Path, answer: pod_resources_v1_pb2.ListPodResourcesResponse | None
+) -> AsyncIterator[PodResourcesClient]:
+    path = folder / "kubelet.sock"
+    server = grpc.aio.server()
+    pod_resources_v1_pb2_grpc.add_PodResourcesListerServicer_to_server(Lister(answer), server)
+    server.add_insecure_port(f"unix:{path}")
+    await server.start()
+    yield PodResourcesClient(path, timeout_s=5)
+    await server.stop(0)
+
+
+def pod(*claims: str) -> pod_resources_v1_pb2.PodResources:
+    resources = [
+        pod_resources_v1_pb2.DynamicResource(claim_name=claim, claim_namespace="ns") for claim in claims
+    ]
+    return pod_resources_v1_pb2.PodResources(
+        name="pod",
+        namespace="ns",
+        containers=[pod_resources_v1_pb2.ContainerResources(name="app", dynamic_resources=resources)],
+    )
+
+
+async def test_claims_of_all_pods_are_told_by_namespace_and_name(short_dir: Path) -> None:
+    answer = pod_resources_v1_pb2.ListPodResourcesResponse(pod_resources=[pod("a", "b"), pod("a"), pod()])
+    async with kubelet(short_dir, answer) as client:
+        assert await client.claims_in_use() == frozenset({("ns", "a"), ("ns", "b")})
+
+
+async def test_no_pods_is_an_answer(short_dir: Path) -> None:
+    async with kubelet(short_dir, pod_resources_v1_pb2.ListPodResourcesResponse()) as client:
+        assert await client.claims_in_use() == frozenset()
+
+
+async def test_a_kubelet_that_refuses_leaves_it_unknown(short_dir: Path) -> None:
+    async with kubelet(short_dir, None) as client:
+        assert await client.claims_in_use() is None
+
+
+async def test_a_kubelet_that_is_away_leaves_it_unknown(short_dir: Path) -> None:
+    assert await PodResourcesClient(short_dir / "kubelet.sock", timeout_s=1).claims_in_use() is None
