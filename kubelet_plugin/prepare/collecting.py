@@ -9,7 +9,9 @@ use is prepared again, which writes its record anew; if no claim in use has the 
 and the reservation is given back.
 
 Limits: where the kubelet does not answer, or the API server does not, everything is kept. The list is read
-before the claims are: a claim that is gone when it is looked for cannot come into use any more.
+before the claims are: a claim that is gone when it is looked for cannot come into use any more. And since a
+kubelet that was just restarted lists pods only as it learns of them, what is found dead once is freed when it
+is found dead again, a round later.
 """
 
 from __future__ import annotations
@@ -47,8 +49,10 @@ async def collect_garbage(
         # The next claim would wait for the same time-out.
         _log.warning("dead claims are looked for later", error=str(away))
         return frozenset()
-    freed = await engine.unprepare(dead)
-    for ref in dead:
+    dead_again = [ref for ref in dead if ref.uid in engine.suspects]
+    engine.suspects = frozenset(ref.uid for ref in dead)
+    freed = await engine.unprepare(dead_again)
+    for ref in dead_again:
         _log.info("dead claim", claim=ref.uid, name=ref.name, freed=freed[ref.uid] is None)
     return frozenset(uid for uid, refused in freed.items() if refused is None)
 

@@ -148,7 +148,8 @@ class Node(RuleBasedStateMachine):
                 return frozenset(("default", name) for name in node.in_use)
 
         engine = self.engines[agent]
-        self._run(collect_garbage(engine, claims=self.world.claims, pod_resources=Kubelet()))
+        for _ in range(2):
+            self._run(collect_garbage(engine, claims=self.world.claims, pod_resources=Kubelet()))
         live = {found["metadata"]["uid"]: name for name, (found, _) in self.claims.items()}
         known = set(self._records())
         for uid in [uid for uid in self.held if uid not in known]:

@@ -10,6 +10,7 @@ from kubelet_plugin.prepare.collecting import collect_garbage
 from tests.support.node_world import claim, pod, prepare, result, uid_of
 
 if TYPE_CHECKING:
+    from kubelet_plugin.prepare.engine import PrepareEngine
     from tests.support.node_world import JSON, World
 
 pytestmark = pytest.mark.asyncio
@@ -23,7 +24,14 @@ class Kubelet:
         return self.names
 
 
-async def freed(world: World, kubelet: Kubelet, *, change: JSON | None = None, gone: bool = False) -> int:
+async def collect(world: World, engine: PrepareEngine, kubelet: Kubelet, *, rounds: int = 2) -> None:
+    for _ in range(rounds):
+        await collect_garbage(engine, claims=world.claims, pod_resources=kubelet)
+
+
+async def freed(
+    world: World, kubelet: Kubelet, *, change: JSON | None = None, gone: bool = False, rounds: int = 2
+) -> int:
     """Prepares a claim, lets its object change or go, collects, and counts the records that went."""
     found = claim("claim", result())
     world.add(found, pod())
@@ -33,7 +41,7 @@ async def freed(world: World, kubelet: Kubelet, *, change: JSON | None = None, g
             world.claims.drop(found)
         if change:
             world.add(change)
-        await collect_garbage(engine, claims=world.claims, pod_resources=kubelet)
+        await collect(world, engine, kubelet, rounds=rounds)
         return 1 - len(engine.records)
 
 
@@ -53,6 +61,21 @@ async def test_a_claim_that_is_released_and_not_in_use_is_freed(world: World, ch
 
 async def test_a_claim_that_is_gone_and_not_in_use_is_freed(world: World) -> None:
     assert await freed(world, Kubelet(), gone=True) == 1
+
+
+async def test_what_is_found_dead_only_once_is_kept(world: World) -> None:
+    assert await freed(world, Kubelet(), gone=True, rounds=1) == 0
+
+
+async def test_a_claim_that_the_kubelet_names_in_between_is_kept(world: World) -> None:
+    found = claim("claim", result())
+    world.add(found, pod())
+    async with world.engine() as engine:
+        await prepare(engine, found)
+        world.claims.drop(found)
+        for kubelet in (Kubelet(), Kubelet("claim"), Kubelet()):
+            await collect(world, engine, kubelet, rounds=1)
+        assert len(engine.records) == 1
 
 
 async def test_a_claim_that_is_gone_but_in_use_is_kept(world: World) -> None:
@@ -75,7 +98,7 @@ async def test_everything_is_kept_while_the_api_server_is_away(world: World) -> 
     async with world.engine() as engine:
         await prepare(engine, found)
         world.claims.away = True
-        assert await collect_garbage(engine, claims=world.claims, pod_resources=Kubelet()) == frozenset()
+        await collect(world, engine, Kubelet())
         assert len(engine.records) == 1
 
 
@@ -92,7 +115,7 @@ async def test_the_record_of_a_claim_in_use_is_made_anew_from_its_allocation(wor
     await with_damaged_record(world)
     async with world.engine() as engine:
         assert engine.problems
-        await collect_garbage(engine, claims=world.claims, pod_resources=Kubelet("claim"))
+        await collect(world, engine, Kubelet("claim"))
         assert engine.problems == ()
         assert engine.use("card-0").memory_mib == 600
 
@@ -100,7 +123,7 @@ async def test_the_record_of_a_claim_in_use_is_made_anew_from_its_allocation(wor
 async def test_a_damaged_record_that_no_claim_in_use_has_is_given_back(world: World) -> None:
     await with_damaged_record(world)
     async with world.engine() as engine:
-        await collect_garbage(engine, claims=world.claims, pod_resources=Kubelet())
+        await collect(world, engine, Kubelet())
         assert engine.problems == ()
     assert (world.records, world.cdi_files) == ([], [])
 
@@ -109,7 +132,7 @@ async def test_a_doubt_stays_while_the_api_server_is_away(world: World) -> None:
     await with_damaged_record(world)
     world.claims.away = True
     async with world.engine() as engine:
-        await collect_garbage(engine, claims=world.claims, pod_resources=Kubelet("claim"))
+        await collect(world, engine, Kubelet("claim"))
         assert [doubt.uid for doubt in engine.doubts] == [uid_of("claim")]
 
 
