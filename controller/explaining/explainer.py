@@ -5,8 +5,8 @@ minute as long as it waits, because what is free changes. The answer is told whe
 rarely.
 
 Limits: the work is paced: the allocator is asked in a thread, by one pod at a time, and rests four times
-as long as it worked, so that ten thousand waiting pods cost a fifth of a core. Pods that ask the same of
-the same state share one answer.
+as long as it worked, so that ten thousand waiting pods cost a fifth of a core and no more than 20 Events
+a second. Pods that ask the same of the same state share one answer.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ LOOK_AGAIN_S = 30.0
 _REST = 4.0
 _MIN_SNAPSHOT_AGE_S = 5.0
 _BUILD_SHARE = 10.0
+_EVENTS_PER_S = 20.0
 
 
 class Store(Protocol[T_co]):
@@ -195,6 +196,7 @@ class Explainer:
             await self._events.tell(
                 subject, reason=found.reason, note=found.note, times=times, warning=not found.fits
             )
+        await asyncio.sleep(len(subjects) / _EVENTS_PER_S)
 
 
 def _build(slices: Sequence[tuple[str, bytes]], classes: Sequence[JSON], held: Sequence[bytes]) -> Snapshot:

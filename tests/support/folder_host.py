@@ -50,6 +50,9 @@ class FolderHost:
         self.writes.append(path)
         self.local(path).write_text(content)
 
+    def replace_text(self, path: str, content: str) -> None:
+        self.write_text(path, content)
+
     def list_dir(self, path: str) -> list[str]:
         try:
             return sorted(entry.name for entry in self.local(self.resolve(path)).iterdir())

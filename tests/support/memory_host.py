@@ -23,6 +23,9 @@ class MemoryHost:
     def write_text(self, path: str, content: str) -> None:
         self.files[path] = content
 
+    def replace_text(self, path: str, content: str) -> None:
+        self.write_text(path, content)
+
     def list_dir(self, path: str) -> list[str]:
         prefix = path.rstrip("/") + "/"
         below = [name for name in (*self.files, *self.modes) if name.startswith(prefix)]
