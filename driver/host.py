@@ -36,6 +36,9 @@ class Host(Protocol):
     def write_text(self, path: str, content: str) -> None:
         """Writes to an existing file (sysfs, cgroup) or makes a new one."""
 
+    def replace_text(self, path: str, content: str) -> None:
+        """Makes a file hold this content, durably; who reads it sees the old content or the new, whole."""
+
     def list_dir(self, path: str) -> list[str]:
         """Names in a folder, sorted; [] if the folder does not exist."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -43,6 +44,21 @@ class NodeHost:
     def write_text(self, path: str, content: str) -> None:
         """Writes to an existing file or makes a new one."""
         self._at(path).write_text(content, encoding="utf-8")
+
+    def replace_text(self, path: str, content: str) -> None:
+        """Puts a new file in the place of what was there: no reader ever sees half of it, or nothing."""
+        target = self._at(path)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+        try:
+            with temporary.open("x", encoding="utf-8") as file:
+                # Containers run as any user, and the agent's umask may be anything.
+                os.fchmod(file.fileno(), 0o644)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def list_dir(self, path: str) -> list[str]:
         """Names in a folder, sorted; [] if there is no such folder."""

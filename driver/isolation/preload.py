@@ -188,7 +188,9 @@ class Preload:
         content = CONTAINER_LIBRARY + "\n"
         if not host.exists(path) or host.read_text(path) != content:
             host.make_dir(self._settings.files_dir, mode=0o755)
-            host.write_text(path, content)
+            # All containers read this one file: were it empty for a moment, a container that starts in that
+            # moment would run without any limit.
+            host.replace_text(path, content)
         return path
 
 

@@ -67,6 +67,24 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_file_that_is_replaced_is_never_seen_half_written(tmp_path: Path) -> None:
+    host = NodeHost(tmp_path)
+    host.replace_text("/list", "old")
+    with (tmp_path / "list").open() as opened:
+        host.replace_text("/list", "new")
+        assert opened.read() == "old"
+    assert (tmp_path / "list").read_text() == "new"
+    assert (tmp_path / "list").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir()] == ["list"]
+
+
+def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "list").mkdir()
+    with pytest.raises(OSError, match="list"):
+        NodeHost(tmp_path).replace_text("/list", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["list"]
+
+
 def test_removing_a_tree_that_is_missing_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     host = NodeHost(tmp_path)

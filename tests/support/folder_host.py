@@ -27,6 +27,7 @@ class FolderHost:
         self.programs = dict(programs or {})
         self.libraries = dict(libraries or {})
         self.writes: list[str] = []
+        self.replaced: list[str] = []
 
     def local(self, path: str) -> Path:
         """Where a path of the host lies on this machine."""
@@ -51,7 +52,8 @@ class FolderHost:
         self.local(path).write_text(content)
 
     def replace_text(self, path: str, content: str) -> None:
-        self.write_text(path, content)
+        self.replaced.append(path)
+        self.local(path).write_text(content)
 
     def list_dir(self, path: str) -> list[str]:
         try:

@@ -56,6 +56,18 @@ def test_the_container_gets_the_library_the_list_that_names_it_and_the_region(ho
     assert host.read_text("/var/lib/dragoman/preload/ld.so.preload") == "/usr/local/dragoman/libvgpu.so\n"
 
 
+def test_the_list_that_all_containers_read_is_replaced_as_a_whole_and_never_written_into(
+    host: FolderHost,
+) -> None:
+    path = "/var/lib/dragoman/preload/ld.so.preload"
+    for content in ("", "half of it"):
+        host.add(path, content)
+        edits(host)
+        assert host.read_text(path) == "/usr/local/dragoman/libvgpu.so\n"
+    assert host.replaced == [path, path]
+    assert path not in host.writes
+
+
 def test_what_is_not_keyed_by_index_is_the_same_in_all_shares(host: FolderHost) -> None:
     other = Share(claim_uid="uid-2", request="big", device="nvidia-2", memory_mib=1, cores_percent=99)
     first, second = edits(host), edits(host, other, replace(CONTEXT, index=0, claim_uid="uid-2"))
