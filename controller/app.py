@@ -236,7 +236,8 @@ async def run(settings: Settings, *, config: ClusterConfig | None = None) -> Non
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    endpoint = f"http://{settings.listen}:{settings.health_port}/healthz" if settings.health_port else ""
+    host = f"[{settings.listen}]" if ":" in settings.listen else settings.listen
+    endpoint = f"http://{host}:{settings.health_port}/healthz" if settings.health_port else ""
     shell = Shell(
         ShellSettings(config=config, endpoint=endpoint), health=health, on_policy=parts.policy_queue.add
     )

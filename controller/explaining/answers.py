@@ -8,6 +8,7 @@ Limits: pure, and made to run in a thread; at most `_MAX_NOTE` bytes, as an Even
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ def _refused(refusals: Sequence[Refusal], *, single: bool) -> Answer:
         where, one = next(
             (refusal.node, one) for refusal in refusals for one in refusal.devices if one.reason == name
         )
-        parts.append(f"{_count(count, 'card')}: {name} (for example {one.device} on {where}: {one.message}).")
+        example = f"for example {one.device} on {where}: {one.message}"
+        parts.append(f"{_count(count, 'card')}: {_words(name)} ({example}).")
     plain = Counter(_plain(refusal, single=single) for refusal in refusals if not refusal.devices)
     for text, count in plain.most_common(_MAX_REASONS):
         parts.append(text if count == len(refusals) else f"{_count(count, 'node')}: {text}")
@@ -100,6 +102,11 @@ def _plain(refusal: Refusal, *, single: bool) -> str:
     # The same reason on many nodes is one reason.
     message = refusal.message.replace(f" on node {refusal.node}", "")
     return _sentence(f"{where}{message}")
+
+
+def _words(reason: str) -> str:
+    """`CapacityInUse` as `capacity in use`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason).lower()
 
 
 def _sentence(text: str) -> str:

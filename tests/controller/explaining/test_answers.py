@@ -62,7 +62,7 @@ def test_cards_that_are_too_small_are_counted_over_all_nodes_with_an_example() -
 
 def test_different_reasons_are_told_the_most_frequent_first() -> None:
     found = ask([claim(memory="20Gi")], nodes={"n1": (24,), "n2": (16, 16)}, held=[holding("n1", "10Gi")])
-    assert found.note.index("2 cards: CapacityRequestTooLarge") < found.note.index("1 card: CapacityInUse")
+    assert found.note.index("2 cards: capacity request too large") < found.note.index("1 card: capacity in use")
     assert "free 14Gi" in found.note
 
 
