@@ -210,6 +210,7 @@ class Agent:
     async def _end(self, probes: ProbeServer | None) -> None:
         log.info("stopping")
         await self._registration.stop(grace_s=0.5)
+        self._board.close()
         await self._service.stop(grace_s=DRAIN_S)
         for task in self._tasks:
             task.cancel()

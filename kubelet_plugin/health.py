@@ -42,6 +42,12 @@ class HealthBoard:
         self._cards: tuple[CardHealth, ...] = ()
         self._seen_at = 0.0
         self._changed = asyncio.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends all streams: a server that stops would wait for them, and they have no end of their own."""
+        self._closed = True
+        self._changed.set()
 
     def post(self, cards: Sequence[CardHealth]) -> None:
         """Puts up the health of all cards; streams hear at once if it differs."""
@@ -53,7 +59,7 @@ class HealthBoard:
 
     async def messages(self, *, heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[list[dict[str, Any]]]:
         """The fields of each `DeviceHealth` of a message; a message at once, on change and as heartbeat."""
-        while True:
+        while not self._closed:
             changed = self._changed
             yield [
                 {

@@ -92,13 +92,17 @@ class NodeStatusWriter:
         self._snapshot: Snapshot | None = None
         self._written: dict[str, Any] | None = None
         self._dropped: list[str] = []
+        self._around: tuple[tuple[str, ...], bool] = ((), False)
         self._wake = asyncio.Event()
 
     def update(self, snapshot: Snapshot | None = None) -> None:
-        """Takes a new snapshot, or looks at the problems again."""
+        """Takes a new snapshot, or looks again at what else decides about a write; cheap."""
         if snapshot is not None:
             self._snapshot = snapshot
-        self._wake.set()
+        around = (tuple(self._maker.problems()), self._superseded())
+        if snapshot is not None or around != self._around:
+            self._around = around
+            self._wake.set()
 
     async def run(self, *, verify_every_s: float = VERIFY_EVERY_S) -> None:
         """Writes whenever there is something to write, until cancelled."""

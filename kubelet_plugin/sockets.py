@@ -147,7 +147,7 @@ def _is_accepted(descriptor: int, path: str) -> bool:
 def accepts(path: Path) -> bool:
     """Whether somebody listens on a socket: one that a killed process left does not answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(0.2)
+        probe.settimeout(0.05)
         try:
             probe.connect(str(path))
         except OSError:

@@ -72,6 +72,21 @@ async def test_kubelets_up_to_1_36_get_the_same_under_v1alpha1(short_dir: Path) 
 
 
 @pytest.mark.asyncio
+async def test_a_server_that_stops_does_not_wait_for_streams(short_dir: Path) -> None:
+    found = board()
+    endpoint = Endpoint(short_dir / "a.sock", add_services=lambda server: add_health_services(server, found))
+    await endpoint.start()
+    endpoint.publish()
+    async with grpc.aio.insecure_channel(f"unix:{short_dir / 'a.sock'}", options=LOCALHOST) as channel:
+        stub = health_v1_pb2_grpc.DRAResourceHealthStub(channel)
+        stream = stub.NodeWatchResources(health_v1_pb2.NodeWatchResourcesRequest())
+        await read(stream)
+        found.close()
+        await asyncio.wait_for(endpoint.stop(grace_s=60), 5)
+        assert await read(stream) == grpc.aio.EOF
+
+
+@pytest.mark.asyncio
 async def test_a_stream_repeats_the_list_as_a_heartbeat() -> None:
     found = board()
     found.post([GOOD])

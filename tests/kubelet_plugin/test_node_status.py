@@ -217,5 +217,46 @@ async def test_a_running_writer_writes_what_it_is_given() -> None:
     assert _names(server.stored) == ["a"]
 
 
+async def test_a_look_that_shows_nothing_new_does_not_disturb_the_pause_of_a_failing_writer() -> None:
+    found = Writer(ApiServer())
+    await found.take(snapshot())
+    found.writer._wake.clear()
+    found.writer.update()
+    assert not found.writer._wake.is_set()
+    found.problems.append("new")
+    found.writer.update()
+    assert found.writer._wake.is_set()
+
+
+async def test_an_agent_whose_successor_died_writes_again() -> None:
+    server = ApiServer()
+    found = Writer(server)
+    found.superseded = True
+    running = asyncio.create_task(found.writer.run())
+    found.writer.update(snapshot())
+    await asyncio.sleep(0.01)
+    assert not (server.stored or {}).get("status")
+    found.superseded = False
+    found.writer.update()
+    while not (server.stored or {}).get("status"):  # noqa: ASYNC110 - the server is a dict, no event
+        await asyncio.sleep(0.001)
+    running.cancel()
+
+
+async def test_a_quiet_writer_looks_now_and_then_whether_its_words_still_stand() -> None:
+    server = ApiServer()
+    found = Writer(server)
+    running = asyncio.create_task(found.writer.run(verify_every_s=0.01))
+    found.writer.update(snapshot())
+    while not (server.stored or {}).get("status"):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert server.stored is not None
+    server.stored["status"] = {"cards": []}
+    while _names(server.stored) != ["a"]:
+        found.writer.update()
+        await asyncio.sleep(0.001)
+    running.cancel()
+
+
 def _names(stored: Any) -> list[str]:
     return [found["name"] for found in stored["status"]["cards"]]
