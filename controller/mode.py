@@ -79,9 +79,9 @@ async def probe(client: KubeClient, *, namespace: str) -> ModeState:
             return ModeState(
                 verdict=Verdict.IMPOSSIBLE,
                 reason="KubernetesTooOld",
-                message=f"Kubernetes {found[0]}.{found[1]} cannot allocate shares by itself: the feature gate "
-                f"{SHARING_GATE} is off there, and switched on by hand its allocator miscounts. Native mode "
-                "needs 1.36 or later.",
+                message=f"Kubernetes {found[0]}.{found[1]} cannot allocate shares by itself: the feature "
+                f"gate {SHARING_GATE} is off there, and switched on by hand its allocator miscounts. "
+                "Native mode needs 1.36 or later.",
             )
         dropped = [*await _slice_drops(client), *await _claim_drops(client, namespace)]
     except ForbiddenError as refused:

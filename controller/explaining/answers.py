@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driver.allocation import Refusal, Snapshot, allocate
+from driver.allocation import DeviceRefusal, Refusal, Snapshot, allocate
 from driver.errors import AllocationError
 from driver.kube.client import JSON
 
 CARDS_AVAILABLE = "CardsAvailable"
 _MAX_NOTE = 1024
 _MAX_REASONS = 6
+_SELECTOR_FALSE = "SelectorFalse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +76,23 @@ def _refused(refusals: Sequence[Refusal], *, single: bool) -> Answer:
     reason = reasons.pop() if len(reasons) == 1 else AllocationError.reason
     parts = [f"0 of {_count(len(refusals), 'node')} can take the pod's claims."]
     remedies = dict.fromkeys(_sentence(refusal.remedy) for refusal in refusals if refusal.remedy)
-    cards = Counter(one.reason for refusal in refusals for one in refusal.devices)
-    for name, count in cards.most_common(_MAX_REASONS):
+    cards = Counter(_kind(one) for refusal in refusals for one in refusal.devices)
+    for kind, count in cards.most_common(_MAX_REASONS):
         where, one = next(
-            (refusal.node, one) for refusal in refusals for one in refusal.devices if one.reason == name
+            (refusal.node, one) for refusal in refusals for one in refusal.devices if _kind(one) == kind
         )
+        name = one.reason
         example = f"for example {one.device} on {where}: {one.message}"
         parts.append(f"{_count(count, 'card')}: {_words(name)} ({example}).")
     plain = Counter(_plain(refusal, single=single) for refusal in refusals if not refusal.devices)
     for text, count in plain.most_common(_MAX_REASONS):
         parts.append(text if count == len(refusals) else f"{_count(count, 'node')}: {text}")
     return Answer(reason=reason, note=cut(" ".join((*parts, *list(remedies)[:2]))))
+
+
+def _kind(one: DeviceRefusal) -> tuple[str, str]:
+    """What makes two cards' refusals the same: which selector is false says which card was nearly right."""
+    return one.reason, one.message if one.reason == _SELECTOR_FALSE else ""
 
 
 def cut(text: str) -> str:

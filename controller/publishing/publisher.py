@@ -29,7 +29,7 @@ from controller.publishing.stores import Stores
 from controller.publishing.views import Condition, Inventory, NodeView
 from driver.api.node import cards_of, decode_status
 from driver.errors import DragomanError
-from driver.kube.client import JSON, KubeClient, NotFoundError
+from driver.kube.client import JSON, ApiError, KubeClient, NotFoundError
 from driver.kube.resources import ACCELERATOR_NODES, RESOURCE_SLICES
 from driver.slices import (
     DroppedField,
@@ -41,6 +41,8 @@ from driver.slices import (
     plan_writes,
     publication_of,
 )
+
+_REFUSALS = (400, 403, 422)
 
 _log = structlog.get_logger("publishing")
 
@@ -167,7 +169,13 @@ class Publisher:
                 _log.info("slices vanished", slices=len(vanished), recreate_in_s=round(wait_s, 1))
                 return wait_s
         if not plan.empty:
-            known.dropped = tuple(await self._write(plan, known))
+            try:
+                known.dropped = tuple(await self._write(plan, known))
+            except ApiError as refused:
+                if refused.status in _REFUSALS:
+                    # Trying again will hardly help, so whoever looks at the node has to be told.
+                    await self._say(node, conditions.not_published("WriteRefused", str(refused)))
+                raise
         if vanished:
             self._recreation.recreated(node, now=asyncio.get_running_loop().time())
             self._metrics.slices_recreated.inc(len(vanished))

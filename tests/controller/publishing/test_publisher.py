@@ -98,7 +98,7 @@ class World:
         self.cards(2)
 
     def _answer(self, request: Request) -> Any:
-        if self.refuse is not None:
+        if self.refuse is not None and (request.method != "PATCH" or self.refuse.status >= 500):
             return self.refuse
         if request.method == "DELETE":
             self.slices.remove(request.path.rpartition("/")[2])
@@ -375,6 +375,15 @@ async def test_a_write_that_is_refused_is_raised_so_that_the_queue_tries_again()
     world.refuse = None
     await world.reconcile()
     assert world.condition == ("True", "Published")
+
+
+async def test_a_slice_that_the_server_does_not_take_is_told_on_the_node_and_tried_again() -> None:
+    world = World()
+    world.refuse = error_for(422, message="spec.devices[0].capacity: Invalid value")
+    with pytest.raises(ApiError):
+        await world.reconcile()
+    assert world.condition == ("False", "WriteRefused")
+    assert "Invalid value" in world.inventories.objects["n1"].published.message
 
 
 async def test_an_inventory_that_cannot_be_read_leaves_slices_alone_and_names_the_field() -> None:
