@@ -61,7 +61,7 @@ def test_cards_that_are_too_small_are_counted_over_all_nodes_with_an_example() -
 
 
 def test_selectors_are_told_apart_as_the_authors_own_is_the_one_that_can_be_changed() -> None:
-    wanted = {
+    wanted: dict[str, Any] = {
         "selectors": [
             {"cel": {"expression": 'device.capacity["dragoman.dev"].memory.isGreaterThan(quantity("20Gi"))'}},
             {"cel": {"expression": 'device.attributes["dragoman.dev"].model == "H100"'}},
@@ -74,7 +74,9 @@ def test_selectors_are_told_apart_as_the_authors_own_is_the_one_that_can_be_chan
 
 def test_different_reasons_are_told_the_most_frequent_first() -> None:
     found = ask([claim(memory="20Gi")], nodes={"n1": (24,), "n2": (16, 16)}, held=[holding("n1", "10Gi")])
-    assert found.note.index("2 cards: capacity request too large") < found.note.index("1 card: capacity in use")
+    assert found.note.index("2 cards: capacity request too large") < found.note.index(
+        "1 card: capacity in use"
+    )
     assert "free 14Gi" in found.note
 
 
