@@ -154,7 +154,8 @@ class Api:
         data = None
         if body is not None:
             headers["Content-Type"] = content_type
-            data = json.dumps(body).encode()
+            # As Go's clients write it, without blanks: opaque parameters are kept byte by byte.
+            data = json.dumps(body, separators=(",", ":")).encode()
         url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
         answer = self.pool.request(method, url, body=data, headers=headers, timeout=timeout_s)
         if answer.status >= 400:
