@@ -188,6 +188,15 @@ class Inventory:
                 )
             method.undo(share, context=context, host=self._host)
 
+    def held_claims(self) -> frozenset[str]:
+        """UIDs of the claims for which a method made something that is still there."""
+        return frozenset[str]().union(*(method.claims(host=self._host) for method in self._methods.values()))
+
+    def undo_claim(self, uid: str) -> None:
+        """Removes what the methods made for a claim whose shares nobody knows."""
+        for method in self._methods.values():
+            method.undo_claim(uid, host=self._host)
+
     # Looks
 
     def _read_vendors(self) -> None:

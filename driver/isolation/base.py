@@ -88,3 +88,9 @@ class IsolationMethod(Protocol):
 
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:
         """Removes all that `edits` made; no error if nothing is left."""
+
+    def claims(self, *, host: Host) -> frozenset[str]:
+        """UIDs of the claims for which `edits` made something that is still there."""
+
+    def undo_claim(self, claim_uid: str, *, host: Host) -> None:
+        """Removes all that `edits` made for any share of a claim, for where nobody knows its shares."""

@@ -32,3 +32,10 @@ class NoIsolation:
 
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:
         """Nothing was made."""
+
+    def claims(self, *, host: Host) -> frozenset[str]:  # noqa: ARG002
+        """Nothing was made for anybody."""
+        return frozenset()
+
+    def undo_claim(self, claim_uid: str, *, host: Host) -> None:
+        """Nothing was made."""

@@ -16,7 +16,8 @@ Limits:
 * Cooperative. A program that is linked statically, brings musl instead of glibc or talks to the kernel itself
   is not held; nor does the library know of every CUDA call that takes memory. It is not a security boundary.
 * The limits of a region are fixed by the first process that opens it. The region is therefore keyed by claim
-  and request, and `driver.isolation.rules` refuses what would let two different limits meet in one region.
+  and request and emptied when its limits are others than before, and `driver.isolation.rules` refuses what
+  would let two different limits meet in one region.
 * A process that was killed leaves its count in the region until another with its number starts or the claim
   is unprepared: its successor may see less memory than it has, never more.
 * Containers write into the region's folder, which lies in the host's memory; the kernel charges it to the
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from driver.api.share_config import CorePolicy
@@ -118,8 +120,8 @@ class Preload:
         if not found.memory:
             raise found.refusal(found.reason, remedy=found.remedy)
         variables = _limits(share, context=context)
+        region = self._make_region(share, limits=variables, host=host)
         variables["CUDA_DEVICE_MEMORY_SHARED_CACHE"] = CONTAINER_REGION
-        region = self._make_region(share, host=host)
         return ContainerEdits(
             env=variables,
             mounts=(
@@ -157,30 +159,41 @@ class Preload:
         if not host.list_dir(claim_dir):
             host.remove_tree(claim_dir)
 
-    def _folders(self, share: Share) -> tuple[str, str]:
-        # No DNS label holds an underscore, so `a/b` and `a_b` cannot be two requests.
-        request = share.request.replace("/", "_")
-        for part in (share.claim_uid, request):
-            if not _SAFE.fullmatch(part):
-                raise IsolationError(f"{part!r} cannot be the name of a folder.", field="metadata.uid")
-        claim_dir = posixpath.join(self._settings.region_dir, share.claim_uid)
-        return claim_dir, posixpath.join(claim_dir, request)
+    def claims(self, *, host: Host) -> frozenset[str]:
+        """UIDs of the claims that have a region."""
+        return frozenset(host.list_dir(self._settings.region_dir))
 
-    def _make_region(self, share: Share, *, host: Host) -> str:
+    def undo_claim(self, claim_uid: str, *, host: Host) -> None:
+        """Removes all regions of a claim."""
+        host.remove_tree(self._claim_dir(claim_uid))
+
+    def _claim_dir(self, claim_uid: str) -> str:
+        return posixpath.join(self._settings.region_dir, _safe(claim_uid))
+
+    def _folders(self, share: Share) -> tuple[str, str]:
+        claim_dir = self._claim_dir(share.claim_uid)
+        # No DNS label holds an underscore, so `a/b` and `a_b` cannot be two requests.
+        return claim_dir, posixpath.join(claim_dir, _safe(share.request.replace("/", "_")))
+
+    def _make_region(self, share: Share, *, limits: Mapping[str, str], host: Host) -> str:
         _, request_dir = self._folders(share)
-        region, marker = f"{request_dir}/region", f"{request_dir}/boot"
+        # A file for each share, since all shares of a request have one region: what is in it for a share that
+        # is new, or has other limits than before, was fixed by processes of a former allocation.
+        region, marker = f"{request_dir}/region", f"{request_dir}/{_safe(f'{share.device}.{share.share_id}')}"
+        # Written and read by all versions of the agent: a change of this text empties regions in use.
         boot = host.read_text(_BOOT_ID).strip()
-        if host.exists(region) and host.exists(marker) and host.read_text(marker) == boot:
+        wanted = "\n".join([boot, *(f"{name}={value}" for name, value in sorted(limits.items()))])
+        if host.exists(region) and host.exists(marker) and host.read_text(marker) == wanted:
             return region
         # First prepare, or a region of an earlier boot with the limits and the counts of processes long gone.
-        host.remove_tree(request_dir)
+        host.remove_tree(region)
         # The parents keep everybody else on the host out; containers get in through their mount.
         host.make_dir(request_dir, mode=0o700)
         # Processes of any user in the container have to make and open the file. Not sticky: with the kernel's
         # fs.protected_regular, O_CREAT on another's file in a sticky folder fails, and the library exits.
         host.make_dir(region, mode=0o777)
         # Last: its presence says that the folder is complete.
-        host.write_text(marker, boot)
+        host.write_text(marker, wanted)
         return region
 
     def _make_preload_list(self, host: Host) -> str:
@@ -192,6 +205,12 @@ class Preload:
             # moment would run without any limit.
             host.replace_text(path, content)
         return path
+
+
+def _safe(part: str) -> str:
+    if not _SAFE.fullmatch(part):
+        raise IsolationError(f"{part!r} cannot be the name of a folder.", field="metadata.uid")
+    return part
 
 
 def needed(share: Share, *, context: ShareContext) -> bool:

@@ -48,3 +48,9 @@ class CardSource(Protocol):
 
     def undo(self, share: Share, *, chosen: Chosen) -> None:
         """Removes what `isolation_edits` made; no error if nothing is left."""
+
+    def held_claims(self) -> frozenset[str]:
+        """UIDs of the claims for which `isolation_edits` made something that is still there."""
+
+    def undo_claim(self, uid: str) -> None:
+        """Removes what `isolation_edits` made for a claim whose shares nobody knows."""

@@ -27,7 +27,7 @@ from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.cdi_files import CdiFiles
 from kubelet_plugin.prepare.phases import Phases
 from kubelet_plugin.prepare.planning import Plan, decide
-from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
+from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord, ShareRecord
 from kubelet_plugin.prepare.state import StateBusyError, StateFolder
 
 _log = structlog.get_logger(__name__)
@@ -52,17 +52,27 @@ class Effects:
         self._cdi.clean()
 
     def orphans(self) -> frozenset[str]:
-        """UIDs of claims that have a CDI file and no record."""
-        # In this order: a record is older than its file.
-        found = self._cdi.uids()
+        """UIDs of claims of which there is something on the node and no record."""
+        # In this order: a record is older than all that is made from it.
+        found = self._cdi.uids() | {uid for uid in self._source.held_claims() if CLAIM_UID.fullmatch(uid)}
         self._state.refresh()
         return frozenset(uid for uid in found if not self._is_known(uid))
 
-    def remove_orphan(self, uid: str) -> None:
-        """Removes the CDI file of a claim that has no record."""
-        self._state.refresh()
-        if not self._is_known(uid):
-            self._cdi.remove(uid)
+    def remove_orphan(self, uid: str) -> str:
+        """Removes what there is of a claim that has no record.
+
+        Returns:
+            Why that is not possible, "" if it is.
+        """
+        try:
+            self._state.refresh()
+            if not self._is_known(uid):
+                self._cdi.remove(uid)
+                self._source.undo_claim(uid)
+                _log.info("leftovers of a claim without a record removed", claim=uid)
+        except (DragomanError, OSError) as refused:
+            return f"What is left of claim {uid}, which has no record, cannot be removed: {refused}"
+        return ""
 
     def commit(self, plan: Plan) -> ClaimRecord:
         """Prepares a planned claim; nothing of it is left if that fails.
@@ -144,6 +154,8 @@ class Effects:
             self._undo(record)
             return
         self._cdi.remove(uid)
+        # A damaged record does not say what was made; left, it would meet the claim's next allocation.
+        self._source.undo_claim(uid)
         self._state.release(uid)
 
     def vanished(self) -> tuple[str, ...]:
@@ -165,7 +177,7 @@ class Effects:
             if written:
                 _log.info("CDI file put back", claim=uid)
                 # The other agent may have unprepared it meanwhile.
-                self.remove_orphan(uid)
+                return self.remove_orphan(uid)
         except (DragomanError, OSError) as refused:
             _log.warning("claim not restored", claim=uid, error=str(refused))
             return f"Claim {record.namespace}/{record.name} cannot be restored: {refused}"

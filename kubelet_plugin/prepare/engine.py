@@ -139,11 +139,10 @@ class PrepareEngine:
         for uid in await self._in_thread(self._effects.vanished):
             async with self._lock(uid):
                 problems.append(await self._in_thread(lambda uid=uid: self._effects.restore(uid)))  # type: ignore[misc]
-        self._unrestored = tuple(problem for problem in problems if problem)
         for uid in sorted(await self._in_thread(self._effects.orphans)):
             async with self._lock(uid):
-                await self._in_thread(lambda uid=uid: self._effects.remove_orphan(uid))  # type: ignore[misc]
-                _log.info("CDI file without a record removed", claim=uid)
+                problems.append(await self._in_thread(lambda uid=uid: self._effects.remove_orphan(uid)))  # type: ignore[misc]
+        self._unrestored = tuple(problem for problem in problems if problem)
 
     async def close(self) -> None:
         """Finishes what runs and gives files back."""

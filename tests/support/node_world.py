@@ -214,6 +214,13 @@ class Cards:
         with contextlib.suppress(FileNotFoundError):
             self._trace(share).rmdir()
 
+    def held_claims(self) -> frozenset[str]:
+        return frozenset(path.name.partition(".")[0] for path in self.region.glob("*"))
+
+    def undo_claim(self, uid: str) -> None:
+        for path in self.region.glob(f"{uid}.*"):
+            path.rmdir()
+
     def _trace(self, share: Share) -> Path:
         return self.region / f"{share.claim_uid}.{share.base_request}"
 

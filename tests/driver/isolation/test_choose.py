@@ -52,6 +52,12 @@ class Method:
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:
         return
 
+    def claims(self, *, host: Host) -> frozenset[str]:
+        return frozenset()
+
+    def undo_claim(self, claim_uid: str, *, host: Host) -> None:
+        return
+
 
 def methods(*found: Method) -> dict[IsolationLevel, Method | NoIsolation]:
     return {NONE: NoIsolation(), **{method.level: method for method in found}}

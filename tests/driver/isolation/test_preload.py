@@ -170,6 +170,47 @@ def test_the_region_is_emptied_after_a_boot(host: FolderHost) -> None:
     assert host.list_dir(REGION) == []
 
 
+@pytest.mark.parametrize(
+    ("share", "index"),
+    [
+        (replace(SHARE, memory_mib=100), 1),
+        (replace(SHARE, cores_percent=0), 1),
+        (SHARE, 0),
+        (replace(SHARE, share_id="of-another-allocation"), 1),
+    ],
+    ids=["memory", "compute", "index", "allocation"],
+)
+def test_a_region_with_the_limits_of_a_former_allocation_is_emptied(
+    host: FolderHost, share: Share, index: int
+) -> None:
+    edits(host)
+    host.add(f"{REGION}/shared.cache", "limits of the first process")
+    edits(host, share, replace(CONTEXT, index=index))
+    assert host.list_dir(REGION) == []
+
+
+def test_repeated_prepares_of_two_shares_of_a_request_leave_their_region_alone(host: FolderHost) -> None:
+    second = replace(SHARE, device="nvidia-2", memory_mib=100)
+    edits(host)
+    edits(host, second, replace(CONTEXT, index=2))
+    host.add(f"{REGION}/shared.cache", "counts of running processes")
+    edits(host)
+    edits(host, second, replace(CONTEXT, index=2))
+    assert host.exists(f"{REGION}/shared.cache")
+
+
+def test_all_regions_of_a_claim_are_found_and_removed_without_knowing_its_shares(host: FolderHost) -> None:
+    method = Preload(SETTINGS)
+    assert method.claims(host=host) == frozenset()
+    for request in ("gpu", "other"):
+        edits(host, replace(SHARE, request=request))
+    edits(host, replace(SHARE, claim_uid="uid-2"))
+    assert method.claims(host=host) == {"uid-1", "uid-2"}
+    method.undo_claim("uid-1", host=host)
+    method.undo_claim("uid-1", host=host)
+    assert method.claims(host=host) == {"uid-2"}
+
+
 def test_a_region_that_an_interrupted_prepare_left_half_made_is_made_anew(host: FolderHost) -> None:
     host.add(f"{REGION}/shared.cache", "left by nobody knows whom")
     edits(host)

@@ -345,6 +345,39 @@ async def test_files_of_nobody_are_removed_and_those_of_others_stay(world: World
         assert [path.name for path in world.cdi_files] == ["nvidia.yaml"]
 
 
+async def test_limits_of_nobody_are_removed_from_the_node(world: World) -> None:
+    found = claim("claim", result())
+    world.add(found, pod())
+    async with world.engine() as engine:
+        await prepare(engine, found)
+        (world.cards.region / f"{uid_of('dead')}.gpu").mkdir()
+        await engine.restore()
+        assert [path.name for path in world.regions] == [f"{uid_of('claim')}.gpu"]
+
+
+async def test_leftovers_that_cannot_be_removed_do_not_stop_the_agent(world: World) -> None:
+    path = world.cards.region / f"{uid_of('dead')}.gpu"
+    (path / "busy").mkdir(parents=True)
+    async with world.engine() as engine:
+        assert "cannot be removed" in engine.problems[0]
+        (path / "busy").rmdir()
+        await engine.restore()
+        assert engine.problems == ()
+    assert world.regions == []
+
+
+async def test_unpreparing_a_claim_whose_record_is_damaged_removes_its_limits(world: World) -> None:
+    found = claim("claim", result())
+    world.add(found, pod())
+    async with world.engine() as engine:
+        await prepare(engine, found)
+    (world.folder / "state" / "claims" / f"{uid_of('claim')}.json").write_bytes(b"")
+    async with world.engine() as engine:
+        assert len(world.regions) == 1
+        await unprepare(engine, found)
+    assert (world.records, world.cdi_files, world.regions) == ([], [], [])
+
+
 async def test_a_claim_whose_card_is_gone_after_a_restart_stays_reserved_and_is_reported(
     world: World,
 ) -> None:
