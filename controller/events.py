@@ -21,6 +21,7 @@ from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFou
 from driver.kube.resources import EVENTS, Resource
 
 CONTROLLER = "dragoman.dev/controller"
+_MAX_NOTE = 1024  # bytes, by API validation
 _CLUSTER_SCOPED = "default"  # where Events on cluster-scoped objects are kept
 
 _log = structlog.get_logger("events")
@@ -113,6 +114,15 @@ class Events:
         self._metrics.events_written.labels(reason=reason).inc()
 
 
+def cut(text: str) -> str:
+    """The text, in as many bytes as an Event's note may have."""
+    # Users' selectors are quoted in it, and may hold half a surrogate pair.
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= _MAX_NOTE:
+        return raw.decode()
+    return f"{raw[: _MAX_NOTE - 3].decode(errors='ignore')}…"
+
+
 def _name(subject: Subject, reason: str, note: str) -> str:
-    digest = hashlib.sha256(f"{subject.uid}/{reason}/{note}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{subject.uid}/{reason}/{note}".encode("utf-8", "replace")).hexdigest()[:16]
     return f"{subject.name[:200].rstrip('-.')}.{digest}"

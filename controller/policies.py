@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from controller.events import Events, Subject
+from controller.events import Events, Subject, cut
 from driver.api.base import decode
 from driver.api.policy import AcceleratorPolicySpec
 from driver.errors import ConfigError
@@ -45,4 +45,4 @@ class PolicyCheck:
                 resource=ACCELERATOR_POLICIES, name=name, uid=str(policy["metadata"].get("uid") or "")
             )
             if self._held():
-                await self._events.tell(subject, reason=invalid.reason, note=str(invalid)[:1000])
+                await self._events.tell(subject, reason=invalid.reason, note=cut(str(invalid)))

@@ -3,7 +3,7 @@
 Flow: `answer` asks `driver.allocation.allocate` node by node and counts; `Answer.note` is what a person
 reads. Reasons are counted over all cards of all nodes, the most frequent first, each with one example.
 
-Limits: pure, and made to run in a thread; at most `_MAX_NOTE` bytes, as an Event's note may have.
+Limits: pure, and made to run in a thread; at most as long as an Event's note may be.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controller.events import cut
 from driver.allocation import DeviceRefusal, Refusal, Snapshot, allocate
 from driver.errors import AllocationError
 from driver.kube.client import JSON
 
 CARDS_AVAILABLE = "CardsAvailable"
-_MAX_NOTE = 1024
 _MAX_REASONS = 6
 _SELECTOR_FALSE = "SelectorFalse"
 
@@ -93,14 +93,6 @@ def _refused(refusals: Sequence[Refusal], *, single: bool) -> Answer:
 def _kind(one: DeviceRefusal) -> tuple[str, str]:
     """What makes two cards' refusals the same: which selector is false says which card was nearly right."""
     return one.reason, one.message if one.reason == _SELECTOR_FALSE else ""
-
-
-def cut(text: str) -> str:
-    """The text, in as many bytes as an Event's note may have."""
-    raw = text.encode()
-    if len(raw) <= _MAX_NOTE:
-        return text
-    return f"{raw[: _MAX_NOTE - 3].decode(errors='ignore')}…"
 
 
 def _plain(refusal: Refusal, *, single: bool) -> str:

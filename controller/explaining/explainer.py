@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from controller.events import Events, Subject
-from controller.explaining.answers import Answer, answer, cut
+from controller.events import Events, Subject, cut
+from controller.explaining.answers import Answer, answer
 from controller.explaining.classes import is_standard_name
 from controller.explaining.views import ClaimView, ClassView, PodView, decoded
 from controller.mode import ModeState, Verdict

@@ -107,8 +107,10 @@ def slice_name(node: str, index: int) -> str:
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """The one text of a JSON object: sorted keys, no blanks."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """The one text of a JSON object: sorted keys, no blanks; `json.loads` reads it back unchanged."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # What others wrote may hold half a surrogate pair, which strict UTF-8 has no bytes for.
+    return text.encode("utf-8", "surrogatepass")
 
 
 def content_digest(spec: Mapping[str, Any]) -> str:
@@ -212,7 +214,7 @@ def _refusal(name: str, value: str | int | bool, *, taken: JSON) -> str:  # noqa
         return "the driver sets it itself"
     if not (_IDENTIFIER.fullmatch(name) or _QUALIFIED.fullmatch(name)):
         return "its name is not a C identifier of at most 32 characters, optionally behind a domain"
-    if isinstance(value, str) and len(value.encode()) > _MAX_STRING:
+    if isinstance(value, str) and len(value.encode("utf-8", "replace")) > _MAX_STRING:
         return f"its text is longer than {_MAX_STRING} bytes"
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         return "its number does not fit into 64 bits"
@@ -226,12 +228,12 @@ def _value(value: str | int | bool) -> JSON:  # noqa: FBT001 - a card's attribut
         return {"bool": value}
     if isinstance(value, int):
         return {"int": value}
-    return {"string": value}
+    return _string(value)
 
 
 def _string(text: str) -> JSON:
     # The limit counts bytes; a character cut in half is dropped whole.
-    return {"string": text.encode()[:_MAX_STRING].decode(errors="ignore")}
+    return {"string": text.encode("utf-8", "replace")[:_MAX_STRING].decode(errors="ignore")}
 
 
 def _version(text: str) -> JSON:

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from controller.events import Events, Subject
+from controller.events import Events, Subject, cut
 from controller.metrics import Metrics
 from driver.kube.client import ForbiddenError, error_for
 from driver.kube.resources import ACCELERATOR_POLICIES, PODS
@@ -99,3 +101,17 @@ async def test_the_name_is_one_for_each_subject_reason_and_note() -> None:
     first, again, long = (request.body["metadata"]["name"] for request in world.transport.requests)
     assert first == again
     assert len(long) <= 253
+
+
+@given(st.text(max_size=3000))
+async def test_a_cut_note_never_exceeds_the_limit_in_bytes(text: str) -> None:
+    assert len(cut(text).encode()) <= 1024
+
+
+@pytest.mark.parametrize("text", ["short", "é" * 512])
+async def test_a_note_that_fits_is_left_alone(text: str) -> None:
+    assert cut(text) == text
+
+
+async def test_half_a_surrogate_pair_in_what_a_user_wrote_does_not_stop_the_note() -> None:
+    assert cut("selector '\ud800'") == "selector '?'"

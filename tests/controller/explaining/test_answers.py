@@ -2,11 +2,7 @@
 
 from typing import Any
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from controller.explaining.answers import Answer, answer, cut
+from controller.explaining.answers import Answer, answer
 from driver.allocation import Snapshot
 from driver.cards import Card
 from driver.slices import publication_of, with_generation
@@ -114,13 +110,3 @@ def test_a_note_for_many_reasons_still_fits_into_an_event() -> None:
     long = 'device.attributes["dragoman.dev"].model == "' + "x" * 900 + '"'
     found = ask([claim(selectors=[{"cel": {"expression": long}}])], nodes={"n1": (24,)})
     assert len(found.note.encode()) <= 1024
-
-
-@given(st.text(max_size=3000))
-def test_a_cut_note_never_exceeds_the_limit_in_bytes(text: str) -> None:
-    assert len(cut(text).encode()) <= 1024
-
-
-@pytest.mark.parametrize("text", ["short", "é" * 512])
-def test_a_note_that_fits_is_left_alone(text: str) -> None:
-    assert cut(text) == text

@@ -1,5 +1,6 @@
 """How a node's cards look as ResourceSlices."""
 
+import json
 import re
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driver.cards import Card, IsolationLevel
-from driver.slices import MAX_DEVICES, content_digest, publication_of, slice_name
+from driver.slices import MAX_DEVICES, canonical, content_digest, publication_of, slice_name
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -228,3 +229,14 @@ def test_a_node_name_too_long_for_a_pool_is_a_problem_and_not_a_crash() -> None:
     publication = publication_of([card()], node="a" * 250)
     assert publication.slices == ()
     assert "too long" in publication.problems[0]
+
+
+@given(st.dictionaries(st.text(), st.text() | st.sampled_from(["\ud800", "a\udfff"])))
+def test_the_one_text_of_an_object_is_read_back_as_the_object(document: Any) -> None:
+    assert json.loads(canonical(document)) == document
+
+
+def test_half_a_surrogate_pair_in_a_cards_texts_does_not_stop_the_publication() -> None:
+    device = only_device(model="\ud800", extra_attributes={"note": "\udfff"})
+    assert device["attributes"]["model"] == {"string": "?"}
+    assert device["attributes"]["note"] == {"string": "?"}
