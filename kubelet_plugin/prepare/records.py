@@ -148,13 +148,17 @@ def decode(content: bytes, *, uid: str) -> ClaimRecord:
     return record
 
 
-def devices_named(content: bytes) -> frozenset[str] | None:
-    """The cards that an unreadable record names, as far as its shape can be trusted; None if it cannot."""
+def devices_named(content: bytes, *, uid: str) -> frozenset[str] | None:
+    """The cards that a record names which this version must not read; None where nobody can be sure.
+
+    Bytes that do not match their checksum are not asked: the name of a card may be what was damaged.
+    """
     try:
-        document = json.loads(content)
-        shares = document["record"]["shares"]
-        names = frozenset(str(share["device"]) for share in shares)
-    except (KeyError, TypeError, ValueError):
+        document = _checked_body(content, uid=uid)
+        if document["claim"]["uid"] != uid:
+            return None
+        names = frozenset(str(share["device"]) for share in document["shares"])
+    except (StateDamagedError, KeyError, TypeError, ValueError):
         return None
     return names or None
 

@@ -11,9 +11,9 @@ Flow of `reserve`, in one thread:
 Layout of the folder: `lock`, `changes`, `claims/<uid>.json`, and beside a damaged record what was set aside,
 `claims/<uid>.json.unreadable-<n>`.
 
-Damaged records: nobody knows what they held, and a container may still run on it. So the cards that the
-record names (all cards, where even that is gone) are given to nobody else until the claim is prepared again,
-unprepared, or `collecting` finds out from the kubelet. `problems` says so meanwhile.
+Damaged records: nobody knows what they held, and a container may still run on it. So no card is given to
+anybody else until the claim is prepared again, unprepared, or `collecting` finds out from the kubelet; of a
+newer version's record that is intact, the cards that it names. `problems` says so meanwhile.
 
 Limits: blocks, for threads only, except `records`, `doubts`, `problems`, `find`, `use` and `mark_releasing`,
 which touch memory alone and wait for no lock.
@@ -300,7 +300,7 @@ class StateFolder:
 
     def _doubt(self, uid: str, content: bytes, *, problem: str, newer: bool = False) -> None:
         self._forget(uid)
-        devices = devices_named(content)
+        devices = devices_named(content, uid=uid)
         self._ledger.hold_in_doubt(uid, devices=devices)
         held = ", ".join(sorted(devices)) if devices else "any card"
         files = (self._path(uid),) if newer else tuple(self._aside(uid))

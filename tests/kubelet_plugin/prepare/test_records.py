@@ -108,7 +108,12 @@ def test_no_truncation_goes_unnoticed(length: int) -> None:
         decode(encode(RECORD)[:length], uid="u1")
 
 
-def test_cards_of_an_unreadable_record_are_known_as_long_as_it_has_its_shape() -> None:
-    assert devices_named(encode(RECORD).replace(b"4096", b"4095")) == frozenset({"card-0", "card-1"})
-    assert devices_named(encode(RECORD)[:-40]) is None
-    assert devices_named(b"\0\xff") is None
+def test_cards_of_a_record_are_known_as_long_as_its_checksum_holds() -> None:
+    assert devices_named(encode(RECORD), uid="u1") == frozenset({"card-0", "card-1"})
+    assert devices_named(encode(RECORD).replace(b'"card-0"', b'"card-2"'), uid="u1") is None
+    assert devices_named(encode(RECORD)[:-40], uid="u1") is None
+    assert devices_named(b"\0\xff", uid="u1") is None
+
+
+def test_cards_of_a_record_under_another_claims_name_are_not_believed() -> None:
+    assert devices_named(encode(RECORD), uid="u2") is None
