@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tooling.bench import prepare, report, start
+from tooling.bench import pods, prepare, report, start
 from tooling.bench.errors import BenchError
 from tooling.bench.subjects import GO, OURS
 from tooling.cluster import machine as clusters_machine
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_prepare(commands)
     _add_start(commands)
+    _add_pods(commands)
     options = parser.parse_args(argv)
     missing = [f"{one.what}. {one.remedy}" for one in clusters_machine.missing()]
     if missing:
@@ -123,9 +124,25 @@ def _start(options: argparse.Namespace) -> bool:
     )
 
 
+def _add_pods(commands: Any) -> None:
+    parser = commands.add_parser("pods", help="pods at once with and without claims, create to Running")
+    parser.add_argument("--pods", type=int, default=30, help="pods at once (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each kind (default: %(default)s)")
+    _common(parser)
+    parser.set_defaults(run=_pods)
+
+
+def _pods(options: argparse.Namespace) -> bool:
+    outcome = pods.run(cluster=options.cluster, count=options.pods, rounds=options.rounds, report=to_terminal)
+    print(report.pods_table(outcome))
+    return _closing(
+        options, outcome, verdicts=report.pods_verdicts(outcome), document=report.pods_document(outcome)
+    )
+
+
 def _closing(
     options: argparse.Namespace,
-    outcome: prepare.Outcome | start.Outcome,
+    outcome: prepare.Outcome | start.Outcome | pods.Outcome,
     *,
     verdicts: Sequence[report.Verdict],
     document: dict[str, Any],

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tooling.bench import start
+from tooling.bench import pods, start
 from tooling.bench.figures import Figures, percentile, ratio
 from tooling.bench.prepare import AT_ONCE, ONE_BY_ONE, PHASES, Outcome
 from tooling.bench.subjects import GO, OURS
 from tooling.bench.table import milliseconds, per_second, table, times
 
+SLOWER = 1.25
 SERVING_MS = 1000.0
 IDLE_MIB = 64.0
 FLAT = 1.25
@@ -112,6 +113,37 @@ def start_verdicts(outcome: start.Outcome) -> list[Verdict]:
 def start_document(outcome: start.Outcome) -> dict[str, Any]:
     """For JSON."""
     return {**asdict(outcome), "verdicts": [asdict(verdict) for verdict in start_verdicts(outcome)]}
+
+
+def pods_table(outcome: pods.Outcome) -> str:
+    """Create to Running, with claims and without."""
+    found = outcome.figures
+    part = ratio(found[pods.CLAIMING], found[pods.PLAIN])
+    rows = [
+        (name, *(milliseconds(value) for value in (one.p50, one.p90, one.p99))) for name, one in found.items()
+    ]
+    return table(
+        (f"{outcome.pods} pods at once, create to Running", "p50 ms", "p90 ms", "p99 ms"),
+        [*rows, ("with / without", times(part.p50), times(part.p90), times(part.p99))],
+    )
+
+
+def pods_verdicts(outcome: pods.Outcome) -> list[Verdict]:
+    """What the project holds itself to."""
+    part = ratio(outcome.figures[pods.CLAIMING], outcome.figures[pods.PLAIN])
+    return [
+        Verdict(
+            what=f"{name} with claims at most a quarter above that without",
+            holds=getattr(part, name) <= SLOWER,
+            seen=f"{times(getattr(part, name))} times",
+        )
+        for name in ("p50", "p99")
+    ]
+
+
+def pods_document(outcome: pods.Outcome) -> dict[str, Any]:
+    """For JSON."""
+    return {**asdict(outcome), "verdicts": [asdict(verdict) for verdict in pods_verdicts(outcome)]}
 
 
 def _against_go(figures: Mapping[tuple[int, str, str], Figures], levels: Sequence[int]) -> Iterator[Verdict]:
