@@ -25,10 +25,11 @@ import contextlib
 import fcntl
 import itertools
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -76,13 +77,11 @@ class Doubt:
         uid: UID of its claim.
         problem: A sentence for the node's conditions.
         newer: It was written by a newer version, which must find it again.
-        files: Its files.
     """
 
     uid: str
     problem: str
     newer: bool
-    files: tuple[Path, ...] = field(default=())
 
 
 class StateFolder:
@@ -211,7 +210,7 @@ class StateFolder:
             with storage_errors(self._path(uid)):
                 self._changes.announce(uid)
                 for path in {self._path(uid), *self._aside(uid)}:
-                    path.unlink(missing_ok=True)
+                    _remove(path)
             self._forget(uid)
         with storage_errors(self._path(uid)):
             sync_folder(self._claims)
@@ -273,19 +272,24 @@ class StateFolder:
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            aside = self._aside(uid)
-            if aside:
-                self._doubt(uid, aside[-1].read_bytes(), problem=f"The record of claim {uid} was damaged.")
+            if self._aside(uid):
+                self._doubt(uid, problem=f"The record of claim {uid} was damaged.")
             else:
                 self._forget(uid)
+            return
+        except OSError as unreadable:
+            # One bad block must not stop the whole node. The file stays: a disk may come to itself.
+            if path.is_dir():
+                self._set_aside(path)
+            self._doubt(uid, problem=f"The record of claim {uid} cannot be read: {unreadable.strerror}.")
             return
         try:
             self._remember(decode(content, uid=uid))
         except StateNewerError as newer:
-            self._doubt(uid, content, problem=str(newer), newer=True)
+            self._doubt(uid, problem=str(newer), newer=True, devices=devices_named(content, uid=uid))
         except StateDamagedError as damaged:
             self._set_aside(path)
-            self._doubt(uid, content, problem=str(damaged))
+            self._doubt(uid, problem=str(damaged))
 
     def _remember(self, record: ClaimRecord) -> ClaimRecord:
         self._doubts.pop(record.uid, None)
@@ -298,14 +302,14 @@ class StateFolder:
         self._records.pop(uid, None)
         self._doubts.pop(uid, None)
 
-    def _doubt(self, uid: str, content: bytes, *, problem: str, newer: bool = False) -> None:
+    def _doubt(
+        self, uid: str, *, problem: str, newer: bool = False, devices: frozenset[str] | None = None
+    ) -> None:
         self._forget(uid)
-        devices = devices_named(content, uid=uid)
         self._ledger.hold_in_doubt(uid, devices=devices)
         held = ", ".join(sorted(devices)) if devices else "any card"
-        files = (self._path(uid),) if newer else tuple(self._aside(uid))
         sentence = f"{problem} Nothing more of {held} is given out until it is known what the claim holds."
-        self._doubts[uid] = Doubt(uid=uid, problem=sentence, newer=newer, files=files)
+        self._doubts[uid] = Doubt(uid=uid, problem=sentence, newer=newer)
 
     def _set_aside(self, path: Path) -> None:
         uid = path.name.removesuffix(_SUFFIX)
@@ -319,3 +323,10 @@ class StateFolder:
         # Asked for by name, one after the other: a look through the folder would cost more with each claim.
         named = (self._claims / f"{uid}{_ASIDE}{number}" for number in itertools.count(1))
         return list(itertools.takewhile(Path.exists, named))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        shutil.rmtree(path)

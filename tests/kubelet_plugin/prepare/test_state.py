@@ -218,6 +218,46 @@ def test_a_damaged_record_keeps_all_cards_whatever_it_names(tmp_path: Path, cont
             reserve(state, record("b", 1, device=device))
 
 
+def cannot_be_read(path: Path, *, how: str) -> None:
+    """Makes a file of which the operating system gives nothing back, whoever asks."""
+    path.unlink(missing_ok=True)
+    if how == "folder":
+        path.mkdir()
+        (path / "something").touch()
+    else:
+        path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("how", ["folder", "error"])
+def test_a_record_that_the_disk_does_not_give_back_keeps_all_cards_and_stops_nobody(
+    tmp_path: Path, how: str
+) -> None:
+    reserve(opened(tmp_path), record("a", 1))
+    cannot_be_read(path(tmp_path, "a"), how=how)
+    state = opened(tmp_path)
+    assert "The record of claim a cannot be read" in state.problems[0]
+    for device in CARDS:
+        with pytest.raises(ReservationInDoubtError):
+            reserve(state, record("b", 1, device=device))
+
+
+@pytest.mark.parametrize("how", ["folder", "error"])
+def test_a_record_that_the_disk_does_not_give_back_is_replaced_by_a_new_one(tmp_path: Path, how: str) -> None:
+    opened(tmp_path)
+    cannot_be_read(path(tmp_path, "a"), how=how)
+    assert reserve(opened(tmp_path), record("a", 1))
+    state = opened(tmp_path)
+    assert (list(state.records), state.problems) == (["a"], ())
+
+
+@pytest.mark.parametrize("how", ["folder", "error"])
+def test_a_record_that_the_disk_does_not_give_back_goes_with_its_claim(tmp_path: Path, how: str) -> None:
+    opened(tmp_path)
+    cannot_be_read(path(tmp_path, "a"), how=how)
+    opened(tmp_path).release("a")
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
 def test_the_doubt_about_a_damaged_record_outlives_restarts(tmp_path: Path) -> None:
     reserve(opened(tmp_path), record("a", 1))
     damage(tmp_path, "a", b"")
