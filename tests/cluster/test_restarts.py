@@ -67,7 +67,7 @@ def test_pods_start_without_a_gap_while_the_agent_is_updated(
     space: Space, installed: Installation, holder: JSON
 ) -> None:
     old = installed.agent()["metadata"]["uid"]
-    space.create(template("share", ASK))
+    space.create(template("share", request(memory="64Mi", cel=cards.on(cards.NVIDIA_40))))
     installed.restart_agent_softly()
     names: list[str] = []
 
@@ -178,7 +178,8 @@ def test_a_claim_is_prepared_once_the_agent_reaches_the_api_server_again(
 
     cut()
 
-    space.running("waiter", seconds=60)
+    space.touch("waiter")
+    space.running("waiter")
     assert (space.seen("waiter").memory_mib(0), space.seen("waiter").cores(0)) == (1024, 10)
 
 
