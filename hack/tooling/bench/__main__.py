@@ -71,7 +71,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--folder",
         type=Path,
         default=Path("/var/tmp"),  # noqa: S108 - a disk, as for state on a node; a fresh folder is made in it
-        help="where state and CDI specs are kept for the run (default: %(default)s)",
+        help="where state is kept for the run (default: %(default)s)",
     )
 
 
@@ -83,6 +83,12 @@ def _add_prepare(commands: Any) -> None:
         "--levels", default="0,100,1000", help="how many claims are prepared already (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each driver (default: %(default)s)")
+    parser.add_argument(
+        "--cdi",
+        choices=("tmpfs", "disk"),
+        default="tmpfs",
+        help="where both keep CDI specs: on tmpfs, as in /var/run/cdi, or beside the state (default: tmpfs)",
+    )
     parser.add_argument(
         "--profile", type=Path, metavar="FILE", help="run our agent under cProfile (distorts)"
     )
@@ -100,6 +106,7 @@ def _prepare(options: argparse.Namespace) -> bool:
             rounds=options.rounds,
             cluster=options.cluster,
             folder=options.folder,
+            cdi_on_tmpfs=options.cdi == "tmpfs",
             launcher=launcher,
         ),
         report=to_terminal,

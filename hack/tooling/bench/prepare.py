@@ -51,7 +51,8 @@ class Options:
         levels: How many claims are prepared already.
         rounds: Rounds of each driver at each level.
         cluster: A cluster that stays up, "" for one of this run's own.
-        folder: Parent of the folder for state and CDI specs.
+        folder: Parent of the folder for state.
+        cdi_on_tmpfs: Whether CDI specs are kept on tmpfs, as in /var/run/cdi of a node, or beside the state.
         launcher: What to put before `-m kubelet_plugin`.
     """
 
@@ -61,6 +62,7 @@ class Options:
     rounds: int
     cluster: str
     folder: Path
+    cdi_on_tmpfs: bool
     launcher: Sequence[str] = ()
 
 
@@ -90,7 +92,9 @@ def run(options: Options, *, report: Report) -> Outcome:
         BenchError: Something did not come up, or a claim was refused.
     """
     with ExitStack() as stack:
-        on = stack.enter_context(stage(options.cluster, folder=options.folder, report=report))
+        on = stack.enter_context(
+            stage(options.cluster, folder=options.folder, report=report, cdi_on_tmpfs=options.cdi_on_tmpfs)
+        )
         claims = world.make_claims(on.api, options.claims + max(options.levels), report=report)
         subjects: dict[str, Subject] = {}
         for name in options.names:
@@ -111,7 +115,12 @@ def run(options: Options, *, report: Report) -> Outcome:
         return Outcome(
             figures=figures,
             memory={name: memory_of(subject.process.pid) for name, subject in subjects.items()},
-            machine=on.machine(**{"dra-example-driver": "0.4.0"}),
+            machine=on.machine(
+                **{
+                    "CDI specs on": "tmpfs" if options.cdi_on_tmpfs else "the same",
+                    "dra-example-driver": "0.4.0",
+                }
+            ),
             load=(before, machine.load()),
             commit=machine.commit(ROOT),
         )

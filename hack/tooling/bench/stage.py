@@ -58,10 +58,10 @@ def cluster_for(name: str, *, report: Report) -> Iterator[clusters.Cluster]:
 
 
 @contextmanager
-def stage(cluster: str, *, folder: Path, report: Report) -> Iterator[Stage]:
+def stage(cluster: str, *, folder: Path, report: Report, cdi_on_tmpfs: bool = True) -> Iterator[Stage]:
     """A cluster that knows the node, and a fresh folder below `folder`; all of it is removed in the end."""
     with cluster_for(cluster, report=report) as found:
-        place = Place(folder)
+        place = Place(folder, cdi_on_tmpfs=cdi_on_tmpfs)
         try:
             api = Api.from_kubeconfig(found.kubeconfig)
             access = world.open_access(api, kubeconfig=found.kubeconfig, folder=place.folder)

@@ -65,20 +65,30 @@ class Subject:
 
 
 class Place:
-    """A folder for all files of a run, on the file system that is to be measured, and one on tmpfs."""
+    """A folder for all files of a run, on the file system that is to be measured, and one on tmpfs.
 
-    def __init__(self, parent: Path) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="dragoman-bench-", dir=parent))
+    Args:
+        parent: Where state is kept.
+        cdi_on_tmpfs: Whether CDI specs are kept on tmpfs, as in /var/run/cdi of a node, or beside the state.
+    """
+
+    def __init__(self, parent: Path, *, cdi_on_tmpfs: bool = True) -> None:
         # Sockets have paths of at most 107 bytes, so they cannot lie just anywhere.
+        self.folder = Path(tempfile.mkdtemp(prefix="dragoman-bench-", dir=parent))
         memory = Path("/dev/shm")  # noqa: S108 - the design keeps shared regions on tmpfs
-        self.shares = Path(
+        self.memory = Path(
             tempfile.mkdtemp(prefix="dragoman-bench-", dir=memory if memory.is_dir() else parent)
         )
+        self._cdi = (self.memory if cdi_on_tmpfs else self.folder) / "cdi"
+
+    def cdi(self, name: str) -> Path:
+        """Where a driver writes its CDI specs."""
+        return self._cdi / name
 
     def remove(self) -> None:
         """Removes both."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(self.shares, ignore_errors=True)
+        shutil.rmtree(self.memory, ignore_errors=True)
 
 
 def start_go(access: Access, place: Place, *, report: Report) -> Subject:
@@ -95,14 +105,14 @@ def start_go(access: Access, place: Place, *, report: Report) -> Subject:
         str(programs / "dra-example-kubeletplugin"),
         f"--node-name={NODE}",
         f"--num-devices={CARDS}",
-        f"--cdi-root={folder / 'cdi'}",
+        f"--cdi-root={place.cdi(GO)}",
         f"--kubelet-registrar-directory-path={registry}",
         f"--kubelet-plugins-directory-path={folder / 'plugins'}",
         f"--kubeconfig={_kubeconfig(access, folder)}",
         f"--kube-api-qps={_NO_LIMIT}",
         f"--kube-api-burst={_NO_LIMIT}",
     ]
-    return _start(GO, command, registry=registry, cdi=folder / "cdi", log=folder / "log")
+    return _start(GO, command, registry=registry, cdi=place.cdi(GO), log=folder / "log")
 
 
 def start_ours(
@@ -138,8 +148,8 @@ def start_ours(
         sys.executable, *launcher, "-m", "kubelet_plugin",
         "--node-name", NODE,
         "--kubelet-root", str(folder),
-        "--cdi-dir", str(folder / "cdi"),
-        "--share-dir", str(place.shares / name),
+        "--cdi-dir", str(place.cdi(name)),
+        "--share-dir", str(place.memory / "shares" / name),
         "--preload-library", str(library),
         "--preload-dir", str(folder / "preload"),
         "--api-server", access.server,
@@ -156,7 +166,7 @@ def start_ours(
         name,
         command,
         registry=folder / "plugins_registry",
-        cdi=folder / "cdi",
+        cdi=place.cdi(name),
         log=folder / "log",
         metrics=f"http://127.0.0.1:{port}/metrics",
         environment=environment,
