@@ -37,7 +37,7 @@ from kubelet_plugin.loop import keep_running
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.node_status import NodeStatusWriter, StatusMaker
 from kubelet_plugin.pod_resources import PodResourcesClient
-from kubelet_plugin.prepare.collecting import collect_garbage
+from kubelet_plugin.prepare.collecting import Collector
 from kubelet_plugin.prepare.engine import EngineSettings, PrepareEngine
 from kubelet_plugin.prepare.records import ClaimRecord
 from kubelet_plugin.probes import Answer, ProbeServer, sentence
@@ -235,8 +235,9 @@ class Agent:
     async def _collect(self) -> None:
         pod_resources = PodResourcesClient(self._settings.pod_resources_socket)
         await self._inventory.ready.wait()
+        collector = Collector(self._engine, claims=self._claims, pod_resources=pod_resources)
         while True:
-            await collect_garbage(self._engine, claims=self._claims, pod_resources=pod_resources)
+            await collector.collect()
             await asyncio.sleep(COLLECT_EVERY_S)
 
     async def _watch_health(self) -> None:

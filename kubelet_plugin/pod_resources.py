@@ -6,8 +6,9 @@ no answer means "not known", never "none".
 Flow: one short connection for each question, since questions are rare (clean-up) and the kubelet may have
 been restarted in between.
 
-Limits: the API names claims, not their UIDs. It lists a claim only under containers that name it: a claim
-that no container uses is not listed although its pod is running.
+Limits: the API names claims, not their UIDs; those are taken from the CDI devices of ours that it lists for
+them. A claim that only other drivers prepared is passed over. A claim is listed only under containers that
+name it: one that no container uses is not listed although its pod is running.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from pathlib import Path
 import grpc
 import structlog
 
+from driver.cards import DRIVER_NAME
+from driver.cdi.spec import CDI_KIND
 from kubelet_plugin.api import pod_resources_v1_pb2, pod_resources_v1_pb2_grpc
+from kubelet_plugin.prepare.claims import ClaimRef
+from kubelet_plugin.prepare.records import CLAIM_UID
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +36,8 @@ class PodResourcesClient:
         self._socket = socket
         self._timeout_s = timeout_s
 
-    async def claims_in_use(self) -> frozenset[tuple[str, str]] | None:
-        """(namespace, name) of the claims of the kubelet's active pods; None where that is not known."""
+    async def claims_in_use(self) -> frozenset[ClaimRef] | None:
+        """See `kubelet_plugin.prepare.claims.PodResources`."""
         options = (
             # Without it the client sends the percent-encoded path as :authority, which servers may refuse.
             ("grpc.default_authority", "localhost"),
@@ -52,8 +57,25 @@ class PodResourcesClient:
             )
             return None
         return frozenset(
-            (resource.claim_namespace, resource.claim_name)
+            ClaimRef(namespace=resource.claim_namespace, name=resource.claim_name, uid=_uid(resource))
             for pod in answer.pod_resources
             for container in pod.containers
             for resource in container.dynamic_resources
+            if _may_be_ours(resource)
         )
+
+
+def _may_be_ours(resource: pod_resources_v1_pb2.DynamicResource) -> bool:
+    drivers = {part.driver_name for part in resource.claim_resources}
+    return not drivers or DRIVER_NAME in drivers or "" in drivers
+
+
+def _uid(resource: pod_resources_v1_pb2.DynamicResource) -> str:
+    """UID of the claim that was prepared under this name: the kubelet keeps the CDI devices that we named."""
+    for part in resource.claim_resources:
+        for device in part.cdi_devices:
+            kind, _, name = device.name.partition("=")
+            uid = name.partition(".")[0]
+            if kind == CDI_KIND and CLAIM_UID.fullmatch(uid):
+                return uid
+    return ""

@@ -61,8 +61,11 @@ class ClaimSource(Protocol):
 class PodResources(Protocol):
     """What the kubelet says about the containers that it runs."""
 
-    async def claims_in_use(self) -> frozenset[tuple[str, str]] | None:
-        """(namespace, name) of all claims of the kubelet's active pods; None where that is not known."""
+    async def claims_in_use(self) -> frozenset[ClaimRef] | None:
+        """The claims of the kubelet's active pods that we may have prepared; None where that is not known.
+
+        Where the kubelet does not say which claim a name stands for, `uid` is "".
+        """
 
 
 def missing(*, namespace: str, name: str) -> ClaimMissingError:

@@ -91,11 +91,7 @@ class EngineSettings:
 
 
 class PrepareEngine:
-    """Prepares and unprepares claims on one node.
-
-    Attributes:
-        suspects: UIDs of the claims that the last round of `collecting` found dead.
-    """
+    """Prepares and unprepares claims on one node."""
 
     def __init__(
         self,
@@ -119,7 +115,6 @@ class PrepareEngine:
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._running: set[asyncio.Task[Any]] = set()
         self._unrestored: tuple[str, ...] = ()
-        self.suspects: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         """Reads the records; needed before anything else. CDI files follow with `restore`.

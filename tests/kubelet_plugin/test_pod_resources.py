@@ -10,6 +10,7 @@ import pytest
 
 from kubelet_plugin.api import pod_resources_v1_pb2, pod_resources_v1_pb2_grpc
 from kubelet_plugin.pod_resources import PodResourcesClient
+from kubelet_plugin.prepare.claims import ClaimRef
 
 pytestmark = pytest.mark.asyncio
 
@@ -38,9 +39,21 @@ async def kubelet(
     await server.stop(0)
 
 
-def pod(*claims: str) -> pod_resources_v1_pb2.PodResources:
+def ref(name: str, uid: str = "") -> ClaimRef:
+    return ClaimRef(namespace="ns", name=name, uid=uid)
+
+
+def pod(*claims: str, parts: dict[str, str] | None = None) -> pod_resources_v1_pb2.PodResources:
+    """A pod with claims; `parts` maps drivers to CDI devices that each claim got from them."""
+    prepared = [
+        pod_resources_v1_pb2.ClaimResource(
+            driver_name=driver, cdi_devices=[pod_resources_v1_pb2.CDIDevice(name=device)]
+        )
+        for driver, device in (parts or {}).items()
+    ]
     resources = [
-        pod_resources_v1_pb2.DynamicResource(claim_name=claim, claim_namespace="ns") for claim in claims
+        pod_resources_v1_pb2.DynamicResource(claim_name=claim, claim_namespace="ns", claim_resources=prepared)
+        for claim in claims
     ]
     return pod_resources_v1_pb2.PodResources(
         name="pod",
@@ -52,7 +65,30 @@ def pod(*claims: str) -> pod_resources_v1_pb2.PodResources:
 async def test_claims_of_all_pods_are_told_by_namespace_and_name(short_dir: Path) -> None:
     answer = pod_resources_v1_pb2.ListPodResourcesResponse(pod_resources=[pod("a", "b"), pod("a"), pod()])
     async with kubelet(short_dir, answer) as client:
-        assert await client.claims_in_use() == frozenset({("ns", "a"), ("ns", "b")})
+        assert await client.claims_in_use() == frozenset({ref("a"), ref("b")})
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"dragoman.dev": "dragoman.dev/share=11-22.gpu.card-0.33"}, {ref("a", "11-22")}),
+        (
+            {"gpu.example.com": "example.com/gpu=0", "dragoman.dev": "dragoman.dev/share=1.g.c"},
+            {ref("a", "1")},
+        ),
+        ({"gpu.example.com": "example.com/gpu=0"}, set()),
+        ({"dragoman.dev": "example.com/gpu=11-22.gpu.card-0"}, {ref("a")}),
+        ({"dragoman.dev": "dragoman.dev/share=..."}, {ref("a")}),
+        ({"dragoman.dev": ""}, {ref("a")}),
+    ],
+    ids=["ours", "both", "another driver's", "of another kind", "no UID", "no CDI device"],
+)
+async def test_the_uid_of_a_claim_of_ours_is_that_of_its_cdi_devices(
+    short_dir: Path, parts: dict[str, str], expected: set[ClaimRef]
+) -> None:
+    answer = pod_resources_v1_pb2.ListPodResourcesResponse(pod_resources=[pod("a", parts=parts)])
+    async with kubelet(short_dir, answer) as client:
+        assert await client.claims_in_use() == frozenset(expected)
 
 
 async def test_no_pods_is_an_answer(short_dir: Path) -> None:

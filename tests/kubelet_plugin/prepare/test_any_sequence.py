@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from driver.errors import DragomanError
-from kubelet_plugin.prepare.collecting import collect_garbage
+from kubelet_plugin.prepare.claims import ClaimRef
+from kubelet_plugin.prepare.collecting import Collector
 from kubelet_plugin.prepare.engine import PrepareEngine
 from tests.support.node_world import World, card, claim, pod, ref, result, uid_of
 
@@ -45,6 +46,7 @@ class Node(RuleBasedStateMachine):
         self.claims: dict[str, Any] = {}
         self.ids: dict[str, list[str]] = {}
         self.held: dict[str, tuple[str, int, int]] = {}
+        self.names: dict[str, str] = {}
         self.in_use: set[str] = set()
         self.damaged: set[str] = set()
 
@@ -87,6 +89,7 @@ class Node(RuleBasedStateMachine):
         ids = [device.cdi_id for device in answer.devices]
         assert self.ids.setdefault(uid, ids) == ids
         self.held[uid] = amounts
+        self.names[uid] = name
         self.in_use.add(name)
         self.damaged.discard(uid)
 
@@ -144,25 +147,27 @@ class Node(RuleBasedStateMachine):
         node = self
 
         class Kubelet:
-            async def claims_in_use(self) -> frozenset[tuple[str, str]]:
-                return frozenset(("default", name) for name in node.in_use)
+            async def claims_in_use(self) -> frozenset[ClaimRef]:
+                return frozenset(ClaimRef(namespace="default", name=name, uid="") for name in node.in_use)
 
-        engine = self.engines[agent]
-        for _ in range(2):
-            self._run(collect_garbage(engine, claims=self.world.claims, pod_resources=Kubelet()))
+        collector = Collector(self.engines[agent], claims=self.world.claims, pod_resources=Kubelet())
+        for _ in range(3):
+            self._run(collector.collect())
         live = {found["metadata"]["uid"]: name for name, (found, _) in self.claims.items()}
-        known = set(self._records())
-        for uid in [uid for uid in self.held if uid not in known]:
-            # Freed: only what is gone, or in doubt and not in use.
-            name = live.get(uid)
-            assert name is None or (uid in self.damaged and name not in self.in_use)
+        kept = {path.name.partition(".")[0] for path in self._claim_files()}
+        for uid in [uid for uid in self.held if uid not in kept]:
+            # Freed: only what is not in use, and gone or in doubt.
+            assert self.names[uid] not in self.in_use
+            assert uid not in live or uid in self.damaged
             del self.held[uid]
             self.damaged.discard(uid)
-        self.damaged -= known
+        self.damaged -= set(self._records())
 
     def _records(self) -> list[str]:
-        folder = self.folder / "state" / "claims"
-        return [path.name.removesuffix(".json") for path in folder.iterdir() if path.name.endswith(".json")]
+        return [path.stem for path in self._claim_files() if path.suffix == ".json"]
+
+    def _claim_files(self) -> list[Path]:
+        return list((self.folder / "state" / "claims").iterdir())
 
     @invariant()
     def nothing_is_lost_and_nothing_leaks(self) -> None:
