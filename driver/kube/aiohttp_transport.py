@@ -21,6 +21,7 @@ import aiohttp
 
 from driver.kube.client import JSON, ApiError, SilentWatchError, UnreachableError, error_for
 from driver.kube.config import ClusterConfig, TokenReader
+from driver.kube.json_text import parse_json
 
 # One event of a watch is one line, and an object may have 1.5 MiB in etcd.
 _READ_BUFFER = 1 << 21
@@ -123,7 +124,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 def _decode(status: int, text: bytes, *, what: str) -> JSON:
     try:
-        document = json.loads(text) if text.strip() else {}
+        document = parse_json(text) if text.strip() else {}
     except ValueError:
         document = None
     if status < 400:
@@ -142,7 +143,7 @@ def _decode(status: int, text: bytes, *, what: str) -> JSON:
 
 def _document(line: bytes, *, what: str) -> JSON:
     try:
-        document: Any = json.loads(line)
+        document: Any = parse_json(line)
     except ValueError:
         raise ApiError(f"{what} sent a line that is not JSON.", status=0) from None
     if not isinstance(document, dict):

@@ -27,6 +27,7 @@ from urllib.parse import urlencode, urlsplit
 
 from driver.kube.client import JSON, ApiError, UnreachableError, error_for
 from driver.kube.config import ClusterConfig
+from driver.kube.json_text import parse_json
 from driver.kube.watch_thread import END, WatchThread
 
 CONNECT_TIMEOUT_S = 5.0
@@ -331,7 +332,7 @@ def _readable(connection: http.client.HTTPConnection) -> bool:
 
 def _decoded(answer: bytes, *, status: int, target: str) -> JSON:
     try:
-        document = json.loads(answer) if answer else {}
+        document = parse_json(answer) if answer else {}
     except ValueError:
         document = None
     if isinstance(document, dict):

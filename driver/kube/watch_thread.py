@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import socket
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from driver.kube.client import ApiError, UnreachableError
+from driver.kube.json_text import parse_json
 
 AHEAD = 256
 END: Final = object()
@@ -73,7 +73,7 @@ class WatchThread:
             if not line.endswith(b"\n"):
                 raise http.client.IncompleteRead(line[:32])
             if line.strip():
-                self._put(json.loads(line))
+                self._put(parse_json(line))
 
     def _put(self, item: Any) -> None:
         self.room.acquire()

@@ -268,3 +268,17 @@ async def test_a_token_file_that_was_never_there_is_named() -> None:
     async with serving(handler, token_file="/nowhere/token") as transport:
         with pytest.raises(UnreachableError, match="token file"):
             await transport.request("GET", "/x")
+
+
+HOSTILE = b'{"deep": ' + b"[" * 5_000 + b"]" * 5_000 + b', "half": "\\ud800"}'
+
+
+async def test_an_object_that_is_nested_too_deep_is_read_as_any_other() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=HOSTILE + b"\n")
+
+    async with serving(handler) as transport:
+        answer = await transport.request("GET", "/x")
+        events, ended = await collect(transport)
+    assert answer["half"] == "\ud800"
+    assert (events, ended) == ([answer], None)

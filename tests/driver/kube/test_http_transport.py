@@ -506,3 +506,27 @@ async def test_closing_the_transport_ends_its_watches(server: Server) -> None:
     with pytest.raises(StopAsyncIteration):
         await asyncio.wait_for(anext(events), 2)
     release.set()
+
+
+HOSTILE = b'{"deep": ' + b"[" * 5_000 + b"]" * 5_000 + b', "half": "\\ud800"}'
+
+
+async def test_an_object_that_is_nested_too_deep_is_an_answer_as_any_other(server: Server) -> None:
+    server.answer = lambda request: request.reply(200, HOSTILE)
+    transport = transport_to(server)
+    answer = await transport.request("GET", "/x")
+    await transport.close()
+    assert answer["half"] == "\ud800"
+
+
+async def test_an_object_that_is_nested_too_deep_is_an_event_as_any_other(server: Server) -> None:
+    def answer(request: Request) -> None:
+        request.start_watch()
+        request.chunk(HOSTILE + b"\n")
+        request.wfile.write(b"0\r\n\r\n")
+
+    server.answer = answer
+    transport = transport_to(server)
+    events = await collect(transport, idle_timeout_s=5)
+    await transport.close()
+    assert [event["half"] for event in events] == ["\ud800"]
