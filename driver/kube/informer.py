@@ -275,7 +275,12 @@ class Informer(Generic[T]):
             self._set(key, None)
 
     def _entry(self, document: JSON) -> _Entry[T] | None:
-        value = self._project(document)
+        try:
+            value = self._project(document)
+        except Exception:  # noqa: BLE001
+            # Anybody may write objects: one that cannot be read must not hide all others.
+            _log.exception("object is passed over", kind=self.resource.kind, key=_key(document))
+            return None
         if value is None:
             return None
         metadata = document.get("metadata", {})

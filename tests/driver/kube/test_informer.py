@@ -75,6 +75,21 @@ async def test_a_list_is_read_page_by_page_and_projected() -> None:
     ]
 
 
+async def test_an_object_that_cannot_be_read_is_passed_over_and_hides_no_other() -> None:
+    broken = {"metadata": node("broken", 3)["metadata"]}
+    events = [event("ADDED", {**broken, "metadata": {**broken["metadata"], "name": "b"}})]
+    world = World([page(node("a", 1), broken, node("c", 2))], [[*events, event("ADDED", node("d", 12)), 1e9]])
+    await world.run_for(1)
+    assert sorted(world.informer.keys()) == ["a", "c", "d"]
+
+
+async def test_an_object_that_can_no_longer_be_read_is_gone() -> None:
+    broken = {"metadata": node("a", 12)["metadata"]}
+    world = World([page(node("a", 1))], [[event("MODIFIED", broken), 1e9]])
+    await world.run_for(1)
+    assert world.told == [("a", None, "a"), ("a", "a", None)]
+
+
 async def test_it_is_not_synced_before_the_last_page_arrived() -> None:
     world = World([page(node("a", 1), token="t1"), CUT, page(node("a", 1), node("b", 2))])
     task = asyncio.create_task(world.informer.run())
@@ -312,9 +327,9 @@ async def test_a_watch_that_is_left_is_closed_at_once() -> None:
 
 
 async def test_other_faults_than_the_servers_end_the_task_and_are_not_hidden() -> None:
-    client, _ = scripted_client(lambda _: {"items": [{"metadata": {"name": "a"}}], "metadata": {}})
-    informer: Informer[str] = Informer(client, NODES, lambda document: document["missing"])
-    with pytest.raises(KeyError):
+    client, _ = scripted_client(lambda _: {"items": 5, "metadata": {}})
+    informer: Informer[str] = Informer(client, NODES, lambda document: document["metadata"]["name"])
+    with pytest.raises(TypeError):
         await informer.run()
 
 
