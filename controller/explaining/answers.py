@@ -19,6 +19,7 @@ from driver.errors import AllocationError
 from driver.kube.client import JSON
 
 CARDS_AVAILABLE = "CardsAvailable"
+NO_CARDS = "NoCards"
 _MAX_REASONS = 6
 _SELECTOR_FALSE = "SelectorFalse"
 
@@ -48,7 +49,7 @@ def answer(snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON]) 
     """
     if not nodes:
         return Answer(
-            reason="NoCards",
+            reason=NO_CARDS,
             note="No node publishes any card. The condition Published of each AcceleratorNode says why "
             "(kubectl get acceleratornodes -o yaml).",
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from controller.events import Events, Subject, cut
-from controller.explaining.answers import Answer, answer
+from controller.explaining.answers import NO_CARDS, Answer, answer
 from controller.explaining.classes import is_standard_name
 from controller.explaining.views import ClaimView, ClassView, PodView, decoded
 from controller.mode import ModeState, Verdict
@@ -96,6 +96,7 @@ class Explainer:
         self._events = events
         self._again_s = again_s
         self._told: dict[str, _Told] = {}
+        self._doubted: dict[str, str] = {}
         self._snapshot: Snapshot | None = None
         self._nodes: list[str] = []
         self._seen = -1
@@ -105,6 +106,7 @@ class Explainer:
     def begin(self) -> list[str]:
         """Forgets what another leader may have told; the keys of all pods that wait."""
         self._told.clear()
+        self._doubted.clear()
         return self._sources.pods.keys()
 
     async def explain(self, key: str) -> float | None:
@@ -115,20 +117,22 @@ class Explainer:
         """
         pod = self._sources.pods.get(key)
         if pod is None:
-            self._told.pop(key, None)
+            self._forget(key)
             return None
         if pod.gated:
             return LOOK_AGAIN_S
         namespace, _, name = key.partition("/")
         claims = self._waiting_claims(namespace, pod)
         if not claims:
-            self._told.pop(key, None)
+            self._forget(key)
             return None
         found = await self._answer([view.document for _, view in claims])
-        if found.fits and key not in self._told:
-            # The scheduler may just not have come to it.
-            self._told[key] = _Told("", "", asyncio.get_running_loop().time(), 0)
-            return LOOK_AGAIN_S
+        before = self._doubted.pop(key, "")
+        if found.fits or found.reason == NO_CARDS:
+            # The scheduler may just not have come to it; slices may be away while a kubelet restarts.
+            self._doubted[key] = found.reason
+            if before != found.reason:
+                return LOOK_AGAIN_S
         subjects = [Subject(resource=PODS, name=name, namespace=namespace, uid=pod.uid)]
         subjects += [
             Subject(resource=RESOURCE_CLAIMS, name=claim, namespace=namespace, uid=view.uid)
@@ -136,6 +140,10 @@ class Explainer:
         ]
         await self._tell(key, found, subjects)
         return LOOK_AGAIN_S
+
+    def _forget(self, key: str) -> None:
+        self._told.pop(key, None)
+        self._doubted.pop(key, None)
 
     def _waiting_claims(self, namespace: str, pod: PodView) -> list[tuple[str, ClaimView]]:
         found = []

@@ -125,11 +125,31 @@ async def test_an_unchanged_answer_is_repeated_rarely_and_counted() -> None:
 async def test_an_answer_that_changed_is_news() -> None:
     world = World()
     await world.look()
+    world.claim(cls="ghost.dragoman.dev")
+    await asyncio.sleep(LOOK_AGAIN_S)
+    await world.look()
+    reasons = [reason for kind, _, reason, _ in world.events.told if kind == "Pod"]
+    assert reasons == ["NoDevice", "DeviceClassNotFound"]
+
+
+async def test_that_no_card_is_published_is_said_only_if_it_stays_so() -> None:
+    world = World()
+    slices, world.slices = world.slices, []
+    await world.look()
+    assert world.events.told == []
+    world.slices = slices
+    world.changes += 1
+    await asyncio.sleep(LOOK_AGAIN_S)
+    await world.look()
+    assert world.events.told[0][2] == "NoDevice"
     world.slices = []
     world.changes += 1
     await asyncio.sleep(LOOK_AGAIN_S)
     await world.look()
-    assert [reason for kind, _, reason, _ in world.events.told if kind == "Pod"] == ["NoDevice", "NoCards"]
+    assert world.events.told[-1][2] == "NoDevice", "what was doubted before was answered in between"
+    await asyncio.sleep(LOOK_AGAIN_S)
+    await world.look()
+    assert world.events.told[-1][2] == "NoCards"
 
 
 async def test_that_the_cards_are_not_the_reason_is_said_only_if_the_pod_goes_on_waiting() -> None:
