@@ -9,6 +9,7 @@ one call a file; their content is read only then.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from kubelet_plugin.prepare.durable import make_folder, remove_leftovers, storage_errors, write_file
@@ -54,6 +55,14 @@ class CdiFiles:
         if signature is not None:
             self._known[uid] = signature
         return written
+
+    def devices(self, uid: str) -> frozenset[str]:
+        """Names of the devices in a claim's file; none where it is missing or cannot be read."""
+        try:
+            document = json.loads(self._path(uid).read_bytes())
+            return frozenset(str(device["name"]) for device in document["devices"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return frozenset()
 
     def remove(self, uid: str) -> None:
         """Removes a claim's file; no error if it is missing.

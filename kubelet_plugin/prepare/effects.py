@@ -87,7 +87,7 @@ class Effects:
         if former is not None and former.allocation != wanted.allocation:
             # It was released and allocated anew, which Kubernetes allows only when no pod uses it.
             self._undo(former)
-        record, made = self._state.reserve(wanted, cards=plan.cards)
+        record, made = self._state.reserve(wanted, cards=plan.cards, as_before=self._holds_already(wanted))
         if record.allocation != wanted.allocation:
             raise StateBusyError(
                 "Another agent on this node prepared another allocation of the claim.",
@@ -182,6 +182,15 @@ class Effects:
             _log.warning("claim not restored", claim=uid, error=str(refused))
             return f"Claim {record.namespace}/{record.name} cannot be restored: {refused}"
         return ""
+
+    def _holds_already(self, wanted: ClaimRecord) -> bool:
+        """Whether the CDI file of a claim in doubt shows that it was prepared from the same allocation."""
+        if not any(doubt.uid == wanted.uid for doubt in self._state.doubts):
+            return False
+        # A share's ID belongs to one allocation alone.
+        return all(item.share.share_id for item in wanted.shares) and self._cdi.devices(wanted.uid) == {
+            item.cdi_device for item in wanted.shares
+        }
 
     def _is_known(self, uid: str) -> bool:
         return self._state.find(uid) is not None or any(doubt.uid == uid for doubt in self._state.doubts)

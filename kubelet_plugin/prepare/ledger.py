@@ -85,9 +85,17 @@ class Ledger:
         self._doubts: dict[str, frozenset[str] | None] = {}
 
     def check_and_reserve(
-        self, shares: Sequence[Share], *, claim_uid: str, cards: Mapping[str, Card]
+        self, shares: Sequence[Share], *, claim_uid: str, cards: Mapping[str, Card], as_before: bool = False
     ) -> None:
         """Takes all shares of a claim, in place of what the claim held before, or none.
+
+        Args:
+            shares: The claim's shares.
+            claim_uid: Its UID.
+            cards: The node's cards.
+            as_before: The claim holds exactly this already, though its record is in doubt: it was within the
+                card together with what others hold. Were it to wait for other doubts, two damaged records
+                would wait for each other for ever.
 
         Raises:
             DeviceGoneError: A card is not there.
@@ -99,10 +107,8 @@ class Ledger:
         for device, part in wanted.items():
             if device not in cards:
                 raise DeviceGoneError(f"Card {device} is not on this node.")
-            if claim_uid not in self._doubts:
-                # What is in doubt itself was within the card together with the others; were it to wait for
-                # them, two damaged records would wait for each other for ever.
-                self._check_doubt(device)
+            if not as_before:
+                self._check_doubt(device, claim_uid=claim_uid)
             self._check(cards[device], part, claim_uid=claim_uid)
         self.load(shares, claim_uid=claim_uid)
 
@@ -171,9 +177,9 @@ class Ledger:
             )
         raise CardFullError(message, holders=holders)
 
-    def _check_doubt(self, device: str) -> None:
+    def _check_doubt(self, device: str, *, claim_uid: str) -> None:
         for uid, devices in self._doubts.items():
-            if devices is None or device in devices:
+            if uid != claim_uid and (devices is None or device in devices):
                 raise ReservationInDoubtError(
                     f"Card {device} may be held by claim {uid}, whose record on this node cannot be read.",
                     remedy="The agent asks the kubelet which claims are in use; the kubelet tries again.",

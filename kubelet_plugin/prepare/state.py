@@ -154,8 +154,15 @@ class StateFolder:
         with self._exclusive():
             pass
 
-    def reserve(self, record: ClaimRecord, *, cards: Mapping[str, Card]) -> tuple[ClaimRecord, bool]:
+    def reserve(
+        self, record: ClaimRecord, *, cards: Mapping[str, Card], as_before: bool = False
+    ) -> tuple[ClaimRecord, bool]:
         """Makes a reservation, durably.
+
+        Args:
+            record: What is to be kept.
+            cards: The node's cards.
+            as_before: The claim's record is in doubt, and something beside it shows that it held the same.
 
         Returns:
             The claim's record in force, and whether this call made it: False where there was one already.
@@ -174,19 +181,23 @@ class StateFolder:
             with self._phases.time("guard"), self._exclusive():
                 known = self._records.get(record.uid)
                 if known is None:
-                    self._take(record, staged, cards=cards)
+                    self._take(record, staged, cards=cards, as_before=as_before)
                     known, made = record, True
         # Also where the other agent made it: its reply may not be out yet, nor its record durable.
         with self._phases.time("state"), storage_errors(target):
             sync_folder(self._claims)
         return known, made
 
-    def _take(self, record: ClaimRecord, staged: Staged, *, cards: Mapping[str, Card]) -> None:
+    def _take(
+        self, record: ClaimRecord, staged: Staged, *, cards: Mapping[str, Card], as_before: bool
+    ) -> None:
         doubt = self._doubts.get(record.uid)
         if doubt is not None and doubt.newer:
             raise StateNewerError(doubt.problem)
         shares = [item.share for item in record.shares]
-        self._ledger.check_and_reserve(shares, claim_uid=record.uid, cards=cards)
+        if doubt is not None:
+            as_before = as_before or self._was_allocated(record)
+        self._ledger.check_and_reserve(shares, claim_uid=record.uid, cards=cards, as_before=as_before)
         try:
             with storage_errors(self._path(record.uid)):
                 self._changes.announce(record.uid)
@@ -195,6 +206,15 @@ class StateFolder:
             self._reread(record.uid)
             raise
         self._remember(record)
+
+    def _was_allocated(self, record: ClaimRecord) -> bool:
+        """Whether the damaged record still shows that it was made of the same allocation."""
+        for path in (self._path(record.uid), *self._aside(record.uid)[-1:]):
+            # No damage makes one fingerprint of another.
+            with contextlib.suppress(OSError):
+                if record.allocation.encode() in path.read_bytes():
+                    return True
+        return False
 
     def release(self, uid: str) -> None:
         """Gives back what a claim holds, durably; no error if that is nothing.

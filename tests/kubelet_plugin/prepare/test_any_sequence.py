@@ -82,8 +82,8 @@ class Node(RuleBasedStateMachine):
         uid = found["metadata"]["uid"]
         answer = self._run(self.engines[agent].prepare([ref(found)]))[uid]
         if isinstance(answer, DragomanError):
-            # What was answered once is answered for ever.
-            assert uid not in self.held, answer
+            # What was answered once is answered for ever; only that of a claim in doubt may have to wait.
+            assert uid not in self.held or (uid in self.damaged and len(self.damaged) > 1), answer
             assert answer.reason in {"OverCommit", "WaitingForRelease", "ReservationInDoubt"}, answer
             return
         ids = [device.cdi_id for device in answer.devices]

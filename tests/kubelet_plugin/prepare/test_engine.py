@@ -366,6 +366,35 @@ async def test_leftovers_that_cannot_be_removed_do_not_stop_the_agent(world: Wor
     assert world.regions == []
 
 
+async def with_two_empty_records(world: World) -> None:
+    for name, memory in (("a", "100Mi"), ("b", "800Mi")):
+        found = claim(name, result(memory=memory, share=name), pods=(name,), owner=name)
+        world.add(found, pod(name, claims={"gpu": name}))
+        async with world.engine() as engine:
+            await prepare(engine, found)
+    for name in ("a", "b"):
+        (world.folder / "state" / "claims" / f"{uid_of(name)}.json").write_bytes(b"")
+
+
+async def test_two_damaged_records_do_not_wait_for_each_other(world: World) -> None:
+    await with_two_empty_records(world)
+    async with world.engine() as engine:
+        for name, memory in (("a", "100Mi"), ("b", "800Mi")):
+            await prepare(engine, claim(name, result(memory=memory, share=name), pods=(name,), owner=name))
+        assert engine.use("card-0").memory_mib == 900
+        assert engine.problems == ()
+
+
+async def test_a_claim_that_was_allocated_anew_waits_for_other_damaged_records(world: World) -> None:
+    await with_two_empty_records(world)
+    larger = claim("a", result(memory="900Mi", share="another"), pods=("a",), owner="a")
+    world.add(larger)
+    async with world.engine() as engine:
+        with pytest.raises(OverCommitReleasingError, match="cannot be read"):
+            await prepare(engine, larger)
+        assert engine.use("card-0").memory_mib == 0
+
+
 async def test_unpreparing_a_claim_whose_record_is_damaged_removes_its_limits(world: World) -> None:
     found = claim("claim", result())
     world.add(found, pod())

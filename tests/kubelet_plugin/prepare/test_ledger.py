@@ -123,13 +123,23 @@ def test_a_card_in_doubt_is_given_to_nobody_but_the_claim_in_doubt() -> None:
     reserve(ledger, "b", share("b", 1))
 
 
-def test_two_claims_in_doubt_do_not_wait_for_each_other() -> None:
+def test_two_claims_in_doubt_that_hold_what_they_held_do_not_wait_for_each_other() -> None:
     ledger = Ledger()
     ledger.hold_in_doubt("x", devices=None)
     ledger.hold_in_doubt("y", devices=None)
-    reserve(ledger, "x", share("x", 600))
-    reserve(ledger, "y", share("y", 400))
+    for uid, mib in (("x", 600), ("y", 400)):
+        ledger.check_and_reserve([share(uid, mib)], claim_uid=uid, cards=CARDS, as_before=True)
     assert ledger.use("card-0").memory_mib == 1000
+
+
+def test_a_claim_in_doubt_waits_for_other_doubts_as_long_as_it_may_want_more_than_it_held() -> None:
+    ledger = Ledger()
+    ledger.hold_in_doubt("x", devices=None)
+    ledger.hold_in_doubt("y", devices=None)
+    with pytest.raises(ReservationInDoubtError):
+        reserve(ledger, "x", share("x", 600))
+    ledger.release("y")
+    reserve(ledger, "x", share("x", 600))
 
 
 def test_a_doubt_about_unknown_cards_holds_every_card() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -275,6 +276,23 @@ def test_preparing_the_claim_again_resolves_the_doubt(tmp_path: Path) -> None:
     assert reserve(state, record("a", 1))
     assert state.problems == ()
     assert reserve(state, record("b", 999))
+
+
+@pytest.mark.parametrize("allocation", ["sha256:1", "sha256:2"])
+def test_of_two_damaged_records_one_is_made_anew_only_if_its_allocation_is_the_same(
+    tmp_path: Path, allocation: str
+) -> None:
+    for uid in ("a", "b"):
+        reserve(opened(tmp_path), record(uid, 1))
+    for uid in ("a", "b"):
+        damage(tmp_path, uid, encode(record(uid, 1))[:-9])
+    state = opened(tmp_path)
+    wanted = replace(record("a", 900), allocation=allocation)
+    if allocation == record("a").allocation:
+        assert reserve(state, wanted)
+        return
+    with pytest.raises(ReservationInDoubtError):
+        reserve(state, wanted)
 
 
 def test_unpreparing_the_claim_resolves_the_doubt_and_removes_all_its_files(tmp_path: Path) -> None:
