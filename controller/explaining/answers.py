@@ -3,7 +3,8 @@
 Flow: `answer` asks `driver.allocation.allocate` node by node and counts; `Answer.note` is what a person
 reads. Reasons are counted over all cards of all nodes, the most frequent first, each with one example.
 
-Limits: pure, and made to run in a thread; at most as long as an Event's note may be.
+Limits: pure, and made to run in a thread; at most as long as an Event's note may be. Claims that are hard to
+allocate are not tried on every node: once `MAX_STEPS` are used up on some, the others are not asked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from driver.kube.client import JSON
 
 CARDS_AVAILABLE = "CardsAvailable"
 NO_CARDS = "NoCards"
+MAX_STEPS = 150_000
+"""Steps of search for one answer: about two seconds. A node that is refused at a look takes none or a few."""
 _MAX_REASONS = 6
 _SELECTOR_FALSE = "SelectorFalse"
 
@@ -55,8 +58,12 @@ def answer(snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON]) 
         )
     refusals: list[Refusal] = []
     fitting: list[str] = []
+    steps = 0
     for node in nodes:
+        if steps >= MAX_STEPS:
+            break
         decision = allocate(snapshot, node=node, claims=claims)
+        steps += decision.steps
         if decision.refusal is None:
             fitting.append(node)
         else:
@@ -69,13 +76,16 @@ def answer(snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON]) 
             "events.",
             fits=True,
         )
-    return _refused(refusals, single=len(claims) == 1)
+    return _refused(refusals, nodes=len(nodes), single=len(claims) == 1)
 
 
-def _refused(refusals: Sequence[Refusal], *, single: bool) -> Answer:
+def _refused(refusals: Sequence[Refusal], *, nodes: int, single: bool) -> Answer:
     reasons = {refusal.reason for refusal in refusals}
     reason = reasons.pop() if len(reasons) == 1 else AllocationError.reason
     parts = [f"0 of {_count(len(refusals), 'node')} can take the pod's claims."]
+    if len(refusals) < nodes:
+        others = _count(nodes - len(refusals), "more node")
+        parts.append(f"These claims are hard to allocate: {others} were not looked at.")
     remedies = dict.fromkeys(_sentence(refusal.remedy) for refusal in refusals if refusal.remedy)
     cards = Counter(_kind(one) for refusal in refusals for one in refusal.devices)
     for kind, count in cards.most_common(_MAX_REASONS):

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from controller.explaining.answers import Answer, answer
 from driver.allocation import Snapshot
 from driver.cards import Card
 from driver.slices import publication_of, with_generation
 
-CLASS = {
+CLASS: dict[str, Any] = {
     "metadata": {"name": "accelerator.dragoman.dev"},
     "spec": {"selectors": [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]},
 }
@@ -15,7 +17,13 @@ CLASS = {
 
 def node_slices(node: str, *memory_gib: int) -> list[dict[str, Any]]:
     cards = [
-        Card(name=f"{node}-card-{index}", vendor="nvidia", model="A100", memory_bytes=gib << 30)
+        Card(
+            name=f"{node}-card-{index}",
+            vendor="nvidia",
+            model="A100",
+            memory_bytes=gib << 30,
+            uuid=f"{node}-{index}",
+        )
         for index, gib in enumerate(memory_gib)
     ]
     return [with_generation(item, 1) for item in publication_of(cards, node=node).slices]
@@ -104,6 +112,28 @@ def test_two_claims_of_a_pod_are_looked_at_together() -> None:
     both = [claim(memory="20Gi"), claim(memory="20Gi")]
     assert ask(both[:1], nodes={"n1": (24,)}).fits
     assert not ask(both, nodes={"n1": (24,)}).fits
+
+
+def hard_claim() -> dict[str, Any]:
+    """Nine cards that all differ, where a node has eight."""
+    small = {"deviceClassName": CLASS["metadata"]["name"], "capacity": {"requests": {"memory": "1Mi"}}}
+    devices = {
+        "requests": [{"name": f"r{index}", "exactly": small} for index in range(9)],
+        "constraints": [{"requests": [], "distinctAttribute": "dragoman.dev/uuid"}],
+    }
+    return {"metadata": {"name": "c", "namespace": "ns", "uid": "u"}, "spec": {"devices": devices}}
+
+
+def test_a_claim_that_is_hard_to_allocate_costs_one_budget_and_not_one_a_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("controller.explaining.answers.MAX_STEPS", 500)
+    monkeypatch.setattr("driver.allocation.search.MAX_STEPS", 200)
+    found = ask([hard_claim()], nodes={f"n{index}": (24,) * 8 for index in range(20)})
+    assert found.note.startswith(
+        "0 of 3 nodes can take the pod's claims. These claims are hard to allocate: 17 more nodes were not "
+    )
+    assert not found.fits
 
 
 def test_a_note_for_many_reasons_still_fits_into_an_event() -> None:
