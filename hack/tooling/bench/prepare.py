@@ -1,7 +1,8 @@
 """`hack/bench prepare`: our agent beside the Go example driver, in one run on one API server.
 
 Flow: a cluster -> claims of both -> for each level (how many claims are prepared already) fill both, then
-rounds that alternate. A round is, for one driver and always the same claims: empty calls, prepare one by one,
+rounds that alternate. The one that is not measured is stopped (SIGSTOP) meanwhile. A round is, for one driver
+and always the same claims: empty calls, prepare one by one,
 the same again (prepared already), unprepare one by one, prepare 8 at once, unprepare 8 at once.
 
 The measured claims are the first ones made; those that fill up are others, and stay prepared.
@@ -9,6 +10,7 @@ The measured claims are the first ones made; those that fill up are others, and 
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -137,13 +139,15 @@ def _all_rounds(
     filled = dict.fromkeys(services, 0)
     rounds: defaultdict[tuple[int, str, str], list[Figures]] = defaultdict(list)
     for one in alternating(options.names, levels=options.levels, rounds=options.rounds):
+        _run_alone(subjects, one.name)
         service, all_refs = services[one.name], refs[one.name]
         if filled[one.name] < one.level:
             with step(f"{one.name}: filled up to {one.level} prepared claims", report=report):
                 more = all_refs[options.claims + filled[one.name] : options.claims + one.level]
                 measure(service.prepare, more, at_once=WORKERS)
             filled[one.name] = one.level
-        _wait_idle(subjects[one.name])
+        if not _came_to_rest(subjects[one.name]):
+            report(f"  {one.name} is still at work half a minute after its last answer; measured as it is")
         series = _round(service, all_refs[: options.claims], subject=subjects[one.name], level=one.level)
         for phase, times in series.items():
             rounds[one.level, phase, one.name].append(figures_of(times))
@@ -151,21 +155,23 @@ def _all_rounds(
     return {key: median(found) for key, found in rounds.items()}
 
 
-def _wait_idle(subject: Subject, *, patience_s: float = 60.0) -> None:
-    """Waits until a driver has done what it does after its answers, such as writing status.
+def _run_alone(subjects: Mapping[str, Subject], name: str) -> None:
+    """Stops all others, so that what one still does after its answers is not paid for by the next."""
+    for subject in subjects.values():
+        subject.process.send_signal(signal.SIGCONT if subject.name == name else signal.SIGSTOP)
 
-    Raises:
-        BenchError: It does not come to rest.
-    """
+
+def _came_to_rest(subject: Subject, *, patience_s: float = 30.0) -> bool:
+    """Waits until a driver has done what it does after its answers; whether that came to an end in time."""
     deadline = time.monotonic() + patience_s
     before = processor_s(subject.process.pid)
     while time.monotonic() < deadline:
         time.sleep(_REST_S)
         now = processor_s(subject.process.pid)
         if now - before <= _REST_S * _REST_SHARE:
-            return
+            return True
         before = now
-    raise BenchError(f"{subject.name} does not come to rest within {patience_s:.0f} s.")
+    return False
 
 
 def _measured(subject: Subject, call: Callable[[Ref], float], refs: Sequence[Ref], *, at_once: int) -> Series:

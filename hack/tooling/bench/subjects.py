@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,8 @@ class Subject:
     def stop(self) -> None:
         """Ends it as a node does."""
         self.process.terminate()
+        # One that was stopped while another was measured hears of it only when it goes on.
+        self.process.send_signal(signal.SIGCONT)
         try:
             self.process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
