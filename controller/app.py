@@ -187,9 +187,8 @@ async def lead(parts: Parts, settings: Settings) -> None:
             )
         )
         if parts.explainer is not None:
-            group.create_task(
-                parts.explain_queue.run(parts.explainer.explain, workers=1, first=parts.explainer.begin)
-            )
+            explain, first, rest = parts.explainer.explain, parts.explainer.begin, parts.explainer.rest
+            group.create_task(parts.explain_queue.run(explain, workers=1, first=first, rest=rest))
 
 
 def problems(parts: Parts, settings: Settings) -> list[str]:

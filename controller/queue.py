@@ -74,13 +74,21 @@ class WorkQueue:
             timer.cancel()
         self._timers[key] = loop.call_later(after_s, self._now, key)
 
-    async def run(self, handle: Handler, *, workers: int, first: Callable[[], list[str]]) -> None:
+    async def run(
+        self,
+        handle: Handler,
+        *,
+        workers: int,
+        first: Callable[[], list[str]],
+        rest: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Works until cancelled.
 
         Args:
             handle: Called with each key.
             workers: How many keys at the same time.
             first: All keys there are, asked once at the beginning.
+            rest: Awaited by a worker between two keys; the time it takes is no key's.
         """
         self._working = True
         try:
@@ -88,7 +96,7 @@ class WorkQueue:
                 self.add(key)
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
-                    group.create_task(self._work(handle))
+                    group.create_task(self._work(handle, rest))
         finally:
             self._clear()
 
@@ -115,7 +123,7 @@ class WorkQueue:
             self._waiting[key] = asyncio.get_running_loop().time()
             self._line.put_nowait(key)
 
-    async def _work(self, handle: Handler) -> None:
+    async def _work(self, handle: Handler, rest: Callable[[], Awaitable[None]] | None) -> None:
         loop = asyncio.get_running_loop()
         while True:
             key = await self._line.get()
@@ -133,6 +141,9 @@ class WorkQueue:
                 self._now(key)
             elif delay is not None:
                 self.add(key, after_s=delay)
+            if rest is not None:
+                await rest()
+                self._progress = loop.time()
 
     async def _once(self, handle: Handler, key: str) -> float | None:
         try:

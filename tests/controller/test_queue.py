@@ -214,3 +214,22 @@ async def test_a_queue_can_be_worked_again_after_it_was_stopped() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert seen == ["a", "a"]
+
+
+async def test_a_worker_rests_between_two_keys_while_no_key_is_its() -> None:
+    at: list[tuple[str, float]] = []
+    loop = asyncio.get_running_loop()
+    queue = WorkQueue(name="test", source=random.Random(1))
+
+    async def handle(key: str) -> None:
+        at.append((key, loop.time()))
+
+    async def rest() -> None:
+        assert not queue._active
+        await asyncio.sleep(10)
+
+    task = asyncio.create_task(queue.run(handle, workers=1, first=lambda: ["a", "b", "c"], rest=rest))
+    await asyncio.sleep(25)
+    assert [(key, round(when - at[0][1])) for key, when in at] == [("a", 0), ("b", 10), ("c", 20)]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -293,3 +293,18 @@ async def test_of_several_claims_the_one_with_the_field_is_told_by_its_place() -
     world.pod(claims=("c", "d"))
     await world.look()
     assert "claims. claim-2: spec.devices" in world.events.notes[0]
+
+
+async def test_the_pace_is_kept_between_pods_and_not_while_one_is_looked_at() -> None:
+    world = World()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await world.look()
+    looked = loop.time() - began
+    await world.explainer.rest()
+    rested = loop.time() - began - looked
+    assert looked < 0.05
+    assert rested >= len(world.events.told) / 20
+    began = loop.time()
+    await world.explainer.rest()
+    assert loop.time() - began < 0.05, "what was rested is not owed any more"
