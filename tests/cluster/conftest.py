@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
+import urllib3
 
 from tests.cluster.support import diagnosis
-from tests.cluster.support.api import Api
+from tests.cluster.support.api import Api, Refused
 from tests.cluster.support.images import Images, make_images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.ledger import Ledger
@@ -22,6 +24,13 @@ from tests.cluster.support.space import Space, open_space
 from tests.cluster.support.target import Target, from_environment
 
 _INSTALLED = pytest.StashKey[Installation]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # The first test pays for the image and the installation; a node of its own takes its time as well.
+        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture(scope="session")
@@ -88,13 +97,18 @@ def space(installed: Installation, ledger: Ledger, request: pytest.FixtureReques
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and report.when in ("setup", "call"):
-        arguments = getattr(item, "funcargs", {}).values()
+        arguments = [*getattr(item, "funcargs", {}).values(), item.session.stash.get(_INSTALLED, None)]
         for one in arguments:
             if isinstance(one, Space):
-                report.sections.extend(diagnosis.of_namespace(one.api, one.name))
-        found = [one for one in arguments if isinstance(one, Installation)]
-        if not found and _INSTALLED in item.session.stash:
-            found = [item.session.stash[_INSTALLED]]
-        for installation in found:
-            report.sections.extend(diagnosis.of_installation(installation.api, installation.namespace))
+                report.sections.extend(_collected(diagnosis.of_namespace(one.api, one.name)))
+            if isinstance(one, Installation):
+                report.sections.extend(_collected(diagnosis.of_installation(one.api, one.namespace)))
     return report
+
+
+def _collected(sections: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """What can be had: the API server may be what failed."""
+    try:
+        yield from sections
+    except (Refused, urllib3.exceptions.HTTPError) as failed:
+        yield "more could not be collected", str(failed)

@@ -110,14 +110,18 @@ def test_a_kubelet_that_starts_while_the_api_server_is_away_ends_with_slices_and
 ) -> None:
     node = own.own_node
     before = place.pod("holder")["status"]["containerStatuses"]
+    assert own.connected_to_kubelet()
     node.stop_component("apiserver")
     node.stop_kubelet()
+    waiting.eventually(lambda: not own.connected_to_kubelet(), what="the agent lost the kubelet")
     starting = threading.Thread(target=node.start_kubelet)
     starting.start()
-    # The kubelet finds the agent's socket on its own; the API server comes back only after that.
-    waiting.eventually(own.connected_to_kubelet, what="the kubelet has found the agent", seconds=60)
-    node.start_component("apiserver")
-    starting.join()
+    try:
+        # The kubelet finds the agent's socket on its own; the API server comes back only after that.
+        waiting.eventually(own.connected_to_kubelet, what="the kubelet has found the agent", seconds=40)
+    finally:
+        node.start_component("apiserver")
+        starting.join()
 
     own.wait_all_offered(seconds=120)
     place.create(*sharing("later", ASK))

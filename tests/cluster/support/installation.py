@@ -12,8 +12,11 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
+
+import urllib3
 
 from driver.kube.resources import ACCELERATOR_NODES, NODES, PODS, RESOURCE_SLICES
 from tests.cluster.support import cards, waiting
@@ -313,13 +316,12 @@ class Installation:
             raise AssertionError(f"{waited}: {left()}") from None
 
     def connected_to_kubelet(self) -> bool:
-        """Whether the agent says that the kubelet is connected to it; asked on the node itself."""
-        address = self.agent_address
+        """Whether the agent says that the kubelet is connected to it; asked without the API server."""
+        url = f"http://{self.agent_address}:{HTTP_PORT}/readyz"
         try:
-            text = self.target.node.run("wget", "-q", "-O", "-", f"http://{address}:{HTTP_PORT}/readyz")
-        except Exception:  # noqa: BLE001 - whatever stands in the way, it is not connected yet
+            return urllib3.request("GET", url, timeout=2.0, retries=False).status == HTTPStatus.OK
+        except urllib3.exceptions.HTTPError:
             return False
-        return bool(text)
 
     @cached_property
     def agent_address(self) -> str:
@@ -334,9 +336,14 @@ class Installation:
         return done.stdout + done.stderr
 
     def wait_nothing_runs(self) -> None:
-        """Waits until no pod of ours is left."""
+        """Waits until no agent and no controller is left."""
         waiting.wait_all(
-            self.api, PODS, lambda objects: not objects, what="all pods are gone", namespace=self.namespace
+            self.api,
+            PODS,
+            lambda objects: not objects,
+            what="agents and controllers are gone",
+            namespace=self.namespace,
+            labelSelector="app.kubernetes.io/component in (agent, controller)",
         )
 
     def inventory(self) -> JSON | None:

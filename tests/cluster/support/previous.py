@@ -42,9 +42,10 @@ def checkout() -> Previous | None:
         return None
     full = _git("rev-parse", commit)
     folder = Path(tempfile.mkdtemp(prefix="dragoman-previous-"))
-    archive = subprocess.Popen(["git", "archive", full], cwd=ROOT, stdout=subprocess.PIPE)
-    subprocess.run(["tar", "-x", "-C", str(folder)], stdin=archive.stdout, check=True)
-    assert archive.wait() == 0
+    archive = folder / "tree.tar"
+    subprocess.run(["git", "archive", f"--output={archive}", full], cwd=ROOT, check=True)
+    subprocess.run(["tar", "-x", "-f", str(archive), "-C", str(folder)], check=True)
+    archive.unlink()
     return Previous(full, folder)
 
 
