@@ -54,6 +54,9 @@ class Host(Protocol):
     def remove_tree(self, path: str) -> None:
         """Removes a folder with all it holds; no error if it is missing."""
 
+    def rename(self, path: str, *, to: str) -> None:
+        """Moves a file or folder to another name on the same file system."""
+
     def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
         """Runs a program of the host; FileNotFoundError if missing, TimeoutError if too slow."""
 

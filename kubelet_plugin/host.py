@@ -12,12 +12,12 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from driver.host import CommandResult
+from kubelet_plugin.removal import remove_folder
 
 _LIBRARY_DIRS = (
     "/usr/lib/x86_64-linux-gnu",
@@ -108,10 +108,11 @@ class NodeHost:
 
     def remove_tree(self, path: str) -> None:
         """Removes a folder with all it holds; no error if it is missing."""
-        try:
-            shutil.rmtree(self._at(path))
-        except FileNotFoundError:
-            return
+        remove_folder(self._at(path))
+
+    def rename(self, path: str, *, to: str) -> None:
+        """Moves a file or folder to another name on the same file system."""
+        self._at(path).rename(self._at(to))
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
         """Runs a program of the node; FileNotFoundError if missing, TimeoutError if too slow."""

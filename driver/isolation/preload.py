@@ -21,7 +21,8 @@ Limits:
 * A process that was killed leaves its count in the region until another with its number starts or the claim
   is unprepared: its successor may see less memory than it has, never more.
 * Containers write into the region's folder, which lies in the host's memory; the kernel charges it to the
-  container that writes.
+  container that writes. What an agent without privileges cannot remove of it (folders of another user) is
+  moved aside and stays until the node boots.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import uuid4
 
 from driver.api.share_config import CorePolicy
 from driver.cards import CORES_PER_CARD, Card, IsolationLevel
@@ -52,6 +54,7 @@ MAX_CARDS = 16
 
 _RW = ("rw", "nosuid", "nodev", "bind")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_ASIDE = ".removed-"
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -155,17 +158,25 @@ class Preload:
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:  # noqa: ARG002
         """Removes the region of the share's request, and the claim's folder with the last of them."""
         claim_dir, request_dir = self._folders(share)
-        host.remove_tree(request_dir)
+        self._remove(request_dir, host=host)
         if not host.list_dir(claim_dir):
-            host.remove_tree(claim_dir)
+            self._remove(claim_dir, host=host)
 
     def claims(self, *, host: Host) -> frozenset[str]:
         """UIDs of the claims that have a region."""
-        return frozenset(host.list_dir(self._settings.region_dir))
+        names = host.list_dir(self._settings.region_dir)
+        return frozenset(name for name in names if not name.startswith(_ASIDE))
 
     def undo_claim(self, claim_uid: str, *, host: Host) -> None:
         """Removes all regions of a claim."""
-        host.remove_tree(self._claim_dir(claim_uid))
+        self._remove(self._claim_dir(claim_uid), host=host)
+
+    def _remove(self, folder: str, *, host: Host) -> None:
+        try:
+            host.remove_tree(folder)
+        except PermissionError:
+            # A container made folders that only its own user may look into. They must keep no share held.
+            host.rename(folder, to=f"{self._settings.region_dir}/{_ASIDE}{uuid4()}")
 
     def _claim_dir(self, claim_uid: str) -> str:
         return posixpath.join(self._settings.region_dir, _safe(claim_uid))
@@ -186,7 +197,7 @@ class Preload:
         if host.exists(region) and host.exists(marker) and host.read_text(marker) == wanted:
             return region
         # First prepare, or a region of an earlier boot with the limits and the counts of processes long gone.
-        host.remove_tree(region)
+        self._remove(region, host=host)
         # The parents keep everybody else on the host out; containers get in through their mount.
         host.make_dir(request_dir, mode=0o700)
         # Processes of any user in the container have to make and open the file. Not sticky: with the kernel's

@@ -94,6 +94,9 @@ class FolderHost:
     def remove_tree(self, path: str) -> None:
         shutil.rmtree(self.local(path), ignore_errors=True)
 
+    def rename(self, path: str, *, to: str) -> None:
+        self.local(path).rename(self.local(to))
+
     def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
         program = self.programs.get(argv[0])
         if program is None:

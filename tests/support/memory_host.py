@@ -45,6 +45,9 @@ class MemoryHost:
         self.files = {k: v for k, v in self.files.items() if k != path and not k.startswith(inside)}
         self.modes = {k: v for k, v in self.modes.items() if k != path and not k.startswith(inside)}
 
+    def rename(self, path: str, *, to: str) -> None:
+        raise NotImplementedError
+
     def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
         raise FileNotFoundError(argv[0])
 

@@ -211,6 +211,26 @@ def test_all_regions_of_a_claim_are_found_and_removed_without_knowing_its_shares
     assert method.claims(host=host) == {"uid-2"}
 
 
+def test_a_region_that_cannot_be_removed_does_not_stay_in_the_way(
+    host: FolderHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        if host.exists(path):
+            raise PermissionError(13, "Permission denied", path)
+
+    method = Preload(SETTINGS)
+    edits(host)
+    host.add(f"{REGION}/of-another-user/file")
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "remove_tree", refuse)
+        method.undo(SHARE, context=None, host=host)
+        assert method.claims(host=host) == frozenset()
+        edits(host)
+        assert host.list_dir(REGION) == []
+        method.undo_claim("uid-1", host=host)
+    assert method.claims(host=host) == frozenset()
+
+
 def test_a_region_that_an_interrupted_prepare_left_half_made_is_made_anew(host: FolderHost) -> None:
     host.add(f"{REGION}/shared.cache", "left by nobody knows whom")
     edits(host)
