@@ -50,8 +50,12 @@ def operation(name: str, **values: Any) -> Iterator[str]:
         yield op
 
 
+# Made once: json.dumps makes one for each line when it has options.
+_ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))
+
+
 def _to_json(event: Any, **_options: Any) -> bytes:
-    return json.dumps(event, default=str, separators=(",", ":")).encode()
+    return _ENCODER.encode(event).encode()
 
 
 class _Forward(logging.Handler):
