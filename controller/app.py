@@ -14,11 +14,13 @@ import asyncio
 import signal
 import socket
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from controller.checks import not_ready, not_working
 from controller.events import Events
 from controller.explaining.explainer import Explainer, Sources
 from controller.explaining.views import UNSCHEDULED, claim_view, class_view, pod_view
@@ -50,7 +52,6 @@ from driver.kube.resources import (
 
 _REPORT_S = 5.0
 _REPORT_AGAIN_S = 0.5
-_SERVER_ANSWERS_S = 75.0  # an informer of a quiet kind hears something every 70 s
 
 _log = structlog.get_logger("controller")
 
@@ -60,6 +61,7 @@ class Parts:
     """The controller's parts, wired."""
 
     informers: tuple[Informer[Any], ...]
+    publishing: tuple[Informer[Any], ...]
     queues: tuple[WorkQueue, ...]
     election: LeaderElection
     mode: ModeWatch
@@ -159,6 +161,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         pods.subscribe(lambda key, _before, _after: explain_queue.add(key, after_s=settings.explain_after))
     return Parts(
         informers=tuple(informers),
+        publishing=(inventories, nodes, agents, slices),
         queues=(publish_queue, explain_queue, policy_queue),
         election=election,
         mode=mode,
@@ -174,9 +177,8 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
 
 async def lead(parts: Parts, settings: Settings) -> None:
     """What the leader does, until cancelled."""
-    for informer in parts.informers:
-        # Without everything in view, what is merely unknown would look as if it were gone.
-        await informer.synced.wait()
+    # Without everything in view, what is merely unknown would look as if it were gone.
+    await _synced(parts.publishing)
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.mode.run())
         # Before the first answer every node would be told that nothing is known, at every change of leaders.
@@ -187,32 +189,17 @@ async def lead(parts: Parts, settings: Settings) -> None:
             )
         )
         if parts.explainer is not None:
-            explain, first, rest = parts.explainer.explain, parts.explainer.begin, parts.explainer.rest
-            group.create_task(parts.explain_queue.run(explain, workers=1, first=first, rest=rest))
+            group.create_task(_explain(parts, parts.explainer))
 
 
-def problems(parts: Parts, settings: Settings) -> list[str]:
-    """What keeps the controller from doing its work, as sentences.
+async def _explain(parts: Parts, explainer: Explainer) -> None:
+    await _synced(parts.informers)
+    await parts.explain_queue.run(explainer.explain, workers=1, first=explainer.begin, rest=explainer.rest)
 
-    An API server that is silent altogether is none of it: a new process would not hear more from it.
-    """
-    found = [
-        f"The list of {informer.name} is not complete yet."
-        for informer in parts.informers
-        if not informer.synced.is_set()
-    ]
-    if min(informer.age_s for informer in parts.informers) < _SERVER_ANSWERS_S:
-        found += [
-            f"Nothing was heard about {informer.name} for {informer.age_s:.0f} s."
-            for informer in parts.informers
-            if informer.synced.is_set() and informer.age_s > settings.stale_after
-        ]
-    found += [
-        f"The queue {queue.name!r} is stuck: no key was finished for {queue.stalled_s:.0f} s."
-        for queue in parts.queues
-        if queue.stalled_s > settings.stuck_after
-    ]
-    return found
+
+async def _synced(informers: Iterable[Informer[Any]]) -> None:
+    for informer in informers:
+        await informer.synced.wait()
 
 
 async def run(settings: Settings, *, config: ClusterConfig | None = None) -> None:
@@ -231,7 +218,7 @@ async def run(settings: Settings, *, config: ClusterConfig | None = None) -> Non
     parts = assemble(KubeClient(transport), settings, namespace=namespace, identity=identity)
     health = Health()
     if settings.metrics_port:
-        parts.metrics.serve(settings.metrics_port, address=settings.listen)
+        parts.metrics.serve(settings.metrics_port, address=settings.listen, not_ready=health.not_ready)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -290,8 +277,11 @@ async def work(
 async def _report(parts: Parts, settings: Settings, health: Health) -> None:
     metrics = parts.metrics
     while True:
-        found = problems(parts, settings)
-        health.report(found)
+        found = not_ready(parts.informers, queues=parts.queues, settings=settings)
+        dead = not_working(
+            parts.publishing, others=parts.informers, queue=parts.publish_queue, settings=settings
+        )
+        health.report(dead, not_ready=found)
         metrics.leading.set(1 if parts.election.held else 0)
         for informer in parts.informers:
             metrics.informer_age.labels(informer=informer.name).set(informer.age_s)

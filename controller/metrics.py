@@ -5,7 +5,13 @@ Limits: never labelled by claim, pod or node: their number has no bound.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app, start_http_server
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 _PREFIX = "dragoman_controller"
 
@@ -64,6 +70,25 @@ class Metrics:
             f"{_PREFIX}_queue_failures", "Handlings of keys that failed.", ["queue"], registry=self.registry
         )
 
-    def serve(self, port: int, *, address: str) -> None:
-        """Serves `/metrics` from a thread, for as long as the process lives."""
-        start_http_server(port, addr=address, registry=self.registry)
+    def serve(self, port: int, *, address: str, not_ready: Callable[[], Sequence[str]]) -> None:
+        """Serves `/metrics` and `/readyz` from a thread, for as long as the process lives.
+
+        Args:
+            port: The port.
+            address: Where to listen.
+            not_ready: Sentences that say why the controller is not ready; none if it is. Called in a thread.
+        """
+        server, _ = start_http_server(port, addr=address, registry=self.registry)
+        server.set_app(_with_readiness(make_wsgi_app(self.registry), not_ready))
+
+
+def _with_readiness(metrics: WSGIApplication, not_ready: Callable[[], Sequence[str]]) -> WSGIApplication:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/readyz":
+            return metrics(environ, start_response)
+        found = not_ready()
+        status = "503 Service Unavailable" if found else "200 OK"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return ["".join(f"{sentence}\n" for sentence in found or ("ready",)).encode()]
+
+    return application

@@ -52,7 +52,7 @@ class Settings:
     explain_again: float = _setting(300.0, "Time before an unchanged explanation is repeated.", least=10)
     listen: str = _setting("0.0.0.0", "Address of the probes and the metrics.")  # noqa: S104 - a pod's
     health_port: int = _setting(8080, "Port of /healthz; 0 serves none.", least=0)
-    metrics_port: int = _setting(9090, "Port of /metrics; 0 serves none.", least=0)
+    metrics_port: int = _setting(9090, "Port of /metrics and /readyz; 0 serves none.", least=0)
     stale_after: float = _setting(300.0, "Silence of the API server that makes the probe fail.", least=150)
     stuck_after: float = _setting(300.0, "Time without progress that makes the probe fail.", least=60)
     log_level: str = _setting("info", "Least severity of log lines.", choices=LEVELS)

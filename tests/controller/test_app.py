@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from controller.app import Parts, assemble, problems, work
+from controller.app import Parts, assemble, work
+from controller.checks import not_ready, not_working
 from controller.health import Health
 from controller.settings import Settings
 from driver.api.node import AgentStatus, status_of
@@ -109,6 +110,15 @@ class Running:
             work(self.parts, settings, health=self.health, stop=self.stop, ended=self.shell)
         )
 
+    def dead(self) -> list[str]:
+        parts = self.parts
+        return not_working(
+            parts.publishing, others=parts.informers, queue=parts.publish_queue, settings=Settings()
+        )
+
+    def unready(self) -> list[str]:
+        return not_ready(self.parts.informers, queues=self.parts.queues, settings=Settings())
+
     async def end(self) -> None:
         self.stop.set()
         await self.task
@@ -120,7 +130,7 @@ async def test_all_ready_nodes_are_published_and_the_controller_becomes_healthy(
     await asyncio.sleep(20)
     names = [request.body["metadata"]["name"] for request in cluster.written(SLICES)]
     assert sorted(names) == ["dragoman.dev-n1-00000", "dragoman.dev-n2-00000"]
-    assert running.health.problems() == ()
+    assert running.health.not_ready() == ()
     await running.end()
 
 
@@ -153,7 +163,7 @@ async def test_nothing_is_published_by_a_replica_that_does_not_lead() -> None:
     running = Running(cluster)
     await asyncio.sleep(600)
     assert cluster.transport.writes() == []
-    assert running.health.problems() == (), "a replica that waits is healthy"
+    assert running.health.not_ready() == (), "a replica that waits is healthy"
     await running.end()
 
 
@@ -172,7 +182,7 @@ async def test_nothing_is_written_before_every_list_is_complete() -> None:
     running = Running(cluster)
     await asyncio.sleep(60)
     assert cluster.written(SLICES) == []
-    assert running.health.problems() == ("The list of agents is not complete yet.",)
+    assert running.health.not_ready() == ("The list of agents is not complete yet.",)
     cluster.transport._answer = original
     await asyncio.sleep(60)
     assert len(cluster.written(SLICES)) == 2
@@ -213,7 +223,7 @@ async def test_an_api_server_that_is_away_is_no_reason_for_a_restart() -> None:
     cluster.away = True
     for informer in running.parts.informers:
         informer._last_contact -= 4000
-    assert problems(running.parts, Settings()) == []
+    assert running.dead() == []
     await running.end()
 
 
@@ -221,7 +231,7 @@ async def test_an_informer_that_alone_hears_nothing_is_a_reason() -> None:
     running = Running(Cluster())
     await asyncio.sleep(20)
     running.parts.informers[0]._last_contact -= 400
-    assert problems(running.parts, Settings()) == ["Nothing was heard about acceleratornodes for 420 s."]
+    assert running.dead() == ["Nothing was heard about acceleratornodes for 420 s."]
     await running.end()
 
 
@@ -230,9 +240,41 @@ async def test_a_stuck_queue_is_a_reason() -> None:
     await asyncio.sleep(20)
     running.parts.publish_queue._active["n1"] = asyncio.get_running_loop().time() - 400
     running.parts.publish_queue._progress -= 400
-    (sentence,) = problems(running.parts, Settings())
+    (sentence,) = running.dead()
     assert sentence.startswith("The queue 'publish' is stuck")
     running.parts.publish_queue._active.clear()
+    await running.end()
+
+
+async def test_whatever_explaining_does_is_no_reason_for_a_restart() -> None:
+    running = Running(Cluster())
+    await asyncio.sleep(20)
+    queue = running.parts.explain_queue
+    queue._active["ns/p"] = asyncio.get_running_loop().time() - 4000
+    queue._progress -= 4000
+    claims = next(one for one in running.parts.informers if one.name == "resourceclaims")
+    claims._last_contact -= 4000
+    assert running.dead() == []
+    assert len(running.unready()) == 2
+    queue._active.clear()
+    await running.end()
+
+
+async def test_nodes_are_published_although_the_claims_cannot_be_listed() -> None:
+    cluster = Cluster()
+    original = cluster._answer
+
+    def without_claims(request: Request) -> Any:
+        if request.method == "GET" and request.path.endswith("/resourceclaims"):
+            return error_for(500, message="etcd is busy")
+        return original(request)
+
+    cluster.transport._answer = without_claims
+    running = Running(cluster)
+    await asyncio.sleep(60)
+    assert len(cluster.written(SLICES)) == 2
+    assert running.health.problems() == ()
+    assert running.health.not_ready() == ("The list of resourceclaims is not complete yet.",)
     await running.end()
 
 

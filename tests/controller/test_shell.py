@@ -132,7 +132,9 @@ async def test_policies_are_handed_over_by_name_and_nothing_is_ever_written() ->
 
 
 async def test_the_probe_fails_while_the_controller_has_problems() -> None:
-    async with running_shell(Health()) as (_, _, endpoint, _):
+    health = Health()
+    health.report(["The queue 'publish' is stuck."])
+    async with running_shell(health) as (_, _, endpoint, _):
         assert await status_of(endpoint) == 500
 
 
