@@ -3,7 +3,8 @@
 Flow: policy order + methods + the share's config -> `choose_methods` -> `Chosen` -> `edits_for` -> CDI edits.
 
 Limits: the choice is made per dimension, memory and compute; a dimension that the share does not limit needs
-no method, and a cap on compute that its author disabled (`corePolicy: disable`) needs none either.
+no method, and a cap on compute that its author disabled (`corePolicy: disable`) needs none either. Where a
+policy refuses shares without a cap, a share cannot fail open to none.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def choose_methods(
         request=share.request,
         config=config,
         candidates=candidates,
+        may_be_unheld=card.allow_uncapped or share.whole,
     )
     return Chosen(
         memory=memory, cores=cores, warnings=tuple(text for text in (memory_warning, cores_warning) if text)
@@ -161,6 +163,7 @@ def _choose(
     request: str,
     config: ShareConfig,
     candidates: Sequence[tuple[IsolationLevel, Availability]],
+    may_be_unheld: bool = True,
 ) -> tuple[IsolationLevel | None, str]:
     if not limited:
         return None, ""
@@ -174,6 +177,9 @@ def _choose(
         raise error
     held = usable[0] if usable else IsolationLevel.NONE
     if held is IsolationLevel.NONE:
+        if not may_be_unheld:
+            # To fail open is the wish of the claim's author; the administrator's policy stands above it.
+            raise error
         return held, _unheld(what, held, because=f"the share fails open: {error.message}")
     return held, f"The {what} is held by {held} only, as the share fails open: {error.message}"
 

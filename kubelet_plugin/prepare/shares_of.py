@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from driver.api.share_config import ShareConfig, config_for
+from driver.api.share_config import CorePolicy, ShareConfig, config_for
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card
 from driver.cdi.spec import device_name_of
 from driver.errors import ClaimError, DeviceGoneError
@@ -135,6 +135,7 @@ def results_of(claim: JSON, *, pool: str, cards: Mapping[str, Card]) -> tuple[Gi
         card = _card(result, cards=cards, field=field)
         share = _share(result, uid=uid, card=card, field=field)
         config = config_for(_config(claim), request=share.request, field=_CONFIG)
+        _check_cap(share, config=config, card=card, field=field)
         name = device_name_of(
             claim_uid=uid, request=share.base_request, device=share.device, share_id=share.share_id
         )
@@ -192,13 +193,6 @@ def _share(result: Mapping[str, Any], *, uid: str, card: Card, field: str) -> Sh
     consumed = result.get("consumedCapacity") or {}
     memory = _memory(consumed, card=card, field=f"{field}.consumedCapacity.memory")
     cores = _cores(consumed, field=f"{field}.consumedCapacity.cores")
-    whole = memory == card.memory_mib
-    if cores == 0 and not whole and not card.allow_uncapped:
-        raise AllocationUnusableError(
-            f"Request {request} has no cap on compute, and a policy refuses that on card {card.name}.",
-            field=f"{field}.consumedCapacity.cores",
-            remedy="Ask for cores in the claim.",
-        )
     return Share(
         claim_uid=uid,
         request=request,
@@ -206,8 +200,26 @@ def _share(result: Mapping[str, Any], *, uid: str, card: Card, field: str) -> Sh
         share_id=share_id,
         memory_mib=memory,
         cores_percent=cores,
-        whole=whole,
+        whole=memory == card.memory_mib,
     )
+
+
+def _check_cap(share: Share, *, config: ShareConfig, card: Card, field: str) -> None:
+    if share.admin or share.whole or card.allow_uncapped:
+        return
+    if share.cores_percent == 0:
+        raise AllocationUnusableError(
+            f"Request {share.request} has no cap on compute, and a policy refuses that on card {card.name}.",
+            field=f"{field}.consumedCapacity.cores",
+            remedy="Ask for cores in the claim.",
+        )
+    if config.core_policy is CorePolicy.DISABLE:
+        raise AllocationUnusableError(
+            f"Request {share.request} disables its cap on compute, and a policy refuses shares without "
+            f"one on card {card.name}.",
+            field="corePolicy",
+            remedy="Leave corePolicy: disable out of the claim's ShareConfig.",
+        )
 
 
 def _memory(consumed: Mapping[str, Any], *, card: Card, field: str) -> int:

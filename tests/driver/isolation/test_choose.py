@@ -68,9 +68,10 @@ def choose(
     share: Share = SHARE,
     config: ShareConfig | None = None,
     order: tuple[IsolationLevel, ...] = (KERNEL, PRELOAD),
+    card: Card = CARD,
 ) -> Chosen:
     return choose_methods(
-        share, card=CARD, config=config or ShareConfig(), order=order, methods=methods(*found), host=HOST
+        share, card=card, config=config or ShareConfig(), order=order, methods=methods(*found), host=HOST
     )
 
 
@@ -154,6 +155,15 @@ def test_a_share_that_fails_open_is_still_held_by_the_weaker_method() -> None:
     found = choose(Method(PRELOAD), config=config(memory=KERNEL, open_=True))
     assert (found.memory, found.cores) == (PRELOAD, PRELOAD)
     assert "held by preload only" in found.warnings[0]
+
+
+def test_a_cap_does_not_fail_open_where_the_policy_refuses_uncapped_shares() -> None:
+    strict = replace(CARD, allow_uncapped=False)
+    kernel = Method(KERNEL, Availability(memory=True, cores=False, reason="No cap."))
+    with pytest.raises(IsolationError, match="cap on compute"):
+        choose(kernel, config=config(open_=True), card=strict)
+    whole = replace(SHARE, whole=True)
+    assert choose(kernel, share=whole, config=config(open_=True), card=strict).cores is NONE
 
 
 def test_a_policy_that_names_none_lets_shares_run_with_a_warning() -> None:

@@ -109,6 +109,15 @@ def test_an_uncapped_share_is_refused_where_the_policy_says_so() -> None:
     assert refused.remedy == "Ask for cores in the claim."
 
 
+def test_a_cap_that_is_disabled_is_refused_where_the_policy_refuses_uncapped_shares() -> None:
+    config = (share_config(corePolicy="disable"),)
+    with pytest.raises(AllocationUnusableError) as refused:
+        given(result(cores="30"), on=card(allow_uncapped=False), config=config)
+    assert refused.value.field == "corePolicy"
+    assert given(result(cores="30"), on=card(), config=config)
+    assert given(result(memory="1000Mi"), on=card(mib=1000, allow_uncapped=False), config=config)
+
+
 def test_a_whole_card_needs_no_cap_where_uncapped_shares_are_refused() -> None:
     (found,) = given(result(memory="1000Mi", cores="0"), on=card(allow_uncapped=False))
     assert found.share.whole
