@@ -169,7 +169,7 @@ class Controller(Values):
         default=True, description="Write Events on claims and pods that wait for a card, saying why."
     )
     health_port: int = Field(default=8080, ge=1, le=65535, description="Port of /healthz.")
-    metrics_port: int = Field(default=9090, ge=1, le=65535, description="Port of /metrics.")
+    metrics_port: int = Field(default=9090, ge=1, le=65535, description="Port of /metrics and /readyz.")
     node_selector: dict[str, str] = Field(default={})
     tolerations: list[dict[str, Any]] = Field(default=[])
     priority_class_name: str = "system-cluster-critical"
