@@ -130,7 +130,8 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     informers: list[Informer[Any]] = [inventories, nodes, agents, slices]
     explainer = None
     if settings.explain:
-        claims = Informer(client, RESOURCE_CLAIMS, claim_view)
+        # A claim may have 320 KiB of configuration that is none of ours.
+        claims = Informer(client, RESOURCE_CLAIMS, claim_view, page_size=50)
         classes = Informer(client, DEVICE_CLASSES, class_view)
         pods = Informer(
             client,
@@ -138,7 +139,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             pod_view,
             name="waiting pods",
             selection=Selection(field_selector=UNSCHEDULED),
-            page_size=200,
+            page_size=50,
         )
         informers += [claims, classes, pods]
         changes = _Changes()

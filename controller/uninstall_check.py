@@ -31,6 +31,9 @@ from driver.kube.resources import RESOURCE_CLAIMS
 SHOWN = 50
 """So many claims are listed; a longer list helps nobody."""
 
+PAGE = 50
+"""Claims that are in memory at a time; one may have 320 KiB of configuration."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
@@ -101,7 +104,7 @@ async def look(client: KubeClient) -> list[Hold]:
     found: list[Hold] = []
     token = ""
     while True:
-        page = await client.list_page(RESOURCE_CLAIMS, continue_token=token)
+        page = await client.list_page(RESOURCE_CLAIMS, limit=PAGE, continue_token=token)
         found += holds_of(page.get("items") or [])
         token = page.get("metadata", {}).get("continue", "")
         if not token:

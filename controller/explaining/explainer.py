@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 from controller.events import Events, Subject, cut
 from controller.explaining.answers import NO_CARDS, Answer, answer
 from controller.explaining.classes import is_standard_name
-from controller.explaining.views import ClaimView, ClassView, PodView, decoded
+from controller.explaining.views import MAX_DOCUMENT, ClaimView, ClassView, PodView, decoded
 from controller.mode import ModeState, Verdict
 from driver.allocation import Snapshot
 from driver.kube.client import JSON
@@ -33,6 +33,13 @@ _REST = 4.0
 _MIN_SNAPSHOT_AGE_S = 5.0
 _BUILD_SHARE = 10.0
 _EVENTS_PER_S = 20.0
+
+
+_TOO_LONG = Answer(
+    reason="ClaimTooLong",
+    note=f"A claim of this pod has more than {MAX_DOCUMENT} bytes of requests, which is too long to be "
+    "explained. See the scheduler's events.",
+)
 
 
 class Store(Protocol[T_co]):
@@ -167,6 +174,8 @@ class Explainer:
         state = self._sources.mode()
         if state.verdict is Verdict.IMPOSSIBLE:
             return Answer(reason=state.reason, note=cut(state.message))
+        if not all(claims):
+            return _TOO_LONG
         clock = asyncio.get_running_loop().time
         began = clock()
         await self._refresh()

@@ -1,7 +1,9 @@
 """What explaining keeps of pods, claims and classes.
 
 Limits: of pods only those that are not on a node and name claims; of claims that are allocated only what they
-hold of our cards. Documents are kept as JSON text and decoded when they are needed.
+hold of our cards, and nothing if they hold none; of claims that wait no configuration, and no requests longer
+than `MAX_DOCUMENT`: anybody may write claims, and all of them are kept in memory. Documents are kept as JSON
+text and decoded when they are needed.
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from driver.slices import canonical
 
 UNSCHEDULED = "spec.nodeName="
 """Field selector of the pods that wait for a node."""
+
+MAX_DOCUMENT = 8192
+"""Bytes that are kept of a claim that waits; ordinary ones have a few hundred."""
+_MAX_CLASSES = 8  # kept of a claim that is too long; enough to know whose it is
+_HELD = ("request", "driver", "pool", "device", "shareID", "consumedCapacity", "adminAccess")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class ClaimView:
         uid: UID of the claim.
         classes: Names of the classes that it asks for.
         allocated: Whether it has an allocation.
-        document: What the allocator has to see of it, as JSON text; b"" if nothing.
+        document: What the allocator has to see of it, as JSON text; b"" if that is too long to be kept.
     """
 
     uid: str
@@ -76,29 +83,35 @@ def pod_view(document: JSON) -> PodView | None:
     )
 
 
-def claim_view(document: JSON) -> ClaimView:
-    """Projects a claim."""
-    devices = (document.get("spec") or {}).get("devices") or {}
+def claim_view(document: JSON) -> ClaimView | None:
+    """Projects a claim; None if it is allocated and holds none of our cards."""
+    uid = str(document["metadata"].get("uid") or "")
     allocation = (document.get("status") or {}).get("allocation")
-    kept: Any = None
-    if not allocation:
-        kept = {"metadata": _named(document), "spec": {"devices": devices}}
-    else:
+    if allocation:
         results = (allocation.get("devices") or {}).get("results") or []
-        ours = [result for result in results if result.get("driver") == DRIVER_NAME]
-        if ours:
-            kept = {"metadata": _named(document), "status": {"allocation": {"devices": {"results": ours}}}}
-    return ClaimView(
-        uid=str(document["metadata"].get("uid") or ""),
-        classes=frozenset(_classes(devices)),
-        allocated=bool(allocation),
-        document=canonical(kept) if kept else b"",
-    )
+        ours = [
+            {name: result[name] for name in _HELD if name in result}
+            for result in results
+            if result.get("driver") == DRIVER_NAME
+        ]
+        if not ours:
+            return None
+        held = {"metadata": _named(document), "status": {"allocation": {"devices": {"results": ours}}}}
+        return ClaimView(uid=uid, classes=frozenset(), allocated=True, document=canonical(held))
+    devices = (document.get("spec") or {}).get("devices") or {}
+    # Configuration is nothing to the allocator, and the only part of a claim that may be large.
+    asked = {name: value for name, value in devices.items() if name != "config"}
+    text = canonical({"metadata": _named(document), "spec": {"devices": asked}})
+    classes = list(dict.fromkeys(_classes(devices)))
+    if len(text) > MAX_DOCUMENT:
+        text, classes = b"", classes[:_MAX_CLASSES]
+    return ClaimView(uid=uid, classes=frozenset(classes), allocated=False, document=text)
 
 
 def class_view(document: JSON) -> ClassView:
     """Projects a DeviceClass."""
-    kept = {"metadata": {"name": document["metadata"]["name"]}, "spec": document.get("spec") or {}}
+    spec = {name: value for name, value in (document.get("spec") or {}).items() if name != "config"}
+    kept = {"metadata": {"name": document["metadata"]["name"]}, "spec": spec}
     return ClassView(ours=is_ours(document), document=canonical(kept))
 
 

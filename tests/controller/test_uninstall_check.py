@@ -72,7 +72,7 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 @pytest.mark.asyncio
 @pytest.mark.looptime
 async def test_all_pages_are_looked_at() -> None:
-    pages = {
+    pages: dict[str, Any] = {
         "": {"items": [_claim("first", "dragoman.dev")], "metadata": {"continue": "next"}},
         "next": {"items": [_claim("second", "dragoman.dev")], "metadata": {}},
     }
@@ -80,7 +80,9 @@ async def test_all_pages_are_looked_at() -> None:
     class Pages:
         async def request(self, method: str, path: str, *, query: dict[str, str], **_: Any) -> dict[str, Any]:
             assert (method, path) == ("GET", "/apis/resource.k8s.io/v1/resourceclaims")
-            return pages[query.get("continue", "")]
+            assert int(query["limit"]) <= 50, "a claim may have 320 KiB"
+            page: dict[str, Any] = pages[query.get("continue", "")]
+            return page
 
     held = await look(KubeClient(Pages()))  # type: ignore[arg-type]
     assert [hold.claim for hold in held] == ["team/first", "team/second"]

@@ -9,7 +9,7 @@ import pytest
 
 from controller.events import Subject
 from controller.explaining.explainer import LOOK_AGAIN_S, Explainer, Sources
-from controller.explaining.views import claim_view, class_view, pod_view
+from controller.explaining.views import MAX_DOCUMENT, claim_view, class_view, pod_view
 from controller.mode import ModeState, Verdict
 from driver.cards import Card
 from driver.slices import canonical, publication_of, with_generation
@@ -225,10 +225,47 @@ async def test_a_claim_keeps_only_what_the_allocator_has_to_see() -> None:
         "spec": {"devices": {"requests": []}},
         "status": {"allocation": {"devices": {"results": [{"driver": "other"}]}}, "reservedFor": [1]},
     }
-    assert claim_view(claim).document == b""
+    assert claim_view(claim) is None, "it is allocated, and holds none of our cards"
     claim["status"] = None
-    assert set(json.loads(claim_view(claim).document)) == {"metadata", "spec"}
-    assert b"managedFields" not in claim_view(claim).document
+    view = claim_view(claim)
+    assert view is not None
+    assert set(json.loads(view.document)) == {"metadata", "spec"}
+    assert b"managedFields" not in view.document
+
+
+def config(*, driver: str, size: int, count: int) -> list[dict[str, Any]]:
+    return [{"opaque": {"driver": driver, "parameters": {"a": "x" * size}}} for _ in range(count)]
+
+
+async def test_configuration_of_claims_and_classes_is_not_kept() -> None:
+    fat = config(driver="gpu.example.com", size=10_000, count=32)
+    claim = claim_view({"metadata": {"name": "c"}, "spec": {"devices": {"requests": [], "config": fat}}})
+    assert claim is not None
+    assert len(claim.document) < 100
+    assert len(class_view({"metadata": {"name": "c"}, "spec": {"config": fat}}).document) < 100
+
+
+async def test_a_result_keeps_only_what_says_how_much_is_held() -> None:
+    result = {
+        "driver": "dragoman.dev",
+        "pool": "p",
+        "device": "d",
+        "consumedCapacity": {"memory": "1Gi"},
+        "tolerations": [{"key": "x" * 1000}],
+    }
+    status = {"allocation": {"devices": {"results": [result], "config": ["x" * 1000]}}}
+    view = claim_view({"metadata": {"name": "c"}, "spec": {}, "status": status})
+    assert view is not None
+    assert len(view.document) < 300
+    assert b"1Gi" in view.document
+
+
+async def test_a_claim_whose_requests_are_too_long_to_be_kept_is_told_so() -> None:
+    world = World()
+    world.claim(memory="9" * MAX_DOCUMENT)
+    assert world.claims.objects["ns/c"].document == b""
+    await world.look()
+    assert world.events.told[0] == ("Pod", "p", "ClaimTooLong", 1)
 
 
 async def test_names_of_claims_made_from_templates_come_from_the_pods_status() -> None:
