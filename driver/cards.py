@@ -58,6 +58,8 @@ class Card:
     Attributes:
         name: Device name in ResourceSlices, made by `device_name` alone; stable over reboots.
         vendor: The vendor's short name, such as `nvidia`; the name of its file in `driver/vendors/`.
+        physical_memory_bytes: All memory that it has, of which a policy may reserve some: whole MiB; 0 = the
+            same as `memory_bytes`.
         uuid: The vendor's UUID, as the vendor's tools print it; "" where the vendor has none.
         model: Product name as the vendor's tools print it.
         memory_bytes: Memory that may be given out, after what is reserved: whole MiB.
@@ -77,6 +79,7 @@ class Card:
     vendor: str
     model: str
     memory_bytes: int
+    physical_memory_bytes: int = 0
     uuid: str = ""
     architecture: str = ""
     driver_version: str = ""
@@ -102,11 +105,23 @@ class Card:
                 f"Card {self.name} has {self.memory_bytes} bytes of memory; whole MiB above 0 are needed.",
                 field="memoryBytes",
             )
+        physical = self.physical_memory_bytes
+        if physical and (physical < self.memory_bytes or physical % MIB):
+            raise InvalidInputError(
+                f"Card {self.name} gives out {self.memory_bytes} of {physical} bytes of memory; whole "
+                "MiB, no less than are given out, are needed.",
+                field="physicalMemoryBytes",
+            )
 
     @property
     def memory_mib(self) -> int:
         """Memory that may be given out, in MiB."""
         return self.memory_bytes // MIB
+
+    @property
+    def physical_memory_mib(self) -> int:
+        """All memory that the card has, in MiB."""
+        return (self.physical_memory_bytes or self.memory_bytes) // MIB
 
     def with_isolation(self, *, memory: IsolationLevel, cores: IsolationLevel) -> Card:
         """The same card with the isolation that this node can put in force."""

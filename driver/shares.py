@@ -28,7 +28,8 @@ class Share:
         share_id: UUID of the share where the card may be given out several times; "" otherwise.
         memory_mib: Memory in MiB, 1 or more; the card's whole memory for a whole card; 0 for admin access.
         cores_percent: Cap on compute in percent, 1-100; 0 = no cap.
-        whole: The share has all of the card's memory: nobody else can be on the card.
+        whole: The share has all memory that the card gives out: nobody else can be on the card.
+        memory_reserved: Whole, but a policy keeps some of the card's memory back, so the share is limited.
         admin: adminAccess result: device nodes only, no limit, not part of the guard's sum.
     """
 
@@ -39,6 +40,7 @@ class Share:
     memory_mib: int = 0
     cores_percent: int = 0
     whole: bool = False
+    memory_reserved: bool = False
     admin: bool = False
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Share:
     @property
     def limits_memory(self) -> bool:
         """Whether a limit on memory has to be put in force."""
-        return not self.admin and not self.whole
+        return not self.admin and (self.memory_reserved or not self.whole)
 
     @property
     def limits_cores(self) -> bool:

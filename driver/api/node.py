@@ -23,6 +23,11 @@ class CardStatus(Document):
     vendor: str
     model: str
     memory_mib: int = Field(alias="memoryMiB", description="Memory that may be given out, in MiB.")
+    physical_memory_mib: int = Field(
+        default=0,
+        alias="physicalMemoryMiB",
+        description="All memory of the card, in MiB; 0 where that is memoryMiB.",
+    )
     uuid: str = ""
     architecture: str = ""
     driver_version: str = ""
@@ -106,7 +111,8 @@ def cards_of(status: AcceleratorNodeStatus) -> tuple[Card, ...]:
     return tuple(
         Card(
             memory_bytes=card.memory_mib << 20,
-            **card.model_dump(by_alias=False, exclude={"memory_mib"}),
+            physical_memory_bytes=card.physical_memory_mib << 20,
+            **card.model_dump(by_alias=False, exclude={"memory_mib", "physical_memory_mib"}),
         )
         for card in status.cards
     )
@@ -136,9 +142,13 @@ def _card_status(card: Card) -> CardStatus:
     fields = {
         info.alias or name: getattr(card, name)
         for name, info in CardStatus.model_fields.items()
-        if name != "memory_mib"
+        if name not in ("memory_mib", "physical_memory_mib")
     }
-    return CardStatus.model_validate({**fields, "memoryMiB": card.memory_mib}, strict=False)
+    amounts = {
+        "memoryMiB": card.memory_mib,
+        "physicalMemoryMiB": card.physical_memory_bytes >> 20,
+    }
+    return CardStatus.model_validate({**fields, **amounts}, strict=False)
 
 
 def _text(value: object) -> str:

@@ -141,6 +141,7 @@ class EffectivePolicy:
         return replace(
             card,
             memory_bytes=card.memory_bytes - reserved,
+            physical_memory_bytes=card.physical_memory_mib * MIB if reserved else card.physical_memory_bytes,
             shareable=bool(self.value("sharing", uuid=card.uuid)),
             allow_uncapped=bool(self.value("allowUncapped", uuid=card.uuid)),
             unpublished=unpublished,

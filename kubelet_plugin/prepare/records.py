@@ -179,8 +179,12 @@ _SHARE_KEYS = {
     "memoryMiB": "memory_mib",
     "coresPercent": "cores_percent",
     "whole": "whole",
+    "memoryReserved": "memory_reserved",
     "admin": "admin",
 }
+_ADDED = {"memoryReserved": False}
+"""Keys that records of earlier versions lack, and what that means."""
+
 _HOW_KEYS = {
     "pool": "pool",
     "cdiDevice": "cdi_device",
@@ -203,7 +207,7 @@ def _decode_share(document: Mapping[str, Any], *, uid: str) -> ShareRecord:
 
 
 def _typed(document: Mapping[str, Any], key: str, name: str) -> Any:
-    value = document[key]
+    value = document.get(key, _ADDED[key]) if key in _ADDED else document[key]
     if name in ("memory_level", "cores_level"):
         return None if value is None else IsolationLevel(value)
     wanted = _TYPES.get(name, str)
@@ -217,5 +221,6 @@ _TYPES: Mapping[str, type] = {
     "cores_percent": int,
     "index": int,
     "whole": bool,
+    "memory_reserved": bool,
     "admin": bool,
 }

@@ -11,6 +11,8 @@ Rules (design 3, "What was given"):
   slices publish both with a default, so the scheduler writes both, and what lacks one came another way;
 * without a shareID a card that is given out whole only is given whole; of any other card nothing is known,
   and it is refused rather than given whole;
+* all memory that a card gives out makes a share whole: nobody else is on the card. It is limited all the same
+  where that is less than the card has, since a policy reserves the rest;
 * memory is a whole number of MiB, because our slices ask for steps of 1Mi. Anything else was not rounded by
   their request policy. It is refused: rounded down it is less than was promised, rounded up the card's sum
   can grow beyond what the allocator counted;
@@ -189,10 +191,18 @@ def _share(result: Mapping[str, Any], *, uid: str, card: Card, field: str) -> Sh
                 field=f"{field}.shareID",
                 remedy="Switch on DRAConsumableCapacity in API server and scheduler. " + _ANEW,
             )
-        return Share(claim_uid=uid, request=request, device=card.name, memory_mib=card.memory_mib, whole=True)
+        return Share(
+            claim_uid=uid,
+            request=request,
+            device=card.name,
+            memory_mib=card.memory_mib,
+            whole=True,
+            memory_reserved=card.memory_mib < card.physical_memory_mib,
+        )
     consumed = result.get("consumedCapacity") or {}
     memory = _memory(consumed, card=card, field=f"{field}.consumedCapacity.memory")
     cores = _cores(consumed, field=f"{field}.consumedCapacity.cores")
+    whole = memory == card.memory_mib
     return Share(
         claim_uid=uid,
         request=request,
@@ -200,7 +210,8 @@ def _share(result: Mapping[str, Any], *, uid: str, card: Card, field: str) -> Sh
         share_id=share_id,
         memory_mib=memory,
         cores_percent=cores,
-        whole=memory == card.memory_mib,
+        whole=whole,
+        memory_reserved=whole and memory < card.physical_memory_mib,
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,19 @@ def test_every_name_that_is_made_is_a_dns_label(uuid: str) -> None:
 def test_a_card_has_whole_mebibytes_above_zero(memory: int) -> None:
     with pytest.raises(InvalidInputError, match="whole MiB"):
         Card(name="a", vendor="nvidia", model="m", memory_bytes=memory)
+
+
+def test_a_card_has_the_memory_that_it_gives_out_if_nothing_else_is_said() -> None:
+    card = Card(name="a", vendor="v", model="m", memory_bytes=10 << 20)
+    assert card.physical_memory_mib == 10
+    assert replace(card, physical_memory_bytes=12 << 20).physical_memory_mib == 12
+
+
+@pytest.mark.parametrize("physical", [9 << 20, (10 << 20) + 1, -1])
+def test_a_card_has_no_less_memory_than_it_gives_out(physical: int) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        Card(name="a", vendor="v", model="m", memory_bytes=10 << 20, physical_memory_bytes=physical)
+    assert refused.value.field == "physicalMemoryBytes"
 
 
 def test_the_pool_is_not_named_like_the_node_alone() -> None:

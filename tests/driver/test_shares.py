@@ -30,6 +30,10 @@ def test_a_whole_card_needs_no_memory_limit() -> None:
     assert not share(whole=True).limits_memory
 
 
+def test_a_whole_card_of_which_a_policy_reserves_memory_is_limited() -> None:
+    assert share(whole=True, memory_reserved=True).limits_memory
+
+
 def test_an_admin_share_has_no_limits_and_needs_no_amounts() -> None:
     admin = share(admin=True, memory_mib=0)
     assert not admin.limits_memory

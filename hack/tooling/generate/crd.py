@@ -39,6 +39,7 @@ _BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "AcceleratorNode.status.cards[].name": {"maxLength": 63},
     "AcceleratorNode.status.cards[].vendor": {"maxLength": 63},
     "AcceleratorNode.status.cards[].memoryMiB": {"minimum": 1, "format": "int64"},
+    "AcceleratorNode.status.cards[].physicalMemoryMiB": {"minimum": 0, "format": "int64"},
     "AcceleratorNode.status.cards[].numaNode": {"format": "int32", "nullable": True},
     "AcceleratorNode.status.cards[].extraAttributes": {"maxProperties": 32},
     "AcceleratorNode.status.policy": {"maxItems": 1024, "x-kubernetes-list-type": "atomic"},

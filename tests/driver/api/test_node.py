@@ -21,6 +21,7 @@ cards = st.builds(
     model=st.text(max_size=20),
     uuid=st.text(max_size=20),
     memory_bytes=st.integers(min_value=1, max_value=1 << 20).map(lambda mib: mib << 20),
+    physical_memory_bytes=st.sampled_from([0, 1 << 40]),
     numa_node=st.none() | st.integers(0, 8),
     memory_isolation=st.sampled_from(IsolationLevel),
     shareable=st.booleans(),

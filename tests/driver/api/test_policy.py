@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,6 +88,13 @@ def test_an_override_for_a_field_that_no_higher_policy_sets_holds() -> None:
 
 def test_reserved_memory_is_never_given_out() -> None:
     assert effective(policy("p", reservedMemory="512Mi")).apply(CARD).memory_bytes == (24 << 30) - (512 << 20)
+
+
+def test_a_card_keeps_its_physical_memory_whatever_is_reserved() -> None:
+    assert effective(policy("p", reservedMemory="512Mi")).apply(CARD).physical_memory_mib == 24 << 10
+    assert effective().apply(CARD).physical_memory_mib == 24 << 10
+    known = replace(CARD, physical_memory_bytes=25 << 30)
+    assert effective(policy("p", reservedMemory="512Mi")).apply(known).physical_memory_mib == 25 << 10
 
 
 def test_a_card_whose_memory_is_all_reserved_is_not_offered() -> None:

@@ -73,6 +73,13 @@ def test_fields_of_a_newer_version_do_not_stop_an_older_one_from_reading() -> No
     assert decode(changed(schemaVersion=7, minReader=1, later={"a": 1}), uid="u1") == RECORD
 
 
+def test_a_record_of_an_earlier_version_is_read_as_it_was_meant() -> None:
+    shares = json.loads(encode(RECORD))["record"]["shares"]
+    for share in shares:
+        del share["memoryReserved"]
+    assert decode(changed(shares=shares), uid="u1") == RECORD
+
+
 def test_a_record_that_a_newer_version_forbids_to_read_is_not_taken_for_damaged() -> None:
     with pytest.raises(StateNewerError) as refused:
         decode(changed(schemaVersion=2, minReader=2), uid="u1")

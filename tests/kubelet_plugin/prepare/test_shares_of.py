@@ -50,6 +50,14 @@ def test_all_memory_of_a_card_makes_the_share_whole() -> None:
     assert not found.share.limits_memory
 
 
+@pytest.mark.parametrize("share", ["a", ""])
+def test_all_that_a_card_gives_out_is_limited_where_a_policy_reserves_the_rest(share: str) -> None:
+    on = card(mib=900, physical_memory_bytes=1000 << 20, shareable=bool(share))
+    (found,) = given(result(memory="900Mi", share=share), on=on)
+    assert (found.share.whole, found.share.memory_mib) == (True, 900)
+    assert found.share.limits_memory
+
+
 @pytest.mark.parametrize(
     "changes", [{"driver": "other.example"}, {"pool": "worker"}, {"pool": "other/dragoman"}]
 )
