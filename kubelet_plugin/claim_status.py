@@ -31,18 +31,19 @@ from typing import Any
 
 import structlog
 
+from driver.api.share_config import CorePolicy
 from driver.cards import DRIVER_NAME, IsolationLevel
 from driver.errors import DragomanError
 from driver.kube.backoff import Backoff
 from driver.kube.client import JSON_PATCH, ApiError, KubeClient, NotFoundError
 from driver.kube.resources import RESOURCE_CLAIMS
+from driver.read_back import differing_fields
 from kubelet_plugin.logs import operation
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.node_status import FIELD_MANAGER
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.engine import PreparedClaim
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
-from kubelet_plugin.read_back import dropped_fields
 
 log = structlog.get_logger(__name__)
 
@@ -242,18 +243,23 @@ def _limited(item: ShareRecord, record: ClaimRecord) -> dict[str, str]:
             "reason": "NoLimit",
             "message": f"{what}, without a limit.",
         }
-    message = "; ".join(
-        f"{what}, held by {level}" if level is not IsolationLevel.NONE else f"{what}, held by nothing"
-        for what, level in told
-    )
+    message = "; ".join(f"{what}, {_held(level)}" for what, level in told)
     warnings = "".join(f" {warning}" for warning in record.warnings)
-    held = all(level is not IsolationLevel.NONE for _, level in told)
+    wanted = [level for _, level in told if level is not None]
+    held = all(level is not IsolationLevel.NONE for level in wanted)
     return {
         "type": "Limited",
-        "status": "True" if held else "False",
-        "reason": "LimitsSet" if held else "NotHeld",
+        "status": "True" if held and wanted else "False",
+        "reason": "NotHeld" if not held else "LimitsSet" if wanted else "NoLimit",
         "message": f"{message}.{warnings}",
     }
+
+
+def _held(level: IsolationLevel | None) -> str:
+    if level is None:
+        # Only a cap on compute can be given and not be wanted.
+        return f"not capped (corePolicy: {CorePolicy.DISABLE})"
+    return "held by nothing" if level is IsolationLevel.NONE else f"held by {level}"
 
 
 def _data(item: ShareRecord) -> dict[str, Any]:
@@ -263,8 +269,8 @@ def _data(item: ShareRecord) -> dict[str, Any]:
         "coresPercent": share.cores_percent,
         "wholeCard": share.whole,
         "adminAccess": share.admin,
-        "memoryIsolation": str(item.memory_level),
-        "coresIsolation": str(item.cores_level),
+        "memoryIsolation": str(item.memory_level or ""),
+        "coresIsolation": str(item.cores_level or ""),
     }
 
 
@@ -291,7 +297,7 @@ def _missing(wanted: list[dict[str, Any]], present: list[dict[str, Any]]) -> lis
         if other is None:
             bare = {**entry, "shareID": ""}
             other = _find(bare, present) if entry.get("shareID") else None
-        found += dropped_fields(entry, other, path=where)
+        found += differing_fields(entry, other, path=where)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,6 +99,27 @@ async def test_a_limit_that_nothing_holds_is_not_called_a_limit() -> None:
         "False",
         "NotHeld",
         "4096 MiB of memory, held by nothing. It fails open.",
+    )
+
+
+async def test_a_cap_that_its_author_disabled_is_not_said_to_hold() -> None:
+    disabled = replace(share_record(), core_policy="disable", cores_level=None)
+    assert conditions(record(disabled))["Limited"] == (
+        "True",
+        "LimitsSet",
+        "4096 MiB of memory, held by preload; 30 percent of compute, not capped (corePolicy: disable).",
+    )
+    [entry] = entries_of(record(disabled), present=[], now="t")
+    assert entry["data"]["coresIsolation"] == ""
+
+
+async def test_a_share_whose_only_limit_is_disabled_is_not_limited() -> None:
+    alone = share_record(whole=True)
+    disabled = replace(alone, core_policy="disable", memory_level=None, cores_level=None)
+    assert conditions(record(disabled))["Limited"] == (
+        "False",
+        "NoLimit",
+        "30 percent of compute, not capped (corePolicy: disable).",
     )
 
 
