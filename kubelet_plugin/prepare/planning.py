@@ -39,6 +39,7 @@ class PodUnknownError(ClaimError):
     """No pod of the claim can be read, so nobody knows which containers its limits would meet."""
 
     reason: ClassVar[str] = "PodUnknown"
+    retriable: ClassVar[bool] = True
 
 
 class ClaimReader:

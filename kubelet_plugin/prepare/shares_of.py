@@ -53,6 +53,7 @@ class NotAllocatedError(ClaimError):
     """The claim has no allocation."""
 
     reason: ClassVar[str] = "ClaimNotAllocated"
+    retriable: ClassVar[bool] = True
 
 
 class AllocationUnusableError(ClaimError):

@@ -158,6 +158,7 @@ async def test_a_limit_is_refused_while_no_pod_of_the_claim_can_be_read(world: W
         with pytest.raises(PodUnknownError) as refused:
             await prepare(engine, found)
     assert refused.value.reason == "PodUnknown"
+    assert refused.value.retriable
 
 
 async def test_a_whole_card_needs_no_look_at_pods(world: World) -> None:
@@ -181,8 +182,9 @@ async def test_another_claim_of_the_pod_that_is_not_allocated_is_named(world: Wo
     ours, other = claim("ours", result()), claim("other")
     world.add(ours, other, pod(claims={"o": "ours", "x": "other"}))
     async with world.engine() as engine:
-        with pytest.raises(ClaimError, match="default/other of the same pod is not allocated"):
+        with pytest.raises(ClaimError, match="default/other of the same pod is not allocated") as refused:
             await prepare(engine, ours)
+    assert refused.value.retriable
 
 
 async def test_administrative_access_gets_device_nodes_only_and_holds_nothing(world: World) -> None:
