@@ -22,10 +22,10 @@ from driver.api.node import AgentStatus, status_of
 from driver.kube.backoff import Backoff
 from driver.kube.client import ApiError, ConflictError, KubeClient, NotFoundError
 from driver.kube.resources import ACCELERATOR_NODES, NODES
+from driver.read_back import differing_fields
 from kubelet_plugin.inventory import Snapshot
 from kubelet_plugin.logs import operation
 from kubelet_plugin.metrics import Metrics
-from kubelet_plugin.read_back import dropped_fields
 
 log = structlog.get_logger(__name__)
 
@@ -194,13 +194,13 @@ class NodeStatusWriter:
             return
         except ApiError:
             return
-        differing = dropped_fields(self._written, stored.get("status") or {}, path="status")
+        differing = differing_fields(self._written, stored.get("status") or {}, path="status")
         if set(differing) - set(self._dropped):
             log.warning("AcceleratorNode was changed by somebody else", fields=differing[:5])
             self._written = None
 
     def _look_for_drops(self, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
-        self._dropped = dropped_fields(wanted, stored.get("status") or {}, path="status")
+        self._dropped = differing_fields(wanted, stored.get("status") or {}, path="status")
         if self._dropped:
             self._metrics.count("dropped_fields_total", object="AcceleratorNode", gate="")
             log.error(

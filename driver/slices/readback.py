@@ -1,14 +1,18 @@
-"""Fields that the API server dropped without a word.
+"""Fields that the API server dropped without a word, and the feature gates that are off.
 
-Source of the rules: a field whose feature gate is off is removed on create, with status 201 and no warning
-(seen on 1.34.4: `allowMultipleAllocations` and `requestPolicy`). The only remedy is to read back every write.
+Flow: `driver.read_back` finds the fields; here each is traced to its gate.
+
+Source of the rules: the API types of resource.k8s.io/v1. What a gate that is off guards is removed on create
+(seen on 1.34.4: `allowMultipleAllocations` and `requestPolicy`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from driver.read_back import lost_fields
 
 _CONSUMABLE = "DRAConsumableCapacity"
 _PARTITIONABLE = "DRAPartitionableDevices"
@@ -55,36 +59,8 @@ class DroppedField:
 
 
 def dropped_fields(sent: Mapping[str, Any], returned: Mapping[str, Any]) -> tuple[DroppedField, ...]:
-    """The fields of `sent` that `returned` lacks; of a lost subtree only its root is named.
-
-    `false`, empty texts, lists and objects may be left out by the server without losing anything.
-    """
-    return tuple(DroppedField(path=path, gate=_gate(path)) for path in _lost(sent, returned, ""))
-
-
-def _lost(sent: Any, returned: Any, path: str) -> Iterator[str]:
-    if isinstance(sent, Mapping):
-        got = returned if isinstance(returned, Mapping) else {}
-        for key, value in sent.items():
-            below = f"{path}.{key}" if path else str(key)
-            if _nothing(value):
-                continue
-            if key not in got:
-                yield below
-            else:
-                yield from _lost(value, got[key], below)
-    elif isinstance(sent, Sequence) and not isinstance(sent, str):
-        items = returned if isinstance(returned, Sequence) else ()
-        for index, value in enumerate(sent):
-            below = f"{path}[{index}]"
-            if index < len(items):
-                yield from _lost(value, items[index], below)
-            elif not _nothing(value):
-                yield below
-
-
-def _nothing(value: Any) -> bool:
-    return value is None or value is False or (isinstance(value, Mapping | list | str) and not value)
+    """The fields of `sent` that `returned` lacks; of a lost subtree only its root is named."""
+    return tuple(DroppedField(path=path, gate=_gate(path)) for path in lost_fields(sent, returned))
 
 
 def _gate(path: str) -> str:
