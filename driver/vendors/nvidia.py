@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from driver.cards import Card, device_name
 from driver.cdi import ContainerEdits
@@ -21,7 +22,13 @@ from driver.errors import DeviceGoneError, InvalidInputError, PrepareError
 from driver.host import Host
 from driver.quantities import MIB
 from driver.vendors.base import CardHealth, Discovery
-from driver.vendors.nvidia_files import LIBRARY_DIRS, device_nodes, driver_files, resolve_below
+from driver.vendors.nvidia_files import (
+    LIBRARY_DIRS,
+    NO_RUNTIME_CARDS,
+    device_nodes,
+    driver_files,
+    resolve_below,
+)
 from driver.vendors.nvidia_toolkit import ToolkitSpecs, UnusableSpecError
 from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, PynvmlNvml
 
@@ -106,7 +113,7 @@ class Nvidia:
             # A stale spec of the toolkit must not keep pods from starting: ours say what is there now.
             found = None
         if found is not None:
-            return found
+            return replace(found, env={**found.env, **NO_RUNTIME_CARDS})
         return device_nodes(minor=now.minor, driver_root=self._driver_root, host=host) + driver_files(
             version=version, driver_root=self._driver_root, host=host
         )

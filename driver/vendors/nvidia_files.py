@@ -60,6 +60,9 @@ _DRIVER_LIBRARY = re.compile(
     r"lib(cuda|nvidia|nvcuvid|nvoptix|EGL_nvidia|GLX_nvidia|GLESv\w+_nvidia)[^/]*\.so(\..+)?"
 )
 
+NO_RUNTIME_CARDS = {"NVIDIA_VISIBLE_DEVICES": "void"}
+"""An image's own NVIDIA_VISIBLE_DEVICES=all would make an nvidia runtime add every card of the node."""
+
 
 class DriverFilesMissingError(PrepareError):
     """The node's driver installation lacks what every CUDA program needs."""
@@ -121,8 +124,7 @@ def driver_files(*, version: str, driver_root: str, host: Host, machine: str = "
     mounts += _programs(root=driver_root, host=host)
     mounts += _sockets(root=driver_root, host=host)
     return ContainerEdits(
-        # An image's own NVIDIA_VISIBLE_DEVICES=all would make an nvidia runtime add every card of the node.
-        env={"NVIDIA_VISIBLE_DEVICES": "void"},
+        env=NO_RUNTIME_CARDS,
         mounts=tuple(mounts),
         hooks=(_update_ldcache(hook, folders[0]),) if hook is not None else (),
     )

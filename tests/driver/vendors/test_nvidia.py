@@ -197,6 +197,16 @@ def test_a_spec_of_the_toolkit_is_taken_where_it_fits(
     assert [node.path for node in found.device_nodes] == ["/dev/nvidiactl", "/dev/nvidia0"]
 
 
+@pytest.mark.parametrize("toolkit", [False, True])
+def test_a_container_runtime_adds_no_card_by_itself(
+    vendor: Nvidia, world: NvmlWorld, host: FolderHost, toolkit: bool
+) -> None:
+    world.card(0)
+    if toolkit:
+        host.add("/etc/cdi/nvidia.yaml", toolkit_spec(UUIDS[0], 0))
+    assert vendor.edits(one_card(vendor, host), host=host).env["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
 def test_a_stale_spec_of_the_toolkit_does_not_keep_a_pod_from_starting(
     vendor: Nvidia, world: NvmlWorld, host: FolderHost
 ) -> None:
