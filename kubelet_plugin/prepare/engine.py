@@ -216,14 +216,24 @@ class PrepareEngine:
                     raise
                 return _answer(known)
             check_claim(claim, ref)
-            if self._state.find(ref.uid) is not None:
-                allocation = fingerprint(claim, pool=self._place.pool)
+            allocation = fingerprint(claim, pool=self._place.pool)
+            looked_for = self._state.find(ref.uid) is not None
+            if looked_for:
                 known = await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=allocation))
                 if known is not None:
                     return _answer(known)
-            with self._phases.time("fetch"):
-                plan = await read(claim, ref, place=self._place, cards=self._cards.cards(), reader=reader)
-            return _answer(await self._commit(plan)) if plan.given else PreparedClaim()
+            try:
+                with self._phases.time("fetch"):
+                    plan = await read(claim, ref, place=self._place, cards=self._cards.cards(), reader=reader)
+                return _answer(await self._commit(plan)) if plan.given else PreparedClaim()
+            except DragomanError:
+                if looked_for:
+                    raise
+                # The other agent on this node may have prepared it, when it was not to be refused yet.
+                known = await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=allocation))
+                if known is None:
+                    raise
+                return _answer(known)
 
     async def _commit(self, plan: Plan) -> ClaimRecord:
         try:

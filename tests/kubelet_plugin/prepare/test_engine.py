@@ -469,6 +469,19 @@ async def test_a_second_agent_answers_for_what_the_first_one_prepared(world: Wor
         assert len(world.records) == 1
 
 
+@pytest.mark.parametrize("why", ["excluded", "isolation"])
+async def test_what_the_first_agent_prepared_the_second_one_does_not_refuse(world: World, why: str) -> None:
+    found = claim("claim", result())
+    world.add(found, pod())
+    async with world.engine() as second, world.engine() as first:
+        answer = await prepare(first, found)
+        if why == "excluded":
+            world.cards.found = {"card-0": card(unpublished="Excluded by policy.")}
+        else:
+            world.cards.refuse = IsolationError("The policy forbids it.")
+        assert await prepare(second, found) == answer
+
+
 async def test_a_state_folder_that_cannot_be_written_is_a_refusal_with_a_remedy(world: World) -> None:
     found = claim("claim", result(memory="1000Mi"))
     world.add(found)
