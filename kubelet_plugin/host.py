@@ -35,7 +35,7 @@ class NodeHost:
     """Implements `driver.host.Host` for a node whose root is seen at `root`."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
+        self._prefix = "" if root == Path("/") else str(root)
 
     def read_text(self, path: str) -> str:
         """The content of a small text file; undecodable bytes are replaced, as sysfs promises no encoding."""
@@ -73,27 +73,28 @@ class NodeHost:
 
     def resolve(self, path: str) -> str:
         """The path with symbolic links resolved, as a path of the node; loops end as they stand."""
-        resolved = Path("/")
-        pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        # By strings: a prepare comes here a dozen times, and with Path it took a fifth of its processor time.
+        resolved: list[str] = []
+        pending = _parts_reversed(path)
         links = 0
         while pending:
             part = pending.pop()
             if part == "..":
-                resolved = resolved.parent
+                del resolved[-1:]
                 continue
-            candidate = resolved / part
+            candidate = "/".join(("", *resolved, part))
             try:
-                target = (self._root / candidate.relative_to("/")).readlink()
+                target = os.readlink(self._prefix + candidate)  # noqa: PTH115 - see above
             except OSError:
-                resolved = candidate
+                resolved.append(part)
                 continue
             links += 1
             if links > _MAX_LINKS:
-                return str(candidate)
-            if target.is_absolute():
-                resolved = Path("/")
-            pending += [item for item in reversed(target.parts) if item != "/"]
-        return str(resolved)
+                return candidate
+            if target.startswith("/"):
+                resolved.clear()
+            pending += _parts_reversed(target)
+        return "/" + "/".join(resolved)
 
     def make_dir(self, path: str, *, mode: int) -> None:
         """Makes a folder and its missing parents with exactly this mode, whatever the umask is."""
@@ -145,9 +146,7 @@ class NodeHost:
     def _at(self, path: str) -> Path:
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is not an absolute path of the node")
-        if self._root == Path("/"):
-            return Path(path)
-        return self._root / self.resolve(path).lstrip("/")
+        return Path(self._prefix + self.resolve(path)) if self._prefix else Path(path)
 
     def _program(self, name: str) -> str:
         candidates = [name] if name.startswith("/") else [f"{folder}/{name}" for folder in _PROGRAM_DIRS]
@@ -156,3 +155,7 @@ class NodeHost:
             if found.is_file() and os.access(found, os.X_OK):
                 return str(found)
         raise FileNotFoundError(f"{name} is not installed on this node")
+
+
+def _parts_reversed(path: str) -> list[str]:
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
