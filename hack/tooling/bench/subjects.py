@@ -150,6 +150,8 @@ def start_ours(
     command = [
         sys.executable, *launcher, "-m", "kubelet_plugin",
         "--node-name", NODE,
+        # As the chart mounts it by default: the node's root under another path.
+        "--host-root", "/proc/self/root",
         "--kubelet-root", str(folder),
         "--cdi-dir", str(place.cdi(name)),
         "--share-dir", str(place.memory / "shares" / name),
