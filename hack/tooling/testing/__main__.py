@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for part in parts
     ]
-    if not options.keep and not options.kubeconfig and any(part.cluster for part in parts):
+    started = any(part.cluster and not part.why_not for part in parts)
+    if started and not options.keep and not options.kubeconfig:
         _cluster("down", "--name", CLUSTER)
     _print_table(outcomes)
     failed = any(outcome.status or outcome.failed for outcome in outcomes)
