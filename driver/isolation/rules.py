@@ -9,7 +9,8 @@ with all shares that they use, and `check_preload_rules` returns the one index o
 Flow: pods + allocations -> `ContainerUse`, `ShareFacts` -> `check_preload_rules` -> {share: index} -> edits.
 
 Limits: cards that come into a container by another way (another DRA driver, a device plugin) are not seen
-here and would shift the view. Privileged containers, which see every card of the node, are refused.
+here and would shift the view; nor is a second pod that names a claim made for another one after that claim
+was prepared. Privileged containers, which see every card of the node, are refused.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def check_preload_rules(
         claim_shares: The claim's shares on this node, adminAccess included.
         all_shares: Facts of these and of every other share that `containers` use.
         containers: All containers of all pods that may use the claim.
-        pod_owned: The claim was made from a template for one pod (or for its extended resources), so no
-            other pod can ever use it.
+        pod_owned: The claim was made from a template for one pod (or for its extended resources), and is
+            reserved for no other pod.
 
     Returns:
         For each share of the claim its card's index in the container. For a share that nothing limits, or no

@@ -28,6 +28,7 @@ import structlog
 
 from driver.cards import pool_name
 from driver.errors import ClaimError, DragomanError, KubeError, PrepareError
+from driver.kube.client import JSON
 from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.claims import ClaimMissingError, ClaimRef, ClaimSource
 from kubelet_plugin.prepare.effects import Effects
@@ -216,10 +217,9 @@ class PrepareEngine:
                     raise
                 return _answer(known)
             check_claim(claim, ref)
-            allocation = fingerprint(claim, pool=self._place.pool)
             looked_for = self._state.find(ref.uid) is not None
             if looked_for:
-                known = await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=allocation))
+                known = await self._repeat(claim, ref)
                 if known is not None:
                     return _answer(known)
             try:
@@ -230,10 +230,14 @@ class PrepareEngine:
                 if looked_for:
                     raise
                 # The other agent on this node may have prepared it, when it was not to be refused yet.
-                known = await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=allocation))
+                known = await self._repeat(claim, ref)
                 if known is None:
                     raise
                 return _answer(known)
+
+    async def _repeat(self, claim: JSON, ref: ClaimRef) -> ClaimRecord | None:
+        allocation = fingerprint(claim, pool=self._place.pool)
+        return await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=allocation))
 
     async def _commit(self, plan: Plan) -> ClaimRecord:
         try:

@@ -34,6 +34,8 @@ from kubelet_plugin.prepare.pods import (
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 from kubelet_plugin.prepare.shares_of import Given, NotAllocatedError, fingerprint, is_allocated, results_of
 
+_NAMED_PODS = 2
+
 
 class PodUnknownError(ClaimError):
     """No pod of the claim can be read, so nobody knows which containers its limits would meet."""
@@ -81,8 +83,8 @@ class Plan:
         cards: The node's cards when it was planned.
         containers: All containers that can use the claim; empty where no share is limited.
         others: Results of other claims that those containers use.
-        pods_known: Whether a pod of the claim could be read.
-        pod_owned: No other pod can ever use the claim.
+        pods_known: Whether a pod of the claim could be read, where it matters which.
+        pod_owned: The claim was made for the one pod that it is reserved for.
     """
 
     ref: ClaimRef
@@ -133,6 +135,9 @@ async def read(
 async def _with_pods(plan: Plan, claim: JSON, *, place: Place, reader: ClaimReader) -> Plan:
     namespace = plan.ref.namespace
     reserving = reserving_pods(claim)
+    if not plan.pod_owned:
+        # Limits that depend on pods are refused to it whoever they are; two are enough to be named.
+        reserving = reserving[:_NAMED_PODS]
     found = await asyncio.gather(*(reader.pod(namespace=namespace, name=name) for name, _ in reserving))
     pods = [
         pod
@@ -160,7 +165,7 @@ async def _with_pods(plan: Plan, claim: JSON, *, place: Place, reader: ClaimRead
         cards=plan.cards,
         containers=tuple(use for pod in pods for use in container_uses(pod, shares=shares)),
         others=tuple(item for items in others.values() for item in items),
-        pods_known=bool(pods),
+        pods_known=bool(pods) or not plan.pod_owned,
         pod_owned=plan.pod_owned,
     )
 

@@ -40,9 +40,15 @@ def reserving_pods(claim: JSON) -> tuple[tuple[str, str], ...]:
 
 
 def is_pod_owned(claim: JSON) -> bool:
-    """Whether the claim was made for one pod (from a template or for extended resources)."""
+    """Whether the claim was made for the one pod that it is reserved for (by a template, say).
+
+    That another pod is reserved as well, or instead, means that somebody named the claim in it by hand.
+    """
     owners = (claim.get("metadata") or {}).get("ownerReferences") or []
-    return any(owner.get("kind") == "Pod" and owner.get("controller") for owner in owners)
+    made_for = {
+        owner.get("uid") for owner in owners if owner.get("kind") == "Pod" and owner.get("controller")
+    }
+    return bool(made_for) and all(uid in made_for for _, uid in reserving_pods(claim))
 
 
 def runs_here(pod: JSON | None, *, uid: str, node: str) -> bool:

@@ -161,6 +161,26 @@ async def test_a_limit_is_refused_while_no_pod_of_the_claim_can_be_read(world: W
     assert refused.value.retriable
 
 
+async def test_a_limited_claim_of_many_pods_is_refused_by_looking_at_two_of_them(world: World) -> None:
+    names = tuple(f"pod-{number}" for number in range(50))
+    found = claim("claim", result(), owner="", pods=names)
+    world.add(found, *(pod(name) for name in names))
+    async with world.engine() as engine:
+        with pytest.raises(IsolationError, match="pod-0, pod-1") as refused:
+            await prepare(engine, found)
+    assert refused.value.reason == "SharedBetweenPods"
+    assert len(world.claims.asked) == 3
+
+
+async def test_a_limited_claim_made_for_another_pod_is_refused(world: World) -> None:
+    found = claim("claim", result(), owner="another", pods=("pod",))
+    world.add(found, pod())
+    async with world.engine() as engine:
+        with pytest.raises(IsolationError) as refused:
+            await prepare(engine, found)
+    assert refused.value.reason == "SharedBetweenPods"
+
+
 async def test_a_whole_card_needs_no_look_at_pods(world: World) -> None:
     found = claim("claim", result(memory="1000Mi"), owner="", pods=("a", "b"))
     world.add(found)
@@ -209,9 +229,9 @@ async def test_the_config_of_a_request_reaches_its_isolation(world: World) -> No
 
 
 async def test_a_full_card_is_refused_for_good_while_its_holders_live(world: World) -> None:
-    first, second = claim("first", result(memory="600Mi")), claim("second", result(memory="500Mi", share="b"))
+    first = claim("first", result(memory="600Mi"))
+    second = claim("second", result(memory="500Mi", share="b"), owner="other", pods=("other",))
     world.add(first, second, pod(claims={"a": "first"}), pod("other", claims={"b": "second"}))
-    second["status"]["reservedFor"] = [{"resource": "pods", "name": "other", "uid": uid_of("other")}]
     async with world.engine() as engine:
         await prepare(engine, first)
         with pytest.raises(OverCommitError) as refused:

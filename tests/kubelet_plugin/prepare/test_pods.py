@@ -92,6 +92,11 @@ def test_a_claim_is_pod_owned_by_its_controlling_owner(owner: str, expected: boo
     assert is_pod_owned(claim("c", result(), owner=owner)) is expected
 
 
+@pytest.mark.parametrize("pods", [("another",), ("pod", "another")])
+def test_a_claim_that_another_pod_uses_is_not_that_of_its_owner_alone(pods: tuple[str, ...]) -> None:
+    assert not is_pod_owned(claim("c", result(), owner="pod", pods=pods))
+
+
 def test_a_pod_of_another_node_or_another_uid_does_not_run_here() -> None:
     assert runs_here(pod("p"), uid=uid_of("p"), node=NODE)
     assert not runs_here(pod("p"), uid="another", node=NODE)
