@@ -45,14 +45,6 @@ CONFIGS: dict[str, tuple[Any, tuple[str, ...]]] = {
         },
         ("minimumIsolation.memory",),
     ),
-    "unheld": (
-        {
-            "apiVersion": "dragoman.dev/v1alpha1",
-            "kind": "ShareConfig",
-            "minimumIsolation": {"memory": "hardware"},
-        },
-        ("hardware",),
-    ),
 }
 
 
@@ -73,6 +65,12 @@ def test_a_share_config_that_is_wrong_is_refused_with_the_fields_path_and_the_re
     misconfigured: Space, name: str
 ) -> None:
     misconfigured.event(name, *CONFIGS[name][1], reason="FailedPrepareDynamicResources")
+
+
+def test_a_share_that_asks_for_stronger_isolation_than_there_is_is_refused(space: Space) -> None:
+    ask = request(memory="16Mi", cel=cards.on(cards.NVIDIA_40))
+    space.create(*sharing("a", ask, config=[share_config(minimumIsolation={"memory": "hardware"})]))
+    space.event("a", "hardware or stronger", "preload", reason="FailedPrepareDynamicResources")
 
 
 def test_configs_of_other_drivers_are_none_of_our_business(space: Space) -> None:
