@@ -12,6 +12,7 @@ pods.
 from __future__ import annotations
 
 import base64
+import secrets
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -112,24 +113,26 @@ def make_claims(api: Api, count: int, *, report: Report = silent) -> dict[str, l
     with step(f"{count} claims of each driver, allocated, and their pods", report=report):
         _wait_for_default_account(api)
         _remove_all(api)
-        example_pod = _named(lambda: api.create(PODS, _pod("example", claim=""), namespace=NAMESPACE))
+        # Names of their own for each run, and all pods before all claims: controllers that lag behind would
+        # take a claim's pod for the deleted one of an earlier run, and delete the claim.
+        run = secrets.token_hex(3)
+        example_pod = api.create(PODS, _pod(f"example-{run}", claim=""), namespace=NAMESPACE)
+        names = [f"share-{run}-{index}" for index in range(count)]
         with ThreadPoolExecutor(_WRITERS) as pool:
-            ours = list(pool.map(lambda index: _make_ours(api, index), range(count)))
-            theirs = list(pool.map(lambda index: _make_theirs(api, index, pod=example_pod), range(count)))
+            pods = list(
+                pool.map(lambda name: api.create(PODS, _pod(name, claim=name), namespace=NAMESPACE), names)
+            )
+            theirs = list(
+                pool.map(lambda index: _make_theirs(api, index, run=run, pod=example_pod), range(count))
+            )
+            ours = list(pool.map(lambda index: _make_ours(api, index, pod=pods[index]), range(count)))
     return {DRIVER_NAME: ours, EXAMPLE_DRIVER: theirs}
 
 
-def _make_ours(api: Api, index: int) -> Ref:
-    name = f"share-{index}"
-    pod = api.create(PODS, _pod(name, claim=name), namespace=NAMESPACE)
+def _make_ours(api: Api, index: int, *, pod: JSON) -> Ref:
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     amounts = {"memory": _MEMORY, "cores": _CORES}
-    owner = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "name": name,
-        "uid": pod["metadata"]["uid"],
-        "controller": True,
-    }
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid, "controller": True}
     request = {"deviceClassName": "accelerator.dragoman.dev", "capacity": {"requests": amounts}}
     result = {
         "request": "card",
@@ -142,10 +145,10 @@ def _make_ours(api: Api, index: int) -> Ref:
     return _allocated(api, name, owners=[owner], request=request, result=result, pod=pod)
 
 
-def _make_theirs(api: Api, index: int, *, pod: JSON) -> Ref:
+def _make_theirs(api: Api, index: int, *, run: str, pod: JSON) -> Ref:
     result = {"request": "card", "driver": EXAMPLE_DRIVER, "pool": NODE, "device": f"gpu-{index % CARDS}"}
     request = {"deviceClassName": EXAMPLE_DRIVER}
-    return _allocated(api, f"example-{index}", owners=[], request=request, result=result, pod=pod)
+    return _allocated(api, f"example-{run}-{index}", owners=[], request=request, result=result, pod=pod)
 
 
 def _allocated(api: Api, name: str, *, owners: list[JSON], request: JSON, result: JSON, pod: JSON) -> Ref:
@@ -215,8 +218,3 @@ def _unless_there(create: Any) -> None:
     except Refused as refused:
         if refused.status != 409:
             raise
-
-
-def _named(create: Any) -> JSON:
-    made: JSON = create()
-    return made
