@@ -15,11 +15,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from kubelet_plugin.prepare.durable import write_all
 
 _LARGE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What others changed.
+
+    Attributes:
+        uids: UIDs that they announced, as far as can be told.
+        everything: There may be more, so everything has to be read again.
+    """
+
+    uids: frozenset[str]
+    everything: bool = False
 
 
 class ChangeLog:
@@ -36,36 +50,48 @@ class ChangeLog:
             os.close(self._handle)
             self._handle = -1
 
-    def seen(self) -> frozenset[str] | None:
-        """UIDs that others announced since the last call; None where everything has to be read again."""
+    def seen(self) -> Seen:
+        """What others announced since the last call."""
         try:
             current = self._path.stat()
         except FileNotFoundError:
+            announced = self._tail()
             self._replace()
-            return None
+            return Seen(uids=announced, everything=True)
         if self._handle < 0 or not os.path.samestat(current, os.fstat(self._handle)):
             # The old file stays open until here, so that its inode cannot come back as the new one's.
+            announced = self._tail()
             self._open()
-            self._read = os.fstat(self._handle).st_size
-            return None
-        if current.st_size == self._read:
-            return frozenset()
+            self._read = 0
+            return Seen(uids=announced | self._tail(), everything=True)
         if current.st_size < self._read:
-            self._read = current.st_size
-            return None
-        tail = os.pread(self._handle, current.st_size - self._read, self._read)
-        self._read = current.st_size
+            self._read = 0
+            return Seen(uids=self._tail(), everything=True)
+        return Seen(uids=self._tail())
+
+    def _tail(self) -> frozenset[str]:
+        """Names from where the last call stopped."""
+        if self._handle < 0:
+            return frozenset()
+        size = os.fstat(self._handle).st_size
+        if size <= self._read:
+            return frozenset()
+        tail = os.pread(self._handle, size - self._read, self._read)
+        self._read = size
         return frozenset(tail.decode(errors="replace").split())
 
     def announce(self, uid: str) -> None:
         """Tells others that a record is about to change; on a full disk by making them read everything."""
+        # A line begins with its own newline: what a full disk cut off before stays a line of its own.
+        line = f"\n{uid}\n".encode()
         try:
             if self._read > _LARGE:
                 self._replace()
-            # A line begins with its own newline: what a full disk cut off before stays a line of its own.
-            write_all(self._handle, f"\n{uid}\n".encode())
+            write_all(self._handle, line)
         except OSError:
             self._replace()
+            with contextlib.suppress(OSError):
+                write_all(self._handle, line)
         self._read = os.fstat(self._handle).st_size
 
     def _replace(self) -> None:

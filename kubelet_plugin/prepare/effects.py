@@ -160,7 +160,7 @@ class Effects:
 
     def vanished(self) -> tuple[str, ...]:
         """UIDs of prepared claims whose CDI file is not as it was left."""
-        self._state.refresh()
+        self._state.look()
         return tuple(uid for uid in self._state.records if not self._cdi.intact(uid))
 
     def restore(self, uid: str) -> str:

@@ -13,7 +13,8 @@ Layout of the folder: `lock`, `changes`, `claims/<uid>.json`, and beside a damag
 
 Damaged records: nobody knows what they held, and a container may still run on it. So no card is given to
 anybody else until the claim is prepared again, unprepared, or `collecting` finds out from the kubelet; of a
-newer version's record that is intact, the cards that it names. `problems` says so meanwhile.
+newer version's record that is intact, the cards that it names. A record that is gone though nobody announced
+that is in doubt as well, about the cards that it named. `problems` says so meanwhile.
 
 Limits: blocks, for threads only, except `records`, `doubts`, `problems`, `find`, `use` and `mark_releasing`,
 which touch memory alone and wait for no lock.
@@ -99,6 +100,7 @@ class StateFolder:
         self._records: dict[str, ClaimRecord] = {}
         self._doubts: dict[str, Doubt] = {}
         self._strangers: dict[str, str] = {}
+        self._lost: set[str] = set()
 
     def open(self) -> None:
         """Reads all records and removes what a killed agent left half done.
@@ -153,6 +155,11 @@ class StateFolder:
         """Takes in what the other agent changed."""
         with self._exclusive():
             pass
+
+    def look(self) -> None:
+        """Takes in what the other agent changed, and what was removed by nobody's announcement."""
+        with self._exclusive():
+            self._note_losses()
 
     def reserve(
         self, record: ClaimRecord, *, cards: Mapping[str, Card], as_before: bool = False
@@ -267,15 +274,18 @@ class StateFolder:
 
     def _catch_up(self) -> None:
         with storage_errors(self._lock_path):
-            changed = self._changes.seen()
-            if changed is None:
-                self._read_all()
+            seen = self._changes.seen()
+            self._lost -= seen.uids
+            if seen.everything:
+                self._read_all(announced=seen.uids)
                 return
-            for uid in changed:
+            for uid in seen.uids:
                 if CLAIM_UID.fullmatch(uid):
                     self._reread(uid)
 
-    def _read_all(self) -> None:
+    def _read_all(self, *, announced: frozenset[str]) -> None:
+        make_folder(self._claims, mode=0o700)
+        self._note_losses(announced=announced)
         self._strangers.clear()
         uids: set[str] = set(self._records) | set(self._doubts)
         for name in [path.name for path in self._claims.iterdir()]:
@@ -287,6 +297,14 @@ class StateFolder:
         for uid in sorted(uids):
             self._reread(uid)
 
+    def _note_losses(self, *, announced: frozenset[str] = frozenset()) -> None:
+        unannounced = self._records.keys() - announced
+        for uid in [uid for uid in unannounced if not os.path.lexists(self._path(uid))]:
+            # Nobody announced that: the claim was not released, and its containers may run.
+            devices = frozenset(item.share.device for item in self._records[uid].shares)
+            self._doubt(uid, problem=f"The record of claim {uid} is gone.", devices=devices)
+            self._lost.add(uid)
+
     def _reread(self, uid: str) -> None:
         path = self._path(uid)
         try:
@@ -294,7 +312,7 @@ class StateFolder:
         except FileNotFoundError:
             if self._aside(uid):
                 self._doubt(uid, problem=f"The record of claim {uid} was damaged.")
-            else:
+            elif uid not in self._lost:
                 self._forget(uid)
             return
         except OSError as unreadable:
@@ -313,12 +331,14 @@ class StateFolder:
 
     def _remember(self, record: ClaimRecord) -> ClaimRecord:
         self._doubts.pop(record.uid, None)
+        self._lost.discard(record.uid)
         self._ledger.load([item.share for item in record.shares], claim_uid=record.uid)
         self._records[record.uid] = record
         return record
 
     def _forget(self, uid: str) -> None:
         self._ledger.release(uid)
+        self._lost.discard(uid)
         self._records.pop(uid, None)
         self._doubts.pop(uid, None)
 

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -332,3 +333,68 @@ def test_a_file_that_is_no_record_is_reported_and_left_alone(tmp_path: Path) -> 
     state = opened(tmp_path)
     assert state.problems == ("notes.txt in the state folder is no record of a claim.",)
     assert reserve(state, record("a"))
+
+
+def test_a_record_that_is_gone_without_a_word_keeps_its_cards_and_no_others(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    reserve(state, record("a", 1, device="card-0"))
+    path(tmp_path, "a").unlink()
+    state.look()
+    assert "The record of claim a is gone" in state.problems[0]
+    with pytest.raises(ReservationInDoubtError):
+        reserve(state, record("b", 1, device="card-0"))
+    assert reserve(state, record("c", 1, device="card-1"))
+
+
+def test_a_state_folder_that_was_wiped_frees_nothing(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    reserve(state, record("a", 1))
+    shutil.rmtree(tmp_path / "claims")
+    (tmp_path / "changes").unlink()
+    for _ in range(2):
+        state.refresh()
+        with pytest.raises(ReservationInDoubtError):
+            reserve(state, record("b", 1))
+    assert [doubt.uid for doubt in state.doubts] == ["a"]
+
+
+def test_what_another_agent_released_is_not_missed(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    reserve(one, record("a", 1))
+    other.look()
+    one.release("a")
+    other.look()
+    assert (other.problems, other.use("card-0").claims) == ((), frozenset())
+
+
+def test_what_was_released_while_the_list_of_changes_was_begun_anew_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    for uid in "abc":
+        reserve(one, record(uid, 1))
+    other.refresh()
+    one.release("a")
+    monkeypatch.setattr("kubelet_plugin.prepare.changes._LARGE", 0)
+    one.release("b")
+    monkeypatch.undo()
+    one.release("c")
+    other.look()
+    assert other.problems == ()
+
+
+@pytest.mark.parametrize("resolve", ["prepare", "release", "release by the other agent"])
+def test_a_record_that_is_gone_is_a_doubt_until_somebody_knows(tmp_path: Path, resolve: str) -> None:
+    state, other = opened(tmp_path), opened(tmp_path)
+    reserve(state, record("a", 1))
+    other.refresh()
+    path(tmp_path, "a").unlink()
+    state.look()
+    assert state.problems
+    if resolve == "prepare":
+        assert reserve(state, record("a", 1))
+    else:
+        (state if resolve == "release" else other).release("a")
+    state.look()
+    assert state.problems == ()
+    assert reserve(state, record("b", 1))
