@@ -1,0 +1,113 @@
+"""The measuring instruments of these tests, measured: each has to notice what it is there for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import urllib3
+
+from driver.kube.resources import RESOURCE_CLAIMS, RESOURCE_SLICES
+from tests.cluster.support.api import JSON, Api
+from tests.cluster.support.installation import rolled_out
+from tests.cluster.support.ledger import Ledger
+from tests.cluster.support.probe import parse
+
+POOL = "node-1/dragoman"
+
+
+def piece(memory: str) -> JSON:
+    device = {"name": "card", "capacity": {"memory": {"value": memory}, "cores": {"value": "100"}}}
+    return {
+        "metadata": {"uid": "s", "name": "s"},
+        "spec": {"driver": "dragoman.dev", "pool": {"name": POOL}, "devices": [device]},
+    }
+
+
+def given(uid: str, *, namespace: str = "team", **result: Any) -> JSON:
+    full = {"driver": "dragoman.dev", "pool": POOL, "device": "card", "request": "r", **result}
+    return {
+        "metadata": {"uid": uid, "name": uid, "namespace": namespace},
+        "status": {"allocation": {"devices": {"results": [full]}}},
+    }
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    ledger = Ledger(Api(urllib3.PoolManager(), "https://nowhere"))
+    ledger._change(RESOURCE_SLICES, {"type": "ADDED", "object": piece("24Gi")})
+    return ledger
+
+
+def see(ledger: Ledger, *claims: JSON) -> list[str]:
+    for one in claims:
+        ledger._change(RESOURCE_CLAIMS, {"type": "MODIFIED", "object": one})
+    return ledger.violations
+
+
+def test_the_ledger_accepts_a_card_that_is_full(ledger: Ledger) -> None:
+    full = [given(uid, consumedCapacity={"memory": "12Gi", "cores": "50"}) for uid in ("a", "b")]
+    assert see(ledger, *full) == []
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param({"consumedCapacity": {"memory": "12289Mi", "cores": "0"}}, id="a MiB too much"),
+        pytest.param({"consumedCapacity": {"memory": "1Mi", "cores": "51"}}, id="a percent too much"),
+        pytest.param({}, id="the whole card"),
+    ],
+)
+def test_the_ledger_notices_what_is_too_much(ledger: Ledger, second: JSON) -> None:
+    first = given("a", consumedCapacity={"memory": "12Gi", "cores": "50"})
+    assert len(see(ledger, first, given("b", **second))) == 1
+
+
+def test_the_ledger_forgets_claims_that_are_gone_and_passes_over_the_excused(ledger: Ledger) -> None:
+    whole = given("a")
+    see(ledger, whole)
+    ledger._change(RESOURCE_CLAIMS, {"type": "DELETED", "object": whole})
+    ledger.excuse("forged")
+    assert see(ledger, given("b"), given("c", namespace="forged"), given("d", adminAccess=True)) == []
+
+
+def test_the_ledger_keeps_what_it_saw_although_it_passed(ledger: Ledger) -> None:
+    see(ledger, given("a"), given("b"))
+    ledger._change(RESOURCE_CLAIMS, {"type": "DELETED", "object": given("b")})
+    assert ledger.violations
+
+
+def document(**changes: Any) -> str:
+    card = {"vendor": "nvidia", "index": 0, "card": "GPU-1", "memoryBytes": 64 << 20, "cores": None}
+    return json.dumps({"library": True, "stray": [], "conflict": False, "cards": [card], **changes})
+
+
+def test_the_probes_last_document_counts_and_half_of_one_does_not() -> None:
+    log = f"{document(cards=[])}\n{document()}\n{document()[:20]}"
+    seen = parse(log)
+    assert seen is not None
+    assert (seen.cards, seen.memory_mib(0), seen.cores(0)) == (["GPU-1"], 64, None)
+    assert parse("nothing yet\n") is None
+
+
+@pytest.mark.parametrize("changes", [{"stray": [{"index": 3}]}, {"conflict": True}])
+def test_limits_that_do_not_belong_to_a_card_fail_the_test_that_reads_them(changes: JSON) -> None:
+    seen = parse(document(**changes))
+    assert seen is not None
+    with pytest.raises(AssertionError):
+        assert seen.limits
+
+
+def test_a_rollout_is_not_over_while_an_old_pod_is_left() -> None:
+    status = {
+        "observedGeneration": 2,
+        "desiredNumberScheduled": 1,
+        "updatedNumberScheduled": 1,
+        "numberAvailable": 1,
+        "currentNumberScheduled": 1,
+    }
+    assert rolled_out({"metadata": {"generation": 2}, "status": status})
+    for key in status:
+        changed = {**status, key: 0}
+        assert not rolled_out({"metadata": {"generation": 2}, "status": changed}), key
