@@ -12,7 +12,7 @@ from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import JSON, Api, Refused
 from tests.cluster.support.cards import SimulatedCard
 from tests.cluster.support.installation import Installation
-from tests.cluster.support.manifests import pod, request, sharing, template
+from tests.cluster.support.manifests import ANY, pod, request, sharing, template
 from tests.cluster.support.space import Space, results
 
 pytestmark = pytest.mark.cluster
@@ -120,6 +120,34 @@ def test_the_policy_of_the_highest_priority_wins_field_by_field(
         return (found["reservedMemory"], found["allowUncapped"]) == ("test-high", "test-low")
 
     waiting.wait_for(api, ACCELERATOR_NODES, installed.node, settled, what="tells both sources")
+
+
+def test_a_share_that_nothing_holds_runs_only_where_a_policy_names_that_method_and_is_told_as_such(
+    policy: SetPolicy, installed: Installation, api: Api, space: Space
+) -> None:
+    policy("test-none", isolation=["preload", "none"])
+
+    def settled(one: JSON) -> bool:
+        return {"field": "isolation", "value": "preload, none", "source": "test-none", "card": ""} in one[
+            "status"
+        ]["policy"]
+
+    waiting.wait_for(api, ACCELERATOR_NODES, installed.node, settled, what="tells the methods")
+    space.create(*sharing("held", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))))
+    space.create(*sharing("free", request(of=ANY, memory="1Gi", cel=cards.on(cards.AMD))))
+    space.running("held", "free")
+    assert (space.seen("held").library, space.seen("held").memory_mib(0)) == (True, 1024)
+    assert (space.seen("free").library, space.seen("free").memory_mib(0)) == (False, None)
+    told = {name: _limited(space, name) for name in ("held", "free")}
+    assert told["held"]["status"] == "True"
+    assert told["free"]["status"] == "False"
+    assert "held by nothing" in told["free"]["message"]
+
+
+def _limited(space: Space, pod: str) -> JSON:
+    name = space.claim_of(pod)["metadata"]["name"]
+    (entry,) = space.wait_claim(name, lambda one: one["status"].get("devices"), what="tells its limits")
+    return next(dict(one) for one in entry["conditions"] if one["type"] == "Limited")
 
 
 def test_a_policy_for_other_nodes_changes_nothing(
