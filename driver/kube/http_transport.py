@@ -27,6 +27,7 @@ from urllib.parse import urlencode, urlsplit
 
 from driver.kube.client import JSON, ApiError, UnreachableError, error_for
 from driver.kube.config import ClusterConfig
+from driver.kube.http_answer import exchange, request_head
 from driver.kube.json_text import parse_json
 from driver.kube.watch_thread import END, WatchThread
 
@@ -72,6 +73,7 @@ class HttpTransport:
         self._tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
+        self._authority = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         self._token = _Token(config) if config.token or config.token_file else None
         self._context = config.ssl_context()
@@ -194,20 +196,21 @@ class HttpTransport:
     def _exchanged(
         self, connection: http.client.HTTPConnection, request: _Request, headers: dict[str, str]
     ) -> tuple[int, bytes]:
+        fields = {"Host": self._authority, **headers}
+        if request.content is not None:
+            fields["Content-Length"] = str(len(request.content))
         try:
-            _limit(connection, request.deadline)
-            connection.request(request.method, request.target, body=request.content, headers=headers)
-            response = connection.getresponse()
-            content = _read_whole(connection, response, request.deadline)
+            sent = request_head(request.method, request.target, fields) + (request.content or b"")
+            answer = exchange(connection.sock, sent, deadline=request.deadline)
         except BaseException:
             connection.close()
             raise
-        if response.will_close:
-            connection.close()
-        else:
+        if answer.reusable:
             with self._lock:
                 self._idle.append((time.monotonic(), connection))
-        return response.status, content
+        else:
+            connection.close()
+        return answer.status, answer.content
 
     def _kept(self) -> http.client.HTTPConnection | None:
         while True:
@@ -298,28 +301,6 @@ class _Token:
         """Makes the next `value` read the file; after the server refused the token."""
         with self._lock:
             self._read_at = float("-inf")
-
-
-def _read_whole(
-    connection: http.client.HTTPConnection, response: http.client.HTTPResponse, deadline: float
-) -> bytes:
-    parts = []
-    while part := response.read1(1 << 16):
-        parts.append(part)
-        _limit(connection, deadline)
-    if response.length:
-        raise http.client.IncompleteRead(b"", response.length)
-    # read1 does not notice that a body of known length is over; unclosed, the connection takes no request.
-    response.close()
-    return b"".join(parts)
-
-
-def _limit(connection: http.client.HTTPConnection, deadline: float) -> None:
-    rest = deadline - time.monotonic()
-    if rest <= 0:
-        raise TimeoutError
-    if connection.sock is not None:
-        connection.sock.settimeout(rest)
 
 
 def _readable(connection: http.client.HTTPConnection) -> bool:
