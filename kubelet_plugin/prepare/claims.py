@@ -50,8 +50,13 @@ class ClaimSource(Protocol):
             KubeError: Nobody can say now.
         """
 
-    async def get_pod(self, *, namespace: str, name: str) -> JSON | None:
+    async def get_pod(self, *, namespace: str, name: str, cached: bool = False) -> JSON | None:
         """The pod, None if there is none.
+
+        Args:
+            namespace: Its namespace.
+            name: Its name.
+            cached: An older state will do, if that is quicker.
 
         Raises:
             KubeError: Nobody can say now.
@@ -88,10 +93,10 @@ class KubeClaimSource:
         except NotFoundError:
             raise missing(namespace=namespace, name=name) from None
 
-    async def get_pod(self, *, namespace: str, name: str) -> JSON | None:
+    async def get_pod(self, *, namespace: str, name: str, cached: bool = False) -> JSON | None:
         """See `ClaimSource`."""
         try:
-            return await self._client.get(PODS, name, namespace=namespace)
+            return await self._client.get(PODS, name, namespace=namespace, cached=cached)
         except NotFoundError:
             return None
 
@@ -119,7 +124,13 @@ class FileClaimSource:
             raise missing(namespace=namespace, name=name)
         return found
 
-    async def get_pod(self, *, namespace: str, name: str) -> JSON | None:
+    async def get_pod(
+        self,
+        *,
+        namespace: str,
+        name: str,
+        cached: bool = False,  # noqa: ARG002 - files are always as they are now
+    ) -> JSON | None:
         """See `ClaimSource`."""
         return await asyncio.to_thread(self._find, ("Pod", namespace, name))
 

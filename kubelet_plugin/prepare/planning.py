@@ -26,6 +26,7 @@ from kubelet_plugin.prepare.claims import ClaimRef, ClaimSource
 from kubelet_plugin.prepare.pods import (
     claim_names,
     container_uses,
+    has_claim_names,
     is_pod_owned,
     reserving_pods,
     runs_here,
@@ -49,7 +50,7 @@ class ClaimReader:
 
     def __init__(self, source: ClaimSource) -> None:
         self._source = source
-        self._asked: dict[tuple[str, str, str], asyncio.Future[Any]] = {}
+        self._asked: dict[tuple[str, ...], asyncio.Future[Any]] = {}
 
     async def claim(self, *, namespace: str, name: str) -> JSON:
         """See `ClaimSource.get_claim`."""
@@ -58,14 +59,23 @@ class ClaimReader:
         )
         return found
 
-    async def pod(self, *, namespace: str, name: str) -> JSON | None:
-        """See `ClaimSource.get_pod`."""
-        found: JSON | None = await self._once(
-            ("pod", namespace, name), lambda: self._source.get_pod(namespace=namespace, name=name)
-        )
-        return found
+    async def pod(self, *, namespace: str, name: str, uid: str, node: str) -> JSON | None:
+        """The pod of that UID if it is bound to that node, else None.
 
-    async def _once(self, key: tuple[str, str, str], ask: Any) -> Any:
+        Read from the API server's memory first: nothing that prepare looks at changes in a pod that is bound
+        and whose claims have names. Any other pod is read again as it is now.
+        """
+
+        async def ask() -> JSON | None:
+            found = await self._source.get_pod(namespace=namespace, name=name, cached=True)
+            if found is None or not (runs_here(found, uid=uid, node=node) and has_claim_names(found)):
+                found = await self._source.get_pod(namespace=namespace, name=name)
+            return found if runs_here(found, uid=uid, node=node) else None
+
+        answer: JSON | None = await self._once(("pod", namespace, name, uid), ask)
+        return answer
+
+    async def _once(self, key: tuple[str, ...], ask: Any) -> Any:
         if key not in self._asked:
             asked: Awaitable[Any] = ask()
             self._asked[key] = asyncio.ensure_future(asked)
@@ -138,12 +148,10 @@ async def _with_pods(plan: Plan, claim: JSON, *, place: Place, reader: ClaimRead
     if not plan.pod_owned:
         # Limits that depend on pods are refused to it whoever they are; two are enough to be named.
         reserving = reserving[:_NAMED_PODS]
-    found = await asyncio.gather(*(reader.pod(namespace=namespace, name=name) for name, _ in reserving))
-    pods = [
-        pod
-        for pod, (_, uid) in zip(found, reserving, strict=True)
-        if pod is not None and runs_here(pod, uid=uid, node=place.node)
-    ]
+    found = await asyncio.gather(
+        *(reader.pod(namespace=namespace, name=name, uid=uid, node=place.node) for name, uid in reserving)
+    )
+    pods = [pod for pod in found if pod is not None]
     names = sorted(frozenset[str]().union(*map(claim_names, pods)) - {plan.ref.name})
     read_others = await asyncio.gather(*(reader.claim(namespace=namespace, name=name) for name in names))
     others: dict[str, tuple[Given, ...]] = {}

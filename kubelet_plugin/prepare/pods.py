@@ -58,6 +58,13 @@ def runs_here(pod: JSON | None, *, uid: str, node: str) -> bool:
     return bool((pod.get("spec") or {}).get("nodeName") == node)
 
 
+def has_claim_names(pod: JSON) -> bool:
+    """Whether it is known of each claim that the pod refers to what it is called, or that it needs none."""
+    told = {entry.get("name") for entry in (pod.get("status") or {}).get("resourceClaimStatuses") or []}
+    entries = (pod.get("spec") or {}).get("resourceClaims") or []
+    return all(entry.get("resourceClaimName") or entry.get("name") in told for entry in entries)
+
+
 def claim_names(pod: JSON) -> frozenset[str]:
     """Object names of all claims of the pod."""
     extended = _extended_claim(pod)

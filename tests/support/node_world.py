@@ -163,7 +163,7 @@ class Claims:
             raise missing(namespace=namespace, name=name)
         return found
 
-    async def get_pod(self, *, namespace: str, name: str) -> JSON | None:
+    async def get_pod(self, *, namespace: str, name: str, cached: bool = False) -> JSON | None:
         return self._get("Pod", namespace, name)
 
     def _get(self, kind: str, namespace: str, name: str) -> JSON | None:
