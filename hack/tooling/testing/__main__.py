@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-CLUSTER = "test"
+CLUSTER = os.environ.get("DRAGOMAN_TEST_CLUSTER", "test")
+"""Name of the cluster of a run; two checkouts that test at the same time need two names."""
 
 
 def _run(part: Part, *, arguments: list[str], chosen: bool, kubeconfig: str, version: str) -> Outcome:
