@@ -88,6 +88,7 @@ class Agent:
                 node=settings.node_name, state_folder=settings.state_dir, cdi_folder=settings.cdi_dir
             ),
             claims=self._claims,
+            claims_here=parts.make_claims_here(self._client),
             cards=self._inventory,
             recorder=_PhaseRecorder(self._metrics),
         )

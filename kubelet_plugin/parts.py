@@ -84,6 +84,16 @@ def make_claims(settings: Settings, *, client: KubeClient | None) -> ClaimSource
     return FileClaimSource(Path(settings.claims_from)) if client is None else KubeClaimSource(client)
 
 
+def make_claims_here(client: KubeClient | None) -> ClaimSource | None:
+    """The same for threads, by coroutines that never suspend; None where claims come from files."""
+    if client is None:
+        return None
+    from driver.kube.http_transport import HttpTransport  # noqa: PLC0415 - as above
+
+    transport = client.transport
+    return KubeClaimSource(KubeClient(transport.here())) if isinstance(transport, HttpTransport) else None
+
+
 def make_policies(settings: Settings, *, client: KubeClient | None) -> PolicySource:
     """Where policies are read."""
     if client is None:

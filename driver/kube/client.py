@@ -121,6 +121,11 @@ class KubeClient:
     def __init__(self, transport: StreamingTransport) -> None:
         self._transport = transport
 
+    @property
+    def transport(self) -> StreamingTransport:
+        """What carries the requests."""
+        return self._transport
+
     async def get(self, resource: Resource, name: str, *, namespace: str = "", cached: bool = False) -> JSON:
         """Reads one object; NotFoundError if there is none.
 

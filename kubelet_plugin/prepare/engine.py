@@ -3,7 +3,8 @@
 Purpose: what NodePrepareResources and NodeUnprepareResources answer for each claim. One bad claim fails
 alone; claims of one call run at the same time; one claim is never worked on twice at a time.
 
-Flow: fetch and plan on the event loop (`planning`), everything that touches the disk in one job of a small
+Flow: where the API server can be asked from any thread, a call for one claim goes the way of `quick`. All
+else: fetch and plan on the event loop (`planning`), everything that touches the disk in one job of a small
 thread pool (`effects`).
 
 Repeats: the claim is read to notice another allocation. Where the API server is away, what the record says is
@@ -35,6 +36,7 @@ from kubelet_plugin.prepare.effects import Effects
 from kubelet_plugin.prepare.ledger import CardFullError, CardUse
 from kubelet_plugin.prepare.phases import Phases, Recorder
 from kubelet_plugin.prepare.planning import ClaimReader, Place, Plan, read
+from kubelet_plugin.prepare.quick import QuickPath
 from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord
 from kubelet_plugin.prepare.shares_of import check_claim, fingerprint, has_results_here
 from kubelet_plugin.prepare.state import Doubt, StateFolder
@@ -43,6 +45,7 @@ _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 _THREADS = 8
+_QUICK_THREADS = 8
 _MAX_LOOK_UPS = 16
 """How many holders of a full card are looked up to find out whether waiting helps."""
 
@@ -101,6 +104,7 @@ class PrepareEngine:
         claims: ClaimSource,
         cards: CardSource,
         recorder: Recorder | None = None,
+        claims_here: ClaimSource | None = None,
     ) -> None:
         self._place = Place(node=settings.node, pool=pool_name(settings.node))
         self._claims = claims
@@ -113,6 +117,18 @@ class PrepareEngine:
             state=self._state, cdi_folder=settings.cdi_folder, source=cards, phases=self._phases
         )
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
+        # Threads of their own: those that wait for an API server must not keep an unprepare waiting.
+        self._quick_pool = ThreadPoolExecutor(_QUICK_THREADS, thread_name_prefix="quick")
+        self._quick: QuickPath | None = None
+        if claims_here is not None:
+            self._quick = QuickPath(
+                claims_here,
+                state=self._state,
+                effects=self._effects,
+                cards=cards,
+                place=self._place,
+                phases=self._phases,
+            )
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._running: set[asyncio.Task[Any]] = set()
         self._unrestored: tuple[str, ...] = ()
@@ -144,6 +160,7 @@ class PrepareEngine:
         """Finishes what runs and gives files back."""
         while self._running:
             await asyncio.wait(self._running)
+        await asyncio.to_thread(self._quick_pool.shutdown)
         await asyncio.to_thread(self._pool.shutdown)
         self._state.close()
 
@@ -174,8 +191,13 @@ class PrepareEngine:
     async def prepare(self, refs: Sequence[ClaimRef]) -> Mapping[str, PreparedClaim | DragomanError]:
         """Prepares claims; the answer has one entry for each, by UID."""
         reader = ClaimReader(self._claims)
+        # Several claims of a call share what is read of pods and claims.
+        quick = self._quick if len(refs) == 1 else None
         answers = await asyncio.gather(
-            *(self._guarded(self._prepare(ref, reader=reader), ref=ref, verb="prepare") for ref in refs)
+            *(
+                self._guarded(self._prepare(ref, reader=reader, quick=quick), ref=ref, verb="prepare")
+                for ref in refs
+            )
         )
         return {ref.uid: answer for ref, answer in zip(refs, answers, strict=True)}
 
@@ -205,9 +227,14 @@ class PrepareEngine:
             _log.exception(f"{verb} failed", claim=ref.uid)
             return PrepareError(f"The agent failed: {unexpected!r}.", remedy="Report it with the agent's log")
 
-    async def _prepare(self, ref: ClaimRef, *, reader: ClaimReader) -> PreparedClaim:
+    async def _prepare(self, ref: ClaimRef, *, reader: ClaimReader, quick: QuickPath | None) -> PreparedClaim:
         _check_uid(ref)
         async with self._lock(ref.uid):
+            if quick is not None:
+                loop = asyncio.get_running_loop()
+                done = await loop.run_in_executor(self._quick_pool, quick.attempt, ref)
+                if done is not None:
+                    return _answer(done)
             try:
                 with self._phases.time("fetch"):
                     claim = await reader.claim(namespace=ref.namespace, name=ref.name)

@@ -10,9 +10,9 @@ Limits: `read` runs on the event loop and asks the API server only; `decide` may
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from driver.api.share_config import ShareConfig
 from driver.cards import Card, IsolationLevel
@@ -36,6 +36,9 @@ from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 from kubelet_plugin.prepare.shares_of import Given, NotAllocatedError, fingerprint, is_allocated, results_of
 
 _NAMED_PODS = 2
+
+
+_T = TypeVar("_T")
 
 
 class PodUnknownError(ClaimError):
@@ -74,6 +77,10 @@ class ClaimReader:
 
         answer: JSON | None = await self._once(("pod", namespace, name, uid), ask)
         return answer
+
+    async def all(self, asked: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+        """What several questions answer, asked all at once."""
+        return await asyncio.gather(*asked)
 
     async def _once(self, key: tuple[str, ...], ask: Any) -> Any:
         if key not in self._asked:
@@ -148,12 +155,12 @@ async def _with_pods(plan: Plan, claim: JSON, *, place: Place, reader: ClaimRead
     if not plan.pod_owned:
         # Limits that depend on pods are refused to it whoever they are; two are enough to be named.
         reserving = reserving[:_NAMED_PODS]
-    found = await asyncio.gather(
-        *(reader.pod(namespace=namespace, name=name, uid=uid, node=place.node) for name, uid in reserving)
+    found = await reader.all(
+        [reader.pod(namespace=namespace, name=name, uid=uid, node=place.node) for name, uid in reserving]
     )
     pods = [pod for pod in found if pod is not None]
     names = sorted(frozenset[str]().union(*map(claim_names, pods)) - {plan.ref.name})
-    read_others = await asyncio.gather(*(reader.claim(namespace=namespace, name=name) for name in names))
+    read_others = await reader.all([reader.claim(namespace=namespace, name=name) for name in names])
     others: dict[str, tuple[Given, ...]] = {}
     for name, other in zip(names, read_others, strict=True):
         if not is_allocated(other):

@@ -234,6 +234,8 @@ class World:
     """A node's folder with everything around it; `engine()` is one life of the agent."""
 
     folder: Path
+    quick: bool = False
+    """Whether calls for one claim go the quick way, in one thread."""
     claims: Claims = field(default_factory=Claims)
     cards: Cards = field(init=False)
 
@@ -250,7 +252,13 @@ class World:
             cdi_folder=self.folder / "cdi",
             lock_wait_s=lock_wait_s,
         )
-        engine = PrepareEngine(settings, claims=self.claims, cards=self.cards, recorder=recorder)
+        engine = PrepareEngine(
+            settings,
+            claims=self.claims,
+            claims_here=self.claims if self.quick else None,
+            cards=self.cards,
+            recorder=recorder,
+        )
         await engine.start()
         await engine.restore()
         try:

@@ -530,3 +530,18 @@ async def test_an_object_that_is_nested_too_deep_is_an_event_as_any_other(server
     events = await collect(transport, idle_timeout_s=5)
     await transport.close()
     assert [event["half"] for event in events] == ["\ud800"]
+
+
+async def test_a_thread_without_a_loop_can_ask_by_a_coroutine_that_never_suspends(server: Server) -> None:
+    server.answer = lambda request: request.reply(200, {"kind": "Pod"})
+    transport = transport_to(server)
+
+    def ask() -> Any:
+        try:
+            transport.here().request("GET", "/api", query={"a": "b"}).send(None)
+        except StopIteration as done:
+            return done.value
+
+    assert await asyncio.to_thread(ask) == {"kind": "Pod"}
+    assert [(seen.command, seen.path) for seen in server.seen] == [("GET", "/api?a=b")]
+    await transport.close()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+@pytest.fixture(params=[False, True], ids=["loop", "quick"])
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> World:
+    """A node; each test runs both ways that a prepare can go, and may tell no difference."""
+    return World(tmp_path, quick=request.param)
