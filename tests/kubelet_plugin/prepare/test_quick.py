@@ -1,4 +1,4 @@
-"""The quick way of a prepare. That it decides as the other does, all tests of prepare show: they run twice."""
+"""The quick way of a prepare. That it decides as the other does, all tests show, since they run both ways."""
 
 from __future__ import annotations
 
