@@ -125,3 +125,34 @@ def test_a_relative_path_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_do_not_stop_a_reader(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"ok\xff")
     assert NodeHost(tmp_path).read_text("/file").startswith("ok")
+
+
+def test_a_folder_that_became_a_link_is_followed_a_second_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("kubelet_plugin.host.time.monotonic", lambda: clock[0])
+    host = NodeHost(tmp_path)
+    for folder in ("run/driver", "opt/driver"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert host.resolve("/run/driver/lib") == "/run/driver/lib"
+    (tmp_path / "run/driver").rmdir()
+    (tmp_path / "run/driver").symlink_to("/opt/driver")
+    clock[0] += 1.0
+    assert host.resolve("/run/driver/lib") == "/opt/driver/lib"
+
+
+def test_a_folder_that_was_missing_is_looked_for_at_once_again(tmp_path: Path) -> None:
+    host = NodeHost(tmp_path)
+    assert host.resolve("/run/driver/lib") == "/run/driver/lib"
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "run").symlink_to("/opt")
+    assert host.resolve("/run/driver/lib") == "/opt/driver/lib"
+
+
+def test_no_more_than_a_few_folders_are_remembered(tmp_path: Path) -> None:
+    host = NodeHost(tmp_path)
+    for number in range(1000):
+        (tmp_path / f"{number}").mkdir()
+        host.resolve(f"/{number}/x")
+    assert len(host._folders) <= 256
