@@ -19,7 +19,7 @@ from tooling.cluster.progress import elapsed, to_terminal
 EPILOG = """\
 commands:
   prepare   our agent beside the Go example driver on one real API server: prepare and unprepare, one by one
-            and 8 at once, with 0, 100 and 1,000 claims prepared already (about 3 minutes; builds Go's once)
+            and 8 at once, with 0, 100 and 1,000 claims prepared already (3 to 4 minutes; builds Go's once)
   start     from exec to the kubelet's GetInfo, and the memory of an idle agent with 8 NVIDIA cards
   pods      30 pods at once, create to Running, with and without claims, with the chart installed
 

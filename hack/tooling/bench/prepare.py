@@ -41,6 +41,7 @@ WORKERS = 8
 _CALM_S = 3.0
 _REST_S = 0.5
 _REST_SHARE = 0.05
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,9 @@ def _all_rounds(
                 measure(service.prepare, more, at_once=WORKERS)
             filled[one.name] = one.level
         if not _came_to_rest(subjects[one.name]):
-            report(f"  {one.name} is still at work half a minute after its last answer; measured as it is")
+            report(
+                f"  {one.name} is still at work {_PATIENCE_S:.0f} s after its last answer; measured as it is"
+            )
         series = _round(service, all_refs[: options.claims], subject=subjects[one.name], level=one.level)
         for phase, times in series.items():
             rounds[one.level, phase, one.name].append(figures_of(times))
@@ -161,7 +164,7 @@ def _run_alone(subjects: Mapping[str, Subject], name: str) -> None:
         subject.process.send_signal(signal.SIGCONT if subject.name == name else signal.SIGSTOP)
 
 
-def _came_to_rest(subject: Subject, *, patience_s: float = 30.0) -> bool:
+def _came_to_rest(subject: Subject, *, patience_s: float = _PATIENCE_S) -> bool:
     """Waits until a driver has done what it does after its answers; whether that came to an end in time."""
     deadline = time.monotonic() + patience_s
     before = processor_s(subject.process.pid)
