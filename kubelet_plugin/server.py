@@ -173,20 +173,7 @@ class DraV1(dra_v1_pb2_grpc.DRAPluginServicer):
         """Prepares the claims of a pod."""
         answers = await self._service.prepare(request.claims, version="v1")
         response = dra_v1_pb2.NodePrepareResourcesResponse()
-        for uid, answer in answers.items():
-            entry = response.claims[uid]
-            if isinstance(answer, DragomanError):
-                entry.error = str(answer)
-                continue
-            for device in answer.devices:
-                added = entry.devices.add(
-                    request_names=[device.request],
-                    pool_name=device.pool,
-                    device_name=device.device,
-                    cdi_device_ids=[device.cdi_id],
-                )
-                if device.share_id:
-                    added.share_id = device.share_id
+        _fill_prepared(response.claims, answers, share_ids=True)
         return response
 
     async def NodeUnprepareResources(  # noqa: N802 - the contract's name
@@ -197,8 +184,7 @@ class DraV1(dra_v1_pb2_grpc.DRAPluginServicer):
         """Unprepares claims."""
         answers = await self._service.unprepare(request.claims, version="v1")
         response = dra_v1_pb2.NodeUnprepareResourcesResponse()
-        for uid, error in answers.items():
-            response.claims[uid].error = "" if error is None else str(error)
+        _fill_unprepared(response.claims, answers)
         return response
 
 
@@ -216,18 +202,7 @@ class DraV1Beta1(dra_v1beta1_pb2_grpc.DRAPluginServicer):
         """Prepares the claims of a pod."""
         answers = await self._service.prepare(request.claims, version="v1beta1")
         response = dra_v1beta1_pb2.NodePrepareResourcesResponse()
-        for uid, answer in answers.items():
-            entry = response.claims[uid]
-            if isinstance(answer, DragomanError):
-                entry.error = str(answer)
-                continue
-            for device in answer.devices:
-                entry.devices.add(
-                    request_names=[device.request],
-                    pool_name=device.pool,
-                    device_name=device.device,
-                    cdi_device_ids=[device.cdi_id],
-                )
+        _fill_prepared(response.claims, answers, share_ids=False)
         return response
 
     async def NodeUnprepareResources(  # noqa: N802 - the contract's name
@@ -238,8 +213,7 @@ class DraV1Beta1(dra_v1beta1_pb2_grpc.DRAPluginServicer):
         """Unprepares claims."""
         answers = await self._service.unprepare(request.claims, version="v1beta1")
         response = dra_v1beta1_pb2.NodeUnprepareResourcesResponse()
-        for uid, error in answers.items():
-            response.claims[uid].error = "" if error is None else str(error)
+        _fill_unprepared(response.claims, answers)
         return response
 
 
@@ -247,6 +221,31 @@ def add_claim_services(server: grpc.aio.Server, service: ClaimService) -> None:
     """Serves claims in both versions."""
     dra_v1_pb2_grpc.add_DRAPluginServicer_to_server(DraV1(service), server)
     dra_v1beta1_pb2_grpc.add_DRAPluginServicer_to_server(DraV1Beta1(service), server)
+
+
+def _fill_prepared(
+    claims: Any, answers: Mapping[str, PreparedClaim | DragomanError], *, share_ids: bool
+) -> None:
+    # `claims` is the answer's map of either version: the messages differ in the share id alone.
+    for uid, answer in answers.items():
+        entry = claims[uid]
+        if isinstance(answer, DragomanError):
+            entry.error = str(answer)
+            continue
+        for device in answer.devices:
+            added = entry.devices.add(
+                request_names=[device.request],
+                pool_name=device.pool,
+                device_name=device.device,
+                cdi_device_ids=[device.cdi_id],
+            )
+            if share_ids and device.share_id:
+                added.share_id = device.share_id
+
+
+def _fill_unprepared(claims: Any, answers: Mapping[str, DragomanError | None]) -> None:
+    for uid, error in answers.items():
+        claims[uid].error = "" if error is None else str(error)
 
 
 def _refs(claims: Sequence[Any]) -> list[ClaimRef]:

@@ -155,7 +155,7 @@ _FIELDS: Mapping[str, tuple[str, object]] = {
     "allowUncapped": ("allow_uncapped", True),
 }
 
-DEFAULT_ISOLATION = (IsolationLevel.PRELOAD,)
+DEFAULT_ISOLATION: tuple[IsolationLevel, ...] = (IsolationLevel.PRELOAD,)
 """`none` is not in it: a limit that nothing holds has to be asked for by name (invariant 2)."""
 
 
@@ -167,7 +167,6 @@ def effective_policy(policies: Iterable[NamedPolicy], *, node_labels: Mapping[st
     )
     settings: dict[str, Setting] = {}
     overrides: dict[str, dict[str, Setting]] = {}
-    isolation: Setting | None = None
     for policy in picked:
         for name, (attribute, _) in _FIELDS.items():
             value = getattr(policy.spec, attribute)
@@ -182,17 +181,12 @@ def effective_policy(policies: Iterable[NamedPolicy], *, node_labels: Mapping[st
                 value = getattr(card_override, attribute)
                 if value is not None and (name not in card or card[name].source == policy.name):
                     card[name] = Setting(value=value, source=policy.name)
-        if isolation is None and policy.spec.isolation is not None:
-            isolation = Setting(value=policy.spec.isolation, source=policy.name)
     for name, (_, default) in _FIELDS.items():
         settings.setdefault(name, Setting(value=default, source=DEFAULTS))
-    chosen = isolation or Setting(value=DEFAULT_ISOLATION, source=DEFAULTS)
-    settings["isolation"] = chosen
-    return EffectivePolicy(
-        settings=settings,
-        isolation=tuple(IsolationLevel(level) for level in chosen.value),  # type: ignore[attr-defined]
-        overrides=overrides,
-    )
+    ordered = [(policy.spec.isolation, policy.name) for policy in picked if policy.spec.isolation is not None]
+    isolation, source = ordered[0] if ordered else (DEFAULT_ISOLATION, DEFAULTS)
+    settings["isolation"] = Setting(value=isolation, source=source)
+    return EffectivePolicy(settings=settings, isolation=isolation, overrides=overrides)
 
 
 def _above(settings: Mapping[str, Setting], policy: str) -> dict[str, Setting]:

@@ -159,25 +159,6 @@ class KubeClient:
             query["continue"] = continue_token
         return await self._transport.request("GET", resource.path(namespace=namespace), query=query)
 
-    async def list_all(
-        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
-    ) -> list[JSON]:
-        """Reads a whole list, page by page; apiVersion and kind are filled in, as lists leave them out."""
-        items: list[JSON] = []
-        token = ""
-        while True:
-            page = await self.list_page(
-                resource,
-                namespace=namespace,
-                label_selector=label_selector,
-                field_selector=field_selector,
-                continue_token=token,
-            )
-            items += page.get("items") or []
-            token = page.get("metadata", {}).get("continue", "")
-            if not token:
-                return [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in items]
-
     async def create(
         self, resource: Resource, body: JSON, *, namespace: str = "", dry_run: bool = False
     ) -> JSON:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from tooling.cluster.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _PROC = Path("/proc")
 # Enter the control group, then become the program: from here on the shell's pid is the program's pid.
@@ -170,13 +170,6 @@ def wait_until(condition: Callable[[], bool], *, seconds: float, every: float = 
             return False
         time.sleep(every)
     return True
-
-
-def all_pids() -> Iterator[int]:
-    """The pids of all processes that this process sees."""
-    for path in _PROC.iterdir():
-        if path.name.isdigit():
-            yield int(path.name)
 
 
 def _boot() -> str:
