@@ -64,6 +64,8 @@ class WatchThread:
             self._put(UnreachableError(text, status=0))
         except (http.client.HTTPException, OSError, ValueError) as broken:
             self._put(UnreachableError(f"The watch broke off: {broken!r}.", status=0))
+        except Exception as unforeseen:  # noqa: BLE001 - whoever waits on the queue would wait for ever
+            self._put(UnreachableError(f"The watch failed in an unforeseen way: {unforeseen!r}.", status=0))
 
     def _read(self, response: http.client.HTTPResponse) -> None:
         while not self._closed.is_set():
