@@ -103,6 +103,8 @@ class _Compiler:
             case MapLiteral(entries=entries):
                 pairs = tuple((self.compile(key), self.compile(value)) for key, value in entries)
                 return lambda frame: make_map([(key(frame), value(frame)) for key, value in pairs])
+            case _:
+                raise AssertionError(node)
 
     def _select(self, node: Select) -> Closure:
         if isinstance(node.operand, Ident):
