@@ -28,3 +28,11 @@ def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
         bench.main([])
     assert ended.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_every_command_is_where_the_table_says(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in bench.COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            bench.main([name, "--help"])
+        assert ended.value.code == 0
+        assert f"hack/bench {name} " in capsys.readouterr().out
