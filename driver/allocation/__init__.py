@@ -13,6 +13,7 @@ refused by name. Where 1.36 would over-commit, ours does not follow.
 from driver.allocation.allocator import allocate
 from driver.allocation.decision import Decision, DeviceRefusal, Refusal
 from driver.allocation.models import DeviceID
+from driver.allocation.preference import Preference
 from driver.allocation.snapshot import InUse, Snapshot
 
-__all__ = ["Decision", "DeviceID", "DeviceRefusal", "InUse", "Refusal", "Snapshot", "allocate"]
+__all__ = ["Decision", "DeviceID", "DeviceRefusal", "InUse", "Preference", "Refusal", "Snapshot", "allocate"]

@@ -32,6 +32,7 @@ from driver.allocation.fit import Fit, Fits
 from driver.allocation.models import JSON, Device
 from driver.allocation.nodes import Node
 from driver.allocation.pools import Pool, gather
+from driver.allocation.preference import Preference
 from driver.allocation.requests import Claim, Option, parse_claim
 from driver.allocation.result import allocation_result
 from driver.allocation.search import MAX_RESULTS, Search
@@ -50,6 +51,7 @@ def allocate(
     claims: Sequence[JSON],
     release: str = DEFAULT_RELEASE,
     share_id: Callable[[], str] | None = None,
+    preference: Preference | None = None,
 ) -> Decision:
     """Decide whether a pod's claims can be met on a node, and by which devices.
 
@@ -59,8 +61,9 @@ def allocate(
         claims: The pod's ResourceClaims (v1) that are not allocated yet, in the pod's order.
         release: Kubernetes release whose rules apply.
         share_id: Makes ids for shares; random UUIDs if not given.
+        preference: In what order devices are tried; kube-scheduler's if not given.
     """
-    attempt = _Attempt(snapshot, snapshot.nodes.get(node) or Node(node, {}), release)
+    attempt = _Attempt(snapshot, snapshot.nodes.get(node) or Node(node, {}), release, preference)
     try:
         return attempt.run(claims, share_id or (lambda: str(uuid.uuid4())))
     except AllocationError as error:
@@ -74,8 +77,9 @@ class _Blame:
 
 
 class _Attempt:
-    def __init__(self, snapshot: Snapshot, node: Node, release: str) -> None:
+    def __init__(self, snapshot: Snapshot, node: Node, release: str, preference: Preference | None) -> None:
         self._snapshot = snapshot
+        self._preference = preference
         self._node = node
         self._release = release
         self._blame: _Blame | None = None
@@ -98,6 +102,7 @@ class _Attempt:
             fit=fit,
             ledgers=self._ledgers(),
             in_use=in_use,
+            preference=self._preference,
         )
         try:
             solved = search.solve()

@@ -24,6 +24,7 @@ from driver.allocation.decision import DeviceRefusal
 from driver.allocation.errors import AllConstraintError, SearchLimitError
 from driver.allocation.fit import Fit, Fits
 from driver.allocation.models import Amounts, Device, DeviceID
+from driver.allocation.preference import Preference, ordered
 from driver.allocation.requests import Claim, Option
 from driver.allocation.snapshot import InUse
 
@@ -73,6 +74,7 @@ class Search:
         fit: Fit,
         ledgers: Mapping[Device, Ledger],
         in_use: InUse,
+        preference: Preference | None = None,
     ) -> None:
         self._claims = claims
         self._devices = devices
@@ -80,6 +82,8 @@ class Search:
         self._fit = fit
         self._ledgers = ledgers
         self._in_use = in_use
+        self._preference = preference
+        self._orders: dict[Option, Sequence[Device]] = {}
         self.chosen: list[Chosen] = []
         self.steps = 0
         self.deepest: tuple[Option, tuple[DeviceRefusal, ...]] | None = None
@@ -172,8 +176,9 @@ class Search:
 
     def _next_device(self, question: Question, option: Option) -> Iterator[Question | None]:
         refusals: list[DeviceRefusal] = []
-        for place in range(question.start, len(self._devices)):
-            device = self._devices[place]
+        devices = self._order(option)
+        for place in range(question.start, len(devices)):
+            device = devices[place]
             found = self._judge(question.claim, option, device)
             if isinstance(found, DeviceRefusal):
                 refusals.append(found)
@@ -182,6 +187,13 @@ class Search:
             yield self._after(question, option, place + 1)
             self._undo(question.claim, device)
         self._note(option, refusals)
+
+    def _order(self, option: Option) -> Sequence[Device]:
+        if option not in self._orders:
+            self._orders[option] = ordered(
+                self._devices, option, preference=self._preference, in_use=self._in_use
+            )
+        return self._orders[option]
 
     def _note(self, option: Option, refusals: list[DeviceRefusal]) -> None:
         if len(self.chosen) > self._deepest_at:
