@@ -3,7 +3,8 @@
 Purpose: parse once, check the shape once, and compute on frozen values afterwards.
 
 Flow: `parse_slice` and `Device.parse` for what drivers publish; claims and classes are in
-`driver.allocation.requests`.
+`driver.allocation.requests`. Devices of a cluster are alike, so what is equal in them is one object
+(`driver.allocation.sharing`), and of the published JSON only what results repeat is kept.
 
 Limits: what the API server would not have stored (a quantity that is none, a list that is no list) and
 fields that we do not know yet become the `problem` of a slice or device, which takes part no more;
@@ -13,9 +14,10 @@ nothing that could change a decision is ignored silently.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
+from driver.allocation.sharing import Sharing
 from driver.cel import DeviceView
 from driver.errors import DragomanError
 from driver.quantities import Quantity, parse_quantity
@@ -41,6 +43,11 @@ _DEVICE_FIELDS = frozenset(
         "nodeAllocatableResourceMappings",
     }
 )
+
+
+# What the result of an allocation repeats, or takes its node selector from.
+_KEPT_FIELDS = ("bindsToNode", "bindingConditions", "bindingFailureConditions")
+_NOTHING: JSON = {}
 
 
 class DeviceID(NamedTuple):
@@ -106,7 +113,8 @@ class Device:
         taints: What keeps it from requests that do not tolerate it.
         counters: What it takes from the counters of its pool.
         nodes: Its own nodes, if the slice leaves that to devices.
-        raw: The device as published, for what is copied into results.
+        raw: Of the device as published, what results are made of: `bindsToNode`, `bindingConditions` and
+            `bindingFailureConditions`, where set.
         problem: Why it cannot be considered, "" if it can.
     """
 
@@ -122,21 +130,36 @@ class Device:
     problem: str = ""
 
     @classmethod
-    def parse(cls, raw: JSON, *, driver: str, pool: str, nodes: NodeSelection | None) -> Device:
-        """Read a device; `nodes` are those of its slice, None if it says so itself."""
+    def parse(
+        cls,
+        raw: JSON,
+        *,
+        driver: str,
+        pool: str,
+        nodes: NodeSelection | None,
+        sharing: Sharing | None = None,
+    ) -> Device:
+        """Read a device.
+
+        Args:
+            raw: The device as published.
+            driver: Its driver.
+            pool: Its pool.
+            nodes: The nodes of its slice, None if it says so itself.
+            sharing: Where objects equal to its parts may be found.
+        """
+        sharing = sharing or Sharing()
         unknown = sorted(set(raw) - _DEVICE_FIELDS)
+        capacity, capacity_view = _capacity(raw.get("capacity"), driver, sharing)
         return cls(
-            id=DeviceID(driver, pool, raw["name"]),
-            view=DeviceView.build(raw, driver=driver),
+            id=DeviceID(sharing.one(driver), sharing.one(pool), sharing.one(raw["name"])),
+            view=_view(raw, capacity_view, driver=driver, sharing=sharing),
             attributes={
-                name: next(iter(value.items()))
+                sharing.one(name): sharing.pair(*next(iter(value.items())))
                 for name, value in (raw.get("attributes") or {}).items()
                 if value
             },
-            capacity={
-                name: Capacity(parse_quantity(value["value"]), _parse_policy(value.get("requestPolicy")))
-                for name, value in (raw.get("capacity") or {}).items()
-            },
+            capacity=capacity,
             shareable=raw.get("allowMultipleAllocations") is True,
             taints=tuple(
                 Taint(taint["key"], taint.get("value") or "", taint.get("effect") or "")
@@ -147,7 +170,7 @@ class Device:
                 for one in raw.get("consumesCounters") or ()
             ),
             nodes=NodeSelection.parse(raw) if nodes is None else nodes,
-            raw=raw,
+            raw={name: raw[name] for name in _KEPT_FIELDS if raw.get(name)} or _NOTHING,
             problem=f"the field {unknown[0]} is not supported yet" if unknown else "",
         )
 
@@ -182,8 +205,14 @@ class Slice:
     problem: str = ""
 
 
-def parse_slice(raw: JSON) -> Slice:
-    """Read a ResourceSlice (v1)."""
+def parse_slice(raw: JSON, *, sharing: Sharing | None = None) -> Slice:
+    """Read a ResourceSlice (v1).
+
+    Args:
+        raw: The object.
+        sharing: Where objects equal to parts of it may be found.
+    """
+    sharing = sharing or Sharing()
     spec = raw["spec"]
     nodes = NodeSelection.parse(spec)
     per_device = spec.get("perDeviceNodeSelection") is True
@@ -193,7 +222,9 @@ def parse_slice(raw: JSON) -> Slice:
     sets: tuple[tuple[str, Amounts], ...] = ()
     try:
         devices = tuple(
-            Device.parse(device, driver=driver, pool=pool, nodes=None if per_device else nodes)
+            Device.parse(
+                device, driver=driver, pool=pool, nodes=None if per_device else nodes, sharing=sharing
+            )
             for device in spec.get("devices") or ()
         )
         sets = tuple(
@@ -212,6 +243,38 @@ def parse_slice(raw: JSON) -> Slice:
         counter_sets=sets,
         devices=devices,
         problem=problem,
+    )
+
+
+_Capacities: TypeAlias = tuple[Mapping[str, Capacity], DeviceView]
+
+
+def _capacity(raw: Mapping[str, JSON] | None, driver: str, sharing: Sharing) -> _Capacities:
+    """Read capacities, and how selectors see them; devices of one model have the same."""
+
+    def parse() -> _Capacities:
+        parsed = {
+            sharing.one(name): Capacity(
+                parse_quantity(value["value"]), _parse_policy(value.get("requestPolicy"))
+            )
+            for name, value in (raw or {}).items()
+        }
+        return parsed, DeviceView.build({"capacity": raw}, driver=driver)
+
+    return sharing.made((driver, repr(raw)), parse)
+
+
+def _view(raw: JSON, capacity: DeviceView, *, driver: str, sharing: Sharing) -> DeviceView:
+    view = DeviceView.build({**raw, "capacity": None}, driver=driver)
+    attributes = type(view.attributes)(
+        {sharing.one(domain): sharing.mapping(values) for domain, values in view.attributes.items()}
+    )
+    return replace(
+        view,
+        driver=sharing.one(driver),
+        attributes=attributes,
+        capacity=capacity.capacity,
+        problem=view.problem or capacity.problem,
     )
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from driver.allocation.models import JSON, DeviceID, Slice, parse_amounts, parse_slice
 from driver.allocation.nodes import Node
 from driver.allocation.requests import DeviceClass
+from driver.allocation.sharing import Sharing
 from driver.errors import InvalidInputError, QuantityError
 
 
@@ -30,7 +32,7 @@ class InUse:
         consumed: Sum of the shares' amounts in nanos, by device and capacity name.
     """
 
-    whole: frozenset[DeviceID] = frozenset()
+    whole: AbstractSet[DeviceID] = frozenset()
     shares: Mapping[DeviceID, int] = field(default_factory=dict)
     consumed: Mapping[DeviceID, Mapping[str, int]] = field(default_factory=dict)
 
@@ -82,9 +84,9 @@ def _reading(kind: str, raw: object) -> Iterator[None]:
         ) from None
 
 
-def _slice(raw: JSON) -> Slice:
+def _slice(raw: JSON, sharing: Sharing) -> Slice:
     with _reading("ResourceSlice", raw):
-        return parse_slice(raw)
+        return parse_slice(raw, sharing=sharing)
 
 
 def _class(raw: JSON) -> DeviceClass:
@@ -132,7 +134,8 @@ class Snapshot:
             claims: ResourceClaims; those with an allocation are what is in use.
             nodes: Nodes, for slices that choose them by label.
         """
-        parsed = tuple(sorted(map(_slice, slices), key=lambda one: one.name))
+        sharing = Sharing()
+        parsed = tuple(sorted((_slice(one, sharing) for one in slices), key=lambda one: one.name))
         by_node: dict[str, list[Slice]] = {}
         by_pool: dict[tuple[str, str], list[Slice]] = {}
         for one in parsed:
