@@ -1,0 +1,66 @@
+"""The command line of `hack/replay`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from tooling.replay.errors import ReplayError
+
+COMMANDS = {"cel": "tooling.replay.selectors", "allocator": "tooling.replay.allocations"}
+"""Only the module of the command that was asked for is imported: selectors need no allocator."""
+
+EPILOG = """\
+Cases come on standard input, in the form of tests/corpora, plain or gzip; one answer a line goes out, in
+order:
+  cel        a JSON string: true, false, compile-error, evaluation-error; not-supported or internal-error
+             where ours has no answer
+  allocator  {"id", "nodes": [{"node", "allocations", "errorKind"}, ...]}
+
+  zcat tests/corpora/cel/random.jsonl.gz | hack/replay cel
+  hack/replay allocator --check --kubernetes 1.37 < tests/corpora/allocator/handwritten.jsonl.gz
+
+Rules are those of Kubernetes 1.36 for allocations; for selectors those of 1.37, with which the CEL corpus
+was recorded (1.36 has no names in backquotes). --kubernetes chooses.
+
+exit status: 0; 1 where --check or --fresh found less agreement than is demanded; 2 for a line that is no
+case; 3 where --fresh needs Go and there is none.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        status: int = importlib.import_module(COMMANDS[options.what]).run(options)
+    except ReplayError as failed:
+        sys.stdout.flush()
+        print(f"hack/replay: {failed}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has gone; Python would complain once more at its end
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hack/replay",
+        description="Answers selectors and allocations by ours, and holds them against Kubernetes' own.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=tuple(COMMANDS))
+    parser.add_argument("--kubernetes", choices=("1.36", "1.37"), help="whose rules (default: see below)")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare with the recorded answers; print disagreements and rates",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
