@@ -1,0 +1,74 @@
+"""How full devices and nodes are.
+
+Purpose: the figures by which policies compare: for each dimension (each capacity of a device) the part that
+is held, and what would be left after one more request.
+
+Flow: `load` and `leftover` for a device, `node_load` for a node.
+
+Limits: parts of the whole as floats: they order answers and never decide what fits. A device without
+capacities counts by its shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from driver.allocation.capacity import Shortage, consumptions, shortage
+from driver.allocation.models import Device
+from driver.allocation.requests import Option
+from driver.allocation.snapshot import InUse
+
+
+def load(device: Device, in_use: InUse) -> float:
+    """Say how full a device is: the mean over its dimensions, from 0 (untouched) to 1."""
+    if device.id in in_use.whole:
+        return 1.0
+    shares = in_use.shares.get(device.id, 0)
+    if not shares:
+        return 0.0
+    held = in_use.consumed.get(device.id, {})
+    parts = [
+        min(held.get(name, 0) / capacity.value.nano, 1.0)
+        for name, capacity in device.capacity.items()
+        if capacity.value.nano > 0
+    ]
+    return sum(parts) / len(parts) if parts else shares / (shares + 1)
+
+
+def leftover(device: Device, option: Option, in_use: InUse) -> tuple[float, ...] | None:
+    """Say what would be left of each dimension if a device served a request; None if it has not enough.
+
+    Selectors, taints and counters are not looked at.
+    """
+    if device.id in in_use.whole or (not device.shareable and in_use.shares.get(device.id)):
+        return None
+    charged = consumptions(device, option.capacity, keep_form=False)
+    if isinstance(charged, Shortage):
+        return None
+    if not device.shareable:
+        # What it has beyond the request is lost to others all the same, but it was asked for.
+        return tuple(0.0 for _ in charged)
+    held = in_use.consumed.get(device.id, {})
+    if shortage(device, charged, held) is not None:
+        return None
+    return tuple(
+        1.0 - (held.get(name, 0) + charged[name].nano) / capacity.value.nano
+        for name, capacity in device.capacity.items()
+        if capacity.value.nano > 0
+    )
+
+
+def node_load(devices: Sequence[Device], in_use: InUse) -> float:
+    """Say how full a node is: the mean over its devices."""
+    return sum(load(one, in_use) for one in devices) / len(devices) if devices else 0.0
+
+
+def misfit(left: tuple[float, ...]) -> tuple[float, float]:
+    """Say how badly a request fits, the lower the better, from what it would leave.
+
+    First what is out of balance: capacity of one dimension that no capacity of another is left to go with,
+    which is what ends up stranded. Then the size of the rest.
+    """
+    if not left:
+        return 0.0, 0.0
+    return max(left) - min(left), sum(left) / len(left)
