@@ -30,8 +30,17 @@ class Host(Protocol):
     root below a mount, a test has a folder).
     """
 
-    def read_text(self, path: str) -> str:
-        """The content of a small text file (sysfs, procfs, configuration); FileNotFoundError if missing."""
+    def read_text(self, path: str, *, limit: int | None = None) -> str:
+        """The content of a small text file (sysfs, procfs, configuration).
+
+        Args:
+            path: The file.
+            limit: Most bytes that are read; None for the whole file, which only our own files may be.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: It cannot be read, or holds more than `limit` bytes (EFBIG).
+        """
 
     def write_text(self, path: str, content: str) -> None:
         """Writes to an existing file (sysfs, cgroup) or makes a new one."""
@@ -57,8 +66,22 @@ class Host(Protocol):
     def rename(self, path: str, *, to: str) -> None:
         """Moves a file or folder to another name on the same file system."""
 
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
-        """Runs a program of the host; FileNotFoundError if missing, TimeoutError if too slow."""
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float, library_dirs: Sequence[str] = ()
+    ) -> CommandResult:
+        """Runs a program of the host.
+
+        Args:
+            argv: Name or absolute path of the program, and its arguments.
+            timeout_s: After how many seconds it is killed.
+            library_dirs: Folders of the host with the program's own libraries, where the loader would not
+                look.
+
+        Raises:
+            FileNotFoundError: The program is not installed.
+            TimeoutError: It is too slow.
+            OSError: It cannot be started, or writes more than an implementation is willing to keep.
+        """
 
     def load_library(self, name: str) -> ctypes.CDLL:
         """Loads a shared library of the host; OSError if it cannot be loaded."""

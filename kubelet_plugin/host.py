@@ -13,12 +13,12 @@ import ctypes
 import errno
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from driver.host import CommandResult
+from kubelet_plugin.programs import run_bounded
 from kubelet_plugin.removal import remove_folder
 
 _LIBRARY_DIRS = (
@@ -42,9 +42,15 @@ class NodeHost:
         self._prefix = "" if root == Path("/") else str(root)
         self._folders: dict[str, float] = {}
 
-    def read_text(self, path: str) -> str:
+    def read_text(self, path: str, *, limit: int | None = None) -> str:
         """The content of a small text file; undecodable bytes are replaced, as sysfs promises no encoding."""
-        return self._at(path).read_text(encoding="utf-8", errors="replace")
+        if limit is None:
+            return self._at(path).read_text(encoding="utf-8", errors="replace")
+        with self._at(path).open("rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        return content.decode("utf-8", errors="replace")
 
     def write_text(self, path: str, content: str) -> None:
         """Writes to an existing file or makes a new one."""
@@ -135,22 +141,21 @@ class NodeHost:
         """Moves a file or folder to another name on the same file system."""
         self._at(path).rename(self._at(to))
 
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
-        """Runs a program of the node; FileNotFoundError if missing, TimeoutError if too slow."""
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float, library_dirs: Sequence[str] = ()
+    ) -> CommandResult:
+        """Runs a program of the node.
+
+        Raises:
+            FileNotFoundError: It is not installed.
+            TimeoutError: It is too slow.
+            OSError: It cannot be started, or writes more than `kubelet_plugin.programs.MAX_OUTPUT`.
+        """
         program = self._program(argv[0])
-        try:
-            done = subprocess.run(  # noqa: S603 - callers name fixed programs; nothing of a user's is run
-                [program, *argv[1:]],
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                encoding="utf-8",
-                errors="replace",
-            )
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{argv[0]} did not answer within {timeout_s:g} s") from None
-        return CommandResult(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
+        environment = dict(os.environ)
+        if library_dirs:
+            environment["LD_LIBRARY_PATH"] = ":".join(str(self._at(folder)) for folder in library_dirs)
+        return run_bounded([program, *argv[1:]], name=argv[0], timeout_s=timeout_s, environment=environment)
 
     def load_library(self, name: str) -> ctypes.CDLL:
         """Loads a shared library of the node: by path, or by name from where nodes keep libraries."""

@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,45 @@ def test_no_more_than_a_few_folders_are_remembered(tmp_path: Path) -> None:
         (tmp_path / f"{number}").mkdir()
         host.resolve(f"/{number}/x")
     assert len(host._folders) <= 256
+
+
+def test_a_file_that_holds_more_than_was_asked_for_is_refused_and_not_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "huge").write_bytes(b"x" * 4097)
+    assert NodeHost(tmp_path).read_text("/huge", limit=4097) == "x" * 4097
+    with pytest.raises(OSError, match="File too large"):
+        NodeHost(tmp_path).read_text("/huge", limit=4096)
+
+
+def test_a_program_that_writes_without_end_is_ended() -> None:
+    with pytest.raises(OSError, match="yes wrote more than"):
+        NodeHost().run(["yes"], timeout_s=20)
+
+
+def test_a_program_that_trickles_without_end_is_ended_in_time() -> None:
+    with pytest.raises(TimeoutError, match=r"did not answer within 0\.2 s"):
+        NodeHost().run(["sh", "-c", "while :; do echo x; sleep 0.01; done"], timeout_s=0.2)
+
+
+def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError):
+        NodeHost().run(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], timeout_s=0.5)
+    helper = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{helper}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.01)
+    pytest.fail("the helper is still running")
+
+
+def test_a_program_finds_its_own_libraries_below_the_nodes_root(tmp_path: Path) -> None:
+    (tmp_path / "opt/vendor/lib").mkdir(parents=True)
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    tool = tmp_path / "usr/bin/tool"
+    tool.write_text('#!/bin/sh\nprintf %s "$LD_LIBRARY_PATH"\n')
+    tool.chmod(0o755)
+    done = NodeHost(tmp_path).run(["tool"], timeout_s=5, library_dirs=["/opt/vendor/lib"])
+    assert done.stdout == f"{tmp_path}/opt/vendor/lib"

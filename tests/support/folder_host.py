@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import posixpath
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ class FolderHost:
         self.libraries = dict(libraries or {})
         self.writes: list[str] = []
         self.replaced: list[str] = []
+        self.ran: list[tuple[str, ...]] = []
 
     def local(self, path: str) -> Path:
         """Where a path of the host lies on this machine."""
@@ -44,8 +46,11 @@ class FolderHost:
         self.local(path).parent.mkdir(parents=True, exist_ok=True)
         self.local(path).symlink_to(target)
 
-    def read_text(self, path: str) -> str:
-        return self.local(self.resolve(path)).read_text()
+    def read_text(self, path: str, *, limit: int | None = None) -> str:
+        content = self.local(self.resolve(path)).read_bytes()
+        if limit is not None and len(content) > limit:
+            raise OSError(errno.EFBIG, "File too large", path)
+        return content.decode("utf-8", errors="replace")
 
     def write_text(self, path: str, content: str) -> None:
         self.writes.append(path)
@@ -97,7 +102,10 @@ class FolderHost:
     def rename(self, path: str, *, to: str) -> None:
         self.local(path).rename(self.local(to))
 
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float, library_dirs: Sequence[str] = ()
+    ) -> CommandResult:
+        self.ran.append(tuple(argv))
         program = self.programs.get(argv[0])
         if program is None:
             raise FileNotFoundError(argv[0])

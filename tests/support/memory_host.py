@@ -15,7 +15,7 @@ class MemoryHost:
         self.files = dict(files)
         self.modes: dict[str, int] = {}
 
-    def read_text(self, path: str) -> str:
+    def read_text(self, path: str, *, limit: int | None = None) -> str:
         if path not in self.files:
             raise FileNotFoundError(2, "No such file or directory", path)
         return self.files[path]
@@ -48,7 +48,9 @@ class MemoryHost:
     def rename(self, path: str, *, to: str) -> None:
         raise NotImplementedError
 
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> CommandResult:
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float, library_dirs: Sequence[str] = ()
+    ) -> CommandResult:
         raise FileNotFoundError(argv[0])
 
     def load_library(self, name: str) -> ctypes.CDLL:
