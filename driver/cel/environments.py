@@ -60,7 +60,7 @@ def environment(release: str) -> Environment:
         )
     functions: dict[tuple[str, bool], tuple[Entry, ...]] = {}
     for entry in REGISTRY:
-        if entry.since <= version:
+        if entry.exists_in(version):
             key = (entry.name, entry.method)
             functions[key] = (*functions.get(key, ()), entry)
     return Environment(release, functions)

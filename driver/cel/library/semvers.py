@@ -10,7 +10,8 @@ Limits: `major()` and its kin wrap around above 2^63, as the reference's do.
 from __future__ import annotations
 
 from driver.cel.errors import EvaluationError
-from driver.cel.library.entry import overload, sizes
+from driver.cel.library import costs
+from driver.cel.library.entry import overload
 from driver.cel.versions import Version, normalize
 
 
@@ -26,22 +27,22 @@ def _required(text: str, *, tolerant: bool) -> Version:
     return version
 
 
-@overload("semver(string) -> semver", cost=sizes)
+@overload("semver(string) -> semver", cost=costs.first)
 def _semver(text: str) -> Version:
     return _required(text, tolerant=False)
 
 
-@overload("semver(string, bool) -> semver", cost=sizes)
+@overload("semver(string, bool) -> semver", cost=costs.first)
 def _semver_tolerant(text: str, tolerant: bool) -> Version:  # noqa: FBT001 - CEL passes it by position
     return _required(text, tolerant=tolerant)
 
 
-@overload("isSemver(string) -> bool", cost=sizes)
+@overload("isSemver(string) -> bool", cost=costs.first)
 def _is_semver(text: str) -> bool:
     return _parse(text, tolerant=False) is not None
 
 
-@overload("isSemver(string, bool) -> bool", cost=sizes)
+@overload("isSemver(string, bool) -> bool", cost=costs.first)
 def _is_semver_tolerant(text: str, tolerant: bool) -> bool:  # noqa: FBT001 - CEL passes it by position
     return _parse(text, tolerant=tolerant) is not None
 

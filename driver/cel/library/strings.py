@@ -16,7 +16,8 @@ from typing import Any
 import re2
 
 from driver.cel.errors import EvaluationError
-from driver.cel.library.entry import overload, sizes
+from driver.cel.library import costs
+from driver.cel.library.entry import overload
 
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
@@ -36,22 +37,22 @@ def compiled(pattern: str) -> Any:
         raise EvaluationError(f"not a regular expression: {error}") from None
 
 
-@overload("matches(string, string) -> bool", cost=sizes)
-@overload("matches(string, string) -> bool", method=True, cost=sizes)
+@overload("matches(string, string) -> bool", cost=costs.first)
+@overload("matches(string, string) -> bool", method=True, cost=costs.first)
 def _matches(text: str, pattern: str) -> bool:
     return compiled(pattern).search(text) is not None
 
 
-@overload("startsWith(string, string) -> bool", method=True, cost=sizes)
+@overload("startsWith(string, string) -> bool", method=True, cost=costs.first)
 def _starts_with(text: str, prefix: str) -> bool:
     return text.startswith(prefix)
 
 
-@overload("endsWith(string, string) -> bool", method=True, cost=sizes)
+@overload("endsWith(string, string) -> bool", method=True, cost=costs.first)
 def _ends_with(text: str, suffix: str) -> bool:
     return text.endswith(suffix)
 
 
-@overload("contains(string, string) -> bool", method=True, cost=sizes)
+@overload("contains(string, string) -> bool", method=True, cost=costs.first)
 def _contains(text: str, part: str) -> bool:
     return part in text

@@ -1,0 +1,115 @@
+"""What calls cost.
+
+Purpose: the units of the reference, so that the limit trips alike; and on top, for large values, units for
+work that the reference does not count or does lazily (`+` on lists, results of `replace`), so that time and
+memory are bounded before they are spent.
+
+Flow: the functions here are `cost=` of entries: they are given a call's arguments.
+
+Limits: the added units start beyond `_FREE` characters or elements, so that what is typical costs exactly
+what it costs there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from driver.cel.values import key_value
+
+TRAVERSAL = 0.1
+PATTERN = 0.25
+LIST = 10
+_FREE = 4096
+_MANY = 1 << 19
+# More than any budget.
+_HOPELESS = 1 << 24
+
+
+def size(value: Any) -> int:
+    """Give what the reference takes for a value's size: 1 where it has none."""
+    return len(value) if isinstance(value, (str, bytes, list, dict)) else 1
+
+
+def traversed(length: float) -> int:
+    """Give the units for walking over so many characters."""
+    return math.ceil(length * TRAVERSAL)
+
+
+def large(length: float) -> int:
+    """Give the units for work or memory that the reference does not count."""
+    return 0 if length <= _FREE else int(length // 10)
+
+
+def first(value: Any, *_: Any) -> int:
+    """Charge a traversal of the first argument."""
+    return traversed(size(value))
+
+
+def second(_: Any, value: Any) -> int:
+    """Charge a traversal of the second argument."""
+    return traversed(size(value))
+
+
+def smaller(left: Any, right: Any) -> int:
+    """Charge a traversal of the smaller argument, and what containers hold within."""
+    units = traversed(min(size(left), size(right)))
+    if isinstance(left, (list, dict)) and type(left) is type(right):
+        return units + large(_elements(left))
+    return units
+
+
+def both(left: Any, right: Any) -> int:
+    """Charge a traversal of both arguments."""
+    return traversed(size(left) + size(right))
+
+
+def lists_joined(left: list[Any], right: list[Any]) -> int:
+    """Charge `+` on lists: a unit there, a copy here."""
+    return 1 + large(len(left) + len(right))
+
+
+def searched(_: Any, elements: Any) -> int:
+    """Charge a search through a list."""
+    return size(elements)
+
+
+def matched(text: str, pattern: str, *_: Any) -> int:
+    """Charge the match of a regular expression."""
+    return traversed(1 + len(text)) * math.ceil(len(pattern) * PATTERN)
+
+
+def product(text: str, part: str) -> int:
+    """Charge a search that may compare each place with each character of the part."""
+    return traversed(len(text)) * traversed(len(part))
+
+
+def walked(value: Any, *_: Any) -> int:
+    """Charge a walk over a value and all that it contains."""
+    if not isinstance(value, (list, dict)):
+        return int(len(value) * TRAVERSAL) if isinstance(value, (str, bytes)) else 1
+    units = 0
+    rest: list[Any] = [value]
+    while rest and units <= _HOPELESS:
+        one = rest.pop()
+        if isinstance(one, list):
+            units += large(len(one))
+            rest.extend(one[:_MANY])
+        elif isinstance(one, dict):
+            rest.extend(map(key_value, one))
+            rest.extend(one.values())
+        else:
+            units += int(len(one) * TRAVERSAL) if isinstance(one, (str, bytes)) else 1
+    return units
+
+
+def _elements(value: Any) -> int:
+    # Lists that contain a list many times over are exponentially larger than they look.
+    total = 0
+    rest = [value]
+    while rest and total < _MANY:
+        one = rest.pop()
+        total += len(one)
+        within = one[:_MANY] if isinstance(one, list) else one.values()
+        rest.extend(element for element in within if isinstance(element, (list, dict)))
+    return total if total < _MANY else 10 * _HOPELESS
