@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from driver.api.base import API_VERSION, Document, decode
+from driver.api.share_allocation import is_share_allocation
 from driver.cards import DRIVER_NAME, IsolationLevel
 from driver.errors import ConfigError
 
@@ -69,13 +70,16 @@ def config_for(entries: Sequence[Mapping[str, Any]], *, request: str, field: str
         field: Path of `entries` in the claim, for errors.
 
     Raises:
-        ConfigError: An entry of ours does not decode. Entries of other drivers are passed over.
+        ConfigError: An entry of ours does not decode. Entries of other drivers, and what the allocator wrote
+            (`ShareAllocation`), are passed over.
     """
     found = ShareConfig()
     base = request.partition("/")[0]
     for index, entry in enumerate(entries):
         opaque = entry.get("opaque")
         if not isinstance(opaque, Mapping) or opaque.get("driver") != DRIVER_NAME:
+            continue
+        if is_share_allocation(entry):
             continue
         names = entry.get("requests") or []
         if names and request not in names and base not in names:

@@ -9,8 +9,11 @@ Rules (design 3, "What was given"):
 
 * with a shareID, `consumedCapacity` counts, always, and both `memory` and `cores` have to be in it: our
   slices publish both with a default, so the scheduler writes both, and what lacks one came another way;
-* without a shareID a card that is given out whole only is given whole; of any other card nothing is known,
-  and it is refused rather than given whole;
+* without a shareID, the ShareAllocation counts that our allocator wrote into the allocation: for servers that
+  drop `shareID` and `consumedCapacity`. It counts only where the claim's own spec brings none, since
+  kube-scheduler copies what stands there into the allocation;
+* with neither, a card that is given out whole only is given whole; of any other card nothing is known, and it
+  is refused rather than given whole;
 * all memory that a card gives out makes a share whole: nobody else is on the card. It is limited all the same
   where that is less than the card has, since a policy reserves the rest;
 * memory is a whole number of MiB, because our slices ask for steps of 1Mi. Anything else was not rounded by
@@ -29,6 +32,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from driver.api.share_allocation import GivenShare, refuse_in_spec, shares_given
 from driver.api.share_config import CorePolicy, ShareConfig, config_for
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card
 from driver.cdi.spec import device_name_of
@@ -40,6 +44,7 @@ from kubelet_plugin.prepare.claims import ClaimRef
 
 _RESULTS = "status.allocation.devices.results"
 _CONFIG = "status.allocation.devices.config"
+_SPEC_CONFIG = "spec.devices.config"
 _ANEW = "Delete the pod and its claim; a new claim is allocated anew."
 
 
@@ -132,11 +137,13 @@ def results_of(claim: JSON, *, pool: str, cards: Mapping[str, Card]) -> tuple[Gi
         ConfigError: A ShareConfig does not decode.
     """
     uid = claim["metadata"]["uid"]
+    refuse_in_spec(_spec_config(claim), field=_SPEC_CONFIG)
+    given = shares_given(_config(claim), field=_CONFIG)
     found: dict[str, Given] = {}
     for index, result in _ours(claim, pool=pool):
         field = f"{_RESULTS}[{index}]"
         card = _card(result, cards=cards, field=field)
-        share = _share(result, uid=uid, card=card, field=field)
+        share = _share(result, uid=uid, card=card, given=given, field=field)
         config = config_for(_config(claim), request=share.request, field=_CONFIG)
         _check_cap(share, config=config, card=card, field=field)
         name = device_name_of(
@@ -162,6 +169,10 @@ def _config(claim: JSON) -> Sequence[Mapping[str, Any]]:
     return _devices(claim).get("config") or []
 
 
+def _spec_config(claim: JSON) -> Sequence[Mapping[str, Any]]:
+    return ((claim.get("spec") or {}).get("devices") or {}).get("config") or []
+
+
 def _devices(claim: JSON) -> Mapping[str, Any]:
     allocation = (claim.get("status") or {}).get("allocation") or {}
     return allocation.get("devices") or {}
@@ -181,11 +192,19 @@ def _card(result: Mapping[str, Any], *, cards: Mapping[str, Card], field: str) -
     return card
 
 
-def _share(result: Mapping[str, Any], *, uid: str, card: Card, field: str) -> Share:
+def _share(
+    result: Mapping[str, Any],
+    *,
+    uid: str,
+    card: Card,
+    given: Mapping[tuple[str, str, str], GivenShare],
+    field: str,
+) -> Share:
     request, share_id = str(result.get("request")), str(result.get("shareID") or "")
     if result.get("adminAccess"):
         return Share(claim_uid=uid, request=request, device=card.name, share_id=share_id, admin=True)
-    if not share_id:
+    written = given.get((request, str(result.get("pool")), card.name)) if not share_id else None
+    if not share_id and written is None:
         if card.shareable:
             raise AllocationUnusableError(
                 f"Request {request} was given an unknown part of card {card.name}: there is no shareID.",
@@ -200,9 +219,12 @@ def _share(result: Mapping[str, Any], *, uid: str, card: Card, field: str) -> Sh
             whole=True,
             memory_reserved=card.memory_mib < card.physical_memory_mib,
         )
-    consumed = result.get("consumedCapacity") or {}
-    memory = _memory(consumed, card=card, field=f"{field}.consumedCapacity.memory")
-    cores = _cores(consumed, field=f"{field}.consumedCapacity.cores")
+    if written is None:
+        consumed, field = result.get("consumedCapacity") or {}, f"{field}.consumedCapacity"
+    else:
+        consumed, field = {"memory": written.memory, "cores": written.cores}, f"{_CONFIG} (ShareAllocation)"
+    memory = _memory(consumed, card=card, field=f"{field}.memory")
+    cores = _cores(consumed, field=f"{field}.cores")
     whole = memory == card.memory_mib
     return Share(
         claim_uid=uid,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from driver.api.share_allocation import GivenShare, config_entry
 from driver.cards import Card
 from driver.errors import ConfigError, DeviceGoneError, DragomanError
 from kubelet_plugin.prepare.claims import ClaimRef
@@ -104,6 +105,62 @@ def test_a_result_without_a_share_id_is_not_given_a_shareable_card() -> None:
 def test_a_card_that_is_given_out_whole_only_is_given_whole() -> None:
     (found,) = given(result(share=""), on=card(mib=1000, shareable=False))
     assert (found.share.whole, found.share.memory_mib) == (True, 1000)
+
+
+def entry(source: str = "FromClaim", **changes: str) -> dict[str, Any]:
+    share = {
+        "request": "gpu",
+        "pool": POOL,
+        "device": card().name,
+        "memory": "512Mi",
+        "cores": "30",
+        **changes,
+    }
+    return {**config_entry([GivenShare(**share)]), "source": source}
+
+
+def test_what_the_allocator_wrote_counts_where_the_server_dropped_the_share_id() -> None:
+    (found,) = given(result(share=""), config=(entry(),))
+    share = found.share
+    assert (share.memory_mib, share.cores_percent, share.whole, share.share_id) == (512, 30, False, "")
+
+
+def test_what_was_consumed_counts_more_than_what_the_allocator_wrote() -> None:
+    (found,) = given(result(memory="256Mi", cores="20"), config=(entry(),))
+    assert (found.share.memory_mib, found.share.cores_percent) == (256, 20)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"request": "other"}, {"pool": "other/dragoman"}, {"device": "other"}], ids=str
+)
+def test_what_was_given_to_another_result_gives_nothing_here(changes: dict[str, str]) -> None:
+    with pytest.raises(AllocationUnusableError):
+        given(result(share=""), config=(entry(**changes),))
+
+
+@pytest.mark.parametrize(("name", "amount"), [("memory", "0"), ("memory", "1001Mi"), ("cores", "101")])
+def test_a_given_amount_that_is_no_share_is_refused(name: str, amount: str) -> None:
+    with pytest.raises(AllocationUnusableError, match=name if name == "cores" else amount) as refused:
+        given(result(share=""), config=(entry(**{name: amount}),))
+    assert name in refused.value.field
+
+
+def test_a_claim_whose_author_wrote_an_allocation_is_refused() -> None:
+    found = claim("c", result(share=""), config=(entry(),))
+    found["spec"] = {"devices": {"config": [entry()]}}
+    with pytest.raises(ConfigError) as refused:
+        results_of(found, pool=POOL, cards={card().name: card()})
+    assert refused.value.field == "spec.devices.config[0].opaque.parameters.kind"
+
+
+def test_a_class_that_brings_an_allocation_is_refused() -> None:
+    with pytest.raises(ConfigError, match="only the allocator writes it"):
+        given(result(share=""), config=(entry(source="FromClass"),))
+
+
+def test_a_share_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        given(result(share=""), config=(entry(), entry()))
 
 
 def test_admin_access_has_no_amounts_and_no_limits() -> None:
