@@ -34,12 +34,14 @@ type selectorLine struct {
 type selectorAnswer struct {
 	Outcome string `json:"outcome"`
 	Message string `json:"message,omitempty"`
+	// Overloads that the expression was checked to call; only with -v.
+	Overloads []string `json:"overloads,omitempty"`
 }
 
 func answerSelectors(arguments []string, in io.Reader, out *bufio.Writer) error {
 	flags := flag.NewFlagSet("cel", flag.ContinueOnError)
 	lists := flags.Bool("lists", true, "list-typed attributes")
-	verbose := flags.Bool("v", false, "answer {outcome, message}")
+	verbose := flags.Bool("v", false, "answer {outcome, message, overloads}")
 	limit := flags.Duration("timeout", 3*time.Second, "for one selector")
 	if err := parse(flags, arguments); err != nil {
 		return err
@@ -71,6 +73,9 @@ func answerSelectors(arguments []string, in io.Reader, out *bufio.Writer) error 
 			}
 		}
 		if *verbose {
+			if compiled := cache.GetOrCompile(*line.Expression); answer.Outcome != "compile-error" && compiled.Error == nil {
+				answer.Overloads = used(compiled)
+			}
 			return writeLine(out, answer)
 		}
 		return writeLine(out, answer.Outcome)

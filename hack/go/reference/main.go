@@ -12,10 +12,13 @@ import (
 	"os"
 )
 
-const usage = `usage: reference cel|allocator|scale [flags] < cases > answers
+const usage = `usage: reference cel|environment|literals|allocator|scale [flags] < cases > answers
 
   cel        first line {"devices": [...]}, then {"device": index, "expression": "..."};
              answers true, false, compile-error, evaluation-error or timeout
+  environment
+             the functions and macros that selectors may use; reads nothing
+  literals   expressions without device, as JSON strings; answers their values as CEL, or null
   allocator  cases of the allocation corpus; answers as under "expected"
   scale      times the cluster of 5,000 nodes; reads nothing
 `
@@ -30,6 +33,10 @@ func main() {
 	switch os.Args[1] {
 	case "cel":
 		err = answerSelectors(arguments, os.Stdin, out)
+	case "environment":
+		err = describe(arguments, out)
+	case "literals":
+		err = writeLiterals(arguments, os.Stdin, out)
 	case "allocator":
 		err = answerAllocations(arguments, os.Stdin, out)
 	case "scale":
