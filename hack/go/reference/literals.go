@@ -89,7 +89,7 @@ func literal(value ref.Val) (string, error) {
 	case types.Timestamp:
 		return fmt.Sprintf("timestamp(%q)", v.Time.UTC().Format(time.RFC3339Nano)), nil
 	case apiservercel.Quantity:
-		return fmt.Sprintf("quantity(%q)", v.Quantity.DeepCopy().String()), nil
+		return fmt.Sprintf("quantity(%q)", v.Quantity.String()), nil
 	case apiservercel.Semver:
 		return fmt.Sprintf("semver(%q)", v.Version.String()), nil
 	case apiservercel.IP:
