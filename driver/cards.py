@@ -158,10 +158,18 @@ def device_name(*, vendor: str, uuid: str, pci_bus_id: str = "") -> str:
     return name
 
 
+_POOL_SUFFIX = "/dragoman"
+
+
 def pool_name(node: str) -> str:
     """The pool of a node's cards.
 
     Not the bare node name: kube-scheduler 1.36 keeps counters by pool name without the driver, so two drivers
     that both used the node's name would use each other's books (KEP-4815 as of 1.36).
     """
-    return f"{node}/dragoman"
+    return f"{node}{_POOL_SUFFIX}"
+
+
+def node_of_pool(pool: str) -> str:
+    """The node that a pool made by `pool_name` belongs to; "" if it was not made by it."""
+    return pool.removesuffix(_POOL_SUFFIX) if pool.endswith(_POOL_SUFFIX) else ""

@@ -61,12 +61,14 @@ class Rights:
     Attributes:
         held: Whether this replica leads at this moment.
         mode: What is known about native mode.
+        fenced: Whether our own allocator gives the cards out, so that kube-scheduler must not.
         report_dropped: Told of fields that vanished from a write.
     """
 
     held: Callable[[], bool]
     mode: Callable[[], ModeState]
     report_dropped: Callable[[Sequence[DroppedField]], None]
+    fenced: bool = False
 
 
 @dataclass(slots=True)
@@ -128,7 +130,7 @@ class Publisher:
             await self._withdraw(existing)
             self._forget(node)
             return None
-        if self._rights.mode().verdict is Verdict.IMPOSSIBLE:
+        if not self._rights.fenced and self._rights.mode().verdict is Verdict.IMPOSSIBLE:
             await self._withdraw(existing)
             self._forget(node)
         outcome = self._wanted(node, inventory, owner)
@@ -142,7 +144,7 @@ class Publisher:
     def _wanted(self, node: str, inventory: Inventory, owner: NodeView) -> _Wanted | Condition:
         """What the node shall offer; or, where slices are neither made nor changed, why."""
         state = self._rights.mode()
-        if state.verdict is not Verdict.POSSIBLE:
+        if not self._rights.fenced and state.verdict is not Verdict.POSSIBLE:
             return conditions.not_published(state.reason, state.message)
         if not self._stores.agent_ready(node):
             return conditions.not_published(
@@ -155,13 +157,15 @@ class Publisher:
             cards = cards_of(decode_status(json.loads(inventory.status)))
         except DragomanError as invalid:
             return conditions.not_published(invalid.reason, f"{invalid} Slices are left as they are.")
-        return _Wanted(publication_of(cards, node=node, node_uid=owner.uid), len(cards))
+        publication = publication_of(cards, node=node, node_uid=owner.uid, fenced=self._rights.fenced)
+        return _Wanted(publication, len(cards))
 
     async def _publish(self, node: str, wanted: _Wanted, existing: Sequence[ExistingSlice]) -> float | None:
         publication = wanted.publication
         known = self._known.setdefault(node, _Known())
         plan = plan_writes(publication.slices, existing, accepted=known.accepted)
-        vanished = [item for item in plan.creates if item["metadata"]["name"] in known.names]
+        replaced = {item.name for item in plan.deletes}
+        vanished = [item for item in plan.creates if item["metadata"]["name"] in known.names - replaced]
         if vanished:
             wait_s = self._recreation.wait(node, now=asyncio.get_running_loop().time())
             if wait_s > 0:

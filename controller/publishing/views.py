@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from driver.cards import DRIVER_NAME
+from driver.cards import DRIVER_NAME, node_of_pool
 from driver.kube.client import JSON
 from driver.slices import ExistingSlice, canonical, content_digest
 
@@ -106,8 +106,10 @@ def slice_view(document: JSON) -> SliceView | None:
             resource_version=str(metadata.get("resourceVersion") or ""),
             generation=int(_mapping(spec.get("pool")).get("generation") or 0),
             digest=content_digest(spec),
+            node_name=str(spec.get("nodeName") or ""),
         ),
-        node=str(spec.get("nodeName") or ""),
+        # Slices that kube-scheduler must not use name no node, but their pool does.
+        node=str(spec.get("nodeName") or node_of_pool(str(_mapping(spec.get("pool")).get("name") or ""))),
         spec=canonical(spec),
     )
 

@@ -9,6 +9,7 @@ Limits: pure; slices are plain JSON objects, because that is what is compared an
 """
 
 from driver.slices.content import (
+    FENCE,
     MAX_DEVICES,
     MAX_DEVICES_WITH_TAINTS,
     Publication,
@@ -21,6 +22,7 @@ from driver.slices.plan import ExistingSlice, Plan, plan_writes, with_generation
 from driver.slices.readback import DroppedField, dropped_fields
 
 __all__ = [
+    "FENCE",
     "MAX_DEVICES",
     "MAX_DEVICES_WITH_TAINTS",
     "DroppedField",

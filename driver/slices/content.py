@@ -31,6 +31,21 @@ from driver.quantities import MIB, format_bytes, format_count
 
 JSON = dict[str, Any]
 
+FENCE: JSON = {
+    "nodeSelectorTerms": [
+        {
+            "matchExpressions": [
+                {"key": "dragoman.dev/allocated-by", "operator": "In", "values": ["kube-scheduler"]}
+            ]
+        }
+    ]
+}
+"""Node selector of slices that kube-scheduler must not allocate from: no node carries this label.
+
+It looks at a slice only if the node fits, before it looks at any class or claim; so no class of an admin gets
+around it. An allocation that was written from outside is placed all the same (tried on 1.34.4 and 1.37.1).
+"""
+
 MAX_DEVICES = 128
 MAX_DEVICES_WITH_TAINTS = 64
 
@@ -63,13 +78,18 @@ class Publication:
     problems: tuple[str, ...] = ()
 
 
-def publication_of(cards: Sequence[Card], *, node: str, node_uid: str = "") -> Publication:
+def publication_of(
+    cards: Sequence[Card], *, node: str, node_uid: str = "", fenced: bool = False
+) -> Publication:
     """The slices of a node.
 
     Args:
         cards: The node's cards in their stable order; those that are `unpublished` are left out.
         node: Name of the Node.
         node_uid: UID of the Node, which then owns the slices; "" leaves the owner out.
+        fenced: Make slices from which kube-scheduler can allocate under no class whatever (see `FENCE`),
+            because our own allocator decides. They do not say how cards are shared: nobody allocates by them,
+            and API servers before 1.36 would drop it.
     """
     pool = pool_name(node)
     if len(pool) > _MAX_POOL:
@@ -82,11 +102,11 @@ def publication_of(cards: Sequence[Card], *, node: str, node_uid: str = "") -> P
         if card.name in devices:
             problems.append(f"Two cards are called {card.name}; only the first is published.")
             continue
-        devices[card.name] = _device(card, problems)
+        devices[card.name] = _device(card, problems, fenced=fenced)
     chunks = _chunks(list(devices.values()))
     return Publication(
         slices=tuple(
-            _slice(chunk, index=index, count=len(chunks), node=node, node_uid=node_uid)
+            _slice(chunk, index=index, count=len(chunks), node=node, node_uid=node_uid, fenced=fenced)
             for index, chunk in enumerate(chunks)
         ),
         problems=tuple(problems),
@@ -125,7 +145,7 @@ def _chunks(devices: list[JSON]) -> list[list[JSON]]:
     return [devices[start : start + size] for start in range(0, len(devices), size)]
 
 
-def _slice(devices: list[JSON], *, index: int, count: int, node: str, node_uid: str) -> JSON:
+def _slice(devices: list[JSON], *, index: int, count: int, node: str, node_uid: str, fenced: bool) -> JSON:
     metadata: JSON = {"name": slice_name(node, index)}
     if node_uid:
         metadata["ownerReferences"] = [
@@ -137,16 +157,16 @@ def _slice(devices: list[JSON], *, index: int, count: int, node: str, node_uid: 
         "metadata": metadata,
         "spec": {
             "driver": DRIVER_NAME,
-            "nodeName": node,
+            **({"nodeSelector": FENCE} if fenced else {"nodeName": node}),
             "pool": {"name": pool_name(node), "resourceSliceCount": count},
             "devices": devices,
         },
     }
 
 
-def _device(card: Card, problems: list[str]) -> JSON:
+def _device(card: Card, problems: list[str], *, fenced: bool) -> JSON:
     # A range needs room for its minimum and one step (API validation), which a card of 1 MiB has not.
-    shared = card.shareable and card.memory_bytes >= 2 * MIB
+    shared = not fenced and card.shareable and card.memory_bytes >= 2 * MIB
     device: JSON = {
         "name": card.name,
         "attributes": _attributes(card, problems),

@@ -26,6 +26,7 @@ class ExistingSlice:
         resource_version: The object's version, the precondition of every write.
         generation: Generation of its pool.
         digest: `content_digest` of its spec.
+        node_name: Its `spec.nodeName`, "" if it has none.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ExistingSlice:
     resource_version: str
     generation: int
     digest: str
+    node_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +73,24 @@ def plan_writes(
     """
     accepted = accepted or {}
     present = {item.name: item for item in existing}
-    names = {str(item["metadata"]["name"]) for item in wanted}
-    extra = tuple(item for item in existing if item.name not in names)
+    node_names = {str(item["metadata"]["name"]): item["spec"].get("nodeName", "") for item in wanted}
+    extra = tuple(item for item in existing if node_names.get(item.name) != item.node_name)
+    moved = {item.name for item in extra}
     top = max((item.generation for item in existing), default=0)
     missing: list[JSON] = []
     same: list[tuple[JSON, ExistingSlice]] = []
     different: list[tuple[JSON, ExistingSlice]] = []
     for item in wanted:
         found = present.get(str(item["metadata"]["name"]))
-        if found is None:
+        if found is None or found.name in moved:
             missing.append(item)
             continue
         digest = content_digest(item["spec"])
         (same if found.digest in (digest, accepted.get(digest, "")) else different).append((item, found))
     # Only a changed slice of the newest generation can make that generation contradict itself.
-    contradicts = any(found.generation == top for _, found in different)
+    contradicts = any(found.generation == top for _, found in different) or any(
+        name in node_names for name in moved
+    )
     single = len(different) == 1 and not (extra or missing or any(f.generation < top for _, f in same))
     generation = max(top, 1)
     if contradicts and not single:

@@ -65,7 +65,7 @@ class FakeStore:
 class World:
     """One node with a publisher; `refuse` and `mangle` script the server's answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fenced: bool = False) -> None:
         self.transport = ScriptedTransport(self._answer)
         self.changed: list[str] = []
         self.inventories, self.nodes = FakeStore(inventory_view), FakeStore(node_view)
@@ -81,21 +81,28 @@ class World:
         self.held = True
         self.reported: list[Any] = []
         self.metrics = Metrics()
-        self.publisher = Publisher(
-            KubeClient(self.transport),
-            self.stores,
-            rights=Rights(
-                held=lambda: self.held, mode=lambda: self.mode, report_dropped=self.reported.append
-            ),
-            metrics=self.metrics,
-            wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
-        )
+        self.allocator(fenced=fenced)
         self.refuse: ApiError | None = None
         self.mangle: Any = lambda document: document
         self._versions = itertools.count(1)
         self.nodes.put({"metadata": {"name": "n1", "uid": "node-uid"}})
         self.agent()
         self.cards(2)
+
+    def allocator(self, *, fenced: bool) -> None:
+        """Starts a controller in which our own allocator decides, or kube-scheduler."""
+        self.publisher = Publisher(
+            KubeClient(self.transport),
+            self.stores,
+            rights=Rights(
+                held=lambda: self.held,
+                mode=lambda: self.mode,
+                report_dropped=self.reported.append,
+                fenced=fenced,
+            ),
+            metrics=self.metrics,
+            wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        )
 
     def _answer(self, request: Request) -> Any:
         if self.refuse is not None and (request.method != "PATCH" or self.refuse.status >= 500):
@@ -297,6 +304,28 @@ async def test_while_it_is_not_known_what_is_possible_nothing_is_made_and_nothin
     await world.reconcile()
     assert world.written == [("POST", SLICE)]
     assert world.condition == ("False", "ProbeFailed")
+
+
+async def test_where_our_allocator_decides_slices_are_published_on_any_release() -> None:
+    world = World(fenced=True)
+    world.mode = TOO_OLD
+    world.mangle = without_sharing
+    await world.reconcile()
+    await world.reconcile()
+    assert world.written == [("POST", SLICE)]
+    assert world.condition == ("True", "Published")
+    assert world.reported == []
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+async def test_slices_change_over_to_the_other_allocator_by_being_made_again_at_once(fenced: bool) -> None:
+    world = World(fenced=not fenced)
+    await world.reconcile()
+    world.allocator(fenced=fenced)
+    assert await world.reconcile() is None
+    assert world.written == [("POST", SLICE), ("DELETE", f"{SLICE}/{NAME}"), ("POST", SLICE)]
+    posts = [sent.body["spec"] for sent in world.transport.writes() if sent.method == "POST"]
+    assert ["nodeSelector" in spec for spec in posts] == [not fenced, fenced]
 
 
 def without_sharing(document: Any) -> Any:

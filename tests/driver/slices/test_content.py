@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driver.cards import Card, IsolationLevel
-from driver.slices import MAX_DEVICES, canonical, content_digest, publication_of, slice_name
+from driver.slices import FENCE, MAX_DEVICES, canonical, content_digest, publication_of, slice_name
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -223,6 +223,15 @@ def test_the_digest_ignores_the_generation_and_nothing_else() -> None:
     wider = {**spec, "pool": {**spec["pool"], "resourceSliceCount": 2}}
     assert content_digest(newer) == content_digest(spec)
     assert content_digest(wider) != content_digest(spec)
+
+
+def test_fenced_slices_are_for_no_node_and_lose_no_field_on_servers_without_shares() -> None:
+    (item,) = publication_of([card()], node="n1", node_uid="u", fenced=True).slices
+    assert "nodeName" not in item["spec"]
+    assert item["spec"]["nodeSelector"] == FENCE
+    (device,) = item["spec"]["devices"]
+    assert "allowMultipleAllocations" not in device
+    assert all(set(capacity) == {"value"} for capacity in device["capacity"].values())
 
 
 def test_a_node_name_too_long_for_a_pool_is_a_problem_and_not_a_crash() -> None:

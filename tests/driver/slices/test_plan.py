@@ -62,6 +62,7 @@ class Server:
             resource_version=str(self.versions),
             generation=item["spec"]["pool"]["generation"],
             digest=content_digest(item["spec"]),
+            node_name=item["spec"].get("nodeName", ""),
         )
         self.contents[self.slices[name].digest] = item
 
@@ -104,6 +105,19 @@ def test_a_change_of_one_slice_keeps_the_generation() -> None:
 def test_a_change_of_two_slices_is_a_new_generation_of_all() -> None:
     plan = plan_writes(wanted("x", "y", "c"), served("a", "b", "c").existing())
     assert [item["spec"]["pool"]["generation"] for item in plan.updates] == [2, 2, 2]
+
+
+def on_node(items: Any) -> Any:
+    return [{**item, "spec": {**item["spec"], "nodeName": "n1"}} for item in items]
+
+
+def test_slices_that_get_a_node_name_are_deleted_and_made_again_as_a_new_generation() -> None:
+    server = served("a", "b")
+    plan = plan_writes(on_node(wanted("a", "b")), server.existing())
+    assert len(plan.deletes) == 2
+    assert [item["spec"]["pool"]["generation"] for item in plan.creates] == [2, 2]
+    server.apply(plan)
+    assert plan_writes(on_node(wanted("a", "b")), server.existing()).empty
 
 
 def test_a_pool_that_grows_is_a_new_generation_of_all() -> None:
