@@ -24,7 +24,7 @@ from driver.cel.errors import (
 )
 from driver.cel.library import Entry
 from driver.cel.library.later import NOT_YET, NOT_YET_NAMES, NOT_YET_SPACES
-from driver.cel.library.strings import compiled
+from driver.cel.library.regexes import compiled
 from driver.cel.syntax import (
     Call,
     Ident,
