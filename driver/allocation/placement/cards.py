@@ -14,9 +14,10 @@ first fit stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from driver.allocation.allocator import allocate
 from driver.allocation.decision import Decision
@@ -34,6 +35,8 @@ from driver.allocation.snapshot import InUse, Snapshot
 MAX_STEPS = 20_000
 """Steps of search on one node after which nothing better is looked for."""
 
+_Held = TypeVar("_Held")
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -50,7 +53,7 @@ class Placed:
     decision: Decision
     closeness: int
     unmet: bool
-    misfit: tuple[float, float]
+    misfit: float
     steps: int
 
 
@@ -229,14 +232,14 @@ class Better:
             for place in range(len(self._raw))
         ]
 
-    def _misfit(self, decision: Decision) -> tuple[float, float]:
+    def _misfit(self, decision: Decision) -> float:
         if self._policy.nodes is not Strategy.BEST_FIT:
-            return 0.0, 0.0
+            return 0.0
         after = _holding(
             self._snapshot, [{"status": {"allocation": one}} for one in decision.allocations or ()]
         )
         chosen = {one for answer in self._chosen(decision) for one in answer}
-        return max((misfit(_left(self._devices[one], after.in_use)) for one in chosen), default=(0.0, 0.0))
+        return max((misfit(_left(self._devices[one], after.in_use)) for one in chosen), default=0.0)
 
 
 def _left(device: Device, in_use: InUse) -> tuple[float, ...]:
@@ -267,9 +270,11 @@ def _id(result: JSON) -> DeviceID:
 
 
 def _holding(snapshot: Snapshot, claims: Sequence[JSON]) -> Snapshot:
-    """Give the snapshot in which more claims hold what they were given."""
+    """Give the snapshot in which more claims hold what they were given, without a copy of what was held."""
     in_use = snapshot.in_use
-    whole, shares, consumed = set(in_use.whole), dict(in_use.shares), dict(in_use.consumed)
+    whole: set[DeviceID] = set()
+    shares: dict[DeviceID, int] = {}
+    consumed: dict[DeviceID, dict[str, int]] = {}
     for claim in claims:
         for result in (claim["status"]["allocation"].get("devices") or {}).get("results") or ():
             if result.get("adminAccess"):
@@ -278,9 +283,33 @@ def _holding(snapshot: Snapshot, claims: Sequence[JSON]) -> Snapshot:
             if not result.get("shareID"):
                 whole.add(held)
                 continue
-            shares[held] = shares.get(held, 0) + 1
-            sums = dict(consumed.get(held, {}))
+            shares[held] = shares.get(held, in_use.shares.get(held, 0)) + 1
+            sums = consumed.setdefault(held, dict(in_use.consumed.get(held, {})))
             for name, amount in parse_amounts(result.get("consumedCapacity")).items():
                 sums[name] = sums.get(name, 0) + amount.nano
-            consumed[held] = sums
-    return replace(snapshot, in_use=InUse(frozenset(whole), shares, consumed))
+    return replace(
+        snapshot,
+        in_use=InUse(
+            in_use.whole | whole if whole else in_use.whole,
+            _Over(shares, in_use.shares),
+            _Over(consumed, in_use.consumed),
+        ),
+    )
+
+
+class _Over(Mapping[DeviceID, _Held]):
+    """One mapping laid over another."""
+
+    def __init__(self, upper: Mapping[DeviceID, _Held], lower: Mapping[DeviceID, _Held]) -> None:
+        self._upper, self._lower = upper, lower
+
+    def __getitem__(self, key: DeviceID) -> _Held:
+        found = self._upper.get(key)
+        return self._lower[key] if found is None else found
+
+    def __iter__(self) -> Iterator[DeviceID]:
+        yield from self._upper
+        yield from (key for key in self._lower if key not in self._upper)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

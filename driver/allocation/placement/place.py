@@ -70,7 +70,7 @@ def place(
     make_id = share_id or (lambda: str(uuid.uuid4()))
     parsed = _parsed(claims, snapshot)
     ranked = rank_nodes(snapshot, names, policy.nodes, _first_option(parsed))
-    found: list[tuple[int, tuple[float, float], int, Decision]] = []
+    found: list[tuple[int, float, int, Decision]] = []
     refusals: list[Refusal] = []
     steps, compared = 0, _compared(policy)
     required = policy.topology is Wish.REQUIRED
@@ -138,10 +138,7 @@ def _by_fit(devices: Sequence[Device], option: Option | None, in_use: InUse) -> 
     if option is None:
         return 0.0
     fits = [misfit(left) for one in devices if (left := leftover(one, option, in_use)) is not None]
-    if not fits:
-        return 4.0
-    balance, rest = min(fits)
-    return balance + rest / 1024
+    return min(fits, default=4.0)
 
 
 _RANKINGS: Mapping[Strategy, Ranking] = {
@@ -168,13 +165,13 @@ def _compared(policy: PlacementPolicy) -> int:
     return MAX_COMPARED if by_devices else 1
 
 
-def _best(found: tuple[int, tuple[float, float], int, Decision], policy: PlacementPolicy) -> bool:
+def _best(found: tuple[int, float, int, Decision], policy: PlacementPolicy) -> bool:
     """Whether nothing that comes later can be better."""
     return policy.topology is not Wish.NONE and policy.nodes is not Strategy.BEST_FIT and found[0] == 0
 
 
-def _fit(placed: Placed, policy: PlacementPolicy) -> tuple[float, float]:
-    return placed.misfit if policy.nodes is Strategy.BEST_FIT else (0.0, 0.0)
+def _fit(placed: Placed, policy: PlacementPolicy) -> float:
+    return placed.misfit if policy.nodes is Strategy.BEST_FIT else 0.0
 
 
 def _unmet(node: str, policy: PlacementPolicy) -> Refusal:

@@ -20,8 +20,8 @@ from driver.allocation.preference import Preference
 from driver.allocation.requests import Option
 from driver.allocation.snapshot import InUse
 
-Key = Callable[[Device, Option, InUse], tuple[float, ...]]
-_LAST = (2.0, 2.0)
+Key = Callable[[Device, Option, InUse], float]
+_LAST = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,15 @@ def card_preference(strategy: Strategy) -> Preference | None:
     return _PREFERENCES[strategy]
 
 
-def _full_first(device: Device, _option: Option, in_use: InUse) -> tuple[float, ...]:
-    return (-load(device, in_use),)
+def _full_first(device: Device, _option: Option, in_use: InUse) -> float:
+    return -load(device, in_use)
 
 
-def _empty_first(device: Device, _option: Option, in_use: InUse) -> tuple[float, ...]:
-    return (load(device, in_use),)
+def _empty_first(device: Device, _option: Option, in_use: InUse) -> float:
+    return load(device, in_use)
 
 
-def _least_left(device: Device, option: Option, in_use: InUse) -> tuple[float, ...]:
+def _least_left(device: Device, option: Option, in_use: InUse) -> float:
     left = leftover(device, option, in_use)
     return _LAST if left is None else misfit(left)
 

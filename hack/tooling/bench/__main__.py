@@ -23,6 +23,8 @@ commands:
             and 8 at once, with 0, 100 and 1,000 claims prepared already (3 to 4 minutes; builds Go's once)
   start     from exec to the kubelet's GetInfo, and the memory of an idle agent with 8 NVIDIA cards
   pods      30 pods at once, create to Running, with and without claims, with the chart installed
+  policies  placement policies on random streams of claims: how full until the first refusal, what is
+            stranded, which cards stay whole (about 3 minutes; no times, so the same on every machine)
 
 prepare, start and pods need root and Linux, since they start a cluster (see hack/cluster --help); the others
 need nothing. Figures hold for this machine and this moment: look at the load that is printed, and at ratios
@@ -48,6 +50,7 @@ COMMANDS = {
     "prepare": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
     "start": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
     "pods": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
+    "policies": Command("tooling.bench.policies"),
 }
 
 
