@@ -1,11 +1,11 @@
-"""Regular expressions: `matches`, `find` and `findAll`.
+r"""Regular expressions: `matches`, `find` and `findAll`.
 
 Purpose: the cluster uses RE2's language through Go; so does this, through RE2 itself, which takes linear
 time whatever the pattern.
 
 Flow: overloads; `compiled` keeps a few patterns. Literal patterns are checked when an expression compiles.
 
-Limits: what RE2 takes and Go does not is refused (`\\C`, names of groups that are not ASCII). RE2 bounds the
+Limits: what RE2 takes and Go does not is refused (`\C`, names of groups that are not ASCII). RE2 bounds the
 memory of a pattern at 8 MiB, Go at more, so the very largest patterns are refused too.
 """
 
