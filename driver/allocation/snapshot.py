@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from driver.allocation.models import JSON, DeviceID, Slice, parse_amounts, parse_slice
 from driver.allocation.nodes import Node
@@ -43,21 +43,48 @@ class InUse:
         shares: dict[DeviceID, int] = {}
         consumed: dict[DeviceID, dict[str, int]] = {}
         for claim in claims:
-            for held, result in _results(claim):
-                if not result.get("shareID"):
-                    whole.add(held)
+            for held in holdings(claim):
+                if held.amounts is None:
+                    whole.add(held.device)
                     continue
-                try:
-                    amounts = parse_amounts(result.get("consumedCapacity"))
-                except QuantityError:
-                    whole.add(held)
-                    continue
-                shares[held] = shares.get(held, 0) + 1
-                sums = consumed.setdefault(held, {})
-                for name, amount in amounts.items():
-                    # A negative amount, however it came to be stored, must not make room for others.
-                    sums[name] = sums.get(name, 0) + max(amount.nano, 0)
+                shares[held.device] = shares.get(held.device, 0) + 1
+                sums = consumed.setdefault(held.device, {})
+                for name, amount in held.amounts:
+                    sums[name] = sums.get(name, 0) + amount
         return cls(frozenset(whole), shares, consumed)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a claim holds of one device.
+
+    Attributes:
+        device: The device.
+        amounts: Name and nanos of what a share consumes; None if the device is held as a whole.
+    """
+
+    device: DeviceID
+    amounts: tuple[tuple[str, int], ...] | None
+
+
+def holdings(claim: JSON) -> tuple[Holding, ...]:
+    """Say what a ResourceClaim (v1) holds by its `status.allocation`.
+
+    Raises:
+        InvalidInputError: It is not what the API server would store.
+    """
+    return tuple(Holding(device, _amounts(result)) for device, result in _results(claim))
+
+
+def _amounts(result: JSON) -> tuple[tuple[str, int], ...] | None:
+    if not result.get("shareID"):
+        return None
+    try:
+        amounts = parse_amounts(result.get("consumedCapacity"))
+    except QuantityError:
+        return None
+    # A negative amount, however it came to be stored, must not make room for others.
+    return tuple((name, max(amount.nano, 0)) for name, amount in amounts.items())
 
 
 def _results(claim: JSON) -> list[tuple[DeviceID, JSON]]:
@@ -116,6 +143,7 @@ class Snapshot:
     in_use: InUse
     _by_node: Mapping[str, tuple[Slice, ...]]
     _by_pool: Mapping[tuple[str, str], tuple[Slice, ...]]
+    _sharing: Sharing
 
     @classmethod
     def build(
@@ -135,20 +163,76 @@ class Snapshot:
             nodes: Nodes, for slices that choose them by label.
         """
         sharing = Sharing()
-        parsed = tuple(sorted((_slice(one, sharing) for one in slices), key=lambda one: one.name))
-        by_node: dict[str, list[Slice]] = {}
-        by_pool: dict[tuple[str, str], list[Slice]] = {}
-        for one in parsed:
-            by_node.setdefault(one.nodes.node_name, []).append(one)
-            by_pool.setdefault((one.driver, one.pool), []).append(one)
-        return cls(
-            slices=parsed,
+        return cls._of(
+            [_slice(one, sharing) for one in slices],
             classes={one.name: one for one in map(_class, classes)},
             nodes={one.name: one for one in map(_node, nodes)},
             in_use=InUse.of(claims),
+            sharing=sharing,
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        slices: Iterable[Slice],
+        *,
+        classes: Mapping[str, DeviceClass],
+        nodes: Mapping[str, Node],
+        in_use: InUse,
+        sharing: Sharing,
+    ) -> Snapshot:
+        ordered = tuple(sorted(slices, key=lambda one: one.name))
+        by_node: dict[str, list[Slice]] = {}
+        by_pool: dict[tuple[str, str], list[Slice]] = {}
+        for one in ordered:
+            by_node.setdefault(one.nodes.node_name, []).append(one)
+            by_pool.setdefault((one.driver, one.pool), []).append(one)
+        return cls(
+            slices=ordered,
+            classes=classes,
+            nodes=nodes,
+            in_use=in_use,
             _by_node={name: tuple(some) for name, some in by_node.items()},
             _by_pool={key: tuple(some) for key, some in by_pool.items()},
+            _sharing=sharing,
         )
+
+    def with_slices(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Snapshot:
+        """Give the state after slices changed.
+
+        Args:
+            changed: ResourceSlices (v1) that are new or different.
+            removed: Names of those that are gone.
+
+        Raises:
+            InvalidInputError: A slice is not what the API server would store.
+        """
+        parsed = {one.name: one for one in (_slice(raw, self._sharing) for raw in changed)}
+        gone = {*removed, *parsed}
+        return self._of(
+            [*(one for one in self.slices if one.name not in gone), *parsed.values()],
+            classes=self.classes,
+            nodes=self.nodes,
+            in_use=self.in_use,
+            sharing=self._sharing,
+        )
+
+    def with_in_use(self, in_use: InUse) -> Snapshot:
+        """Give the same state but for what is held."""
+        return replace(self, in_use=in_use)
+
+    def node(self, name: str) -> Node:
+        """Give what is known of a node; of one that was not given, its name."""
+        return self.nodes.get(name) or Node(name, {})
+
+    @property
+    def node_names(self) -> list[str]:
+        """The nodes that were given, or if none were, those that slices name; in order of their names."""
+        return sorted(self.nodes or (name for name in self._by_node if name))
+
+    def local(self, node: str) -> tuple[Slice, ...]:
+        """Give the slices that name a node; those that name none for ""."""
+        return self._by_node.get(node, ())
 
     def candidates(self, node: Node) -> tuple[Slice, ...]:
         """Give the slices that can matter to a node: its own and those of no node."""
