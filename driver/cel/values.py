@@ -304,9 +304,16 @@ def same(left: Any, right: Any) -> bool:
         return False
 
 
-def holds(elements: Iterable[Any], value: Any) -> bool:
+def holds(elements: list[Any], value: Any) -> bool:
     """Search a list as `in` does: each element stands on the right of the comparison."""
-    return any(same(value, element) for element in elements)
+    kind = type(value)
+    if kind is str:
+        # Nothing but a string equals a string, in Python too.
+        return value in elements
+    return any(
+        element == value if kind is int and type(element) is int else same(value, element)
+        for element in elements
+    )
 
 
 def _not_different(left: Any, right: Any) -> bool:

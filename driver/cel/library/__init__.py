@@ -10,12 +10,17 @@ Limits: overloads of one function are tried in the order in which they stand in 
 """
 
 from driver.cel.library import (
+    conversions,
+    lists,
     operators,
     optionals,
     quantities,
     regexes,
     semvers,
+    sets,
+    string_format,
     strings,
+    times,
 )
 from driver.cel.library.entry import REGISTRY, Entry
 from driver.cel.library.later import NOT_YET
@@ -24,10 +29,15 @@ __all__ = [
     "NOT_YET",
     "REGISTRY",
     "Entry",
+    "conversions",
+    "lists",
     "operators",
     "optionals",
     "quantities",
     "regexes",
     "semvers",
+    "sets",
+    "string_format",
     "strings",
+    "times",
 ]

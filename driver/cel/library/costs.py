@@ -21,9 +21,9 @@ TRAVERSAL = 0.1
 PATTERN = 0.25
 LIST = 10
 _FREE = 4096
-_MANY = 1 << 19
+MANY = 1 << 19
 # More than any budget.
-_HOPELESS = 1 << 24
+LIMIT = 1 << 24
 
 
 def size(value: Any) -> int:
@@ -90,11 +90,11 @@ def walked(value: Any, *_: Any) -> int:
         return int(len(value) * TRAVERSAL) if isinstance(value, (str, bytes)) else 1
     units = 0
     rest: list[Any] = [value]
-    while rest and units <= _HOPELESS:
+    while rest and units <= LIMIT:
         one = rest.pop()
         if isinstance(one, list):
             units += large(len(one))
-            rest.extend(one[:_MANY])
+            rest.extend(one[:MANY])
         elif isinstance(one, dict):
             rest.extend(map(key_value, one))
             rest.extend(one.values())
@@ -107,9 +107,9 @@ def _elements(value: Any) -> int:
     # Lists that contain a list many times over are exponentially larger than they look.
     total = 0
     rest = [value]
-    while rest and total < _MANY:
+    while rest and total < MANY:
         one = rest.pop()
         total += len(one)
-        within = one[:_MANY] if isinstance(one, list) else one.values()
+        within = one[:MANY] if isinstance(one, list) else one.values()
         rest.extend(element for element in within if isinstance(element, (list, dict)))
-    return total if total < _MANY else 10 * _HOPELESS
+    return total if total < MANY else 10 * LIMIT
