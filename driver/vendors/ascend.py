@@ -1,0 +1,246 @@
+"""Huawei Ascend NPUs: found by PCI and DCMI, given to containers by device nodes and the driver's files.
+
+Flow: *discover* takes the accelerators of Huawei's PCI ID and what DCMI says about each; *edits* asks DCMI
+again for the chip's number of today, finds its nodes, and gives the driver's libraries that every CANN
+program needs; *health* is DCMI's.
+
+Source: DCMI (`driver.vendors.dcmi`); nodes and files that Huawei's Ascend Docker Runtime mounts (its
+`base.list`, and the table of its environment variables: `ASCEND_VISIBLE_DEVICES=void` keeps the runtime out);
+template sizes from HAMi's configuration.
+
+Limits:
+* A chip is given out whole; vNPU templates are known as data only, and chips that somebody has cut by hand
+  are not recognised.
+* The two chips of a 910C module are two cards; that HAMi hands them out in pairs is not imitated.
+* Whoever names cards by DCMI needs it: without libdcmi.so the cards are reported and not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from driver.cards import Card, IsolationLevel
+from driver.host import Host
+from driver.vendors.base import CardHealth
+from driver.vendors.dcmi import Dcmi, DcmiChip, DcmiError, load_dcmi
+from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFacts
+from driver.vendors.legacy import LegacyNames, LegacyTemplate
+from driver.vendors.pci import PROCESSING_ACCELERATOR, PciFunction
+from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
+from driver.vendors.reading import UnreadableError, clean, report_lines
+
+_FAMILIES = {
+    0xD100: "Ascend310",
+    0xD500: "Ascend310P",
+    0xD801: "Ascend910",
+    0xD802: "Ascend910B",
+    0xD803: "Ascend910C",
+}
+_INSTALLED = "/usr/local/Ascend/driver"
+_MANAGER = "/dev/davinci_manager"
+_MANAGER_FOR_CONTAINERS = "/dev/davinci_manager_docker"
+_FILES = (
+    f"{_INSTALLED}/lib64",
+    f"{_INSTALLED}/include",
+    f"{_INSTALLED}/topo",
+    f"{_INSTALLED}/version.info",
+    "/etc/ascend_install.info",
+    "/etc/hccl_rootinfo.json",
+    "/usr/local/dcmi",
+    "/usr/local/bin/npu-smi",
+)
+_ALARMS = {
+    0: "",
+    1: "DCMI reports a minor alarm.",
+    2: "DCMI reports a major alarm.",
+    3: "DCMI reports a fault.",
+}
+_HAMI = "HAMi 2.10, hami-scheduler-device"
+
+
+def _legacy(
+    word: str, *, models: tuple[str, ...], cores_of: int, templates: Sequence[tuple[str, int, int]]
+) -> LegacyNames:
+    return LegacyNames(
+        count=f"huawei.com/{word}",
+        memory=f"huawei.com/{word}-memory",
+        cores=f"huawei.com/{word}-core",
+        models=models,
+        templates=tuple(
+            LegacyTemplate(name=name, memory_mib=memory, cores=cores, cores_of=cores_of)
+            for name, memory, cores in templates
+        ),
+        annotations=(
+            ("useUUID", f"hami.io/use-{word}-uuid"),
+            ("avoidUUID", f"hami.io/no-use-{word}-uuid"),
+            ("useType", "hami.io/use-nputype"),
+            ("mode", "huawei.com/vnpu-mode"),
+        ),
+        source=_HAMI,
+    )
+
+
+FACTS = VendorFacts(
+    name="ascend",
+    title="Huawei Ascend",
+    pci_vendors=frozenset({0x19E5}),
+    identity=Identity.UUID,
+    isolation=(IsolationLevel.NONE,),
+    tried={
+        **ON_FIXTURE,
+        Feature.DISCOVERY: Tried.MOCK,
+        Feature.IDENTITY: Tried.MOCK,
+        Feature.MODEL: Tried.MOCK,
+        Feature.MEMORY: Tried.MOCK,
+        Feature.EDITS: Tried.MOCK,
+        Feature.HEALTH: Tried.MOCK,
+    },
+    sources=(
+        "Huawei mind-cluster: dcmi_interface_api.h, and what its exporter and device plugin make of it.",
+        "Huawei Ascend Docker Runtime: base.list, devices, ASCEND_VISIBLE_DEVICES=void.",
+        "HAMi's hami-scheduler-device: chips, memory, AI cores, templates.",
+    ),
+    guessed=(
+        "That the health codes 1 to 3 mean a minor, major and critical alarm is what others cite of Huawei.",
+        "That all functions of Huawei's with class 12 and a device ID 0xdNNN are NPUs.",
+    ),
+    legacy=(
+        _legacy(
+            "Ascend910A",
+            models=("Ascend 910A",),
+            cores_of=30,
+            templates=(("vir02", 2184, 2), ("vir04", 4369, 4), ("vir08", 8738, 8), ("vir16", 17476, 16)),
+        ),
+        _legacy(
+            "Ascend910B2",
+            models=("Ascend 910B2",),
+            cores_of=24,
+            templates=(("vir03_1c_8g", 8192, 3), ("vir06_1c_16g", 16384, 6), ("vir12_3c_32g", 32768, 12)),
+        ),
+        _legacy(
+            "Ascend910B3",
+            models=("Ascend 910B3",),
+            cores_of=20,
+            templates=(("vir05_1c_16g", 16384, 5), ("vir10_3c_32g", 32768, 10)),
+        ),
+        _legacy(
+            "Ascend910B4",
+            models=("Ascend 910B4",),
+            cores_of=20,
+            templates=(("vir05_1c_8g", 8192, 5), ("vir10_3c_16g", 16384, 10)),
+        ),
+        _legacy(
+            "Ascend910B4-1",
+            models=("Ascend 910B4-1",),
+            cores_of=20,
+            templates=(("vir05_1c_16g", 16384, 5), ("vir10_3c_32g", 32768, 10)),
+        ),
+        _legacy(
+            "Ascend310P",
+            models=("Ascend 310P3",),
+            cores_of=8,
+            templates=(("vir01", 3072, 1), ("vir02", 6144, 2), ("vir04", 12288, 4)),
+        ),
+        _legacy(
+            "Ascend910C",
+            models=("Ascend910",),
+            cores_of=20,
+            templates=(("vir05_1c_16g", 16384, 5), ("vir10_3c_32g", 32768, 10)),
+        ),
+    ),
+)
+
+
+class Ascend(PciVendor):
+    """Huawei Ascend; implements `driver.vendors.base.Vendor`.
+
+    Args:
+        dcmi: DCMI; by default the driver's own library, looked for on the host when a verb is first called.
+    """
+
+    facts = FACTS
+
+    def __init__(self, *, dcmi: Dcmi | None = None) -> None:
+        self._dcmi = dcmi
+
+    def accepts(self, function: PciFunction, *, host: Host) -> bool:  # noqa: ARG002
+        """Accelerators with an NPU's device ID: Huawei also makes network, storage and display functions."""
+        return function.base_class == PROCESSING_ACCELERATOR and function.device >> 12 == 0xD
+
+    def describe(self, functions: Sequence[PciFunction], *, host: Host) -> Description:
+        """What DCMI says, by PCI address."""
+        version = _driver_version(host)
+        cards: dict[str, Described | UnreadableError] = {}
+        silent: list[DcmiError] = []
+        families = {function.address: _FAMILIES.get(function.device, "") for function in functions}
+        for chip in self._asked(host).chips():
+            if isinstance(chip, DcmiError):
+                silent.append(chip)
+                continue
+            if chip.pci_address in cards:
+                cards[chip.pci_address] = UnreadableError("DCMI reports several chips at this address.")
+                continue
+            cards[chip.pci_address] = Described(
+                model=_model(chip),
+                memory_bytes=chip.memory_bytes,
+                uuid=chip.die_id,
+                architecture=families.get(chip.pci_address, ""),
+                driver_version=version,
+                attributes={"aiCores": chip.ai_cores} if chip.ai_cores else {},
+            )
+        return Description(cards=cards, problem=str(silent[0]) if silent else "")
+
+    def reach(self, card: Card, function: PciFunction, *, host: Host) -> Needs:
+        """The chip's node of today, the nodes that all chips share, and the driver's files.
+
+        Raises:
+            UnreadableError: DCMI does not answer.
+            DeviceGoneError: DCMI has no such chip (any more).
+        """
+        chip = self._asked(host).chip(card.uuid)
+        if chip is None:
+            raise gone(card, "DCMI does not list it any more.")
+        if chip.pci_address != function.address:
+            raise gone(card)
+        manager = _MANAGER_FOR_CONTAINERS if host.exists(_MANAGER_FOR_CONTAINERS) else _MANAGER
+        return Needs(
+            nodes=(f"/dev/davinci{chip.physical_id}", _MANAGER, "/dev/hisi_hdc"),
+            # A 310 and boards with a processor of their own have no shared virtual memory.
+            optional_nodes=("/dev/devmm_svm", "/dev/dvpp_cmdlist"),
+            renamed={_MANAGER: manager},
+            mounts=_FILES,
+            env={"ASCEND_VISIBLE_DEVICES": "void"},
+        )
+
+    def state(self, card: Card, function: PciFunction, *, host: Host) -> CardHealth:  # noqa: ARG002
+        """What DCMI says."""
+        chip = self._asked(host).chip(card.uuid)
+        if chip is None:
+            return CardHealth(name=card.name, health="Unknown", message="DCMI does not list the chip.")
+        code = self._asked(host).health(chip)
+        if code not in _ALARMS:
+            return CardHealth(name=card.name, health="Unknown", message=f"DCMI reports {code:#x}.")
+        health = "Healthy" if code <= 1 else "Unhealthy"
+        return CardHealth(name=card.name, health=health, message=_ALARMS[code])
+
+    def _asked(self, host: Host) -> Dcmi:
+        if self._dcmi is None:
+            self._dcmi = Dcmi(partial(load_dcmi, host))
+        return self._dcmi
+
+
+def _model(chip: DcmiChip) -> str:
+    return chip.name if chip.name.lower().startswith("ascend") else f"Ascend {chip.name}".strip()
+
+
+def _driver_version(host: Host) -> str:
+    try:
+        text = host.read_text(f"{_INSTALLED}/version.info", limit=4096)
+    except OSError:
+        return ""
+    for line in report_lines(text):
+        name, _, value = line.partition("=")
+        if name.strip().lower() == "version":
+            return clean(value)
+    return ""

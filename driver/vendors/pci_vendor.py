@@ -1,0 +1,270 @@
+"""What all vendors of PCI cards have in common: finding, describing, naming, and giving out device nodes.
+
+Purpose: a vendor's file answers three questions (which functions are cards, what is known of each, which
+device nodes belong to it) and gets the four verbs of `driver.vendors.base.Vendor` for it.
+
+Flow: *discover*: functions of the vendor's IDs -> `accepts` -> `describe`, once for all of them -> one Card
+each, or a sentence why not. *edits*: the card's function now -> `reach` -> nodes that exist.
+
+Limits: a card whose memory or identity is not known is left out with the reason, never offered with a guess.
+Virtual functions on the node that made them are not offered, nor is a card that is cut into some. Health is
+Unknown unless a vendor's file says more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from driver.cards import Card, device_name
+from driver.cdi import ContainerEdits, DeviceNode, Mount
+from driver.errors import DeviceGoneError, InvalidInputError, PrepareError
+from driver.host import Host
+from driver.vendors.base import CardHealth, Discovery
+from driver.vendors.facts import Identity, VendorFacts
+from driver.vendors.pci import (
+    DISPLAY,
+    PROCESSING_ACCELERATOR,
+    PciFunction,
+    numa_node,
+    pci_function,
+    pci_functions,
+    pcie_root,
+)
+from driver.vendors.reading import UnreadableError, clean
+
+_NEW_POD = "Delete the pod; a new one is scheduled to a card that is there."
+_SHOWN_ADDRESSES = 4
+
+
+class DeviceNodesMissingError(PrepareError):
+    """The node has the card, but not the device nodes by which programs reach it."""
+
+    reason = "DeviceNodesMissing"
+    retriable = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What a vendor's file knows of one card.
+
+    Attributes:
+        model: Product name.
+        memory_bytes: Its memory, whole MiB; None where it cannot be found out.
+        uuid: Vendor's UUID or serial number; "" if there is none.
+        architecture: Vendor's name of the chip generation.
+        driver_version: Version of the kernel driver.
+        unpublished: Why the card is not offered.
+        attributes: Further attributes for selectors.
+    """
+
+    model: str
+    memory_bytes: int | None
+    uuid: str = ""
+    architecture: str = ""
+    driver_version: str = ""
+    unpublished: str = ""
+    attributes: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a vendor's file knows of all cards.
+
+    Attributes:
+        cards: By PCI address; an `UnreadableError` for a card that is there and cannot be described.
+        problem: Why nothing can be said about any card that is missing in `cards`; "" if each missing one is
+            a riddle of its own.
+    """
+
+    cards: Mapping[str, Described | UnreadableError]
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """How a program reaches a card.
+
+    Attributes:
+        nodes: Device nodes without which it cannot.
+        optional_nodes: Device nodes that it gets where they exist.
+        renamed: Device nodes that have another name on the host: path in the container -> path on the host.
+        mounts: Files and folders of the driver that it gets where they exist, at the same path.
+        env: Environment; the same for all cards of the vendor.
+    """
+
+    nodes: tuple[str, ...] = ()
+    optional_nodes: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class PciVendor(ABC):
+    """The verbs of a vendor of PCI cards; implements `driver.vendors.base.Vendor`."""
+
+    facts: VendorFacts
+    classes: frozenset[int] = frozenset({DISPLAY, PROCESSING_ACCELERATOR})
+    """PCI base classes of its cards."""
+
+    @property
+    def name(self) -> str:
+        """The vendor's short name."""
+        return self.facts.name
+
+    # What a vendor's file says
+
+    def accepts(self, function: PciFunction, *, host: Host) -> bool:  # noqa: ARG002 - for those that override
+        """Whether a function of the vendor is a card; by its base class unless overridden."""
+        return function.base_class in self.classes
+
+    @abstractmethod
+    def describe(self, functions: Sequence[PciFunction], *, host: Host) -> Description:
+        """What is known of these cards, asked once for all of them.
+
+        Raises:
+            UnreadableError: Nothing is known of any of them.
+        """
+
+    @abstractmethod
+    def reach(self, card: Card, function: PciFunction, *, host: Host) -> Needs:
+        """How a program reaches the card now.
+
+        Raises:
+            UnreadableError: It cannot be found out at the moment.
+            DeviceGoneError: Another card is in its place.
+        """
+
+    def state(self, card: Card, function: PciFunction, *, host: Host) -> CardHealth:  # noqa: ARG002
+        """Health of a card that is there; Unknown unless overridden."""
+        return CardHealth(
+            name=card.name,
+            health="Unknown",
+            message=f"The card is there; of {self.facts.title} no health is read.",
+        )
+
+    # The verbs
+
+    def discover(self, host: Host) -> Discovery:
+        """All cards, in PCI order; never raises."""
+        functions, problems = pci_functions(host, vendors=self.facts.pci_vendors)
+        accepted = [one for one in functions if not one.virtual and self.accepts(one, host=host)]
+        if not accepted:
+            # What others of the vendor's devices on the bus are unreadable is nobody's business here.
+            return Discovery(cards=())
+        try:
+            described = self.describe(accepted, host=host)
+        except UnreadableError as unreadable:
+            described = Description(cards={}, problem=str(unreadable))
+        cards: list[Card] = []
+        silent: list[str] = []
+        for function in accepted:
+            told = described.cards.get(function.address)
+            if told is None:
+                silent.append(function.address)
+                continue
+            try:
+                cards.append(self._card(function, told, host=host))
+            except InvalidInputError as invalid:
+                problems.append(f"{self.facts.title} card {function.address} is left out: {invalid}")
+        if silent:
+            problems.append(self._silent(silent, because=described.problem))
+        return Discovery(cards=tuple(cards), problems=tuple(problems))
+
+    def edits(self, card: Card, *, host: Host) -> ContainerEdits:
+        """What a container needs to reach the card.
+
+        Raises:
+            DeviceGoneError: The card is not there (any more), or cannot be told from another one.
+            DeviceNodesMissingError: Its device nodes are not there (yet).
+        """
+        function = pci_function(card.pci_bus_id, vendors=self.facts.pci_vendors, host=host)
+        if function is None:
+            raise DeviceGoneError(f"Card {card.name} is not at {card.pci_bus_id} any more.", remedy=_NEW_POD)
+        try:
+            needs = self.reach(card, function, host=host)
+        except UnreadableError as unreadable:
+            raise DeviceNodesMissingError(
+                f"How card {card.name} is reached cannot be found out: {unreadable}",
+                remedy="The kubelet tries again until the vendor's driver answers.",
+            ) from None
+        return _edits(needs, card=card, host=host)
+
+    def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
+        """Unknown for a card that is gone; what `state` says for the others."""
+        return tuple(self._health(card, host=host) for card in cards)
+
+    def _health(self, card: Card, *, host: Host) -> CardHealth:
+        function = pci_function(card.pci_bus_id, vendors=self.facts.pci_vendors, host=host)
+        if function is None:
+            return CardHealth(
+                name=card.name, health="Unknown", message=f"There is no card at {card.pci_bus_id}."
+            )
+        try:
+            return self.state(card, function, host=host)
+        except UnreadableError as unreadable:
+            return CardHealth(name=card.name, health="Unknown", message=str(unreadable))
+
+    def _card(self, function: PciFunction, told: Described | UnreadableError, *, host: Host) -> Card:
+        if isinstance(told, UnreadableError):
+            raise told
+        if told.memory_bytes is None:
+            raise UnreadableError(
+                "how much memory it has cannot be found out.",
+                remedy="Without that no share of it can be promised.",
+            )
+        uuid = clean(told.uuid)
+        if not uuid and self.facts.identity is Identity.UUID:
+            raise UnreadableError("it has no UUID, by which cards of this vendor are named.")
+        named_by = "" if self.facts.identity is Identity.PCI else uuid
+        return Card(
+            name=device_name(vendor=self.name, uuid=named_by, pci_bus_id=function.address),
+            vendor=self.name,
+            model=clean(told.model) or f"{self.facts.title} {function.device:04x}",
+            memory_bytes=told.memory_bytes,
+            uuid=uuid,
+            architecture=clean(told.architecture),
+            driver_version=clean(told.driver_version),
+            pci_bus_id=function.address,
+            pcie_root=pcie_root(function, host=host),
+            numa_node=numa_node(function, host=host),
+            unpublished=told.unpublished or _cut(function),
+            extra_attributes=dict(told.attributes),
+        )
+
+    def _silent(self, addresses: Sequence[str], *, because: str) -> str:
+        some = ", ".join(addresses[:_SHOWN_ADDRESSES])
+        more = f" and {len(addresses) - _SHOWN_ADDRESSES} more" if len(addresses) > _SHOWN_ADDRESSES else ""
+        reason = because or "The vendor's driver does not list what is on the PCI bus."
+        return f"{self.facts.title} cards at {some}{more} are left out. {reason}"
+
+
+def gone(card: Card, because: str = "") -> DeviceGoneError:
+    """The card cannot be given out any more; without a reason, because another one is in its place."""
+    message = because or f"Another card is at {card.pci_bus_id} now."
+    return DeviceGoneError(f"Card {card.name}: {message}", remedy=_NEW_POD)
+
+
+def _cut(function: PciFunction) -> str:
+    number = function.virtual_functions
+    return f"The card is cut into {number} virtual functions; those are not offered yet." if number else ""
+
+
+def _edits(needs: Needs, *, card: Card, host: Host) -> ContainerEdits:
+    nodes = []
+    for inside in (*needs.nodes, *needs.optional_nodes):
+        on_host = needs.renamed.get(inside, inside)
+        if host.exists(on_host):
+            nodes.append(
+                DeviceNode(path=inside, host_path="" if on_host == inside else on_host, permissions="rw")
+            )
+        elif inside in needs.nodes:
+            raise DeviceNodesMissingError(
+                f"The node has no {on_host}, without which no program reaches card {card.name}.",
+                remedy="The kubelet tries again; an administrator checks that the vendor's driver is loaded.",
+            )
+    mounts = tuple(
+        Mount(host_path=host.resolve(path), container_path=path) for path in needs.mounts if host.exists(path)
+    )
+    return ContainerEdits(env=dict(needs.env), device_nodes=tuple(nodes), mounts=mounts)
