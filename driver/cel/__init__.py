@@ -5,9 +5,8 @@ Purpose: the only evaluator of selectors in the tree.
 Flow: `compile_selector(text)` once; `selector.evaluate(DeviceView.build(device, driver=...))` for each
 device.
 
-Limits: comprehensions, conversions, and most of the string, list, network and time functions are not
-supported yet; they are refused with `SelectorNotSupportedError` and the column, never guessed. At most 10
-KiB, 100 levels of nesting and a bounded cost.
+Limits: those of the reference: 10 KiB, 250 levels of nesting, a million units of cost for an evaluation. Of
+messages only the wrappers of basic types exist (`SelectorNotSupportedError` otherwise).
 """
 
 from driver.cel.device import DeviceView

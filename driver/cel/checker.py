@@ -3,30 +3,37 @@
 Purpose: CEL's type check, so that what the API server refuses is refused here, and so that overloads are
 picked once instead of at each evaluation.
 
-Flow: `check` walks the tree from the leaves up and gives a `Checked`: the type of each node and, for each
-call, the overloads that may apply (more than one where a type is only known at run time).
+Flow: `check` walks the tree from the leaves up and gives a `Checked`: the type of each node, for each call
+the overloads that may apply (more than one where a type is only known at run time), and the values of
+calls that are constant. `driver.cel.literals` has the checks that come after it.
 
-Limits: names and functions of CEL that are not supported yet are refused as such. Lists and maps must
-have elements of one type, as Kubernetes wants it.
+Limits: errors stop the check: people get the first one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from driver.cel.environments import DEVICE_FIELDS, Environment
-from driver.cel.errors import (
-    EvaluationError,
-    InvalidSelectorError,
-    PositionedSelectorError,
-    SelectorNotSupportedError,
+from driver.cel.environments import (
+    INDEX,
+    OPTIONAL_INDEX,
+    TYPE_NAMES,
+    TYPE_SPACES,
+    Candidate,
+    Environment,
+    Resolution,
 )
+from driver.cel.errors import InvalidSelectorError
+from driver.cel.hints import function_hint, nearest
+from driver.cel.inference import Bindings, has_variable, is_dyn
 from driver.cel.library import Entry
-from driver.cel.library.later import NOT_YET, NOT_YET_NAMES, NOT_YET_SPACES
-from driver.cel.library.regexes import compiled
+from driver.cel.literals import EXEMPT, Literals
 from driver.cel.syntax import (
+    Bind,
     Call,
+    Comprehension,
     Ident,
     Index,
     ListLiteral,
@@ -34,6 +41,7 @@ from driver.cel.syntax import (
     Logic,
     MapLiteral,
     Node,
+    OptionalMap,
     Select,
     Ternary,
 )
@@ -47,13 +55,12 @@ from driver.cel.types import (
     NULL,
     STRING,
     UINT,
-    Bindings,
     Type,
     list_of,
     map_of,
     optional_of,
 )
-from driver.cel.values import UInt
+from driver.cel.values import COMPARABLE, TypeValue, UInt
 
 _LITERALS: dict[type, Type] = {
     type(None): NULL,
@@ -64,6 +71,7 @@ _LITERALS: dict[type, Type] = {
     str: STRING,
     bytes: BYTES,
 }
+_MANY_RESOLUTIONS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +83,21 @@ class Checked:
         types: Type of each node; `dyn` where only a device can tell.
         overloads: Candidates for each call.
         global_calls: Calls whose target is part of the function's name, as in `optional.of(x)`.
+        constants: Values of nodes that are not literals but constant: `int("5")`, `net.IP`.
     """
 
     tree: Node
     types: dict[Node, Type]
     overloads: dict[Node, tuple[Entry, ...]]
     global_calls: frozenset[Node]
+    constants: dict[Node, Any]
 
 
 def check(tree: Node, *, source: str, environment: Environment) -> Checked:
     """Check the types of an expression.
 
     Raises:
-        InvalidSelectorError: A type does not fit, or a name is unknown.
-        SelectorNotSupportedError: It is valid CEL that is not supported yet.
+        InvalidSelectorError: A type does not fit, a name is unknown, or a literal is wrong.
     """
     checker = _Checker(source, environment)
     checker.visit(tree)
@@ -103,59 +112,116 @@ class _Checker:
         self._types: dict[Node, Type] = {}
         self._overloads: dict[Node, tuple[Entry, ...]] = {}
         self._global: set[Node] = set()
+        self._constants: dict[Node, Any] = {}
+        self._variables: dict[str, Type] = {}
+        self._literals = Literals(source, self._constants)
 
     def finish(self, tree: Node) -> Checked:
-        types = {node: self._bindings.final(one) for node, one in self._types.items()}
-        for node in types:
-            if isinstance(node, ListLiteral):
-                self._require_one_type(node.elements, types, "elements")
-            elif isinstance(node, MapLiteral):
-                self._require_one_type((key for key, _ in node.entries), types, "keys")
-                self._require_one_type((value for _, value in node.entries), types, "values")
-        if types[tree] not in (BOOL, DYN):
+        types = self._types
+        if self._bindings.used:
+            final = self._bindings.final
+            types = {node: final(one) if one.params or one.variable else one for node, one in types.items()}
+        self._literals.check(types, self._overloads)
+        if not self._environment.accepts_result(types[tree]):
             raise InvalidSelectorError(
                 f"a selector must be true or false, but this is of type {types[tree]}",
                 remedy="Compare it with something.",
             )
-        return Checked(tree, types, self._overloads, frozenset(self._global))
+        return Checked(tree, types, self._overloads, frozenset(self._global), self._constants)
 
-    def _require_one_type(self, nodes: Iterable[Node], types: dict[Node, Type], what: str) -> None:
-        first: Type | None = None
-        for node in nodes:
-            if first is not None and types[node] != first:
-                raise self._invalid(f"{what} of different types: {first} and {types[node]}", node)
-            first = types[node]
-
-    def _invalid(self, message: str, node: Node) -> PositionedSelectorError:
-        return InvalidSelectorError(message, source=self._source, position=node.position)
-
-    def _later(self, what: str, node: Node) -> PositionedSelectorError:
-        return SelectorNotSupportedError(
-            f"{what} is not supported yet", source=self._source, position=node.position
-        )
+    def _invalid(self, message: str, node: Node, remedy: str = "") -> InvalidSelectorError:
+        return InvalidSelectorError(message, source=self._source, position=node.position, remedy=remedy)
 
     def visit(self, node: Node) -> Type:
-        match node:
-            case Literal(value=value):
-                result = _LITERALS[type(value)]
-            case Ident():
-                result = self._ident(node)
-            case Select():
-                result = self._select(node)
-            case Index():
-                result = self._index(node)
-            case Call():
-                result = self._call(node)
-            case Logic():
-                result = self._logic(node)
-            case Ternary():
-                result = self._ternary(node)
-            case ListLiteral(elements=elements):
-                result = list_of(self._joined(elements, "elements"))
-            case MapLiteral():
-                result = self._map(node)
+        result = _VISITORS[type(node)](self, node)
         self._types[node] = result
         return result
+
+    # Names and fields
+
+    def _literal(self, node: Literal) -> Type:
+        return _LITERALS[type(node.value)]
+
+    def _ident(self, node: Ident) -> Type:
+        found = self._variables.get(node.name)
+        if found is not None:
+            return found
+        name = node.name.removeprefix(".")
+        if name == "device":
+            return DEVICE
+        if name in TYPE_NAMES and "." not in name:
+            return self._type_name(node, name)
+        known = ("device", *self._variables, *(one for one in TYPE_NAMES if "." not in one))
+        remedy = nearest(name, known) or "Put quotes around it if it is a text."
+        raise self._invalid(f"{name!r} is not declared", node, remedy)
+
+    def _type_name(self, node: Node, name: str) -> Type:
+        self._constants[node] = TypeValue(name)
+        return Type("type", (TYPE_NAMES[name],))
+
+    def _qualified(self, node: Select) -> Type | None:
+        name = self._dotted(node)
+        if name is None or name.split(".")[0] in self._variables or name not in TYPE_NAMES:
+            return None
+        return self._type_name(node, name)
+
+    def _dotted(self, node: Node) -> str | None:
+        parts: list[str] = []
+        while isinstance(node, Select) and not node.optional and not node.test:
+            parts.append(node.field)
+            node = node.operand
+        if not isinstance(node, Ident):
+            return None
+        parts.append(node.name.removeprefix("."))
+        return ".".join(reversed(parts))
+
+    def _select(self, node: Select) -> Type:
+        base: Node = node.operand
+        while isinstance(base, Select):
+            base = base.operand
+        if isinstance(base, Ident) and base.name.removeprefix(".") in TYPE_SPACES and not node.test:
+            named = self._qualified(node)
+            if named is not None:
+                return named
+        operand = self._bindings.resolve(self.visit(node.operand))
+        optional = node.optional
+        if operand.name == "optional":
+            operand, optional = operand.params[0], True
+        if operand == DEVICE:
+            found = self._device_field(node)
+        elif operand.name == "map":
+            found = operand.params[1]
+        elif operand.variable:
+            self._bindings.assign(DYN, operand)
+            found = DYN
+        elif is_dyn(operand):
+            found = DYN
+        else:
+            raise self._invalid(f"a value of type {operand} has no fields such as {node.field!r}", node)
+        if node.test:
+            return BOOL
+        return optional_of(found) if optional else found
+
+    def _device_field(self, node: Select) -> Type:
+        fields = self._environment.device_fields
+        if node.field not in fields:
+            remedy = nearest(node.field, fields) or 'Attributes are in device.attributes["domain"].'
+            raise self._invalid(f"device has no field {node.field!r}, only {', '.join(fields)}", node, remedy)
+        return fields[node.field]
+
+    # Operators
+
+    def _index(self, node: Index) -> Type:
+        found = (self.visit(node.operand), self.visit(node.key))
+        resolution = self._resolve(OPTIONAL_INDEX if node.optional else INDEX, found, method=False)
+        if resolution is None:
+            operand, key = map(self._bindings.final, found)
+            if operand.name in {"list", "map"}:
+                wanted = INT if operand.name == "list" else operand.params[0]
+                raise self._invalid(f"an index must be of type {wanted}, but is of type {key}", node)
+            raise self._invalid(f"a value of type {operand} cannot be indexed", node)
+        self._literals.add_index(node)
+        return resolution[1]
 
     def _logic(self, node: Logic) -> Type:
         for operand in node.operands:
@@ -164,138 +230,239 @@ class _Checker:
 
     def _require_bool(self, node: Node, what: str) -> None:
         found = self.visit(node)
-        if not self._bindings.assign_all((BOOL,), (found,)):
+        if found != BOOL and not self._bindings.assign(found, BOOL):
             raise self._invalid(f"{what} must be a bool, but is of type {self._bindings.final(found)}", node)
-
-    def _ident(self, node: Ident) -> Type:
-        if node.name == "device":
-            return DEVICE
-        if node.name in NOT_YET_NAMES | NOT_YET_SPACES:
-            raise self._later(f"{node.name!r} as a value", node)
-        raise self._invalid(f"{node.name!r} is not declared; the only variable is 'device'", node)
-
-    def _select(self, node: Select) -> Type:
-        operand = self._bindings.resolve(self.visit(node.operand))
-        optional = node.optional
-        if operand.name == "optional":
-            operand, optional = self._bindings.resolve(operand.params[0]), True
-        if operand == DEVICE:
-            if node.field not in DEVICE_FIELDS:
-                raise self._invalid(
-                    f"device has no field {node.field!r}, only {', '.join(DEVICE_FIELDS)}", node
-                )
-            found = DEVICE_FIELDS[node.field]
-        elif operand.name == "map":
-            found = operand.params[1]
-        elif operand == DYN or operand.variable:
-            found = DYN
-        else:
-            raise self._invalid(f"a value of type {operand} has no fields such as {node.field!r}", node)
-        if node.test:
-            return BOOL
-        return optional_of(found) if optional else found
-
-    def _index(self, node: Index) -> Type:
-        operand = self._bindings.resolve(self.visit(node.operand))
-        key = self.visit(node.key)
-        optional = node.optional
-        if operand.name == "optional":
-            operand, optional = self._bindings.resolve(operand.params[0]), True
-        if operand == DYN or operand.variable:
-            found, wanted = DYN, DYN
-        elif operand.name == "list":
-            found, wanted = operand.params[0], INT
-        elif operand.name == "map":
-            found, wanted = operand.params[1], operand.params[0]
-        else:
-            raise self._invalid(f"a value of type {operand} cannot be indexed", node)
-        if not self._bindings.assign_all((wanted,), (key,)):
-            final = self._bindings.final
-            raise self._invalid(
-                f"an index must be of type {final(wanted)}, but is of type {final(key)}", node
-            )
-        return optional_of(found) if optional else found
 
     def _ternary(self, node: Ternary) -> Type:
         self._require_bool(node.condition, "a condition")
-        yes, no = self.visit(node.yes), self.visit(node.no)
-        parameter = self._bindings.fresh()
-        if not self._bindings.assign_all((parameter, parameter), (yes, no)):
+        return self._either(node, self.visit(node.yes), self.visit(node.no))
+
+    def _either(self, node: Node, yes: Type, no: Type) -> Type:
+        if yes == no and not has_variable(yes):
+            return yes
+        either = self._bindings.fresh()
+        if not self._bindings.assign_all((yes, no), (either, either)):
             final = self._bindings.final
             raise self._invalid(f"the two outcomes are of types {final(yes)} and {final(no)}", node)
-        return self._bindings.resolve(parameter)
+        return self._bindings.resolve(either)
 
-    def _joined(self, nodes: Iterable[Node], what: str) -> Type:
-        result: Type | None = None
-        for node in nodes:
-            found = self.visit(node)
-            joined = found if result is None else self._bindings.join(result, found)
-            if joined is None:
-                final = self._bindings.final
-                raise self._invalid(
-                    f"{what} of different types: {final(result or DYN)} and {final(found)}", node
-                )
-            result = joined
-        return result or self._bindings.fresh()
+    def _list(self, node: ListLiteral) -> Type:
+        joined: Type | None = None
+        for place, element in enumerate(node.elements):
+            found = self.visit(element)
+            if place in node.optional:
+                found = self._unwrapped(element, found)
+            joined = found if joined is None else self._joined(joined, found)
+        self._literals.add(node)
+        return list_of(joined or self._bindings.fresh())
 
     def _map(self, node: MapLiteral) -> Type:
-        key = self._joined([one for one, _ in node.entries], "keys")
-        return map_of(key, self._joined([one for _, one in node.entries], "values"))
+        keys: Type | None = None
+        values: Type | None = None
+        for place, (key, value) in enumerate(node.entries):
+            found = self.visit(key)
+            keys = found if keys is None else self._joined(keys, found)
+            found = self.visit(value)
+            if place in node.optional:
+                found = self._unwrapped(value, found)
+            values = found if values is None else self._joined(values, found)
+        self._literals.add(node)
+        return map_of(keys or self._bindings.fresh(), values or self._bindings.fresh())
+
+    def _joined(self, first: Type, second: Type) -> Type:
+        return first if first == second else self._bindings.join(first, second)
+
+    def _unwrapped(self, node: Node, found: Type) -> Type:
+        if found.name == "optional":
+            return found.params[0]
+        if is_dyn(found):
+            return found
+        raise self._invalid(
+            f"behind ? must stand an optional, but this is of type {self._bindings.final(found)}", node
+        )
+
+    # Calls
 
     def _call(self, node: Call) -> Type:
-        candidates = self._candidates(node)
-        args = node.args
-        if node.target is not None and node not in self._global:
-            args = (node.target, *args)
-        found = tuple(self.visit(arg) for arg in args)
-        matching: list[Entry] = []
-        result: Type | None = None
-        for entry in candidates:
-            *parameters, gives = self._bindings.instantiate((*entry.parameters, entry.result))
-            if self._bindings.assign_all(tuple(parameters), found):
-                matching.append(entry)
-                gives = self._bindings.resolve(gives)
-                result = gives if result is None or result == gives else DYN
-        if result is None:
-            kinds = ", ".join(str(self._bindings.final(one)) for one in found)
-            raise self._invalid(f"{_spoken(node.function)} does not take ({kinds})", node)
-        self._overloads[node] = tuple(matching)
-        self._check_pattern(node)
-        return result
-
-    def _candidates(self, node: Call) -> tuple[Entry, ...]:
-        name, overloads = node.function, self._environment.overloads
-        space = _dotted(node.target) if node.target is not None else None
-        if space is not None and space.split(".")[0] != "device":
-            qualified = f"{space}.{name}"
-            if found := overloads(qualified, method=False):
+        arguments = node.args
+        target = node.target
+        if target is not None:
+            qualified = self._in_space(node, target)
+            if qualified is not None:
                 self._global.add(node)
-                return found
-            if qualified in NOT_YET or space.split(".")[0] in NOT_YET_SPACES:
-                raise self._later(f"{qualified}()", node)
-        if found := overloads(name, method=node.target is not None):
-            return found
-        if name in NOT_YET:
-            raise self._later(f"{name}()", node)
-        kind = "method" if node.target is not None else "function"
-        raise self._invalid(f"there is no {kind} {_spoken(name)}", node)
+                return self._called(node, qualified, arguments, method=False)
+            arguments = (target, *arguments)
+        return self._called(node, node.function.removeprefix("."), arguments, method=target is not None)
 
-    def _check_pattern(self, node: Call) -> None:
-        if node.function != "matches" or not isinstance(pattern := node.args[-1], Literal):
-            return
-        try:
-            compiled(str(pattern.value))
-        except EvaluationError as error:
-            raise self._invalid(error.message, pattern) from None
+    def _in_space(self, node: Call, target: Node) -> str | None:
+        if node.function not in self._environment.spaces:
+            return None
+        space = self._dotted(target)
+        name = f"{space}.{node.function}"
+        return name if space is not None and self._environment.overloads(name, method=False) else None
+
+    def _called(self, node: Call, name: str, arguments: tuple[Node, ...], *, method: bool) -> Type:
+        visit = self.visit
+        found = tuple([visit(argument) for argument in arguments])
+        resolution = self._resolve(name, found, method=method)
+        if resolution is None:
+            raise self._no_match(node, name, found, method=method)
+        self._overloads[node] = entries = resolution[0]
+        for entry in entries:
+            if entry.folds or entry.check is not None or name == EXEMPT:
+                self._literals.add_call(node, arguments)
+                break
+        return resolution[1]
+
+    def _no_match(
+        self, node: Call, name: str, found: tuple[Type, ...], *, method: bool
+    ) -> InvalidSelectorError:
+        functions = self._environment.functions
+        if (name, method) not in functions:
+            kind = "method" if method else "function"
+            remedy = function_hint(name, method=method, known=functions)
+            return self._invalid(f"there is no {kind} {_spoken(name)}", node, remedy)
+        kinds = ", ".join(str(self._bindings.final(one)) for one in found)
+        remedy = "Convert one side, as in double(x) or string(x)." if name[0] == "_" else ""
+        return self._invalid(f"{_spoken(name)} does not take ({kinds})", node, remedy)
+
+    def _resolve(self, name: str, found: tuple[Type, ...], *, method: bool) -> Resolution | None:
+        for one in found:
+            if one.variable or (one.params and has_variable(one)):
+                return self._match(name, found, method=method)
+        known = self._environment.resolutions
+        key = (name, method, found)
+        resolution = known.get(key)
+        if resolution is None:
+            resolution = self._match(name, found, method=method)
+            if resolution is not None and not has_variable(resolution[1]):
+                if len(known) > _MANY_RESOLUTIONS:
+                    known.clear()
+                known[key] = resolution
+        return resolution
+
+    def _match(self, name: str, found: tuple[Type, ...], *, method: bool) -> Resolution | None:
+        matching: list[Candidate] = []
+        result: Type | None = None
+        for candidate in self._environment.overloads(name, method=method):
+            parameters, gives = candidate.parameters, candidate.result
+            if len(parameters) != len(found):
+                continue
+            if candidate.generic:
+                *fresh, gives = self._bindings.instantiate((*parameters, gives))
+                parameters = tuple(fresh)
+            if self._bindings.assign_all(found, parameters):
+                matching.append(candidate)
+                gives = self._bindings.resolve(gives)
+                if result is None:
+                    result = gives
+                elif not is_dyn(result) and result != gives:
+                    result = DYN
+        if result is None:
+            return None
+        return tuple(one.entry for one in matching if one.entry is not None), result
+
+    # Macros
+
+    def _with_variables(self, variables: dict[str, Type], *bodies: Node) -> list[Type]:
+        outer = self._variables
+        self._variables = {**outer, **variables}
+        found = [self.visit(body) for body in bodies]
+        self._variables = outer
+        return found
+
+    def _comprehension(self, node: Comprehension) -> Type:
+        kind = node.kind
+        ranged = self._bindings.resolve(self.visit(node.operand))
+        if kind == "sortBy":
+            return self._sort_by(node, ranged)
+        first, second = self._elements(node, ranged)
+        names = {node.variable: second} if not node.second else {node.variable: first, node.second: second}
+        if not node.second and ranged.name == "map":
+            names = {node.variable: first}
+        if node.condition is not None:
+            condition, body = self._with_variables(names, node.condition, node.body)
+            self._assert_bool(condition, node.condition, f"the condition of {kind}()")
+        else:
+            (body,) = self._with_variables(names, node.body)
+        if kind in {"all", "exists", "exists_one", "filter"}:
+            self._assert_bool(body, node.body, f"the condition of {kind}()")
+            return list_of(names[node.variable]) if kind == "filter" else BOOL
+        if kind in {"map", "transformList"}:
+            return list_of(body)
+        if kind == "transformMap":
+            return map_of(first, body)
+        return self._entries(node, body)
+
+    def _elements(self, node: Comprehension, ranged: Type) -> tuple[Type, Type]:
+        """Give the types of index or key, and of element or value."""
+        if ranged.name == "list":
+            return INT, ranged.params[0]
+        if ranged.name == "map":
+            return ranged.params[0], ranged.params[1]
+        if ranged.variable:
+            self._bindings.assign(DYN, ranged)
+        elif ranged != DYN:
+            raise self._invalid(f"{node.kind}() goes through lists and maps, not through {ranged}", node)
+        return DYN, DYN
+
+    def _assert_bool(self, found: Type, node: Node, what: str) -> None:
+        if not self._bindings.assign(found, BOOL):
+            raise self._invalid(f"{what} must be a bool, but is of type {self._bindings.final(found)}", node)
+
+    def _entries(self, node: Comprehension, body: Type) -> Type:
+        made = map_of(self._bindings.fresh(), self._bindings.fresh())
+        if not self._bindings.assign(body, made):
+            raise self._invalid(
+                f"transformMapEntry() needs a map, but this is of type {self._bindings.final(body)}",
+                node.body,
+                "Write {key: value}.",
+            )
+        return self._bindings.resolve(made)
+
+    def _sort_by(self, node: Comprehension, ranged: Type) -> Type:
+        if ranged.name != "list" and not ranged.variable and not is_dyn(ranged):
+            raise self._invalid(f"sortBy() sorts lists, not values of type {ranged}", node)
+        element = self._elements(node, ranged)[1]
+        (key,) = self._with_variables({node.variable: element}, node.body)
+        key = self._bindings.resolve(key)
+        if key.name not in COMPARABLE and not key.variable and not is_dyn(key):
+            raise self._invalid(f"values of type {key} have no order to sort by", node.body)
+        return ranged if ranged.name == "list" else DYN
+
+    def _bind(self, node: Bind) -> Type:
+        found = self.visit(node.value)
+        return self._with_variables({node.variable: found}, node.body)[0]
+
+    def _optional_map(self, node: OptionalMap) -> Type:
+        operand = self.visit(node.operand)
+        held = self._bindings.fresh()
+        if not self._bindings.assign(operand, optional_of(held)):
+            name = "optFlatMap" if node.flat else "optMap"
+            raise self._invalid(
+                f"{name}() needs an optional, but this is of type {self._bindings.final(operand)}", node
+            )
+        (body,) = self._with_variables({node.variable: self._bindings.resolve(held)}, node.body)
+        result = body if node.flat else optional_of(body)
+        return self._either(node.body, result, optional_of(self._bindings.fresh()))
+
+    VISITORS: ClassVar[dict[type, Callable[..., Type]]] = {
+        Literal: _literal,
+        Ident: _ident,
+        Select: _select,
+        Index: _index,
+        Call: _call,
+        Logic: _logic,
+        Ternary: _ternary,
+        ListLiteral: _list,
+        MapLiteral: _map,
+        Comprehension: _comprehension,
+        Bind: _bind,
+        OptionalMap: _optional_map,
+    }
 
 
-def _dotted(node: Node) -> str | None:
-    if isinstance(node, Ident):
-        return node.name
-    if isinstance(node, Select) and not node.optional and not node.test:
-        space = _dotted(node.operand)
-        return None if space is None else f"{space}.{node.field}"
-    return None
+_VISITORS = _Checker.VISITORS
 
 
 def _spoken(name: str) -> str:

@@ -2,25 +2,28 @@
 
 Purpose: evaluation without walking the tree again: each node becomes a function of the frame.
 
-Flow: `compile_tree` gives one closure; it is called with a `Frame` for each device. An `EvaluationError`
-that has no position yet gets that of the call it passes first.
+Flow: `compile_tree` gives a `Program`; it is run with a `Frame` for each device. Costs that are certain
+(`driver.cel.costing`) are charged where a branch begins, the others as they arise.
 
-Limits: one Python frame for each level of the tree, which the parser bounds.
+Limits: one or two Python frames for each level of the tree, which the parser bounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from driver.cel.budget import Budget
+from driver.cel import access, calls, loops
 from driver.cel.checker import Checked
+from driver.cel.costing import Costs
 from driver.cel.device import DeviceView
 from driver.cel.errors import EvaluationError
-from driver.cel.library import Entry
+from driver.cel.frames import UNSET, Closure, Failed, Frame, exhausted
 from driver.cel.syntax import (
+    Bind,
     Call,
+    Comprehension,
     Ident,
     Index,
     ListLiteral,
@@ -28,146 +31,108 @@ from driver.cel.syntax import (
     Logic,
     MapLiteral,
     Node,
+    OptionalMap,
     Select,
     Ternary,
 )
-from driver.cel.values import NONE, OptionalValue, find_key, kind_of, make_map, no_overload
+from driver.cel.values import NONE, OptionalValue, kind_of, make_map, no_overload
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What one evaluation works on."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """What evaluates an expression.
 
-    device: DeviceView
-    budget: Budget
+    Attributes:
+        slots: How many variables there are.
+        cost: What it costs at least.
+    """
 
+    slots: int
+    cost: int
+    _closure: Closure
 
-Closure = Callable[[Frame], Any]
+    def run(self, device: DeviceView) -> Any:
+        """Evaluate.
 
-_DEVICE_FIELDS: dict[str, Closure] = {
-    "driver": lambda frame: frame.device.driver,
-    "attributes": lambda frame: frame.device.attributes,
-    "capacity": lambda frame: frame.device.capacity,
-    "allowMultipleAllocations": lambda frame: frame.device.allow_multiple_allocations,
-}
-# What Go cannot hash and therefore not look up in the set that it makes of a constant list.
-_NOT_IN_SETS = frozenset({"semver", "bytes"})
-
-
-def compile_tree(checked: Checked) -> Closure:
-    """Turn a checked tree into a function."""
-    return _Compiler(checked).compile(checked.tree)
-
-
-def _absent_key(key: object, position: int) -> EvaluationError:
-    return EvaluationError(f"no such key: {key}", position=position)
+        Raises:
+            EvaluationError: The expression fails on this device.
+            BudgetError: It costs too much.
+        """
+        frame = Frame(device, self.slots, self.cost)
+        result = self._closure(frame)
+        if frame.left < 0:
+            raise exhausted()
+        return result
 
 
-def _find(container: Any, key: Any, position: int) -> OptionalValue:
-    kind = kind_of(container)
-    if kind == "map":
-        return find_key(container, key)
-    if kind == "list":
-        key_kind = kind_of(key)
-        if key_kind not in {"int", "uint", "double"} or key != int(key):
-            raise EvaluationError(f"a list cannot be indexed with a {key_kind}", position=position)
-        if 0 <= key < len(container):
-            return OptionalValue(present=True, value=container[int(key)])
-        return NONE
-    raise EvaluationError(f"no such overload: a {kind} has no fields or elements", position=position)
+def compile_tree(checked: Checked) -> Program:
+    """Turn a checked tree into a program."""
+    compiler = _Compiler(checked)
+    closure = compiler.compile(checked.tree)
+    return Program(compiler.slots, compiler.costs.of(checked.tree), closure)
 
 
 class _Compiler:
     def __init__(self, checked: Checked) -> None:
         self._checked = checked
+        self._scope: dict[str, Closure] = {}
+        self.slots = 0
+        self.costs = Costs(checked)
 
     def compile(self, node: Node) -> Closure:
-        match node:
-            case Literal(value=value):
-                return lambda _frame: value
-            case Ident():
-                return lambda frame: frame.device
-            case Select():
-                return self._select(node)
-            case Index():
-                return self._element(node.operand, self.compile(node.key), node, optional=node.optional)
-            case Call():
-                return self._call(node)
-            case Logic():
-                return self._logic(node)
-            case Ternary():
-                return self._ternary(node)
-            case ListLiteral(elements=elements):
-                parts = tuple(map(self.compile, elements))
-                return lambda frame: [part(frame) for part in parts]
-            case MapLiteral(entries=entries):
-                pairs = tuple((self.compile(key), self.compile(value)) for key, value in entries)
-                return lambda frame: make_map([(key(frame), value(frame)) for key, value in pairs])
-            case _:
-                raise AssertionError(node)
+        constants = self._checked.constants
+        if constants and node in constants:
+            return _constant(constants[node])
+        return _COMPILERS[type(node)](self, node)
+
+    def _literal(self, node: Literal) -> Closure:
+        return _constant(node.value)
+
+    def _ident(self, node: Ident) -> Closure:
+        return self._scope.get(node.name, access.whole_device)
+
+    def _reads_device(self, node: Node) -> bool:
+        return isinstance(node, Ident) and node.name not in self._scope
 
     def _select(self, node: Select) -> Closure:
-        if isinstance(node.operand, Ident):
-            read = _DEVICE_FIELDS[node.field]
-            if node.test:
-                return lambda _frame: True
-            return (lambda frame: OptionalValue(present=True, value=read(frame))) if node.optional else read
+        if self._reads_device(node.operand):
+            return access.device_field(node)
         field = node.field
         if node.test:
-            return self._has(node)
-        return self._element(node.operand, lambda _frame: field, node, optional=node.optional)
+            return access.has(self.compile(node.operand), field, node.position)
+        return self._path(node) or access.element(
+            self.compile(node.operand), _constant(field), node.position, optional=node.optional
+        )
 
-    def _has(self, node: Select) -> Closure:
-        operand, field, position = self.compile(node.operand), node.field, node.position
+    def _path(self, node: Select | Index) -> Closure | None:
+        path = access.device_path(node)
+        if path is None or not self._reads_device(path[0]):
+            return None
+        return access.read_path(*path[1:], node.position)
 
-        def has(frame: Frame) -> Any:
-            container = operand(frame)
-            if type(container) is OptionalValue:
-                # Through an optional, what has no fields at all simply lacks this one.
-                if not container.present or kind_of(container.value) != "map":
-                    return False
-                container = container.value
-            if kind_of(container) != "map":
-                raise EvaluationError(f"a {kind_of(container)} has no fields", position=position)
-            return find_key(container, field).present
-
-        return has
-
-    def _element(self, container: Node, key: Closure, node: Select | Index, *, optional: bool) -> Closure:
-        operand, position = self.compile(container), node.position
-        only_maps = isinstance(node, Select)
-
-        def element(frame: Frame) -> Any:
-            holder = operand(frame)
-            wanted = key(frame)
-            if type(holder) is dict and type(wanted) is str and not optional:
-                try:
-                    return holder[wanted]
-                except KeyError:
-                    raise _absent_key(wanted, position) from None
-            chained = type(holder) is OptionalValue
-            if chained:
-                if not holder.present:
-                    return NONE
-                holder = holder.value
-            if only_maps and kind_of(holder) != "map":
-                raise EvaluationError(f"a {kind_of(holder)} has no field {wanted}", position=position)
-            found = _find(holder, wanted, position)
-            if optional or chained:
-                return found
-            if not found.present:
-                raise _absent_key(wanted, position)
-            return found.value
-
-        return element
+    def _index(self, node: Index) -> Closure:
+        return self._path(node) or access.element(
+            self.compile(node.operand), self.compile(node.key), node.position, optional=node.optional
+        )
 
     def _logic(self, node: Logic) -> Closure:
-        operands = tuple(map(self.compile, node.operands))
+        first, *others = map(self.compile, node.operands)
+        rest = tuple(zip(others, map(self.costs.of, node.operands[1:]), strict=True))
         decisive = node.operator == "||"
+        position, operator = node.position, node.operator
 
         def logic(frame: Frame) -> Any:
             error: EvaluationError | None = None
-            for operand in operands:
+            try:
+                value = first(frame)
+                if value is decisive:
+                    return decisive
+                if type(value) is not bool:
+                    error = _no_bool(operator, value, position)
+            except EvaluationError as raised:
+                error = raised
+            for operand, cost in rest:
+                frame.left -= cost
                 try:
                     value = operand(frame)
                 except EvaluationError as raised:
@@ -176,9 +141,7 @@ class _Compiler:
                 if value is decisive:
                     return decisive
                 if type(value) is not bool:
-                    error = error or EvaluationError(
-                        f"no such overload: {node.operator} with a {kind_of(value)}", position=node.position
-                    )
+                    error = error or _no_bool(operator, value, position)
             if error is not None:
                 raise error
             return not decisive
@@ -187,123 +150,187 @@ class _Compiler:
 
     def _ternary(self, node: Ternary) -> Closure:
         condition, yes, no = self.compile(node.condition), self.compile(node.yes), self.compile(node.no)
+        yes_cost, no_cost = self.costs.of_branch(node.yes), self.costs.of_branch(node.no)
         position = node.position
 
         def ternary(frame: Frame) -> Any:
             decision = condition(frame)
-            if type(decision) is not bool:
-                raise EvaluationError(
-                    f"a condition must be a bool, not a {kind_of(decision)}", position=position
-                )
-            return yes(frame) if decision else no(frame)
+            if decision is True:
+                frame.left -= yes_cost
+                return yes(frame)
+            if decision is False:
+                frame.left -= no_cost
+                return no(frame)
+            raise EvaluationError(f"a condition must be a bool, not a {kind_of(decision)}", position=position)
 
         return ternary
 
+    def _list(self, node: ListLiteral) -> Closure:
+        parts = tuple(map(self.compile, node.elements))
+        if not node.optional:
+            return lambda frame: [part(frame) for part in parts]
+        optional, position = node.optional, node.position
+
+        def make(frame: Frame) -> list[Any]:
+            made: list[Any] = []
+            for place, part in enumerate(parts):
+                value = part(frame)
+                if place in optional:
+                    if type(value) is not OptionalValue:
+                        raise _no_optional(value, position)
+                    if not value.present:
+                        continue
+                    value = value.value
+                made.append(value)
+            return made
+
+        return make
+
+    def _map(self, node: MapLiteral) -> Closure:
+        parts = tuple((self.compile(key), self.compile(value)) for key, value in node.entries)
+        optional, position = node.optional, node.position
+
+        def make(frame: Frame) -> dict[Any, Any]:
+            made: list[tuple[Any, Any]] = []
+            for place, (key, value) in enumerate(parts):
+                found = key(frame), value(frame)
+                if place in optional:
+                    if type(found[1]) is not OptionalValue:
+                        raise _no_optional(found[1], position)
+                    if not found[1].present:
+                        made = [one for one in made if one[0] != found[0]]
+                        continue
+                    found = found[0], found[1].value
+                made.append(found)
+            return make_map(made)
+
+        return make
+
     def _call(self, node: Call) -> Closure:
-        nodes = node.args
-        if node.target is not None and node not in self._checked.global_calls:
-            nodes = (node.target, *nodes)
-        if node.function == "_in_" and (special := self._in_constants(node)) is not None:
-            return special
+        nodes = self.costs.arguments(node)
         args = tuple(map(self.compile, nodes))
+        if node.function == "_in_":
+            special = calls.in_constants(node, args[0], self._checked)
+            if special is not None:
+                return special
         entries = self._checked.overloads[node]
         if entries[0].lazy:
-            return _lazy(entries[0], args, node.position)
-        if len(entries) == 1 and self._statically_fits(entries[0], nodes):
-            return _direct(entries[0], args, node.position)
-        return _dispatched(entries, args, node)
+            return calls.lazy(entries[0], args, node.position, cost=self.costs.of(nodes[-1]))
+        if len(entries) == 1:
+            types = tuple(self._checked.types[one] for one in nodes)
+            return calls.single(entries[0], args, types, node)
+        return calls.dispatched(entries, args, node)
 
-    def _statically_fits(self, entry: Entry, nodes: tuple[Node, ...]) -> bool:
-        return all(
-            parameter.variable or parameter.name == self._checked.types[node].name
-            for parameter, node in zip(entry.parameters, nodes, strict=True)
-        )
+    # Variables
 
-    def _in_constants(self, node: Call) -> Closure | None:
-        # The reference turns a constant list into a set when it plans the program; two things follow that a
-        # device can see: nothing is looked at for an empty list, and what cannot be hashed raises.
-        value_node, listed = node.args
-        if not isinstance(listed, ListLiteral):
+    def _declare(self) -> int:
+        self.slots += 1
+        return self.slots - 1
+
+    def _scoped(self, variables: dict[str, Closure], node: Node | None) -> Closure | None:
+        if node is None:
             return None
-        if not listed.elements:
-            return lambda _frame: False
-        kinds = {kind_of(one.value) if isinstance(one, Literal) else "" for one in listed.elements}
-        if kinds & {"", "bytes", "null_type"}:
-            return None
-        value = self.compile(value_node)
-        elements = [one.value for one in listed.elements if isinstance(one, Literal)]
-        words = frozenset(one for one in elements if isinstance(one, str))
-        plain = self._checked.overloads[node][0].run
-
-        def contained(frame: Frame) -> bool:
-            candidate = value(frame)
-            if type(candidate) is str:
-                return candidate in words
-            if kind_of(candidate) in _NOT_IN_SETS:
-                raise EvaluationError(
-                    f"a {kind_of(candidate)} cannot be looked up in a constant list", position=node.position
-                )
-            return bool(plain(candidate, elements))
-
-        return contained
-
-
-def _direct(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure:
-    run, cost = entry.run, entry.cost
-    if cost is None and len(args) == 2:
-        first, second = args
-
-        def binary(frame: Frame) -> Any:
-            try:
-                return run(first(frame), second(frame))
-            except EvaluationError as error:
-                raise _placed(error, position) from None
-
-        return binary
-
-    def call(frame: Frame) -> Any:
-        values = [arg(frame) for arg in args]
-        if cost is not None:
-            frame.budget.charge(cost(*values))
+        outer = self._scope
+        self._scope = {**outer, **variables}
         try:
-            return run(*values)
-        except EvaluationError as error:
-            raise _placed(error, position) from None
+            return self.compile(node)
+        finally:
+            self._scope = outer
 
-    return call
+    def _comprehension(self, node: Comprehension) -> Closure:
+        operand = self.compile(node.operand)
+        first = self._declare()
+        second = self._declare() if node.second else -1
+        variables = {node.variable: _slot(first)}
+        if node.second:
+            variables[node.second] = _slot(second)
+        condition = self._scoped(variables, node.condition)
+        body = self._scoped(variables, node.body)
+        assert body is not None  # noqa: S101 - a comprehension always has one
+        return loops.LOOPS[node.kind](loops.Loop(node, operand, condition, body, first, second, self.costs))
 
+    def _bind(self, node: Bind) -> Closure:
+        value, cost, slot = self.compile(node.value), self.costs.of(node.value), self._declare()
 
-def _lazy(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure:
-    run = entry.run
-    operand, other = args
-
-    def call(frame: Frame) -> Any:
-        value = operand(frame)
-        try:
-            return run(value, lambda: other(frame))
-        except EvaluationError as error:
-            raise _placed(error, position) from None
-
-    return call
-
-
-def _dispatched(entries: tuple[Entry, ...], args: tuple[Closure, ...], node: Call) -> Closure:
-    def call(frame: Frame) -> Any:
-        values = tuple(arg(frame) for arg in args)
-        for entry in entries:
-            if entry.takes(values):
-                if entry.cost is not None:
-                    frame.budget.charge(entry.cost(*values))
+        def read(frame: Frame) -> Any:
+            slots = frame.slots
+            found = slots[slot]
+            if found is UNSET:
+                frame.charge(cost)
                 try:
-                    return entry.run(*values)
+                    found = slots[slot] = value(frame)
                 except EvaluationError as error:
-                    raise _placed(error, node.position) from None
-        raise _placed(no_overload(node.function, *values), node.position)
+                    slots[slot] = Failed(error)
+                    raise
+            elif type(found) is Failed:
+                raise found.error.with_traceback(None)
+            return found
 
-    return call
+        body = self._scoped({node.variable: read}, node.body)
+        assert body is not None  # noqa: S101 - a bind always has one
+
+        def bind(frame: Frame) -> Any:
+            frame.slots[slot] = UNSET
+            return body(frame)
+
+        return bind
+
+    def _optional_map(self, node: OptionalMap) -> Closure:
+        operand, slot = self.compile(node.operand), self._declare()
+        body = self._scoped({node.variable: _slot(slot)}, node.body)
+        assert body is not None  # noqa: S101 - these macros always have one
+        flat, position = node.flat, node.position
+        again = self.costs.of(node.operand) + 1
+        cost = self.costs.of(node.body) + (not node.flat)
+
+        def optional_map(frame: Frame) -> Any:
+            before = frame.left
+            found = operand(frame)
+            if type(found) is not OptionalValue:
+                raise EvaluationError(f"optMap needs an optional, not a {kind_of(found)}", position=position)
+            if not found.present:
+                frame.left -= 1
+                return NONE
+            # The reference evaluates the operand a second time for the variable.
+            frame.charge(before - frame.left + again + cost)
+            frame.slots[slot] = found.value
+            value = body(frame)
+            return value if flat else OptionalValue(present=True, value=value)
+
+        return optional_map
+
+    COMPILERS: ClassVar[dict[type, Callable[..., Closure]]] = {
+        Literal: _literal,
+        Ident: _ident,
+        Select: _select,
+        Index: _index,
+        Call: _call,
+        Logic: _logic,
+        Ternary: _ternary,
+        ListLiteral: _list,
+        MapLiteral: _map,
+        Comprehension: _comprehension,
+        Bind: _bind,
+        OptionalMap: _optional_map,
+    }
 
 
-def _placed(error: EvaluationError, position: int) -> EvaluationError:
-    if error.position is None:
-        error.position = position
+_COMPILERS = _Compiler.COMPILERS
+
+
+def _constant(value: Any) -> Closure:
+    return lambda _frame: value
+
+
+def _slot(place: int) -> Closure:
+    return lambda frame: frame.slots[place]
+
+
+def _no_bool(operator: str, value: Any, position: int) -> EvaluationError:
+    return EvaluationError(f"no such overload: {operator} with a {kind_of(value)}", position=position)
+
+
+def _no_optional(value: Any, position: int) -> EvaluationError:
+    error = no_overload("?", value)
+    error.position = position
     return error

@@ -2,53 +2,131 @@
 
 Purpose: a selector that an older cluster would refuse is refused here too.
 
-Flow: `environment(release)` gives the functions of that release; the fields of `device` are the same in
-all.
+Flow: `environment(release)` gives the functions, names and types of that release, as the scheduler sees
+them: for expressions that are stored already, whatever the feature gates of functions say. With
+`stored=False` it is what the API server accepts in new objects: functions of the release before.
 
-Limits: 1.34 to 1.37.
+Limits: 1.34 to 1.37. Whether attributes can be lists is the gate DRAListTypeAttributes, on here unless
+asked otherwise; releases before 1.36 do not have it, and 1.37 has it always for stored expressions.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from driver.cel.inference import ANY, has_variable
 from driver.cel.library import REGISTRY, Entry
-from driver.cel.types import BOOL, DYN, QUANTITY, STRING, Type, map_of
+from driver.cel.library.entry import FIRST
+from driver.cel.types import BOOL, DYN, QUANTITY, STRING, Type, list_of, map_of, optional_of
 from driver.errors import InvalidInputError
 
 RELEASES: Mapping[str, tuple[int, int]] = {"1.34": (1, 34), "1.35": (1, 35), "1.36": (1, 36), "1.37": (1, 37)}
 DEFAULT_RELEASE = "1.36"
+_LISTS_SINCE = (1, 36)
+_NEW_PARSER = (1, 37)
 
-DEVICE_FIELDS: Mapping[str, Type] = {
-    "driver": STRING,
-    "attributes": map_of(STRING, map_of(STRING, DYN)),
-    "capacity": map_of(STRING, map_of(STRING, QUANTITY)),
-    "allowMultipleAllocations": BOOL,
+_A, _B = Type("A", variable=True), Type("B", variable=True)
+# Names of types as values, with the types of what `type(x)` compares with them.
+TYPE_NAMES: Mapping[str, Type] = {
+    "bool": BOOL,
+    "bytes": Type("bytes"),
+    "double": Type("double"),
+    "int": Type("int"),
+    "list": list_of(DYN),
+    "map": map_of(DYN, DYN),
+    "null_type": Type("null_type"),
+    "string": STRING,
+    "type": Type("type", (DYN,)),
+    "uint": Type("uint"),
+    "optional_type": optional_of(_A),
+    "google.protobuf.Duration": Type("duration"),
+    "google.protobuf.Timestamp": Type("timestamp"),
+    "net.CIDR": Type("cidr"),
+    "net.IP": Type("ip"),
 }
+TYPE_SPACES = frozenset(name.split(".")[0] for name in TYPE_NAMES if "." in name)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An overload as the type check wants it.
+
+    Attributes:
+        entry: The overload; None for indexing, which is no function.
+        parameters: Types of the arguments, the value before the dot first.
+        result: Type of the result.
+        generic: Whether there are type parameters.
+    """
+
+    entry: Entry | None
+    parameters: tuple[Type, ...]
+    result: Type
+    generic: bool
+
+
+def _candidate(entry: Entry | None, parameters: tuple[Type, ...], result: Type) -> Candidate:
+    return Candidate(entry, parameters, result, any(map(has_variable, (*parameters, result))))
+
+
+_INT = Type("int")
+_INDEX = (
+    _candidate(None, (list_of(_A), _INT), _A),
+    _candidate(None, (map_of(_A, _B), _A), _B),
+    _candidate(None, (optional_of(list_of(_A)), _INT), optional_of(_A)),
+    _candidate(None, (optional_of(map_of(_A, _B)), _A), optional_of(_B)),
+)
+_OPTIONAL_INDEX = (
+    _candidate(None, (list_of(_A), _INT), optional_of(_A)),
+    _candidate(None, (optional_of(list_of(_A)), _INT), optional_of(_A)),
+    _candidate(None, (map_of(_A, _B), _A), optional_of(_B)),
+    _candidate(None, (optional_of(map_of(_A, _B)), _A), optional_of(_B)),
+)
+INDEX, OPTIONAL_INDEX = "_[_]", "_[?_]"
+
+Resolution = tuple[tuple[Entry, ...], Type]
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The functions of one release.
+    """What one release knows.
 
     Attributes:
         release: Such as `1.36`.
         functions: Overloads by name and whether they are methods.
+        attribute: The type of an attribute.
+        device_fields: Types of the fields of `device`.
+        backquotes: Whether names can stand in backquotes.
+        spaces: Last parts of functions' names that have dots, as in `optional.of`.
+        resolutions: What calls with certain types were resolved to, so far.
     """
 
     release: str
-    functions: Mapping[tuple[str, bool], tuple[Entry, ...]]
+    functions: Mapping[tuple[str, bool], tuple[Candidate, ...]]
+    attribute: Type
+    device_fields: Mapping[str, Type]
+    backquotes: bool
+    spaces: frozenset[str]
+    resolutions: dict[tuple[object, ...], Resolution] = field(default_factory=dict)
 
-    def overloads(self, name: str, *, method: bool) -> tuple[Entry, ...]:
+    def overloads(self, name: str, *, method: bool) -> tuple[Candidate, ...]:
         """Give the overloads of a function, none if it does not exist."""
         return self.functions.get((name, method), ())
 
+    def accepts_result(self, result: Type) -> bool:
+        """Say whether an expression of a type can be a selector: what might be an attribute can."""
+        return result in {BOOL, self.attribute}
 
-@functools.lru_cache(maxsize=len(RELEASES))
-def environment(release: str) -> Environment:
+
+@functools.lru_cache(maxsize=8 * len(RELEASES))
+def environment(release: str, *, list_attributes: bool = True, stored: bool = True) -> Environment:
     """Give the environment of a release.
+
+    Args:
+        release: Such as `1.36`.
+        list_attributes: Whether the gate DRAListTypeAttributes is on, where the release has it.
+        stored: Whether expressions are those of objects that exist, as for the scheduler.
 
     Raises:
         InvalidInputError: A release that we know nothing about.
@@ -58,9 +136,24 @@ def environment(release: str) -> Environment:
         raise InvalidInputError(
             f"Kubernetes {release[:16]!r} is not known", remedy=f"Use one of {', '.join(RELEASES)}."
         )
-    functions: dict[tuple[str, bool], tuple[Entry, ...]] = {}
+    # What was there before 1.34 counts as of 1.34.
+    limit = version if stored else max(FIRST, (version[0], version[1] - 1))
+    lists = version >= _LISTS_SINCE and (list_attributes or (stored and version >= _NEW_PARSER))
+    functions: dict[tuple[str, bool], tuple[Candidate, ...]] = {
+        (INDEX, False): _INDEX,
+        (OPTIONAL_INDEX, False): _OPTIONAL_INDEX,
+    }
     for entry in REGISTRY:
-        if entry.exists_in(version):
-            key = (entry.name, entry.method)
-            functions[key] = (*functions.get(key, ()), entry)
-    return Environment(release, functions)
+        if not entry.exists_in(version) or entry.since > limit:
+            continue
+        key = (entry.name, entry.method)
+        functions[key] = (*functions.get(key, ()), _candidate(entry, entry.parameters, entry.result))
+    attribute = DYN if lists else ANY
+    fields = {
+        "driver": STRING,
+        "attributes": map_of(STRING, map_of(STRING, attribute)),
+        "capacity": map_of(STRING, map_of(STRING, QUANTITY)),
+        "allowMultipleAllocations": BOOL,
+    }
+    spaces = frozenset(name.rpartition(".")[2] for name, _ in functions if "." in name)
+    return Environment(release, functions, attribute, fields, version >= _NEW_PARSER, spaces)

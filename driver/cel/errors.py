@@ -51,7 +51,7 @@ class InvalidSelectorError(PositionedSelectorError):
 
 
 class SelectorNotSupportedError(PositionedSelectorError):
-    """The expression uses a part of CEL that this version cannot evaluate yet."""
+    """The expression uses a part of CEL that Kubernetes knows and this evaluator does not: messages."""
 
     reason = "SelectorNotSupported"
 

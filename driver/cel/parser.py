@@ -2,16 +2,19 @@
 
 Purpose: CEL's grammar, by precedence climbing.
 
-Flow: `parse` tokenizes and parses; `has()` is the one macro that is resolved here.
+Flow: `parse` tokenizes and parses; macros are resolved on the way (`driver.cel.macros`).
 
-Limits: a tree is at most 100 levels high (chains of `&&` and `||` count as one). What is CEL but not
-supported yet is refused by name with its column, so that nobody takes it for a mistake of theirs.
+Limits: the reference's two limits of 250: rules that are open at one time (each bracket opens some, and
+each right side of an arithmetic operator), and operators, selections and calls on one path. Of messages
+there are only the wrappers of 64 bits, of strings, bytes and bools, and those are what they wrap.
 """
 
 from __future__ import annotations
 
 from driver.cel.budget import MAX_DEPTH
-from driver.cel.errors import InvalidSelectorError, PositionedSelectorError, SelectorNotSupportedError
+from driver.cel.deep import MANY_TOKENS, make_room
+from driver.cel.errors import InvalidSelectorError, SelectorNotSupportedError
+from driver.cel.macros import expand
 from driver.cel.syntax import (
     Call,
     Ident,
@@ -28,250 +31,305 @@ from driver.cel.syntax import (
 from driver.cel.tokens import END, ESCAPED, IDENT, LITERAL, NUMBER, OPERATOR, RESERVED, Token, tokenize
 from driver.cel.values import INT_MAX, UInt
 
+_RELATION, _SUM = 3, 4
 _LEVELS = {
     "||": 1,
     "&&": 2,
-    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">=", "in"), 3),
-    "+": 4,
-    "-": 4,
+    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">=", "in"), _RELATION),
+    "+": _SUM,
+    "-": _SUM,
     "*": 5,
     "/": 5,
     "%": 5,
 }
+_WRAPPERS: dict[str, object] = {
+    "google.protobuf.BoolValue": False,
+    "google.protobuf.BytesValue": b"",
+    "google.protobuf.DoubleValue": 0.0,
+    "google.protobuf.Int64Value": 0,
+    "google.protobuf.StringValue": "",
+    "google.protobuf.UInt64Value": UInt(0),
+}
+_FUNCTIONS = {name: f"_{name}_" for name in _LEVELS}
 
 
-def parse(source: str) -> Node:
+def parse(source: str, *, backquotes: bool = True) -> Node:
     """Parse an expression.
 
+    Args:
+        source: CEL.
+        backquotes: Whether the release knows names in backquotes.
+
     Raises:
-        InvalidSelectorError: It is not CEL.
-        SelectorNotSupportedError: It is, but more than is supported yet.
+        InvalidSelectorError: It is not CEL, or nests too deeply.
+        SelectorNotSupportedError: It makes a message.
     """
-    parser = _Parser(source)
-    tree = parser.ternary()
+    tokens = tokenize(source)
+    many = len(tokens) > MANY_TOKENS
+    if many:
+        make_room()
+    parser = _Parser(source, tokens, backquotes=backquotes)
+    tree = parser.expression()
     parser.expect_end()
-    _check_height(tree, source)
+    if many:
+        _check_path(tree, source)
     return tree
 
 
-def _check_height(tree: Node, source: str) -> None:
-    level = [tree]
-    for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in children(node)]
-        if not level:
-            return
-    raise _too_deep(source, level[0].position)
-
-
-def _too_deep(source: str, position: int) -> PositionedSelectorError:
-    return SelectorNotSupportedError(
-        f"nesting deeper than {MAX_DEPTH} levels is not supported yet", source=source, position=position
+def _too_deep(source: str, position: int) -> InvalidSelectorError:
+    return InvalidSelectorError(
+        f"nesting is deeper than {MAX_DEPTH} levels",
+        source=source,
+        position=position,
+        remedy="Split the selector into several; all of a request's selectors must hold.",
     )
 
 
+def _check_path(tree: Node, source: str) -> None:
+    """Bound the operators, selections and calls between the root and any leaf."""
+    pending = [(tree, 0)]
+    while pending:
+        node, depth = pending.pop()
+        if not isinstance(node, (Literal, Ident, Logic, ListLiteral, MapLiteral)) and (
+            not isinstance(node, Call) or node.target is not None or node.function[0] == "_"
+        ):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _too_deep(source, node.position)
+        pending.extend((child, depth) for child in children(node))
+
+
 class _Parser:
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, tokens: list[Token], *, backquotes: bool) -> None:
         self._source = source
-        self._tokens = tokenize(source)
+        self._tokens = tokens
+        self._backquotes = backquotes
         self._at = 0
-        self._depth = 0
+        # Rules of the reference's grammar that are open: `expr`, and `calc` for sums and products.
+        self._expressions = 0
+        self._sums = 0
 
     # Tokens
 
-    @property
-    def _next(self) -> Token:
-        return self._tokens[self._at]
-
-    def _take(self) -> Token:
-        token = self._tokens[self._at]
-        self._at += 1
-        return token
-
-    def _accept(self, *operators: str) -> Token | None:
-        token = self._next
-        if token.kind == OPERATOR and token.text in operators:
+    def _accept(self, operator: str) -> bool:
+        kind, text, _, _ = self._tokens[self._at]
+        if text == operator and kind == OPERATOR:
             self._at += 1
-            return token
-        return None
+            return True
+        return False
 
-    def _expect(self, operator: str) -> Token:
-        token = self._accept(operator)
-        if token is None:
-            raise self._wrong(f"{operator!r} is expected, but {self._next.text!r} found")
-        return token
+    def _expect(self, operator: str) -> None:
+        if not self._accept(operator):
+            raise self._wrong(f"{operator!r} is expected, but {self._tokens[self._at][1]!r} found")
 
     def expect_end(self) -> None:
-        if self._next.kind != END:
-            raise self._wrong(f"{self._next.text!r} is not expected here")
+        kind, text, _, _ = self._tokens[self._at]
+        if kind != END:
+            raise self._wrong(f"{text!r} is not expected here")
 
-    def _wrong(self, message: str, token: Token | None = None) -> InvalidSelectorError:
-        return InvalidSelectorError(message, source=self._source, position=(token or self._next).position)
-
-    def _later(self, what: str, token: Token) -> SelectorNotSupportedError:
-        return SelectorNotSupportedError(
-            f"{what} is not supported yet", source=self._source, position=token.position
-        )
+    def _wrong(self, message: str, position: int | None = None) -> InvalidSelectorError:
+        where = self._tokens[self._at][3] if position is None else position
+        return InvalidSelectorError(message, source=self._source, position=where)
 
     # Grammar
 
-    def ternary(self) -> Node:
-        self._deeper()
-        condition = self._binary(1)
-        question = self._accept("?")
-        if question is not None:
+    def expression(self) -> Node:
+        self._expressions += 1
+        self._sums += 1
+        if self._expressions > MAX_DEPTH or self._sums > MAX_DEPTH:
+            raise _too_deep(self._source, self._tokens[self._at][3])
+        node = self._binary(1)
+        position = self._tokens[self._at][3]
+        self._sums -= 1
+        if self._accept("?"):
+            self._sums += 1
             yes = self._binary(1)
+            self._sums -= 1
             self._expect(":")
-            condition = Ternary(condition, yes, self.ternary(), question.position)
-        self._depth -= 1
-        return condition
-
-    def _binary(self, lowest: int) -> Node:
-        self._deeper()
-        left = self._unary()
-        while (token := self._next).kind == OPERATOR and (level := _LEVELS.get(token.text, 0)) >= lowest:
-            if token.text in {"&&", "||"}:
-                left = self._chain(left, token, level)
-            else:
-                self._at += 1
-                left = Call(f"_{token.text}_", None, (left, self._binary(level + 1)), token.position)
-        self._depth -= 1
-        return left
-
-    def _deeper(self) -> None:
-        self._depth += 1
-        # A pair of parentheses counts twice, as a ternary and as a binary expression.
-        if self._depth > 2 * MAX_DEPTH:
-            raise _too_deep(self._source, self._next.position)
-
-    def _chain(self, first: Node, token: Token, level: int) -> Node:
-        operands = [first]
-        while self._accept(token.text):
-            operands.append(self._binary(level + 1))
-        return Logic(token.text, tuple(operands), token.position)
-
-    def _unary(self) -> Node:
-        signs: list[Token] = []
-        while token := self._accept(*((signs[0].text,) if signs else ("!", "-"))):
-            signs.append(token)
-        if not signs:
-            return self._member()
-        if signs[0].text == "-" and self._next.kind == NUMBER:
-            node = self._postfix(self._negative(signs.pop()))
-        else:
-            node = self._member()
-        for token in reversed(signs):
-            node = Call(f"{token.text}_", None, (node,), token.position)
+            node = Ternary(node, yes, self.expression(), position)
+        self._expressions -= 1
         return node
 
-    def _negative(self, sign: Token) -> Node:
-        token = self._take()
-        value = token.value
-        if isinstance(value, (int, float)) and not isinstance(value, UInt):
-            return Literal(-value, sign.position)
-        return Call("-_", None, (Literal(value, token.position),), sign.position)
+    def _binary(self, lowest: int) -> Node:
+        left = self._unary()
+        while True:
+            _, text, _, position = self._tokens[self._at]
+            level = _LEVELS.get(text, 0)
+            # The text of a literal in quotes has its quotes, so only operators are found.
+            if level < lowest or not level:
+                return left
+            self._at += 1
+            if level >= _SUM:
+                self._sums += 1
+                if self._sums > MAX_DEPTH:
+                    raise _too_deep(self._source, position)
+                left = Call(_FUNCTIONS[text], None, (left, self._binary(level + 1)), position)
+                self._sums -= 1
+            elif level == _RELATION:
+                left = Call(_FUNCTIONS[text], None, (left, self._binary(_SUM)), position)
+            else:
+                operands = [left, self._binary(level + 1)]
+                while self._accept(text):
+                    operands.append(self._binary(level + 1))
+                left = Logic(text, tuple(operands), position)
+
+    def _unary(self) -> Node:
+        kind, text, value, position = self._tokens[self._at]
+        if kind != OPERATOR or (text != "!" and text != "-"):  # noqa: PLR1714 - asked for each operand
+            return self._member()
+        count = 0
+        while self._accept(text):
+            count += 1
+        if text == "-" and count == 1:
+            kind, _, value, _ = self._tokens[self._at]
+            if kind == NUMBER and isinstance(value, (int, float)) and not isinstance(value, UInt):
+                self._at += 1
+                return self._postfix(Literal(-value, position))
+        node = self._member()
+        # An even number of signs is none at all, whatever the operand.
+        return Call(f"{text}_", None, (node,), position) if count % 2 else node
 
     def _member(self) -> Node:
-        return self._postfix(self._primary())
+        kind, text, value, position = self._tokens[self._at]
+        self._at += 1
+        if kind == IDENT:
+            return self._postfix(self._name(text, position))
+        if kind == LITERAL:
+            return self._postfix(Literal(value, position))
+        if kind == NUMBER:
+            if type(value) is int and value > INT_MAX:
+                raise self._wrong(f"{text} is out of range", position)
+            return self._postfix(Literal(value, position))
+        if kind == OPERATOR and (node := self._enclosed(text, position)) is not None:
+            return self._postfix(node)
+        raise self._wrong(f"{text!r} is not expected here", position)
+
+    def _enclosed(self, opening: str, position: int) -> Node | None:
+        if opening == "(":
+            node = self.expression()
+            self._expect(")")
+            return node
+        if opening == "[":
+            return self._list(position)
+        if opening == "{":
+            return self._map(position)
+        kind, name, _, where = self._tokens[self._at]
+        if opening == "." and kind == IDENT:
+            self._at += 1
+            return self._name(name, where, dot=".")
+        return None
 
     def _postfix(self, node: Node) -> Node:
         while True:
-            if dot := self._accept("."):
-                node = self._after_dot(node, dot)
-            elif bracket := self._accept("["):
-                optional = self._accept("?") is not None
-                key = self.ternary()
+            _, text, _, position = self._tokens[self._at]
+            if text == ".":
+                self._at += 1
+                node = self._after_dot(node, position)
+            elif text == "[":
+                self._at += 1
+                optional = self._accept("?")
+                key = self.expression()
                 self._expect("]")
-                node = Index(node, key, bracket.position, optional=optional)
-            elif (brace := self._next).text == "{" and brace.kind == OPERATOR and _is_name(node):
-                raise self._later("a message literal", brace)
+                node = Index(node, key, position, optional=optional)
+            elif text == "{" and (name := _name_of(node)):
+                self._at += 1
+                node = self._message(name, position)
             else:
                 return node
 
-    def _after_dot(self, node: Node, dot: Token) -> Node:
-        optional = self._accept("?") is not None
-        name = self._take()
-        if name.kind == ESCAPED:
-            return Select(node, name.text, dot.position, optional=optional)
-        if name.kind != IDENT:
-            raise self._wrong(f"a name is expected, but {name.text!r} found", name)
+    def _message(self, name: str, position: int) -> Node:
+        """Take a wrapped value for the value: `google.protobuf.Int64Value{value: 1}` is 1."""
+        default = _WRAPPERS.get(name)
+        if default is None:
+            known = name.startswith("google.protobuf.")
+            message = f"messages such as {name} are not supported" if known else f"there is no message {name}"
+            raise (SelectorNotSupportedError if known else InvalidSelectorError)(
+                message,
+                source=self._source,
+                position=position,
+                remedy="Write the value itself, or a map such as {'key': value}.",
+            )
+        zero = Literal(default, position)
+        if self._accept("}"):
+            return zero
+        kind, text, _, where = self._tokens[self._at]
+        if kind != IDENT or text != "value":
+            raise self._wrong(f"{name} has the field 'value' only, not {text!r}", where)
+        self._at += 1
+        self._expect(":")
+        value = self.expression()
+        self._accept(",")
+        self._expect("}")
+        # A condition that always holds, so that the value must be of the wrapper's type.
+        return Ternary(Literal(value=True, position=position), value, zero, position)
+
+    def _after_dot(self, node: Node, dot: int) -> Node:
+        optional = self._accept("?")
+        kind, name, value, position = self._tokens[self._at]
+        self._at += 1
+        if kind == ESCAPED and self._backquotes:
+            return Select(node, str(value), dot, optional=optional)
+        if kind != IDENT:
+            if kind == ESCAPED:
+                raise self._wrong("this release knows no names in backquotes", position)
+            raise self._wrong(f"a name is expected, but {name!r} found", position)
         if not optional and self._accept("("):
-            return Call(name.text, node, self._arguments(), name.position)
-        return Select(node, name.text, dot.position, optional=optional)
+            return self._call(name, node, position)
+        return Select(node, name, dot, optional=optional)
 
-    def _arguments(self) -> tuple[Node, ...]:
-        if self._accept(")"):
-            return ()
-        args = [self.ternary()]
-        while self._accept(","):
-            args.append(self.ternary())
-        self._expect(")")
-        return tuple(args)
+    def _call(self, name: str, target: Node | None, position: int) -> Node:
+        args: list[Node] = []
+        if not self._accept(")"):
+            args.append(self.expression())
+            while self._accept(","):
+                args.append(self.expression())
+            self._expect(")")
+        given = tuple(args)
+        return expand(self._source, name, target, given, position) or Call(name, target, given, position)
 
-    def _primary(self) -> Node:
-        token = self._take()
-        if token.kind == NUMBER:
-            if type(token.value) is int and token.value > INT_MAX:
-                raise self._wrong(f"{token.text} is out of range", token)
-            return Literal(token.value, token.position)
-        if token.kind == LITERAL:
-            return Literal(token.value, token.position)
-        if token.kind == IDENT:
-            return self._name(token)
-        if token.kind == OPERATOR:
-            match token.text:
-                case "(":
-                    node = self.ternary()
-                    self._expect(")")
-                    return node
-                case "[":
-                    return self._list(token)
-                case "{":
-                    return self._map(token)
-                case ".":
-                    raise self._later("a name that starts with a dot", token)
-        raise self._wrong(f"{token.text!r} is not expected here", token)
+    def _name(self, name: str, position: int, *, dot: str = "") -> Node:
+        if name in RESERVED:
+            raise self._wrong(f"{name!r} is a reserved word", position)
+        if self._accept("("):
+            return self._call(name, None, position)
+        return Ident(f"{dot}{name}", position)
 
-    def _name(self, token: Token) -> Node:
-        if token.text in RESERVED:
-            raise self._wrong(f"{token.text!r} is a reserved word", token)
-        if not self._accept("("):
-            return Ident(token.text, token.position)
-        args = self._arguments()
-        if token.text != "has":
-            return Call(token.text, None, args, token.position)
-        if len(args) != 1 or not isinstance(args[0], Select):
-            raise self._wrong("has() takes one selection of a field, as in has(a.b)", token)
-        tested = args[0]
-        if tested.optional:
-            raise self._later("has() of an optional selection", token)
-        return Select(tested.operand, tested.field, token.position, test=True)
-
-    def _list(self, bracket: Token) -> Node:
+    def _list(self, position: int) -> Node:
         elements: list[Node] = []
+        optional: list[int] = []
+        if self._accept(","):
+            self._expect("]")
+            return ListLiteral((), position)
         while not self._accept("]"):
-            if optional := self._accept("?"):
-                raise self._later("an optional element", optional)
-            elements.append(self.ternary())
+            if self._accept("?"):
+                optional.append(len(elements))
+            elements.append(self.expression())
             if not self._accept(","):
                 self._expect("]")
                 break
-        return ListLiteral(tuple(elements), bracket.position)
+        return ListLiteral(tuple(elements), position, frozenset(optional))
 
-    def _map(self, brace: Token) -> Node:
+    def _map(self, position: int) -> Node:
         entries: list[tuple[Node, Node]] = []
+        optional: list[int] = []
+        if self._accept(","):
+            self._expect("}")
+            return MapLiteral((), position)
         while not self._accept("}"):
-            if optional := self._accept("?"):
-                raise self._later("an optional entry", optional)
-            key = self.ternary()
+            if self._accept("?"):
+                optional.append(len(entries))
+            key = self.expression()
             self._expect(":")
-            entries.append((key, self.ternary()))
+            entries.append((key, self.expression()))
             if not self._accept(","):
                 self._expect("}")
                 break
-        return MapLiteral(tuple(entries), brace.position)
+        return MapLiteral(tuple(entries), position, frozenset(optional))
 
 
-def _is_name(node: Node) -> bool:
-    while isinstance(node, Select) and not node.optional:
+def _name_of(node: Node) -> str:
+    parts: list[str] = []
+    while isinstance(node, Select) and not node.optional and not node.test:
+        parts.append(node.field)
         node = node.operand
-    return isinstance(node, Ident)
+    return ".".join([node.name.removeprefix("."), *reversed(parts)]) if isinstance(node, Ident) else ""

@@ -2,8 +2,8 @@
 
 Purpose: what the rest of the tree uses of CEL: compile once, evaluate on many devices.
 
-Flow: tokens -> tree -> types -> closures; outcomes of compiling, errors too, are kept by text and
-release.
+Flow: tokens -> tree -> types; closures are made at the first evaluation, since an index often needs none.
+Outcomes of compiling, errors too, are kept by text and environment.
 
 Limits: a result that is not a bool is an error, as in the scheduler.
 """
@@ -11,25 +11,18 @@ Limits: a result that is not a bool is an error, as in the scheduler.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from driver.cel.budget import Budget
 from driver.cel.checker import Checked, check
-from driver.cel.compiler import Closure, Frame, compile_tree
+from driver.cel.compiler import Program, compile_tree
 from driver.cel.device import DeviceView
 from driver.cel.environments import DEFAULT_RELEASE, environment
-from driver.cel.errors import (
-    BudgetError,
-    EvaluationError,
-    PositionedSelectorError,
-    SelectorNotSupportedError,
-    SelectorRaisedError,
-)
+from driver.cel.errors import BudgetError, EvaluationError, PositionedSelectorError, SelectorRaisedError
 from driver.cel.parser import parse
 from driver.cel.values import kind_of
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Selector:
     """A selector that compiled.
 
@@ -42,7 +35,7 @@ class Selector:
     expression: str
     release: str
     checked: Checked
-    _run: Closure
+    _program: Program | None = field(default=None, repr=False)
 
     def evaluate(self, device: DeviceView) -> bool:
         """Say whether a device is selected.
@@ -52,8 +45,12 @@ class Selector:
         """
         if device.problem:
             raise SelectorRaisedError(f"the device cannot be read: {device.problem}")
+        program = self._program
+        if program is None:
+            # Two threads may both make one; they are alike.
+            program = self._program = compile_tree(self.checked)
         try:
-            result = self._run(Frame(device, Budget()))
+            result = program.run(device)
         except EvaluationError as error:
             raise SelectorRaisedError(
                 error.message, source=self.expression, position=error.position
@@ -65,30 +62,39 @@ class Selector:
         return result
 
 
-def compile_selector(expression: str, *, release: str = DEFAULT_RELEASE) -> Selector:
+def compile_selector(
+    expression: str, *, release: str = DEFAULT_RELEASE, list_attributes: bool = True, stored: bool = True
+) -> Selector:
     """Compile a selector.
 
     Args:
         expression: CEL source.
         release: Kubernetes release whose functions it may use.
+        list_attributes: Whether the gate DRAListTypeAttributes is on, where the release has it.
+        stored: Whether it is that of an object that exists, as for the scheduler; otherwise the API server's
+            stricter rules for new objects hold.
 
     Raises:
         InvalidSelectorError: It does not compile.
-        SelectorNotSupportedError: It uses what is not supported yet.
+        SelectorNotSupportedError: It makes a message.
+        InvalidInputError: A release that we know nothing about.
     """
-    outcome = _compiled(expression, release)
+    outcome = _compiled(expression, release, list_attributes, stored)
     if isinstance(outcome, Selector):
         return outcome
     raise outcome.with_traceback(None)
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(expression: str, release: str) -> Selector | PositionedSelectorError:
+def _compiled(
+    expression: str,
+    release: str,
+    list_attributes: bool,  # noqa: FBT001 - the cache tells keywords from positions
+    stored: bool,  # noqa: FBT001
+) -> Selector | PositionedSelectorError:
+    known = environment(release, list_attributes=list_attributes, stored=stored)
     try:
-        tree = parse(expression)
-        checked = check(tree, source=expression, environment=environment(release))
-        return Selector(expression, release, checked, compile_tree(checked))
+        tree = parse(expression, backquotes=known.backquotes)
+        return Selector(expression, release, check(tree, source=expression, environment=known))
     except PositionedSelectorError as error:
         return error
-    except RecursionError:
-        return SelectorNotSupportedError("nesting as deep as this is not supported yet")

@@ -1,0 +1,182 @@
+"""Closures that call functions.
+
+Purpose: one overload where the types are known, a choice by the values' types where they are not.
+
+Flow: the compiler passes closures of the arguments, the value before the dot first.
+
+Limits: where several overloads may apply, the reference counts one unit for an operator, whatever the size;
+so do we, up to a size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from driver.cel.checker import Checked
+from driver.cel.errors import EvaluationError
+from driver.cel.frames import Closure, Frame, placed
+from driver.cel.library import Entry
+from driver.cel.syntax import Call, ListLiteral, Literal
+from driver.cel.types import Type
+from driver.cel.values import kind_of, no_overload
+
+# What the reference cannot look up in the set that it makes of a constant list.
+_NOT_IN_SETS = frozenset({"bytes", "semver", "format"})
+_SET_MEMBERS = frozenset({"bool", "int", "uint", "double", "string"})
+_UNCOUNTED = 256
+_ABSENT = object()
+
+
+def single(entry: Entry, args: tuple[Closure, ...], types: tuple[Type, ...], node: Call) -> Closure:
+    """Call the one overload that applies."""
+    position = node.position
+    if not entry.guarded or all(map(_fits, entry.parameters, types)):
+        if entry.name == "_==_":
+            return _equality(entry, args, position)
+        return _direct(entry, args, position)
+    return _guarded(entry, args, node)
+
+
+def _fits(parameter: Type, found: Type) -> bool:
+    if parameter.variable or parameter.name == "dyn":
+        return True
+    return parameter.name == found.name and all(map(_fits, parameter.params, found.params))
+
+
+def _direct(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure:
+    run, cost = entry.run, entry.cost
+    if cost is None and len(args) == 2:
+        first, second = args
+
+        def binary(frame: Frame) -> Any:
+            try:
+                return run(first(frame), second(frame))
+            except EvaluationError as error:
+                raise placed(error, position) from None
+
+        return binary
+
+    def call(frame: Frame) -> Any:
+        values = [arg(frame) for arg in args]
+        try:
+            if cost is not None:
+                frame.charge(cost(*values))
+            return run(*values)
+        except EvaluationError as error:
+            raise placed(error, position) from None
+
+    return call
+
+
+def _equality(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure:
+    first, second = args
+    run, cost = entry.run, entry.cost
+
+    def equals(frame: Frame) -> Any:
+        left, right = first(frame), second(frame)
+        kind = type(left)
+        if kind is type(right):
+            if kind is str:
+                frame.left -= (min(len(left), len(right)) + 9) // 10
+                return left == right
+            if kind is int or kind is bool:
+                frame.left -= 1
+                return left == right
+        try:
+            if cost is not None:
+                frame.charge(cost(left, right))
+            return run(left, right)
+        except EvaluationError as error:
+            raise placed(error, position) from None
+
+    return equals
+
+
+def _guarded(entry: Entry, args: tuple[Closure, ...], node: Call) -> Closure:
+    run, cost, takes, position = entry.run, entry.cost, entry.takes, node.position
+
+    def call(frame: Frame) -> Any:
+        values = tuple([arg(frame) for arg in args])
+        if not takes(values):
+            raise placed(no_overload(node.function, *values), position)
+        try:
+            if cost is not None:
+                frame.charge(cost(*values))
+            return run(*values)
+        except EvaluationError as error:
+            raise placed(error, position) from None
+
+    return call
+
+
+def dispatched(entries: tuple[Entry, ...], args: tuple[Closure, ...], node: Call) -> Closure:
+    """Choose among overloads by the types of the values."""
+    position, function = node.position, node.function
+    free = _UNCOUNTED if function[0] == "_" else 0
+
+    def call(frame: Frame) -> Any:
+        values = tuple([arg(frame) for arg in args])
+        for entry in entries:
+            if entry.takes(values):
+                units = 1 if entry.cost is None else entry.cost(*values)
+                frame.charge(units if units > free else 1)
+                try:
+                    return entry.run(*values)
+                except EvaluationError as error:
+                    raise placed(error, position) from None
+        raise placed(no_overload(function, *values), position)
+
+    return call
+
+
+def lazy(entry: Entry, args: tuple[Closure, ...], position: int, *, cost: int) -> Closure:
+    """Call a function that evaluates its second argument only where it needs it."""
+    run = entry.run
+    operand, other = args
+
+    def call(frame: Frame) -> Any:
+        value = operand(frame)
+
+        def evaluated() -> Any:
+            frame.left -= cost
+            return other(frame)
+
+        try:
+            return run(value, evaluated)
+        except EvaluationError as error:
+            raise placed(error, position) from None
+
+    return call
+
+
+def in_constants(node: Call, value: Closure, checked: Checked) -> Closure | None:
+    """Search a constant list; None where the list is none.
+
+    The reference turns such a list into a set when it plans the program; two things follow that a device
+    can see: nothing is looked at for an empty list, and what cannot be hashed raises.
+    """
+    listed = node.args[1]
+    if not isinstance(listed, ListLiteral) or listed.optional or len(checked.overloads[node]) != 1:
+        return None
+    if not listed.elements:
+        return lambda _frame: False
+    elements = [
+        one.value if isinstance(one, Literal) else checked.constants.get(one, _ABSENT)
+        for one in listed.elements
+    ]
+    if any(one is _ABSENT or kind_of(one) not in _SET_MEMBERS for one in elements):
+        return None
+    words = frozenset(one for one in elements if isinstance(one, str))
+    search, position = checked.overloads[node][0].run, node.position
+
+    def contained(frame: Frame) -> bool:
+        candidate = value(frame)
+        if type(candidate) is str:
+            return candidate in words
+        if kind_of(candidate) in _NOT_IN_SETS:
+            raise EvaluationError(
+                f"a {kind_of(candidate)} cannot be looked up in a constant list", position=position
+            )
+        return bool(search(candidate, elements))
+
+    return contained
