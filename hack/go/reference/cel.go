@@ -73,8 +73,8 @@ func answerSelectors(arguments []string, in io.Reader, out *bufio.Writer) error 
 			}
 		}
 		if *verbose {
-			if compiled := cache.GetOrCompile(*line.Expression); answer.Outcome != "compile-error" && compiled.Error == nil {
-				answer.Overloads = used(compiled)
+			if answer.Outcome != "compile-error" {
+				answer.Overloads = used(cache.GetOrCompile(*line.Expression))
 			}
 			return writeLine(out, answer)
 		}

@@ -90,6 +90,10 @@ func literal(value ref.Val) (string, error) {
 		return fmt.Sprintf("timestamp(%q)", v.Time.UTC().Format(time.RFC3339Nano)), nil
 	case apiservercel.Quantity:
 		return fmt.Sprintf("quantity(%q)", v.Quantity.String()), nil
+	case *apiservercel.Quantity: // what add and sub give
+		return fmt.Sprintf("quantity(%q)", v.Quantity.String()), nil
+	case *types.Type:
+		return v.TypeName(), nil
 	case apiservercel.Semver:
 		return fmt.Sprintf("semver(%q)", v.Version.String()), nil
 	case apiservercel.IP:

@@ -87,8 +87,8 @@ class AllocationCheck:
         Raises:
             ReplayError: The line has no recorded answer.
         """
-        recorded = line.value.get("expected")
-        newer = line.value.get("expected137") or recorded
+        recorded: Any = line.value.get("expected")
+        newer: Any = line.value.get("expected137") or recorded
         if not isinstance(recorded, Mapping) or len(recorded.get("nodes") or ()) != len(ours["nodes"]):
             raise line.wrong("nothing to check against: the case has no 'expected' for each node")
         after = self._release >= "1.37"

@@ -49,7 +49,7 @@ def read(stream: IO[bytes]) -> Iterator[Line]:
     """
     buffered = io.BufferedReader(_Raw(stream), 1 << 16)
     packed = buffered.peek(2)[:2] == _GZIP
-    lines: IO[bytes] = gzip.GzipFile(fileobj=buffered) if packed else buffered
+    lines: io.BufferedIOBase = gzip.GzipFile(fileobj=buffered) if packed else buffered
     number = 0
     while True:
         number += 1
