@@ -10,7 +10,9 @@ Limits: overloads of one function are tried in the order in which they stand in 
 """
 
 from driver.cel.library import (
+    addresses,
     conversions,
+    formats,
     lists,
     operators,
     optionals,
@@ -21,6 +23,7 @@ from driver.cel.library import (
     string_format,
     strings,
     times,
+    urls,
 )
 from driver.cel.library.entry import REGISTRY, Entry
 from driver.cel.library.later import NOT_YET
@@ -29,7 +32,9 @@ __all__ = [
     "NOT_YET",
     "REGISTRY",
     "Entry",
+    "addresses",
     "conversions",
+    "formats",
     "lists",
     "operators",
     "optionals",
@@ -40,4 +45,5 @@ __all__ = [
     "string_format",
     "strings",
     "times",
+    "urls",
 ]
