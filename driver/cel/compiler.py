@@ -51,14 +51,17 @@ class Program:
     cost: int
     _closure: Closure
 
-    def run(self, device: DeviceView) -> Any:
-        """Evaluate.
+    def frame(self, device: DeviceView) -> Frame:
+        """Begin an evaluation on a device."""
+        return Frame(device, self.slots, self.cost)
+
+    def run(self, frame: Frame) -> Any:
+        """Evaluate; what is left of the frame's units says what it has cost.
 
         Raises:
             EvaluationError: The expression fails on this device.
             BudgetError: It costs too much.
         """
-        frame = Frame(device, self.slots, self.cost)
         result = self._closure(frame)
         if frame.left < 0:
             raise exhausted()

@@ -102,7 +102,7 @@ class Loop:
 
 
 def _quantifier(loop: Loop, *, decisive: bool) -> Closure:
-    body, again = loop.body, 2 + decisive
+    body, again, undecided = loop.body, 2 + decisive, not decisive
     cost = loop.body_cost + 1 + again
 
     def quantified(frame: Frame) -> bool:
@@ -115,12 +115,12 @@ def _quantifier(loop: Loop, *, decisive: bool) -> Closure:
                 continue
             if value is decisive:
                 frame.left -= again
-                return decisive
+                return not undecided
             if type(value) is not bool:
                 error = error or loop.no_bool(value)
         if error is not None:
             raise error
-        return not decisive
+        return undecided
 
     return quantified
 

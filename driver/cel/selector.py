@@ -50,7 +50,7 @@ class Selector:
             # Two threads may both make one; they are alike.
             program = self._program = compile_tree(self.checked)
         try:
-            result = program.run(device)
+            result = program.run(program.frame(device))
         except EvaluationError as error:
             raise SelectorRaisedError(
                 error.message, source=self.expression, position=error.position
