@@ -4,7 +4,8 @@ Purpose: one class for each stable reason; each ends up in a `Refusal`.
 
 Flow: raised anywhere below `allocate`, caught by it; nothing of this leaves the package as an exception.
 
-Limits: why a single device was passed over is data (`DeviceRefusal`), not an exception.
+Limits: why a single device was passed over is data (`DeviceRefusal`), not an exception. What the reference
+calls each of them is in `driver.allocation.kinds`.
 """
 
 from __future__ import annotations
@@ -45,10 +46,52 @@ class ClaimUnreadableError(AllocationError):
     reason = "InvalidClaim"
 
 
+class OverLimitError(AllocationError):
+    """A claim or class is larger than the API allows."""
+
+    reason = "OverLimit"
+
+
 class CapacityRequestError(AllocationError):
-    """An amount that is asked for is no amount, negative, or too large to count with."""
+    """An amount that is asked for is no amount."""
 
     reason = "InvalidCapacityRequest"
+
+
+class CapacityNegativeError(CapacityRequestError):
+    """An amount that is asked for is negative."""
+
+    reason = "CapacityNegative"
+
+
+class CapacityNotRepresentableError(CapacityRequestError):
+    """An amount that is asked for is too large, or too fine, to count with."""
+
+    reason = "CapacityNotRepresentable"
+
+
+class CapacityDisabledError(AllocationError):
+    """A claim asks for amounts, but DRAConsumableCapacity is off in the cluster."""
+
+    reason = "CapacityDisabled"
+
+
+class PrioritizedListDisabledError(AllocationError):
+    """A claim uses firstAvailable, but DRAPrioritizedList is off in the cluster."""
+
+    reason = "PrioritizedListDisabled"
+
+
+class AdminAccessDisabledError(AllocationError):
+    """A claim asks for admin access, but DRAAdminAccess is off in the cluster."""
+
+    reason = "AdminAccessDisabled"
+
+
+class ConstraintUnknownError(AllocationError):
+    """A constraint is of a kind that the cluster's scheduler does not know."""
+
+    reason = "ConstraintUnknown"
 
 
 class PoolIncompleteError(AllocationError):
@@ -59,9 +102,15 @@ class PoolIncompleteError(AllocationError):
 
 
 class PoolInvalidError(AllocationError):
-    """The driver published slices that contradict each other."""
+    """Nothing fits, and a driver published slices for the node that contradict each other."""
 
     reason = "PoolInvalid"
+
+
+class AllPoolInvalidError(PoolInvalidError):
+    """Mode All has to count all devices of the node, and a driver's slices contradict each other."""
+
+    reason = "AllPoolInvalid"
 
 
 class AllConstraintError(AllocationError):
@@ -71,9 +120,15 @@ class AllConstraintError(AllocationError):
 
 
 class SelectorFailedError(AllocationError):
-    """A selector does not compile or raises on a device that had to be looked at."""
+    """A selector raises on a device that had to be looked at."""
 
     reason = "SelectorFailed"
+
+
+class SelectorInvalidError(SelectorFailedError):
+    """A selector does not compile."""
+
+    reason = "SelectorInvalid"
 
 
 class SelectorUnknownError(AllocationError):

@@ -1,41 +1,41 @@
-"""What is asked: classes, claims, and their requests.
+"""What is asked, as values: classes, claims, and their requests.
 
-Purpose: a claim's spec with its classes looked up and its amounts read, refused with the field's path
-where it asks for what cannot be or is not supported yet.
+Purpose: the questions of an allocation, read once and asked of many nodes.
 
-Flow: `parse_claim` gives a `Claim` of `Request`s; each has one or more `Option`s (the request itself, or
-its firstAvailable sub-requests), and an option holds the selectors of class and request in their order.
+Flow: `driver.allocation.claims` makes them from the API's objects; each request has one or more `Option`s
+(the request itself, or its firstAvailable sub-requests), and an option holds the selectors of class and
+request in their order.
 
-Limits: selectors are compiled when a device is looked at, so that an error shows only where the
-scheduler's would. Fields that we do not know are refused by name, never ignored.
+Limits: selectors are compiled when a device is looked at, so that an error shows only where the scheduler's
+would. What is wrong with a claim stands in it at the place where the scheduler would notice, since it may
+notice something else first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from driver.allocation.constraints import Constraint
-from driver.allocation.errors import (
-    CapacityRequestError,
-    ClaimUnreadableError,
-    ClassNotFoundError,
-    NotSupportedError,
-)
-from driver.allocation.models import JSON, Device, Taint, parse_amounts
-from driver.errors import QuantityError
-from driver.quantities import MAX_AMOUNT, Quantity
+from driver.allocation.limits import class_over_limit
+from driver.allocation.models import JSON, Device, Taint
+from driver.allocation.selectors import expressions
+from driver.errors import AllocationError
+from driver.quantities import Quantity
 
-_OPTION_FIELDS = frozenset(
-    {"deviceClassName", "selectors", "allocationMode", "count", "tolerations", "capacity"}
-)
-_CONSTRAINT_FIELDS = frozenset({"requests", "matchAttribute", "distinctAttribute"})
 _CLASS_FIELDS = frozenset({"selectors", "config", "extendedResourceName"})
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceClass:
-    """A DeviceClass."""
+    """A DeviceClass.
+
+    Attributes:
+        name: Its name.
+        selectors: CEL expressions, all of which must be true.
+        config: Copied into results.
+        problem: Why it cannot be used, "" if it can.
+    """
 
     name: str
     selectors: tuple[str, ...]
@@ -47,10 +47,11 @@ class DeviceClass:
         """Read a DeviceClass (v1)."""
         spec = raw.get("spec") or {}
         unknown = sorted(set(spec) - _CLASS_FIELDS)
-        selectors, problem = _expressions(spec.get("selectors"))
+        selectors, problem = expressions(spec.get("selectors"))
         if unknown:
             problem = f"the field {unknown[0]} is not supported yet"
-        return cls(raw["metadata"]["name"], selectors, tuple(spec.get("config") or ()), problem)
+        config = tuple(spec.get("config") or ())
+        return cls(raw["metadata"]["name"], selectors, config, problem or class_over_limit(spec))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +67,7 @@ class Option:
         admin: Whether it wants access to devices whoever holds them.
         tolerations: As written, for the results too.
         capacity: Amounts asked for, by name.
+        path: The claim and the path of the field in it, for messages.
     """
 
     label: str
@@ -76,6 +78,7 @@ class Option:
     admin: bool
     tolerations: tuple[JSON, ...]
     capacity: Mapping[str, Quantity] = field(default_factory=dict)
+    path: str = ""
 
     def tolerates(self, device: Device) -> Taint | None:
         """Give the first taint that stands in the way, None if there is none."""
@@ -100,137 +103,30 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Claim:
-    """What a claim asks for."""
+    """What a claim asks for.
+
+    Attributes:
+        name: Namespace and name.
+        requests: Its requests; with a `problem`, those before it.
+        constraints: Rules over its devices.
+        config: Copied into the result.
+        problem: What is wrong with a request, or with the claim as a whole.
+        before: Sub-requests that stand before the one with the problem in the same request.
+        late_problem: What is noticed only after the devices were counted.
+    """
 
     name: str
     requests: tuple[Request, ...]
     constraints: tuple[Constraint, ...]
     config: tuple[JSON, ...]
+    problem: AllocationError | None = None
+    before: tuple[Option, ...] = ()
+    late_problem: AllocationError | None = None
 
-
-def parse_claim(raw: JSON, classes: Mapping[str, DeviceClass]) -> Claim:
-    """Read a ResourceClaim (v1) and look up its classes.
-
-    Raises:
-        AllocationError: It asks for what cannot be, or is not supported yet.
-    """
-    try:
-        metadata = raw.get("metadata") or {}
-        name = f"{metadata.get('namespace') or 'default'}/{metadata.get('name') or ''}"
-        return _parse(raw, name, classes)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ClaimUnreadableError(
-            f"a claim cannot be read: {error!r}", remedy="Write it as the API documentation shows."
-        ) from None
-
-
-def _parse(raw: JSON, name: str, classes: Mapping[str, DeviceClass]) -> Claim:
-    spec = (raw.get("spec") or {}).get("devices") or {}
-    path = f"{name}: spec.devices"
-    _known(spec, frozenset({"requests", "constraints", "config"}), path)
-    requests = tuple(
-        _request(one, classes, f"{path}.requests[{place}]")
-        for place, one in enumerate(spec.get("requests") or ())
-    )
-    constraints = tuple(
-        _constraint(one, f"{path}.constraints[{place}]")
-        for place, one in enumerate(spec.get("constraints") or ())
-    )
-    return Claim(name, requests, constraints, tuple(spec.get("config") or ()))
-
-
-def _request(raw: JSON, classes: Mapping[str, DeviceClass], path: str) -> Request:
-    name = raw["name"]
-    _known(raw, frozenset({"name", "exactly", "firstAvailable"}), path)
-    if exactly := raw.get("exactly"):
-        _known(exactly, _OPTION_FIELDS | {"adminAccess"}, f"{path}.exactly")
-        return Request(name, (_option(exactly, name, classes, f"{path}.exactly"),))
-    options = []
-    for place, one in enumerate(raw.get("firstAvailable") or ()):
-        where = f"{path}.firstAvailable[{place}]"
-        _known(one, _OPTION_FIELDS | {"name"}, where)
-        options.append(_option(one, f"{name}/{one['name']}", classes, where))
-    if not options:
-        raise NotSupportedError("a request without 'exactly' and 'firstAvailable'", field=path)
-    return Request(name, tuple(options))
-
-
-def _option(raw: JSON, label: str, classes: Mapping[str, DeviceClass], path: str) -> Option:
-    class_name = raw.get("deviceClassName") or ""
-    device_class = classes.get(class_name)
-    if device_class is None:
-        raise ClassNotFoundError(
-            f"there is no DeviceClass {class_name!r}",
-            field=f"{path}.deviceClassName",
-            remedy="Create it, or name one that `kubectl get deviceclasses` lists.",
-        )
-    if device_class.problem:
-        raise NotSupportedError(device_class.problem, field=f"DeviceClass {class_name}")
-    mode = raw.get("allocationMode") or "ExactCount"
-    if mode not in {"ExactCount", "All"}:
-        raise NotSupportedError(
-            f"allocation mode {mode!r} is not supported yet", field=f"{path}.allocationMode"
-        )
-    selectors, problem = _expressions(raw.get("selectors"))
-    if problem:
-        raise NotSupportedError(problem, field=f"{path}.selectors")
-    count = raw.get("count") or 1
-    if type(count) is not int or count < 0:
-        raise ClaimUnreadableError(f"a count of {count!r} means nothing", field=f"{path}.count")
-    capacity = raw.get("capacity") or {}
-    _known(capacity, frozenset({"requests"}), f"{path}.capacity")
-    return Option(
-        label=label,
-        device_class=device_class,
-        selectors=device_class.selectors + selectors,
-        count=count if mode == "ExactCount" else 0,
-        all_devices=mode == "All",
-        admin=raw.get("adminAccess") is True,
-        tolerations=tuple(raw.get("tolerations") or ()),
-        capacity=_amounts(capacity.get("requests"), f"{path}.capacity.requests"),
-    )
-
-
-def _amounts(raw: Mapping[str, str] | None, path: str) -> dict[str, Quantity]:
-    try:
-        amounts = parse_amounts(raw, field=path)
-    except QuantityError as error:
-        raise CapacityRequestError(error.message, field=error.field, remedy=error.remedy) from None
-    for name, amount in amounts.items():
-        if amount.nano < 0:
-            raise CapacityRequestError(
-                f"{amount} is negative", field=f"{path}[{name}]", remedy="Ask for 0 or more."
-            )
-        if amount.rounded_up > MAX_AMOUNT:
-            raise CapacityRequestError(
-                f"{amount} is more than can be counted with",
-                field=f"{path}[{name}]",
-                remedy="Ask for at most 4Ei.",
-            )
-    return amounts
-
-
-def _constraint(raw: JSON, path: str) -> Constraint:
-    _known(raw, _CONSTRAINT_FIELDS, path)
-    attribute = raw.get("matchAttribute") or raw.get("distinctAttribute")
-    if not attribute:
-        raise NotSupportedError("a constraint of an unknown kind is not supported yet", field=path)
-    return Constraint(attribute, not raw.get("matchAttribute"), frozenset(raw.get("requests") or ()))
-
-
-def _expressions(raw: Iterable[JSON] | None) -> tuple[tuple[str, ...], str]:
-    expressions: list[str] = []
-    for one in raw or ():
-        if set(one) != {"cel"} or set(one["cel"]) != {"expression"}:
-            return (), "a selector that is not a CEL expression is not supported yet"
-        expressions.append(one["cel"]["expression"])
-    return tuple(expressions), ""
-
-
-def _known(raw: JSON, fields: frozenset[str], path: str) -> None:
-    for name in raw:
-        if name not in fields:
-            raise NotSupportedError(f"the field {name!r} is not supported yet", field=f"{path}.{name}")
+    @property
+    def first_problem(self) -> AllocationError | None:
+        """Give what is wrong with it, whenever that is noticed."""
+        return self.problem or self.late_problem
 
 
 def _tolerates(toleration: JSON, taint: Taint) -> bool:

@@ -14,24 +14,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from driver.allocation.holdings import Chosen
 from driver.allocation.models import JSON
 from driver.allocation.nodes import Node, merged_selector
+from driver.allocation.profile import Profile
 from driver.allocation.requests import Claim, Option
-from driver.allocation.search import Chosen
 
 
 def allocation_result(
-    claim: Claim, chosen: Sequence[Chosen], *, node: Node, release: str, share_id: Callable[[], str]
+    claim: Claim, chosen: Sequence[Chosen], *, node: Node, profile: Profile, share_id: Callable[[], str]
 ) -> dict[str, Any]:
     """Make the v1 AllocationResult of a claim."""
     devices: dict[str, Any] = {}
     if chosen:
-        devices["results"] = [_result(one, share_id) for one in chosen]
+        devices["results"] = [_result(one, profile, share_id) for one in chosen]
     taken: dict[str, Option] = {}
     for one in chosen:
         taken.setdefault(one.option.label.partition("/")[0], one.option)
     # An option without results (mode All is never empty) cannot have been chosen.
-    config = (_config_once if release >= "1.37" else _config_repeated)(claim, taken)
+    config = (_config_once if profile.config_once else _config_repeated)(claim, taken)
     if config:
         devices["config"] = config
     result: dict[str, Any] = {"devices": devices} if devices else {}
@@ -41,7 +42,7 @@ def allocation_result(
     return result
 
 
-def _result(chosen: Chosen, share_id: Callable[[], str]) -> dict[str, Any]:
+def _result(chosen: Chosen, profile: Profile, share_id: Callable[[], str]) -> dict[str, Any]:
     device, option = chosen.device, chosen.option
     result: dict[str, Any] = {
         "request": option.label,
@@ -53,10 +54,11 @@ def _result(chosen: Chosen, share_id: Callable[[], str]) -> dict[str, Any]:
         result["adminAccess"] = True
     if option.tolerations:
         result["tolerations"] = [dict(one) for one in option.tolerations]
-    for field in ("bindingConditions", "bindingFailureConditions"):
-        if device.raw.get(field):
-            result[field] = list(device.raw[field])
-    if device.shareable:
+    if profile.features.device_binding_and_status:
+        for field in ("bindingConditions", "bindingFailureConditions"):
+            if device.raw.get(field):
+                result[field] = list(device.raw[field])
+    if chosen.shared:
         result["shareID"] = share_id()
         if chosen.consumed:
             result["consumedCapacity"] = {

@@ -3,30 +3,30 @@
 Purpose: the first solution in the scheduler's order: claims, requests, sub-requests, devices, depth
 first.
 
-Flow: each open question (the k-th device of a request, the choice of a sub-request) is a generator that
-applies an answer, yields the next question and takes its answer back when it is resumed; `solve` keeps
-them on a stack.
+Flow: each open question (the k-th device of a request, the choice of a sub-request) is a generator that adds
+an answer to the `Holdings`, yields the next question, and is sent what became of it; `solve` keeps them on a
+stack. What failed is remembered by its kind (`driver.allocation.symmetry`): neither a device like one that
+was tried in vain nor a situation like one that was is tried again.
 
 Limits: within one request devices keep their order (combinations, not permutations). At most `MAX_STEPS`
-devices are compared. What no device can serve is found before the search, so that one impossible request
-does not make it try everything before it.
+devices are compared. Nothing that is left out could have led to a solution or to an error, so the answer is
+that of the search without shortcuts; only steps differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import enum
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from driver.allocation.capacity import shortage
-from driver.allocation.constraints import Constraint, Value
-from driver.allocation.counters import Ledger
 from driver.allocation.decision import DeviceRefusal
 from driver.allocation.errors import AllConstraintError, SearchLimitError
-from driver.allocation.fit import Fit, Fits
-from driver.allocation.models import Amounts, Device, DeviceID
-from driver.allocation.preference import Preference, ordered
+from driver.allocation.fit import Fit
+from driver.allocation.holdings import Chosen, Holdings
+from driver.allocation.models import Device
 from driver.allocation.requests import Claim, Option
-from driver.allocation.snapshot import InUse
+from driver.allocation.symmetry import Symmetry
 
 # About a second.
 MAX_STEPS = 150_000
@@ -42,7 +42,7 @@ class Question:
         request: Index of the request in it.
         option: The sub-request chosen, None as long as none is.
         number: Which device of the request.
-        start: The first device that may be tried.
+        start: The first place in the order of devices that may be tried.
     """
 
     claim: int
@@ -52,14 +52,19 @@ class Question:
     start: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A device for a request."""
+class Outcome(enum.Enum):
+    """What became of a question that led to no solution.
 
-    claim: int
-    option: Option
-    device: Device
-    consumed: Amounts
+    Attributes:
+        FAILED: No device does.
+        EXCEEDED: A claim would get too many devices, whichever ones it is given.
+    """
+
+    FAILED = enum.auto()
+    EXCEEDED = enum.auto()
+
+
+_Frame: TypeAlias = Generator[Question | None, Outcome | None, Outcome]
 
 
 class Search:
@@ -69,29 +74,37 @@ class Search:
         self,
         *,
         claims: Sequence[Claim],
-        devices: Sequence[Device],
         all_devices: Mapping[Option, tuple[Device, ...]],
+        order: Callable[[Option], Sequence[Device]],
         fit: Fit,
-        ledgers: Mapping[Device, Ledger],
-        in_use: InUse,
-        preference: Preference | None = None,
+        holdings: Holdings,
+        symmetry: Symmetry | None,
     ) -> None:
+        """Make a search.
+
+        Args:
+            claims: What is asked, without problems.
+            all_devices: What each option of mode All wants.
+            order: In what order devices are tried for an option.
+            fit: Who judges by what others hold.
+            holdings: An empty one, to be filled.
+            symmetry: What is alike; nothing is left out if None.
+        """
         self._claims = claims
-        self._devices = devices
         self._all = all_devices
+        self._order = order
         self._fit = fit
-        self._ledgers = ledgers
-        self._in_use = in_use
-        self._preference = preference
-        self._orders: dict[Option, Sequence[Device]] = {}
-        self.chosen: list[Chosen] = []
+        self._holdings = holdings
+        self._symmetry = symmetry
+        self._failed: set[object] = set()
         self.steps = 0
         self.deepest: tuple[Option, tuple[DeviceRefusal, ...]] | None = None
         self._deepest_at = -1
-        self._taken: dict[DeviceID, int] = {}
-        self._in_claim: dict[tuple[int, DeviceID], int] = {}
-        self._consumed: dict[DeviceID, dict[str, int]] = {}
-        self._values: dict[tuple[int, Constraint], list[Value]] = {}
+
+    @property
+    def chosen(self) -> Sequence[Chosen]:
+        """What was found, in the order of requests and devices."""
+        return self._holdings.chosen
 
     def solve(self) -> bool:
         """Look for a solution.
@@ -102,17 +115,20 @@ class Search:
         first = self._first(0, 0)
         if first is None:
             return True
-        stack: list[Iterator[Question | None]] = [self._answers(first)]
+        stack = [self._frame(first)]
+        outcome: Outcome | None = None
         while stack:
             self._step()
             try:
-                question = next(stack[-1])
-            except StopIteration:
+                question = stack[-1].send(outcome)
+            except StopIteration as stop:
                 stack.pop()
+                outcome = stop.value
                 continue
             if question is None:
                 return True
-            stack.append(self._answers(question))
+            stack.append(self._frame(question))
+            outcome = None
         return False
 
     def _step(self) -> None:
@@ -130,26 +146,46 @@ class Search:
             claim, request = claim + 1, 0
         return None
 
-    def _answers(self, question: Question) -> Iterator[Question | None]:
-        claim = self._claims[question.claim]
+    def _frame(self, question: Question) -> _Frame:
+        """Answer a question, unless one like it is known to have no answer."""
+        key = self._key(question)
+        if key is not None and key in self._failed:
+            return Outcome.FAILED
         if question.option is None:
-            for option in claim.requests[question.request].options:
-                wanted = self._wanted(option)
-                if self._results(question.claim) + wanted > MAX_RESULTS:
-                    continue
-                chosen = Question(question.claim, question.request, option)
-                if wanted:
-                    yield from self._answers(chosen)
-                elif not option.all_devices:
-                    yield self._first(question.claim, question.request + 1)
-            return
-        if question.option.all_devices:
-            yield from self._next_of_all(question, question.option)
+            outcome = yield from self._next_option(question)
+        elif question.option.all_devices:
+            outcome = yield from self._next_of_all(question, question.option)
         else:
-            yield from self._next_device(question, question.option)
+            outcome = yield from self._next_device(question, question.option)
+        if outcome is Outcome.FAILED and self._symmetry is not None:
+            self._failed.add(key if key is not None else self._key(question, now=True))
+        return outcome
 
-    def _results(self, claim: int) -> int:
-        return sum(one.claim == claim for one in self.chosen)
+    def _key(self, question: Question, *, now: bool = False) -> object | None:
+        """Say what a question is like; None as long as nothing has failed, since nothing is like it then."""
+        if self._symmetry is None or not (self._failed or now):
+            return None
+        option = question.option
+        situation: object = None
+        if option is None:
+            situation = self._symmetry.situation(question.claim, (), 0)
+        elif option.all_devices:
+            situation = self._symmetry.situation(question.claim, self._all[option], question.number)
+        else:
+            situation = self._symmetry.situation(question.claim, self._order(option), question.start)
+        return question.claim, question.request, option, question.number, situation
+
+    def _next_option(self, question: Question) -> _Frame:
+        options = self._claims[question.claim].requests[question.request].options
+        outcome = Outcome.EXCEEDED
+        for option in options:
+            if self._wanted(option) or not option.all_devices:
+                became = yield Question(question.claim, question.request, option)
+            else:
+                became = Outcome.FAILED
+            if became is not Outcome.EXCEEDED:
+                outcome = Outcome.FAILED
+        return outcome
 
     def _wanted(self, option: Option) -> int:
         return len(self._all.get(option, ())) if option.all_devices else option.count
@@ -159,104 +195,68 @@ class Search:
             return Question(question.claim, question.request, option, question.number + 1, start)
         return self._first(question.claim, question.request + 1)
 
-    def _next_of_all(self, question: Question, option: Option) -> Iterator[Question | None]:
+    def _too_many(self, question: Question, option: Option) -> bool:
+        remaining = self._wanted(option) - question.number
+        return self._holdings.results[question.claim] + remaining > MAX_RESULTS
+
+    def _within(self, question: Question, following: Question | None, became: Outcome | None) -> Outcome:
+        """Keep the limit of one claim from ending the search for another."""
+        other = following is not None and following.claim != question.claim
+        return Outcome.FAILED if became is None or other else became
+
+    def _next_of_all(self, question: Question, option: Option) -> _Frame:
+        if self._too_many(question, option):
+            return Outcome.EXCEEDED
         device = self._all[option][question.number]
-        found = self._judge(question.claim, option, device)
+        self._step()
+        found = self._holdings.judge(question.claim, option, device)
         if isinstance(found, DeviceRefusal):
             if found.reason == "ConstraintUnmet":
                 raise AllConstraintError(
                     f"request {option.label} wants all devices, but {device.id.device} is not allowed:"
-                    f" {found.message}"
+                    f" {found.message}",
+                    field=option.path,
                 )
             self._note(option, [found])
-            return
-        self._apply(question.claim, option, device, found)
-        yield self._after(question, option, 0)
-        self._undo(question.claim, device)
+            return Outcome.FAILED
+        self._holdings.add(question.claim, option, device, found)
+        following = self._after(question, option, 0)
+        became = yield following
+        self._holdings.drop()
+        return self._within(question, following, became)
 
-    def _next_device(self, question: Question, option: Option) -> Iterator[Question | None]:
+    def _next_device(self, question: Question, option: Option) -> _Frame:
+        if self._too_many(question, option):
+            return Outcome.EXCEEDED
         refusals: list[DeviceRefusal] = []
         devices = self._order(option)
+        tried: set[object] = set()
         for place in range(question.start, len(devices)):
             device = devices[place]
-            found = self._judge(question.claim, option, device)
+            if tried and self._kind(question, option, device) in tried:
+                continue
+            self._step()
+            found = self._holdings.judge(question.claim, option, device)
             if isinstance(found, DeviceRefusal):
                 refusals.append(found)
                 continue
-            self._apply(question.claim, option, device, found)
-            yield self._after(question, option, place + 1)
-            self._undo(question.claim, device)
+            self._holdings.add(question.claim, option, device, found)
+            following = self._after(question, option, place + 1)
+            became = yield following
+            self._holdings.drop()
+            if self._within(question, following, became) is Outcome.EXCEEDED:
+                return Outcome.EXCEEDED
+            if self._symmetry is not None:
+                tried.add(self._kind(question, option, device))
         self._note(option, refusals)
+        return Outcome.FAILED
 
-    def _order(self, option: Option) -> Sequence[Device]:
-        if option not in self._orders:
-            self._orders[option] = ordered(
-                self._devices, option, preference=self._preference, in_use=self._in_use
-            )
-        return self._orders[option]
+    def _kind(self, question: Question, option: Option, device: Device) -> object:
+        if self._symmetry is None:
+            return None
+        return self._symmetry.kind(question.claim, device, self._order(option), question.start)
 
     def _note(self, option: Option, refusals: list[DeviceRefusal]) -> None:
         if len(self.chosen) > self._deepest_at:
             self._deepest_at = len(self.chosen)
             self.deepest = (option, tuple(refusals))
-
-    def _judge(self, claim: int, option: Option, device: Device) -> Fits | DeviceRefusal:
-        self._step()
-        refuse = DeviceRefusal.of
-        if not device.shareable:
-            if option.admin and self._in_claim.get((claim, device.id)):
-                return refuse(device.id, "TakenByPod", "this claim has it already")
-            if not option.admin and self._taken.get(device.id):
-                return refuse(device.id, "TakenByPod", "another request of the pod has it")
-        verdict = self._fit.verdict(device, option)
-        if isinstance(verdict, DeviceRefusal):
-            return verdict
-        if device.shareable:
-            short = shortage(device, verdict.consumed, self._held(device.id))
-            if short is not None:
-                return refuse(device.id, short.reason, short.message)
-        if not self._ledgers[device].fits(device):
-            return refuse(device.id, "CountersExhausted", "the shared counters of its card are used up")
-        why = self._constrained(claim, option, device)
-        return refuse(device.id, "ConstraintUnmet", why) if why else verdict
-
-    def _constrained(self, claim: int, option: Option, device: Device) -> str:
-        for constraint in self._claims[claim].constraints:
-            if constraint.binds(option.label):
-                why = constraint.refuses(device, self._values.get((claim, constraint), []))
-                if why:
-                    return why
-        return ""
-
-    def _held(self, device: DeviceID) -> Mapping[str, int]:
-        held = self._in_use.consumed.get(device, {})
-        ours = self._consumed.get(device)
-        if not ours:
-            return held
-        return {name: held.get(name, 0) + ours.get(name, 0) for name in {*held, *ours}}
-
-    def _apply(self, claim: int, option: Option, device: Device, fits: Fits) -> None:
-        self.chosen.append(Chosen(claim, option, device, fits.consumed))
-        self._taken[device.id] = self._taken.get(device.id, 0) + 1
-        self._in_claim[claim, device.id] = self._in_claim.get((claim, device.id), 0) + 1
-        self._ledgers[device].take(device)
-        if device.shareable:
-            sums = self._consumed.setdefault(device.id, {})
-            for name, amount in fits.consumed.items():
-                sums[name] = sums.get(name, 0) + amount.nano
-        for constraint in self._claims[claim].constraints:
-            if constraint.binds(option.label):
-                self._values.setdefault((claim, constraint), []).append(constraint.value(device))
-
-    def _undo(self, claim: int, device: Device) -> None:
-        undone = self.chosen.pop()
-        self._taken[device.id] -= 1
-        self._in_claim[claim, device.id] -= 1
-        self._ledgers[device].put_back(device)
-        if device.shareable:
-            sums = self._consumed[device.id]
-            for name, amount in undone.consumed.items():
-                sums[name] -= amount.nano
-        for constraint in self._claims[claim].constraints:
-            if constraint.binds(undone.option.label):
-                self._values[claim, constraint].pop()

@@ -181,11 +181,14 @@ class Snapshot:
         in_use: InUse,
         sharing: Sharing,
     ) -> Snapshot:
-        ordered = tuple(sorted(slices, key=lambda one: one.name))
+        given = tuple(slices)
+        ordered = tuple(sorted(given, key=lambda one: one.name))
         by_node: dict[str, list[Slice]] = {}
         by_pool: dict[tuple[str, str], list[Slice]] = {}
         for one in ordered:
             by_node.setdefault(one.nodes.node_name, []).append(one)
+        # As they were given: the stable allocator tries the slices of a pool in that order.
+        for one in given:
             by_pool.setdefault((one.driver, one.pool), []).append(one)
         return cls(
             slices=ordered,

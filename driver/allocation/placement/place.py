@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from driver.allocation.allocator import allocate
+from driver.allocation.claims import parse_claim
 from driver.allocation.decision import Decision, Refusal
 from driver.allocation.models import JSON, Device
 from driver.allocation.nodes import Node, matches
@@ -28,7 +29,7 @@ from driver.allocation.placement.cards import Better, Placed
 from driver.allocation.placement.errors import TopologyUnmetError
 from driver.allocation.placement.policy import FIRST_FIT, PlacementPolicy, Strategy, Wish
 from driver.allocation.placement.usage import leftover, misfit, node_load
-from driver.allocation.requests import Claim, Option, parse_claim
+from driver.allocation.requests import Claim, Option
 from driver.allocation.search import MAX_STEPS
 from driver.allocation.snapshot import InUse, Snapshot
 from driver.cel.environments import DEFAULT_RELEASE

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driver.allocation.capacity import Shortage, consumptions, shortage
+from driver.allocation.errors import CapacityRequestError
 from driver.allocation.models import Device
 from driver.allocation.requests import Option
 from driver.allocation.snapshot import InUse
@@ -42,7 +43,11 @@ def leftover(device: Device, option: Option, in_use: InUse) -> tuple[float, ...]
     """
     if device.id in in_use.whole or (not device.shareable and in_use.shares.get(device.id)):
         return None
-    charged = consumptions(device, option.capacity, keep_form=False)
+    try:
+        charged = consumptions(device, option.capacity, keep_form=False)
+    except CapacityRequestError:
+        # The allocator says so, if it comes that far.
+        return None
     if isinstance(charged, Shortage):
         return None
     if not device.shareable:

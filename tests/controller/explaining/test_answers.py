@@ -127,8 +127,8 @@ def hard_claim() -> dict[str, Any]:
 def test_a_claim_that_is_hard_to_allocate_costs_one_budget_and_not_one_a_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("controller.explaining.answers.MAX_STEPS", 500)
-    monkeypatch.setattr("driver.allocation.search.MAX_STEPS", 200)
+    monkeypatch.setattr("controller.explaining.answers.MAX_STEPS", 125)
+    monkeypatch.setattr("driver.allocation.search.MAX_STEPS", 50)
     found = ask([hard_claim()], nodes={f"n{index}": (24,) * 8 for index in range(20)})
     assert found.note.startswith(
         "0 of 3 nodes can take the pod's claims. These claims are hard to allocate: 17 more nodes were not "

@@ -150,10 +150,14 @@ def test_all_claims_of_a_pod_are_met_or_none() -> None:
 def test_config_of_the_class_comes_before_that_of_the_claim() -> None:
     config = [{"opaque": {"driver": DRIVER, "parameters": {"from": "class"}}}]
     mine = [{"requests": ["r"], "opaque": {"driver": DRIVER, "parameters": {"from": "claim"}}}]
-    other = [{"requests": ["x"], "opaque": {"driver": DRIVER, "parameters": {}}}]
+    other = [{"requests": ["s/x"], "opaque": {"driver": DRIVER, "parameters": {}}}]
+    either = {
+        "name": "s",
+        "firstAvailable": [{"name": name, "deviceClassName": "any"} for name in ("y", "x")],
+    }
     decision = decide(
-        [claim(request(deviceClassName="mine"), config=mine + other)],
-        slices=[pool(card("a"))],
+        [claim(request(deviceClassName="mine"), either, config=mine + other)],
+        slices=[pool(card("a"), card("b"))],
         classes=[device_class("mine", config=config)],
     )
     assert decision.allocations is not None

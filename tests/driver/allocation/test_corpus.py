@@ -1,4 +1,4 @@
-"""The recorded answers of Kubernetes' own allocator: ours agree, or are refused as not supported yet."""
+"""The recorded answers of Kubernetes' own allocator: ours agree."""
 
 from __future__ import annotations
 
@@ -12,33 +12,11 @@ from typing import Any
 
 import pytest
 
-from driver.allocation import Decision, Snapshot, allocate
+from driver.allocation import Decision, Features, Snapshot, allocate, error_kind, node_only
 
 CORPUS = Path(__file__).parents[2] / "corpora" / "allocator"
-STOCK = frozenset(
-    {
-        "adminAccess",
-        "consumableCapacity",
-        "deviceBindingAndStatus",
-        "deviceTaints",
-        "partitionableDevices",
-        "prioritizedList",
-    }
-)
-NO_SOLUTION: frozenset[str | None] = frozenset({None})
-KINDS: dict[str, frozenset[str | None]] = {
-    "NoDevice": NO_SOLUTION,
-    "NoCombination": NO_SOLUTION,
-    "SelectorFailed": frozenset({"cel-runtime", "cel-compile"}),
-    "DeviceClassNotFound": frozenset({"class-not-found"}),
-    "TooManyDevices": frozenset({"too-many-devices"}),
-    "PoolIncomplete": frozenset({"all-incomplete-pool"}),
-    "PoolInvalid": frozenset({"all-invalid-pool", "invalid-pool"}),
-    "AllConstraintUnmet": frozenset({"all-constraint"}),
-    "InvalidCapacityRequest": frozenset({"capacity-negative", "capacity-not-representable"}),
-}
-# Refused before anything is looked at: what is not supported yet, and amounts that 1.36 counts on with.
-REFUSED = frozenset({"SelectorNotSupported", "NotSupported", "InvalidCapacityRequest"})
+# What is refused because our CEL does not know it yet.
+REFUSED = frozenset({"SelectorNotSupported"})
 
 
 def cases(name: str) -> Iterator[dict[str, Any]]:
@@ -62,7 +40,12 @@ def plain(value: Any) -> Any:
 def decide(snapshot: Snapshot, case: dict[str, Any], node: str, release: str) -> Decision:
     numbers = itertools.count()
     return allocate(
-        snapshot, node=node, claims=case["claims"], release=release, share_id=lambda: f"share-{next(numbers)}"
+        snapshot,
+        node=node,
+        claims=case["claims"],
+        release=release,
+        share_id=lambda: f"share-{next(numbers)}",
+        features=Features.named(name for name, on in case["features"].items() if on),
     )
 
 
@@ -78,17 +61,20 @@ def devices_agree(ours: Decision, theirs: dict[str, Any]) -> bool:
 
 
 def judge(ours: Decision, theirs: dict[str, Any]) -> str:
-    if ours.refusal is not None and ours.refusal.reason in REFUSED:
-        kinds = KINDS.get(ours.refusal.reason, frozenset())
-        return "exact" if theirs.get("errorKind") in kinds else "refused"
     if ours.allocations is not None:
         if theirs["allocations"] is None:
             return "over"
         return "exact" if plain(list(ours.allocations)) == plain(theirs["allocations"]) else "other devices"
     assert ours.refusal is not None
+    if ours.refusal.reason in REFUSED:
+        return "refused"
     if theirs["allocations"] is not None:
         return "missed"
-    return "exact" if theirs.get("errorKind") in KINDS[ours.refusal.reason] else "other reason"
+    same = (error_kind(ours.refusal), node_only(ours.refusal)) == (
+        theirs.get("errorKind"),
+        bool(theirs.get("nodeOnly")),
+    )
+    return "exact" if same else "other reason"
 
 
 def expectation(case: dict[str, Any], release: str) -> list[dict[str, Any]]:
@@ -101,9 +87,6 @@ def run(chosen: Iterator[dict[str, Any]], release: str) -> tuple[Counter[str], l
     counts: Counter[str] = Counter()
     wrong: list[str] = []
     for case in chosen:
-        if {name for name, on in case["features"].items() if on} != STOCK:
-            counts["not a stock cluster"] += 1
-            continue
         snapshot = Snapshot.build(
             slices=case["slices"],
             classes=case["classes"],
@@ -119,8 +102,15 @@ def run(chosen: Iterator[dict[str, Any]], release: str) -> tuple[Counter[str], l
                 case.get("quirk") or devices_agree(ours, newer[place])
             ):
                 verdict = "flaw of 1.36 not copied"
+            if verdict == "other devices" and case["expected"]["allocator"] == "stable":
+                verdict = "order of pools left to chance"
             counts[verdict] += 1
-            if verdict not in {"exact", "refused", "flaw of 1.36 not copied"}:
+            if verdict not in {
+                "exact",
+                "refused",
+                "flaw of 1.36 not copied",
+                "order of pools left to chance",
+            }:
                 reason = ours.refusal.summary() if ours.refusal else "allocated"
                 wrong.append(f"{case['id']} on {theirs['node']}: {verdict}; ours: {reason}")
     print(f"{release}: {dict(counts)}")  # noqa: T201 - the rate is what the run is for
@@ -131,9 +121,9 @@ def run(chosen: Iterator[dict[str, Any]], release: str) -> tuple[Counter[str], l
 def test_each_handwritten_case_is_answered_as_kubernetes_answers_it(release: str) -> None:
     counts, wrong = run(cases("handwritten"), release)
     assert not wrong
-    assert counts["exact"] >= 200
-    assert counts["refused"] <= 6
-    assert counts["flaw of 1.36 not copied"] <= (0 if release == "1.37" else 8)
+    assert counts["refused"] == 0
+    assert counts["order of pools left to chance"] == 0
+    assert counts["flaw of 1.36 not copied"] <= (0 if release == "1.37" else 13)
 
 
 @pytest.mark.parametrize("release", ["1.36", "1.37"])
@@ -149,4 +139,5 @@ def test_all_random_cases_are_answered_as_kubernetes_answers_them(release: str) 
     counts, wrong = run(cases("random"), release)
     assert not wrong
     assert counts["exact"] > 9 * counts["refused"]
+    assert counts["order of pools left to chance"] <= 2
     assert counts["flaw of 1.36 not copied"] <= (0 if release == "1.37" else 45)
