@@ -26,10 +26,8 @@ from driver.cel.library import (
     urls,
 )
 from driver.cel.library.entry import REGISTRY, Entry
-from driver.cel.library.later import NOT_YET
 
 __all__ = [
-    "NOT_YET",
     "REGISTRY",
     "Entry",
     "addresses",
