@@ -12,17 +12,15 @@ Limits: a case that cannot be decided gets an answer too: an `errorKind` of `not
 from __future__ import annotations
 
 import argparse
-import inspect
 import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from driver.allocation import Snapshot, allocate
+from driver.allocation import Features, Snapshot, allocate, error_kind
 from driver.errors import DragomanError
 from tooling.replay.check import AllocationCheck
-from tooling.replay.kinds import error_kind
 from tooling.replay.lines import Line, read
 from tooling.replay.progress import Progress
 
@@ -30,7 +28,6 @@ INPUTS = ("id", "features", "nodes", "slices", "classes", "allocated", "claims",
 SHARES = "consumableCapacity"
 
 _LISTS = ("nodes", "slices", "classes", "claims", "tryNodes")
-_WITH_FEATURES = "features" in inspect.signature(allocate).parameters
 
 
 def inputs(line: Line) -> dict[str, Any]:
@@ -77,14 +74,13 @@ def decide(
 ) -> dict[str, Any]:
     """Answer for one node."""
     numbers = itertools.count()
-    more: dict[str, Any] = {"features": features} if _WITH_FEATURES else {}
     decision = allocate(
         snapshot,
         node=node,
         claims=claims,
         release=release,
         share_id=lambda: f"share-{next(numbers)}",
-        **more,
+        features=Features.named(features),
     )
     if decision.allocations is not None:
         return {"node": node, "allocations": list(decision.allocations)}
