@@ -51,6 +51,8 @@ class Version:
             labels = tuple(
                 (0, int(label), "") if label.isdigit() else (1, 0, label) for label in shape["pre"].split(".")
             )
+            if any(number >= _UINT_LIMIT for _, number, _ in labels):
+                return None
         return cls((numbers, labels), text)
 
 
