@@ -1,0 +1,172 @@
+"""Parts of a selector that have to be evaluated, for as few devices as possible.
+
+Purpose: whatever a part computes, it gives the same for all devices that are alike in what it reads.
+
+Flow: a part that reads nothing is evaluated once (`Constant`), one that reads one column once for each
+distinct value (`PerValue`), one that reads several once for each combination that occurs
+(`PerCombination`), and one that may read anything on each device that is still undecided (`PerDevice`).
+
+Limits: a column with more distinct values than undecided devices, and columns with too many combinations,
+are evaluated device by device too. Answers are kept until the devices change; the outcomes for values are
+kept longer, so that after a change only values never seen before are evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from driver.cel import DeviceView
+from driver.cel.values import DomainMap
+from driver.selection.bitmaps import bits_of, first_of, numbers_of, without
+from driver.selection.column import Column, Path, Value
+from driver.selection.limits import MAX_COMBINATIONS, MAX_OUTCOMES, MAX_SPLITS
+from driver.selection.operators import Run, Sets
+from driver.selection.part import Outcome, Part
+
+_WITHOUT_ANYTHING = DeviceView("", DomainMap(), DomainMap(), allow_multiple_allocations=False)
+
+
+class Constant:
+    """A part that reads nothing of the device."""
+
+    __slots__ = ("part",)
+    rank = 0
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+
+    def answer(self, run: Run, within: int | None) -> Sets:  # noqa: ARG002 - all devices cost as much as few
+        """See `Operator`."""
+        outcome = self.part.outcome(_WITHOUT_ANYTHING, run.meter)
+        if outcome is None:
+            return 0, run.readable
+        return (run.readable, 0) if outcome else (0, 0)
+
+
+class PerValue:
+    """A part that reads one column."""
+
+    __slots__ = ("_absent", "_generation", "_outcomes", "_path", "_sets", "part")
+    rank = 2
+
+    def __init__(self, part: Part, path: Path) -> None:
+        self.part = part
+        self._path = path
+        self._outcomes: dict[Value, Outcome] = {}
+        self._absent: list[Outcome] = []
+        self._generation = -1
+        self._sets: Sets = (0, 0)
+
+    def answer(self, run: Run, within: int | None) -> Sets:
+        """See `Operator`."""
+        if self._generation == run.devices.generation:
+            return self._sets
+        column = run.devices.column(self._path)
+        if within is not None and column.distinct > MAX_OUTCOMES and within.bit_count() < column.distinct:
+            return each(self.part, run, within)
+        outcomes = self._tried(run, column)
+        yes = column.union(value for value, outcome in outcomes.items() if outcome)
+        wrong = column.union(value for value, outcome in outcomes.items() if outcome is None)
+        absent = without(run.readable, column.present)
+        if absent:
+            if not self._absent:
+                self._absent.append(self.part.outcome(_WITHOUT_ANYTHING, run.meter))
+            if self._absent[0]:
+                yes |= absent
+            elif self._absent[0] is None:
+                wrong |= absent
+        self._outcomes = outcomes if len(outcomes) <= MAX_OUTCOMES else {}
+        self._generation, self._sets = run.devices.generation, (yes, wrong)
+        return self._sets
+
+    def _tried(self, run: Run, column: Column) -> dict[Value, Outcome]:
+        known, view = self._outcomes, run.devices.view
+        outcomes: dict[Value, Outcome] = {}
+        for kind, group in column.groups.items():
+            for key, number in group.samples():
+                value = (kind, key)
+                outcomes[value] = (
+                    known[value] if value in known else self.part.outcome(view(number), run.meter)
+                )
+        return outcomes
+
+
+class PerCombination:
+    """A part that reads several columns."""
+
+    __slots__ = ("_generation", "_paths", "_sets", "part")
+    rank = 3
+
+    def __init__(self, part: Part, paths: Sequence[Path]) -> None:
+        self.part = part
+        self._paths = paths
+        self._generation = -1
+        self._sets: Sets = (0, 0)
+
+    def answer(self, run: Run, within: int | None) -> Sets:
+        """See `Operator`."""
+        if self._generation == run.devices.generation:
+            return self._sets
+        blocks = self._combinations(run)
+        if blocks is None:
+            return each(self.part, run, within)
+        true = raises = 0
+        for block in blocks:
+            outcome = self.part.outcome(run.devices.view(first_of(block)), run.meter)
+            if outcome:
+                true |= block
+            elif outcome is None:
+                raises |= block
+        self._generation, self._sets = run.devices.generation, (true, raises)
+        return self._sets
+
+    def _combinations(self, run: Run) -> list[int] | None:
+        blocks = [run.readable] if run.readable else []
+        columns = sorted((run.devices.column(path) for path in self._paths), key=lambda one: one.distinct)
+        for column in columns:
+            if len(blocks) * column.distinct > MAX_SPLITS:
+                return None
+            values = [group.bits(key) for group in column.groups.values() for key in group.postings]
+            parted: list[int] = []
+            for block in blocks:
+                rest = block
+                for bits in values:
+                    if both := rest & bits:
+                        parted.append(both)
+                        rest ^= both
+                        if not rest:
+                            break
+                if rest:
+                    parted.append(rest)
+            if len(parted) > MAX_COMBINATIONS:
+                return None
+            blocks = parted
+        return blocks
+
+
+class PerDevice:
+    """A part that may read anything."""
+
+    __slots__ = ("part",)
+    rank = 4
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+
+    def answer(self, run: Run, within: int | None) -> Sets:
+        """See `Operator`."""
+        return each(self.part, run, within)
+
+
+def each(part: Part, run: Run, within: int | None) -> Sets:
+    """Evaluate a part on each device that the answer is needed for."""
+    true: list[int] = []
+    raising: list[int] = []
+    view, meter, outcome_on = run.devices.view, run.meter, part.outcome
+    for number in numbers_of(run.readable if within is None else within):
+        outcome = outcome_on(view(number), meter)
+        if outcome:
+            true.append(number)
+        elif outcome is None:
+            raising.append(number)
+    return bits_of(true), bits_of(raising)

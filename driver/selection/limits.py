@@ -1,0 +1,25 @@
+"""What one selector, or one fleet of devices, may cost an index.
+
+Purpose: a selector of somebody hostile costs bounded time and memory.
+
+Flow: each limit is read where the thing it bounds is made; beyond it there is a slower way to the same
+answer, except for `MAX_UNITS`, beyond which the devices that are left count as raising.
+
+Limits: figures are chosen for some 100,000 devices.
+"""
+
+# Columns that are kept; API limits let a device have 32 attributes and capacities.
+MAX_COLUMNS = 64
+# Answers of parts of selectors that are kept; two bitmaps each.
+MAX_ANSWERS = 512
+# Whole selectors whose plan and last answer are kept.
+MAX_PLANS = 256
+# Distinct values up to which the outcome for each is kept, so that after a change only new values are tried.
+MAX_OUTCOMES = 256
+# Combinations of the values of several columns that are tried, and the steps to find those that occur.
+MAX_COMBINATIONS = 256
+MAX_SPLITS = 4096
+# What all evaluations of one selection may cost together, in the evaluator's units.
+MAX_UNITS = 50_000_000
+# More than the lookups of a selector of 10 KiB would cost, were they evaluated.
+MAX_LOOKUP_COST = 100_000

@@ -1,0 +1,206 @@
+"""From a selector's tree to operators.
+
+Purpose: the cheapest way to an answer, found from the tree alone.
+
+Flow: `&&`, `||`, `!`, `?:` and `cel.bind` are followed; what is below them is a part that is looked up or
+evaluated. Parts that read one column are shared between selectors through `Parts`, by what they say rather
+than where they stand.
+
+Limits: an expression inside `cel.bind` is never shared, since it says something only together with what its
+variables stand for.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from driver.cel import Selector
+from driver.cel.checker import Checked
+from driver.cel.syntax import (
+    Bind,
+    Call,
+    Comprehension,
+    Ident,
+    Index,
+    ListLiteral,
+    Literal,
+    Logic,
+    MapLiteral,
+    Node,
+    OptionalMap,
+    Select,
+    Ternary,
+    children,
+)
+from driver.selection.leaves import Constant, PerCombination, PerDevice, PerValue
+from driver.selection.limits import MAX_ANSWERS
+from driver.selection.lookups import Lookup, Presence, Truth
+from driver.selection.operators import AllOf, AnyOf, Choice, Not, Operator
+from driver.selection.part import Part
+from driver.selection.reads import ROOT, Names, is_column, path_of, prefix_of, reads_of
+
+_LOOKED_UP: tuple[type, ...] = (str, int, bool)
+
+
+class Parts:
+    """Parts that selectors share, those used last."""
+
+    def __init__(self) -> None:
+        self._parts: OrderedDict[Hashable, PerValue] = OrderedDict()
+
+    def find(self, key: Hashable) -> PerValue | None:
+        """Give a part that was kept."""
+        found = self._parts.get(key)
+        if found is not None:
+            self._parts.move_to_end(key)
+        return found
+
+    def keep(self, key: Hashable, part: PerValue) -> None:
+        """Keep a part."""
+        self._parts[key] = part
+        if len(self._parts) > MAX_ANSWERS:
+            self._parts.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to answer a selector.
+
+    Attributes:
+        root: Answers it.
+        evaluated: The parts that may cost something when evaluated.
+    """
+
+    root: Operator
+    evaluated: tuple[Part, ...]
+
+
+def plan(selector: Selector, parts: Parts) -> Plan:
+    """Find out how to answer a selector."""
+    planner = _Planner(selector.checked, selector.release, parts)
+    root = planner.plan(selector.checked.tree, ROOT)
+    return Plan(root, tuple(planner.evaluated))
+
+
+class _Planner:
+    def __init__(self, checked: Checked, release: str, parts: Parts) -> None:
+        self._checked = checked
+        self._release = release
+        self._parts = parts
+        self.evaluated: list[Part] = []
+
+    def plan(self, node: Node, names: Names) -> Operator:
+        if isinstance(node, Logic):
+            operands = [self.plan(operand, names) for operand in node.operands]
+            return AllOf(operands) if node.operator == "&&" else AnyOf(operands)
+        if isinstance(node, Ternary):
+            condition = self.plan(node.condition, names)
+            return Choice(condition, self.plan(node.yes, names), self.plan(node.no, names))
+        if isinstance(node, Bind):
+            return self.plan(node.body, names.inside(node))
+        if isinstance(node, Call) and node.function == "!_":
+            return Not(self.plan(node.args[0], names))
+        return self._lookup(node, names) or self._evaluation(node, names)
+
+    def _lookup(self, node: Node, names: Names) -> Operator | None:
+        if isinstance(node, Call):
+            if node.target is None and len(node.args) == 2:
+                if node.function in {"_==_", "_!=_"}:
+                    return self._comparison(node, names)
+                if node.function == "_in_":
+                    return self._membership(node, names)
+            return None
+        if isinstance(node, Select) and node.test:
+            above = prefix_of(node.operand, names, plain=True)
+            return Presence((*above, node.field)) if above is not None and len(above) == 2 else None
+        if isinstance(node, (Select, Index, Ident)):
+            path = path_of(node, names)
+            return None if path is None else Truth(path)
+        return None
+
+    def _comparison(self, node: Call, names: Names) -> Operator | None:
+        value, constant = node.args
+        if isinstance(value, Literal):
+            value, constant = constant, value
+        if not isinstance(constant, Literal) or type(constant.value) not in _LOOKED_UP:
+            return None
+        path = path_of(value, names)
+        if path is None:
+            return None
+        part = Part(self._checked, node, names.binds)
+        return Lookup(path, (constant.value,), negated=node.function == "_!=_", part=part)
+
+    def _membership(self, node: Call, names: Names) -> Operator | None:
+        value, container = node.args
+        if isinstance(value, Literal) and type(value.value) is str:
+            above = prefix_of(container, names, plain=True)
+            if above is not None and 1 <= len(above) <= 2 and not is_column(above):
+                return Presence((*above, value.value))
+        if not isinstance(container, ListLiteral) or not container.elements:
+            return None
+        constants = [one.value for one in container.elements if isinstance(one, Literal)]
+        kind = type(constants[0]) if constants else None
+        if (
+            len(constants) != len(container.elements)
+            or container.optional
+            or kind not in _LOOKED_UP
+            or any(type(one) is not kind for one in constants)
+        ):
+            return None
+        path = path_of(value, names)
+        if path is None:
+            return None
+        part = Part(self._checked, node, names.binds)
+        return Lookup(path, constants, negated=False, part=part)
+
+    def _evaluation(self, node: Node, names: Names) -> Operator:
+        reads = reads_of(node, names)
+        if reads is not None and len(reads) == 1 and not names.binds:
+            return self._shared(node, next(iter(reads)))
+        part = Part(self._checked, node, names.binds)
+        self.evaluated.append(part)
+        if reads is None:
+            return PerDevice(part)
+        if not reads:
+            return Constant(part)
+        if len(reads) == 1:
+            return PerValue(part, next(iter(reads)))
+        return PerCombination(part, tuple(sorted(reads)))
+
+    def _shared(self, node: Node, path: tuple[str, ...]) -> PerValue:
+        key = (self._release, self._said(node))
+        found = self._parts.find(key)
+        if found is None:
+            found = PerValue(Part(self._checked, node), path)
+            self._parts.keep(key, found)
+        self.evaluated.append(found.part)
+        return found
+
+    def _said(self, node: Node) -> Hashable:
+        # What a node says, wherever it stands. Types and overloads follow from that and the environment: so
+        # it is enough to have the types of the device's fields and the overloads of calls.
+        if isinstance(node, Literal):
+            return (type(node.value), repr(node.value))
+        if isinstance(node, Ident):
+            return node.name
+        return (type(node), *self._own(node), *map(self._said, children(node)))
+
+    def _own(self, node: Node) -> tuple[Hashable, ...]:
+        match node:
+            case Select(operand=Ident()):
+                return (node.field, node.optional, node.test, self._checked.types.get(node))
+            case Select():
+                return (node.field, node.optional, node.test)
+            case Call():
+                return (node.function, node.target is None, self._checked.overloads[node])
+            case Index() | ListLiteral() | MapLiteral():
+                return (node.optional,)
+            case Logic(operator=name) | Bind(variable=name):
+                return (name,)
+            case Comprehension():
+                return (node.kind, node.variable, node.second, node.condition is None)
+            case OptionalMap():
+                return (node.variable, node.flat)
+        return ()
