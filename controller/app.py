@@ -1,8 +1,8 @@
 """Puts the controller together: the only place where its parts meet.
 
-Flow: the informers, the Lease and the health report run in every replica; publishing, the mode probe,
-explaining and the policy check run in the one that holds the Lease. On SIGTERM the work stops first, then
-the Lease is given back, then kopf and the connections are closed.
+Flow: the informers, the Lease and the health report run in every replica; publishing, the mode probe, the
+policy check, and explaining or (in mode controller) allocating run in the one that holds the Lease. On
+SIGTERM the work stops first, then the Lease is given back, then kopf and the connections are closed.
 
 Limits: a task that must not end but does ends the process, so that Kubernetes starts it anew: half a
 controller is worse than none.
@@ -20,10 +20,15 @@ from typing import Any
 
 import structlog
 
+from controller.allocating.allocator import Answer
+from controller.allocating.part import WAKE, Allocating, Surroundings
+from controller.allocating.telling import Telling
 from controller.checks import not_ready, not_working
 from controller.events import Events
+from controller.explaining.classes import is_ours
 from controller.explaining.explainer import Explainer, Sources
 from controller.explaining.views import UNSCHEDULED, claim_view, class_view, pod_view
+from controller.handover import handed_over, known_release
 from controller.health import Health
 from controller.lease import LeaderElection, LeaseSettings
 from controller.metrics import Metrics
@@ -34,13 +39,14 @@ from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
 from controller.publishing.views import agent_view, inventory_view, node_view, slice_view
 from controller.queue import WorkQueue
-from controller.settings import Settings
+from controller.settings import CONTROLLER, Settings
 from controller.shell import Shell, ShellSettings
+from driver.allocation.placement import PlacementPolicy
 from driver.cards import DRIVER_NAME
 from driver.kube.aiohttp_transport import AiohttpTransport
 from driver.kube.client import KubeClient
 from driver.kube.config import ClusterConfig, load_config
-from driver.kube.informer import Informer, Selection
+from driver.kube.informer import Handler, Informer, Selection
 from driver.kube.resources import (
     ACCELERATOR_NODES,
     DEVICE_CLASSES,
@@ -67,6 +73,8 @@ class Parts:
     mode: ModeWatch
     publisher: Publisher
     explainer: Explainer | None
+    allocating: Allocating | None
+    telling: Telling | None
     policies: PolicyCheck
     publish_queue: WorkQueue
     explain_queue: WorkQueue
@@ -113,6 +121,9 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         inventories=inventories, nodes=nodes, agents=agents, slices=slices, changed=publish_queue.add
     )
 
+    events = Events(client, instance=identity, metrics=metrics)
+    allocating = telling = None
+
     def mode_changed(state: ModeState) -> None:
         metrics.native_possible.set(_MODE_VALUES[state.verdict])
         for node in stores.nodes_of_interest():
@@ -122,14 +133,47 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     publisher = Publisher(
         client,
         stores,
-        rights=Rights(held=lambda: election.held, mode=lambda: mode.state, report_dropped=mode.report),
+        rights=Rights(
+            held=lambda: election.held,
+            mode=lambda: mode.state,
+            report_dropped=mode.report,
+            fenced=settings.mode == CONTROLLER,
+        ),
         metrics=metrics,
         recreation=Recreation(first_s=settings.recreate_after, cap_s=settings.recreate_cap),
     )
-    events = Events(client, instance=identity, metrics=metrics)
     informers: list[Informer[Any]] = [inventories, nodes, agents, slices]
     explainer = None
-    if settings.explain:
+    if settings.mode == CONTROLLER:
+
+        def answered(answer: Answer) -> None:
+            if telling is not None and telling.note(answer):
+                explain_queue.add(answer.pod, after_s=settings.explain_after)
+
+        allocating = Allocating(
+            client,
+            inventories,
+            Surroundings(
+                held=lambda: election.held,
+                offered=lambda node: (
+                    stores.agent_ready(node)
+                    and handed_over(stores.fenced_since(node), wait_s=settings.handover_wait)
+                ),
+                release=lambda: known_release(mode.state.release),
+                amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],
+                is_ours=is_ours,
+                answered=answered,
+            ),
+            policy=_placement(settings),
+            orphaned_s=settings.orphaned_after,
+        )
+        telling = (
+            Telling(allocating.sources, events, again_s=settings.explain_again) if settings.explain else None
+        )
+        for watched in (agents, slices):
+            watched.subscribe(_wake(allocating, after_s=settings.handover_wait))
+        informers += allocating.informers
+    elif settings.explain:
         # A claim may have 320 KiB of configuration that is none of ours.
         claims = Informer(client, RESOURCE_CLAIMS, claim_view, page_size=50)
         classes = Informer(client, DEVICE_CLASSES, class_view)
@@ -163,11 +207,13 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     return Parts(
         informers=tuple(informers),
         publishing=(inventories, nodes, agents, slices),
-        queues=(publish_queue, explain_queue, policy_queue),
+        queues=(publish_queue, explain_queue, policy_queue, *([allocating.queue] if allocating else [])),
         election=election,
         mode=mode,
         publisher=publisher,
         explainer=explainer,
+        allocating=allocating,
+        telling=telling,
         policies=PolicyCheck(client, events, held=lambda: election.held),
         publish_queue=publish_queue,
         explain_queue=explain_queue,
@@ -191,11 +237,20 @@ async def lead(parts: Parts, settings: Settings) -> None:
         )
         if parts.explainer is not None:
             group.create_task(_explain(parts, parts.explainer))
+        if parts.allocating is not None:
+            group.create_task(_allocate(parts, parts.allocating, workers=settings.allocate_workers))
+        if parts.telling is not None:
+            group.create_task(parts.explain_queue.run(parts.telling.tell, workers=1, first=list))
 
 
 async def _explain(parts: Parts, explainer: Explainer) -> None:
     await _synced(parts.informers)
     await parts.explain_queue.run(explainer.explain, workers=1, first=explainer.begin, rest=explainer.rest)
+
+
+async def _allocate(parts: Parts, allocating: Allocating, *, workers: int) -> None:
+    await _synced(parts.informers)
+    await allocating.queue.run(allocating.reconcile, workers=workers, first=allocating.begin)
 
 
 async def _synced(informers: Iterable[Informer[Any]]) -> None:
@@ -295,6 +350,27 @@ async def _report(parts: Parts, settings: Settings, health: Health) -> None:
         await asyncio.sleep(_REPORT_AGAIN_S if found else _REPORT_S)
 
 
+def _placement(settings: Settings) -> PlacementPolicy:
+    return PlacementPolicy.parse(
+        {
+            "nodes": settings.placement_nodes,
+            "cards": settings.placement_cards,
+            "topology": settings.placement_topology,
+        }
+    )
+
+
+def _wake(allocating: Allocating, *, after_s: float) -> Handler[Any]:
+    """A handler that looks again at what waits, now and when a change over to us is old enough."""
+
+    def handler(key: str, before: object, after: object) -> None:
+        if before != after:
+            allocating.wake()
+            allocating.queue.add(f"{WAKE}{key}", after_s=after_s + 1)
+
+    return handler
+
+
 class _Changes:
     """Counts changes of several stores."""
 
@@ -308,4 +384,9 @@ class _Changes:
         return self._count
 
 
+_AMOUNTS_KEPT: dict[Verdict, bool | None] = {
+    Verdict.POSSIBLE: True,
+    Verdict.IMPOSSIBLE: False,
+    Verdict.UNKNOWN: None,
+}
 _MODE_VALUES: dict[Verdict, int] = {Verdict.POSSIBLE: 1, Verdict.IMPOSSIBLE: 0, Verdict.UNKNOWN: -1}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import structlog
@@ -47,11 +47,13 @@ class ModeState:
         verdict: The answer.
         reason: CamelCase word, stable; "" where native mode is possible.
         message: A sentence.
+        release: The API server's release such as `1.36`, "" where it is not known.
     """
 
     verdict: Verdict
     reason: str = ""
     message: str = ""
+    release: str = ""
 
 
 NOT_ASKED = ModeState(
@@ -75,9 +77,11 @@ async def probe(client: KubeClient, *, namespace: str) -> ModeState:
                 reason="VersionUnknown",
                 message=f"The API server's version {version.get('gitVersion')!r} cannot be read.",
             )
+        release = f"{found[0]}.{found[1]}"
         if found < FIRST_NATIVE:
             return ModeState(
                 verdict=Verdict.IMPOSSIBLE,
+                release=release,
                 reason="KubernetesTooOld",
                 message=f"Kubernetes {found[0]}.{found[1]} cannot allocate shares by itself: the feature "
                 f"gate {SHARING_GATE} is off there, and switched on by hand its allocator miscounts. "
@@ -95,7 +99,7 @@ async def probe(client: KubeClient, *, namespace: str) -> ModeState:
         return ModeState(
             verdict=Verdict.UNKNOWN, reason="ProbeFailed", message=f"The probe failed: {failed}."
         )
-    return dropped_state(dropped)
+    return replace(dropped_state(dropped), release=release)
 
 
 def dropped_state(dropped: Sequence[DroppedField]) -> ModeState:
@@ -160,7 +164,7 @@ class ModeWatch:
         """Takes note of fields that vanished from a real write."""
         state = dropped_state(dropped)
         if state.verdict is Verdict.IMPOSSIBLE:
-            self._set(state)
+            self._set(replace(state, release=self.state.release))
 
     def _set(self, state: ModeState) -> None:
         if state == self.state:

@@ -14,9 +14,13 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from controller.logs import FORMATS, LEVELS
+from driver.allocation.placement import Strategy, Wish
 from driver.errors import ConfigError
 
-MODES = ("native",)
+NATIVE, CONTROLLER = "native", "controller"
+MODES = (NATIVE, CONTROLLER)
+STRATEGIES = tuple(str(one) for one in Strategy)
+WISHES = tuple(str(one) for one in Wish)
 
 
 def _setting(default: Any, text: str, *, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
@@ -32,7 +36,29 @@ class Settings:
         "", "Namespace of the controller and the agents; empty: that of its credentials."
     )
     identity: str = _setting("", "Name of this replica, such as the pod's; empty: the host's name.")
-    mode: str = _setting("native", "Who allocates: native = kube-scheduler, from 1.36 on.", choices=MODES)
+    mode: str = _setting(
+        NATIVE,
+        "Who allocates, in the whole cluster: native = kube-scheduler, from 1.36 on; controller = this one.",
+        choices=MODES,
+    )
+    placement_nodes: str = _setting(
+        "first-fit", "Which node, of those that fit; in mode controller.", choices=STRATEGIES
+    )
+    placement_cards: str = _setting(
+        "first-fit", "Which cards of a node, of those that fit; in mode controller.", choices=STRATEGIES
+    )
+    placement_topology: str = _setting(
+        "none", "Whether cards of one claim are to be close together; in mode controller.", choices=WISHES
+    )
+    handover_wait: float = _setting(
+        30.0,
+        "How long kube-scheduler must have had no slices of a node before this controller gives them out.",
+        least=1,
+    )
+    allocate_workers: int = _setting(8, "Pods whose allocations are written at the same time.", least=1)
+    orphaned_after: float = _setting(
+        60.0, "How long an allocation may have no pod before it is released; in mode controller.", least=5
+    )
     agent_selector: str = _setting(
         "app.kubernetes.io/name=dragoman,app.kubernetes.io/component=kubelet-plugin",
         "Label selector of the agents' pods in the controller's namespace.",

@@ -75,6 +75,17 @@ class Stores:
         views = (self.slices.get(key) for key in self._slices_of.members(node))
         return [view.existing for view in views if view is not None]
 
+    def fenced_since(self, node: str) -> str | None:
+        """When the newest slice of a node was made, if kube-scheduler can use none of them.
+
+        Returns:
+            The time as the API writes it; None if there are no slices, or kube-scheduler may use one.
+        """
+        views = [self.slices.get(key) for key in self._slices_of.members(node)]
+        if not views or any(view is None or view.existing.node_name for view in views):
+            return None
+        return max(view.created for view in views if view is not None)
+
     def slice_specs(self) -> list[tuple[str, bytes]]:
         """Name and spec (JSON text) of every slice of our driver."""
         views = map(self.slices.get, self.slices.keys())

@@ -54,11 +54,12 @@ class AgentView:
 
 @dataclass(frozen=True, slots=True)
 class SliceView:
-    """A ResourceSlice of our driver: what planning needs, and its spec as JSON text."""
+    """A ResourceSlice of our driver: what planning needs, its spec as JSON text, and when it was made."""
 
     existing: ExistingSlice
     node: str
     spec: bytes
+    created: str = ""
 
 
 def inventory_view(document: JSON) -> Inventory:
@@ -111,6 +112,7 @@ def slice_view(document: JSON) -> SliceView | None:
         # Slices that kube-scheduler must not use name no node, but their pool does.
         node=str(spec.get("nodeName") or node_of_pool(str(_mapping(spec.get("pool")).get("name") or ""))),
         spec=canonical(spec),
+        created=str(metadata.get("creationTimestamp") or ""),
     )
 
 

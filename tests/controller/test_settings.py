@@ -30,7 +30,7 @@ def test_switches_are_written_as_true_or_false(text: str, value: bool) -> None:
         ("--explain", "maybe", "--explain: 'maybe' cannot be read. Write true or false."),
         ("--publish-workers", "2.5", "--publish-workers: '2.5' cannot be read. Write a whole number."),
         ("--publish-workers", "0", "--publish-workers: 0 is too small. At least 1."),
-        ("--mode", "magic", "--mode: 'magic' is not known. One of: native."),
+        ("--mode", "magic", "--mode: 'magic' is not known. One of: native, controller."),
         ("--lease-renew-deadline", "20", "--lease-renew-deadline: 20.0 s is not less than lease-duration"),
     ],
 )

@@ -1,0 +1,392 @@
+"""Allocates the claims of pods that wait.
+
+Flow: `reconcile` looks at one pod (`pod/NAMESPACE/NAME`) or one claim (`claim/NAMESPACE/NAME`).
+
+* A pod that waits: its claims of our classes that are not allocated are decided together, for a node that it
+  may use. What was decided is in the books at once, before anything is written, so that the next decision
+  counts with it; it leaves them only when it is known that it was not stored.
+* A claim: one whose write got no answer is asked for until it is known; one of ours that no pod holds or
+  waits for is released.
+
+Limits: decisions are made in one go, without an `await` between looking and booking. Nothing is decided while
+this replica does not lead, or before all claims were read anew since it began to. A claim that asks for
+devices of several drivers is not allocated: kube-scheduler could not add the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from controller.allocating.books import Books
+from controller.allocating.pod_fit import unfit
+from controller.allocating.refused import RefusedNodes
+from controller.allocating.sources import Sources
+from controller.allocating.usage import NodeUsage
+from controller.allocating.views import ClaimView, PodView
+from controller.allocating.writing import ClaimChangedError, Wanted, release, settled, write
+from driver.allocation import Decision
+from driver.allocation.placement import PlacementPolicy
+from driver.api.share_allocation import refuse_in_spec
+from driver.errors import AllocationError, ConfigError, DragomanError
+from driver.kube.client import JSON, ApiError, KubeClient
+from driver.kube.resources import RESOURCE_CLAIMS
+
+_AGAIN_S = 60.0
+_SOON_S = 0.5
+_DEFINITE = (400, 403, 404, 409, 410, 413, 422)
+"""Answers that say that nothing was stored."""
+
+_log = structlog.get_logger("allocating")
+
+
+class NotLeadingError(DragomanError):
+    """This replica does not lead any more; whoever does will go on."""
+
+    reason = "NotLeading"
+    retriable = True
+
+
+class NoNodeError(AllocationError):
+    """No node that the pod may use has its cards offered."""
+
+    reason = "NoNode"
+    retriable = True
+
+
+class MixedDriversError(AllocationError):
+    """A claim asks for devices of this driver and of others at once."""
+
+    reason = "MixedDrivers"
+
+
+class AmountsUnknownError(AllocationError):
+    """The API server drops the amounts that claims ask for, so it is not known how much is wanted."""
+
+    reason = "AmountsUnknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What was decided about a pod.
+
+    Attributes:
+        pod: `namespace/name`.
+        decision: The decision; None if it did not come to one.
+        error: Why not.
+    """
+
+    pod: str
+    decision: Decision | None = None
+    error: AllocationError | ConfigError | None = None
+
+
+class Allocator:
+    """Decides and writes."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        sources: Sources,
+        books: Books,
+        *,
+        usage: NodeUsage,
+        held: Callable[[], bool],
+        again: Callable[[str, float], None],
+        answered: Callable[[Answer], None],
+        policy: PlacementPolicy,
+        orphaned_s: float = 60.0,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Prepares an allocator; it does nothing by itself.
+
+        Args:
+            client: The API server.
+            sources: Where to look.
+            books: What is given out.
+            usage: What pods take of nodes.
+            held: Whether this replica leads at this moment.
+            again: Puts a key into the queue, after so many seconds.
+            answered: Told of each decision.
+            policy: Which of the answers that fit is liked best.
+            orphaned_s: How long an allocation of ours may have no pod before it is released.
+            wall_clock: The time that allocations carry.
+        """
+        self._client = client
+        self._sources = sources
+        self._books = books
+        self._usage = usage
+        self._held = held
+        self._again = again
+        self._answered = answered
+        self._policy = policy
+        self._orphaned_s = orphaned_s
+        self._wall_clock = wall_clock
+        self._refused_nodes = RefusedNodes()
+        self._waiting: set[str] = set()
+        self._placed: dict[str, tuple[str, str]] = {}
+        self._orphans: dict[str, float] = {}
+        self._reading = asyncio.Lock()
+        self._read_anew = False
+
+    def begin(self) -> list[str]:
+        """Another replica may have led meanwhile: all claims are read anew first; all keys there are."""
+        self._read_anew = False
+        self._placed.clear()
+        self._waiting.clear()
+        self._orphans.clear()
+        pods, claims = self._sources.pods.keys(), self._sources.claims.keys()
+        return [*self._in_turn(pods), *(f"claim/{key}" for key in claims)]
+
+    def refused_pods(self) -> list[str]:
+        """Keys of the pods that wait because nothing fitted, in the order in which they should be tried."""
+        return self._in_turn(self._waiting)
+
+    def _in_turn(self, keys: Iterable[str]) -> list[str]:
+        views = [(view, key) for key in keys if (view := self._pod(key)) is not None and view.waits]
+        views.sort(key=lambda one: (-one[0].priority, one[0].created, one[1]))
+        return [f"pod/{key}" for _, key in views]
+
+    async def reconcile(self, key: str) -> float | None:
+        """Looks at a pod or a claim.
+
+        Returns:
+            Seconds after which to look again, where nothing else will bring it back; else None.
+
+        Raises:
+            ApiError: A write failed; to be tried again.
+            NotLeadingError: This replica does not lead any more.
+        """
+        self._check_leading()
+        await self._read_all_claims()
+        kind, _, name = key.partition("/")
+        return await (self._reconcile_pod(name) if kind == "pod" else self._reconcile_claim(name))
+
+    def claim_changed(self, key: str, before: ClaimView | None, after: ClaimView | None) -> None:
+        """A handler of the claims' informer: keeps the books, and sees what kube-scheduler takes back."""
+        self._books.observed(key, after)
+        if before is None or not before.allocated or (after is not None and after.allocated):
+            return
+        placed = self._placed.pop(before.uid, None)
+        if placed is None:
+            return
+        pod, node = placed
+        self._usage.unexpect(pod)
+        if after is None or after.uid != before.uid:
+            return
+        view = self._pod(pod)
+        if view is not None and view.waits:
+            wait_s = self._refused_nodes.note(view.uid, node, now=_now())
+            _log.info("kube-scheduler refused a node", pod=pod, node=node, left_out_s=round(wait_s, 1))
+
+    async def _reconcile_pod(self, key: str) -> float | None:
+        view = self._pod(key)
+        if view is None or not view.waits or view.facts is None:
+            self._waiting.discard(key)
+            if view is not None and not view.waits:
+                self._refused_nodes.forget(view.uid)
+            return None
+        claims = self._claims_of(key, view)
+        if claims is None:
+            return None
+        waiting = [(name, claim) for name, claim in claims if not claim.allocated]
+        if any(self._books.assumed(claim.uid) for _, claim in waiting):
+            # Another pod that names the claim had its turn; what became of it will be known soon.
+            return _SOON_S
+        try:
+            mine = [(name, claim) for name, claim in waiting if self._is_ours(claim)]
+            if not mine:
+                self._waiting.discard(key)
+                return None
+            decision = self._decide(view, mine, pinned={claim.node for _, claim in claims if claim.node})
+        except (AllocationError, ConfigError) as error:
+            self._waiting.add(key)
+            self._answered(Answer(pod=key, error=error))
+            return self._next_try(view)
+        self._answered(Answer(pod=key, decision=decision))
+        if decision.allocations is None:
+            self._waiting.add(key)
+            return self._next_try(view)
+        self._waiting.discard(key)
+        wanted = self._book(key, mine, decision)
+        self._usage.expect(key, node=decision.node, asks=view.asks)
+        for one in wanted:
+            await self._write(one)
+        return None
+
+    def _next_try(self, view: PodView) -> float:
+        return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
+
+    def _decide(self, view: PodView, mine: Sequence[tuple[str, ClaimView]], *, pinned: set[str]) -> Decision:
+        documents = [_document(name, claim) for name, claim in mine]
+        if self._sources.amounts_kept() is not True:
+            raise AmountsUnknownError(
+                "The API server drops the amounts that claims ask for: how much is wanted is not known.",
+                remedy="Switch on the feature gate DRAConsumableCapacity.",
+            )
+        for document in documents:
+            config = document["spec"]["devices"].get("config") or []
+            refuse_in_spec(config, field=f"{document['metadata']['name']}: spec.devices.config")
+        nodes = self._nodes_for(view, pinned=pinned)
+        return self._books.place(documents, policy=self._policy, nodes=nodes, release=self._sources.release())
+
+    def _book(self, key: str, mine: Sequence[tuple[str, ClaimView]], decision: Decision) -> list[Wanted]:
+        namespace = key.partition("/")[0]
+        wanted = []
+        for (name, claim), allocation in zip(mine, decision.allocations or (), strict=True):
+            one = Wanted(namespace=namespace, name=name, uid=claim.uid, allocation=allocation)
+            self._books.assume(one)
+            self._placed[claim.uid] = (key, decision.node)
+            wanted.append(one)
+        return wanted
+
+    def _nodes_for(self, view: PodView, *, pinned: set[str]) -> list[str]:
+        left_out = self._refused_nodes.nodes(view.uid, now=_now())
+        reasons: dict[str, int] = {}
+        found: list[str] = []
+        for name in sorted(self._sources.nodes.keys()):
+            facts = self._sources.nodes.get(name)
+            if facts is None or view.facts is None or not self._sources.offered(name):
+                continue
+            if pinned and pinned != {name}:
+                why = "another claim of the pod is allocated for another node"
+            elif name in left_out:
+                why = "kube-scheduler refused the node a short while ago"
+            else:
+                free = self._usage.free(name, facts.allocatable)
+                why = unfit(view.facts, name=name, node=facts, free=free)
+            if why:
+                reasons[why] = reasons.get(why, 0) + 1
+            else:
+                found.append(name)
+        if not found:
+            told = "; ".join(f"{count}: {why}" for why, count in sorted(reasons.items()))
+            raise NoNodeError(
+                f"No node that offers cards may be used by the pod ({told})."
+                if told
+                else "No node offers cards at this time."
+            )
+        return found
+
+    def _claims_of(self, key: str, view: PodView) -> list[tuple[str, ClaimView]] | None:
+        """The pod's claims; None while one does not exist."""
+        namespace = key.partition("/")[0]
+        found: list[tuple[str, ClaimView]] = []
+        for name in view.claims:
+            claim = self._sources.claims.get(f"{namespace}/{name}") if name else None
+            if claim is None or claim.deleting:
+                return None
+            found.append((name, claim))
+        return found
+
+    def _is_ours(self, claim: ClaimView) -> bool:
+        kinds = {self._class_is_ours(name) for name in claim.classes}
+        if kinds == {True, False}:
+            raise MixedDriversError(
+                "A claim asks for devices of this driver and of others at once.",
+                field="spec.devices.requests",
+                remedy="Make a claim for each driver; a pod may have several.",
+            )
+        return kinds == {True}
+
+    def _class_is_ours(self, name: str) -> bool:
+        found = self._sources.classes.get(name)
+        return found is not None and found.ours
+
+    async def _write(self, wanted: Wanted) -> None:
+        key = f"{wanted.namespace}/{wanted.name}"
+        self._check_leading()
+        try:
+            stored = await write(self._client, wanted, now=self._wall_clock())
+        except AllocationError as refused:
+            self._undo(wanted)
+            if isinstance(refused, ClaimChangedError):
+                return
+            raise
+        except ApiError as failed:
+            if failed.status in _DEFINITE:
+                self._undo(wanted)
+            else:
+                # Nobody knows whether it was stored: it stays in the books until somebody does.
+                self._books.doubt(wanted)
+                self._again(f"claim/{key}", 0.5)
+            raise
+        self._sources.claims.observe(stored)
+        self._books.drop(wanted.uid)
+
+    def _undo(self, wanted: Wanted) -> None:
+        self._books.drop(wanted.uid)
+        placed = self._placed.pop(wanted.uid, None)
+        if placed is not None:
+            self._usage.unexpect(placed[0])
+
+    async def _reconcile_claim(self, key: str) -> float | None:
+        doubted = self._books.doubted(key)
+        if doubted is not None:
+            stored = await settled(self._client, doubted)
+            if stored is not None:
+                self._sources.claims.observe(stored)
+            self._books.drop(doubted.uid)
+        view = self._sources.claims.get(key)
+        if view is None or not view.ours or view.reserved or view.deleting or self._wanted_by_a_pod(key):
+            self._orphans.pop(key, None)
+            return None
+        since = self._orphans.setdefault(key, _now())
+        wait_s = since + self._orphaned_s - _now()
+        if wait_s > 0:
+            return wait_s
+        namespace, _, name = key.partition("/")
+        claim = await self._client.get(RESOURCE_CLAIMS, name, namespace=namespace)
+        status = claim.get("status") or {}
+        if claim["metadata"].get("uid") != view.uid or status.get("reservedFor"):
+            return None
+        self._check_leading()
+        self._sources.claims.observe(await release(self._client, claim))
+        _log.info("released a claim that no pod holds", claim=key)
+        self._orphans.pop(key, None)
+        return None
+
+    def _wanted_by_a_pod(self, key: str) -> bool:
+        namespace, _, name = key.partition("/")
+        pods = (pod for pod in self._sources.pods.keys() if pod.startswith(f"{namespace}/"))  # noqa: SIM118
+        views = (self._pod(pod) for pod in pods)
+        return any(view is not None and not view.gone and name in view.claims for view in views)
+
+    async def _read_all_claims(self) -> None:
+        async with self._reading:
+            if self._read_anew:
+                return
+            token = ""
+            while True:
+                page = await self._client.list_page(RESOURCE_CLAIMS, limit=200, continue_token=token)
+                for item in page.get("items") or []:
+                    self._sources.claims.observe(item)
+                token = str((page.get("metadata") or {}).get("continue") or "")
+                if not token:
+                    break
+            self._read_anew = True
+
+    def _pod(self, key: str) -> PodView | None:
+        return self._sources.pods.get(key)
+
+    def _check_leading(self) -> None:
+        if not self._held():
+            raise NotLeadingError("Another replica may lead by now, so nothing is decided or written.")
+
+
+def _document(name: str, claim: ClaimView) -> JSON:
+    if not claim.waiting:
+        raise ConfigError(
+            f"ResourceClaim {name} is too long to be looked at.", remedy="Make its selectors shorter."
+        )
+    found: JSON = json.loads(claim.waiting)
+    return found
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

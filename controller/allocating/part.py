@@ -1,0 +1,184 @@
+"""Puts allocating together.
+
+Flow: informers of claims, pods, Nodes and classes, the books that follow them, the allocator, and a queue of
+pods and claims whose turn comes when something changed that matters to them.
+
+Limits: starts nothing. Whatever frees something wakes up all pods that wait because nothing fitted, at most
+once a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from controller.allocating.allocator import Allocator, Answer
+from controller.allocating.books import Books
+from controller.allocating.cards import Cards
+from controller.allocating.pod_fit import NodeFacts, node_facts
+from controller.allocating.sources import Inventories, Sources, Store
+from controller.allocating.usage import NodeUsage
+from controller.allocating.views import ClaimView, ClassView, PodView, claim_view, class_view, pod_view
+from controller.queue import WorkQueue
+from driver.allocation.placement import PlacementPolicy
+from driver.kube.client import JSON, KubeClient
+from driver.kube.informer import Informer
+from driver.kube.resources import DEVICE_CLASSES, NODES, PODS, RESOURCE_CLAIMS
+
+_WAKE_S = 1.0
+WAKE = "wake/"
+"""Keys that begin so, when it is their turn, wake up the pods that wait because nothing fitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What allocating is told by the rest of the controller.
+
+    Attributes:
+        held: Whether this replica leads at this moment.
+        offered: Whether the cards of a node may be given out now.
+        release: Kubernetes release of the cluster; "" while it is not known.
+        amounts_kept: Whether the API server keeps the amounts that claims ask for; None if not known yet.
+        is_ours: Whether a DeviceClass picks only devices of our driver.
+        answered: Told of each decision.
+    """
+
+    held: Callable[[], bool]
+    offered: Callable[[str], bool]
+    release: Callable[[], str]
+    amounts_kept: Callable[[], bool | None]
+    is_ours: Callable[[JSON], bool]
+    answered: Callable[[Answer], None]
+
+
+class Allocating:
+    """The parts, wired.
+
+    Attributes:
+        informers: What has to run, and to be synced before the queue is worked on.
+        queue: Pods and claims whose turn it is.
+        sources: Where the allocator looks.
+        books: What is given out.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        inventories: Store[Inventories],
+        around: Surroundings,
+        *,
+        policy: PlacementPolicy,
+        orphaned_s: float,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Makes the parts and connects them.
+
+        Args:
+            client: The API server.
+            inventories: The AcceleratorNodes; the caller's informer.
+            around: The rest of the controller.
+            policy: Which of the answers that fit is liked best.
+            orphaned_s: How long an allocation of ours may have no pod before it is released.
+            wall_clock: The time that allocations carry.
+        """
+        self.queue = WorkQueue(name="allocate", cap_s=15.0)
+        claims = Informer(client, RESOURCE_CLAIMS, claim_view, name="claims to allocate", page_size=50)
+        pods = Informer(client, PODS, pod_view, name="all pods", page_size=200)
+        nodes = Informer(client, NODES, node_facts, name="nodes to allocate on", page_size=50)
+        classes: Informer[ClassView] = Informer(
+            client, DEVICE_CLASSES, lambda one: class_view(one, ours=around.is_ours(one)), name="our classes"
+        )
+        self.informers: tuple[Informer[Any], ...] = (claims, pods, nodes, classes)
+        self.sources = sources = Sources(
+            claims=claims,
+            pods=pods,
+            nodes=nodes,
+            classes=classes,
+            inventories=inventories,
+            offered=around.offered,
+            release=around.release,
+            amounts_kept=around.amounts_kept,
+        )
+        self._cards = Cards(sources)
+        self.books = Books(sources, self._cards)
+        self._inventories = inventories
+        self._usage = NodeUsage()
+        self._pods_of: dict[str, set[str]] = {}
+        self.allocator = Allocator(
+            client,
+            sources,
+            self.books,
+            usage=self._usage,
+            held=around.held,
+            again=lambda key, after_s: self.queue.add(key, after_s=after_s),
+            answered=around.answered,
+            policy=policy,
+            orphaned_s=orphaned_s,
+            wall_clock=wall_clock,
+        )
+        claims.subscribe(self._claim_changed)
+        pods.subscribe(self._pod_changed)
+        nodes.subscribe(self._node_changed)
+        classes.subscribe(self._class_changed)
+        inventories.subscribe(lambda key, _before, _after: self.node_changed(key))
+
+    def begin(self) -> list[str]:
+        """All keys there are; to be called when this replica begins to lead."""
+        for node in self._inventories.keys():  # noqa: SIM118 - a store, no dict
+            self._cards.refresh(node)
+        return self.allocator.begin()
+
+    async def reconcile(self, key: str) -> float | None:
+        """Handles a key of the queue; as `Allocator.reconcile`."""
+        if key.startswith(WAKE):
+            for pod in self.allocator.refused_pods():
+                self.queue.add(pod)
+            return None
+        return await self.allocator.reconcile(key)
+
+    def node_changed(self, node: str) -> None:
+        """Something changed about a node: its cards, its agent, its slices, or itself."""
+        self._cards.refresh(node)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something may fit now that did not."""
+        self.queue.add(WAKE, after_s=_WAKE_S)
+
+    def _claim_changed(self, key: str, before: ClaimView | None, after: ClaimView | None) -> None:
+        self.allocator.claim_changed(key, before, after)
+        for pod in self._pods_of.get(key, ()):
+            self.queue.add(f"pod/{pod}")
+        if after is not None and after.ours and not after.reserved:
+            self.queue.add(f"claim/{key}")
+        if before is not None and before.held and (after is None or not after.held):
+            self.wake()
+
+    def _pod_changed(self, key: str, before: PodView | None, after: PodView | None) -> None:
+        self._usage.note(key, before, after)
+        namespace = key.partition("/")[0]
+        for view, add in ((before, False), (after, True)):
+            for name in view.claims if view is not None else ():
+                names = self._pods_of.setdefault(f"{namespace}/{name}", set())
+                (names.add if add else names.discard)(key)
+                if not names:
+                    del self._pods_of[f"{namespace}/{name}"]
+        if (before is not None and before.waits) or (after is not None and after.waits):
+            self.queue.add(f"pod/{key}")
+        if before is not None and (after is None or after.gone):
+            for name in before.claims:
+                self.queue.add(f"claim/{namespace}/{name}")
+            if before.node:
+                self.wake()
+
+    def _node_changed(self, key: str, before: NodeFacts | None, after: NodeFacts | None) -> None:
+        # A Node's status is written every few seconds; most of it is nothing to us.
+        if before != after:
+            self.node_changed(key)
+
+    def _class_changed(self, _key: str, before: ClassView | None, after: ClassView | None) -> None:
+        if before != after:
+            self.books.classes_changed()
+            self.wake()

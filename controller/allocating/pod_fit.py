@@ -1,0 +1,238 @@
+"""Which nodes a pod may use, as far as it can be said without kube-scheduler.
+
+Purpose: an allocation pins a pod to a node, so the node has to be one that the pod can run on.
+
+Flow: `node_facts` and `pod_facts` read the API's objects; `unfit` says why a pod cannot use a node.
+
+Source of the rules: kube-scheduler's filters NodeUnschedulable, NodeName, TaintToleration, NodeAffinity and
+NodeResourcesFit (processor, memory, number of pods).
+
+Limits: not looked at are affinity between pods, topology spread, volumes, host ports, extended resources and
+huge pages. Where kube-scheduler refuses the node because of them it takes the allocation back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from driver.allocation.models import NodeSelection
+from driver.allocation.nodes import Node, matches
+from driver.errors import QuantityError
+from driver.kube.client import JSON
+from driver.quantities import parse_quantity
+
+_UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+_HARD = frozenset({"NoSchedule", "NoExecute"})
+_DONE = frozenset({"Succeeded", "Failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What a pod asks of a node, or a node has.
+
+    Attributes:
+        cpu_nano: Processor time in billionths of a processor.
+        memory_bytes: Memory in bytes.
+        pods: Number of pods.
+    """
+
+    cpu_nano: int = 0
+    memory_bytes: int = 0
+    pods: int = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        """Add dimension by dimension."""
+        return Amounts(
+            self.cpu_nano + other.cpu_nano, self.memory_bytes + other.memory_bytes, self.pods + other.pods
+        )
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        """Subtract dimension by dimension."""
+        return Amounts(
+            self.cpu_nano - other.cpu_nano, self.memory_bytes - other.memory_bytes, self.pods - other.pods
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What matters of a Node.
+
+    Attributes:
+        uid: UID of the Node.
+        labels: Its labels.
+        taints: Its taints.
+        unschedulable: Whether it is cordoned.
+        ready: Whether its condition `Ready` is true.
+        allocatable: What pods may ask of it.
+    """
+
+    uid: str
+    labels: Mapping[str, str]
+    taints: tuple[JSON, ...]
+    unschedulable: bool
+    ready: bool
+    allocatable: Amounts
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """What matters of a pod for the choice of its node.
+
+    Attributes:
+        asks: Processor and memory, and itself as one pod.
+        node_selector: Labels that its node must have.
+        affinity: Required node affinity, None if it has none.
+        tolerations: What it tolerates.
+        node_name: The node that it was created for, "" if the scheduler chooses.
+    """
+
+    asks: Amounts = field(default_factory=lambda: Amounts(pods=1))
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    affinity: JSON | None = None
+    tolerations: tuple[JSON, ...] = ()
+    node_name: str = ""
+
+
+def node_facts(document: JSON) -> NodeFacts:
+    """Projects a Node."""
+    spec, status = document.get("spec") or {}, document.get("status") or {}
+    allocatable = status.get("allocatable") or {}
+    conditions = status.get("conditions") or []
+    return NodeFacts(
+        uid=str(document["metadata"].get("uid") or ""),
+        labels=dict(document["metadata"].get("labels") or {}),
+        taints=tuple(
+            {key: str(one.get(key) or "") for key in ("key", "value", "effect")}
+            for one in spec.get("taints") or []
+        ),
+        unschedulable=spec.get("unschedulable") is True,
+        ready=any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions),
+        allocatable=Amounts(
+            _nano(allocatable.get("cpu")), _bytes(allocatable.get("memory")), _bytes(allocatable.get("pods"))
+        ),
+    )
+
+
+def pod_facts(document: JSON) -> PodFacts:
+    """Projects a pod."""
+    spec = document.get("spec") or {}
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    return PodFacts(
+        asks=pod_asks(document),
+        node_selector=dict(spec.get("nodeSelector") or {}),
+        affinity=affinity.get("requiredDuringSchedulingIgnoredDuringExecution"),
+        tolerations=tuple(spec.get("tolerations") or ()),
+        node_name=str(spec.get("nodeName") or ""),
+    )
+
+
+def pod_asks(document: JSON) -> Amounts:
+    """What a pod asks of its node; nothing once it is done.
+
+    Source: the API convention for effective requests: containers and sidecars together, or the largest init
+    container with the sidecars started before it, whichever is more, and the overhead; amounts of the pod as
+    a whole replace the sum (KEP-2837).
+    """
+    if (document.get("status") or {}).get("phase") in _DONE:
+        return Amounts()
+    spec = document.get("spec") or {}
+    running = Amounts()
+    for one in spec.get("containers") or []:
+        running += _requests(one)
+    largest, sidecars = Amounts(), Amounts()
+    for one in spec.get("initContainers") or []:
+        if one.get("restartPolicy") == "Always":
+            sidecars += _requests(one)
+            largest = _larger(largest, sidecars)
+        else:
+            largest = _larger(largest, sidecars + _requests(one))
+    asked = _larger(running + sidecars, largest)
+    whole = (spec.get("resources") or {}).get("requests") or {}
+    overhead = spec.get("overhead") or {}
+    return Amounts(
+        (_nano(whole["cpu"]) if "cpu" in whole else asked.cpu_nano) + _nano(overhead.get("cpu")),
+        (_bytes(whole["memory"]) if "memory" in whole else asked.memory_bytes)
+        + _bytes(overhead.get("memory")),
+        1,
+    )
+
+
+def unfit(pod: PodFacts, *, name: str, node: NodeFacts, free: Amounts) -> str:
+    """Say why a pod cannot use a node, "" if it can.
+
+    Args:
+        pod: The pod.
+        name: Name of the node.
+        node: The node.
+        free: What other pods leave of it.
+    """
+    if pod.node_name and pod.node_name != name:
+        return "the pod was made for another node"
+    if not node.ready:
+        return "the node is not Ready"
+    if node.unschedulable and not _tolerated(_UNSCHEDULABLE, pod.tolerations):
+        return "the node is cordoned"
+    for taint in node.taints:
+        if taint["effect"] in _HARD and not _tolerated(taint, pod.tolerations):
+            return f"the node has the taint {taint['key']} that the pod does not tolerate"
+    for key, value in pod.node_selector.items():
+        if node.labels.get(key) != value:
+            return f"the pod's nodeSelector wants {key}={value}"
+    if pod.affinity is not None and not matches(
+        NodeSelection(selector=pod.affinity), Node(name, dict(node.labels))
+    ):
+        return "the pod's node affinity excludes the node"
+    return _short(pod.asks, free)
+
+
+def _short(asks: Amounts, free: Amounts) -> str:
+    if asks.pods > free.pods:
+        return "the node holds as many pods as it may"
+    if asks.cpu_nano and asks.cpu_nano > free.cpu_nano:
+        return "the node has too little processor time left"
+    if asks.memory_bytes and asks.memory_bytes > free.memory_bytes:
+        return "the node has too little memory left"
+    return ""
+
+
+def _tolerated(taint: Mapping[str, str], tolerations: Sequence[JSON]) -> bool:
+    return any(_tolerates(one, taint) for one in tolerations)
+
+
+def _tolerates(toleration: JSON, taint: Mapping[str, str]) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
+        return False
+    if toleration.get("key") and toleration["key"] != taint["key"]:
+        return False
+    if toleration.get("operator") == "Exists":
+        return True
+    return bool(toleration.get("key")) and str(toleration.get("value") or "") == taint.get("value", "")
+
+
+def _requests(container: JSON) -> Amounts:
+    requests = (container.get("resources") or {}).get("requests") or {}
+    return Amounts(_nano(requests.get("cpu")), _bytes(requests.get("memory")))
+
+
+def _larger(one: Amounts, other: Amounts) -> Amounts:
+    return Amounts(
+        max(one.cpu_nano, other.cpu_nano),
+        max(one.memory_bytes, other.memory_bytes),
+        max(one.pods, other.pods),
+    )
+
+
+def _nano(text: Any) -> int:
+    try:
+        return parse_quantity(str(text)).nano if text is not None else 0
+    except QuantityError:
+        return 0
+
+
+def _bytes(text: Any) -> int:
+    try:
+        return parse_quantity(str(text)).rounded_up if text is not None else 0
+    except QuantityError:
+        return 0

@@ -1,0 +1,71 @@
+"""Where allocating looks, as seams.
+
+Limits: reads only. Nothing of this package knows an informer or a publisher, only these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from controller.allocating.pod_fit import NodeFacts
+from controller.allocating.views import ClaimView, ClassView, PodView
+from driver.kube.client import JSON
+from driver.kube.informer import Handler
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Store(Protocol[T_co]):
+    """What allocating needs of an informer."""
+
+    def get(self, key: str) -> T_co | None:
+        """What is stored for a key."""
+
+    def keys(self) -> list[str]:
+        """All keys."""
+
+    def values(self) -> Iterator[T_co]:
+        """All that is stored."""
+
+    def subscribe(self, handler: Handler[T_co]) -> None:
+        """Adds a handler of changes."""
+
+    def observe(self, document: JSON) -> None:
+        """Takes over the answer to a write."""
+
+
+class Inventories(Protocol):
+    """A stored AcceleratorNode."""
+
+    @property
+    def status(self) -> bytes:
+        """Its status as JSON text; b"" if it has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where the allocator looks.
+
+    Attributes:
+        claims: All claims.
+        pods: All pods.
+        nodes: All Nodes.
+        classes: All DeviceClasses.
+        inventories: All AcceleratorNodes.
+        offered: Whether the cards of a node may be given out now: its agent is Ready, and kube-scheduler has
+            had no slices of it for long enough.
+        release: Kubernetes release of the cluster such as `1.36`; "" while it is not known.
+        amounts_kept: Whether the API server keeps the amounts that claims ask for; None if not known yet.
+    """
+
+    claims: Store[ClaimView]
+    pods: Store[PodView]
+    nodes: Store[NodeFacts]
+    classes: Store[ClassView]
+    inventories: Store[Inventories]
+    offered: Callable[[str], bool]
+    release: Callable[[], str]
+    amounts_kept: Callable[[], bool | None]

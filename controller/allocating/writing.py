@@ -1,0 +1,204 @@
+"""Writes an allocation into a claim, and takes one back.
+
+Flow: read the claim, put Kubernetes' finalizer on it, write `status.allocation` with the resourceVersion that
+was read, and look at what the server stored.
+
+Source of the rules: the finalizer `resource.kubernetes.io/delete-protection` makes the controller manager
+release the claim when its pods are gone, as for claims that kube-scheduler allocated. `allocationTimestamp`
+is always set, since kube-scheduler from 1.36 on would otherwise set it when it binds the pod, which the API
+server refuses as a change of an immutable field (seen on 1.36.3).
+
+Limits: three requests for a claim. Where no answer comes it is not known what the server did: the caller
+keeps the allocation in its books until `settled` says what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from driver.api.share_allocation import GivenShare, config_entry, is_share_allocation
+from driver.cards import DRIVER_NAME
+from driver.errors import AllocationError
+from driver.kube.client import JSON, ApiError, KubeClient
+from driver.kube.resources import RESOURCE_CLAIMS
+from driver.quantities import parse_quantity
+
+FINALIZER = "resource.kubernetes.io/delete-protection"
+
+_log = structlog.get_logger("allocating")
+
+
+class ClaimChangedError(AllocationError):
+    """The claim is another one by now, is going away, or somebody else allocated it."""
+
+    reason = "ClaimChanged"
+    retriable = True
+
+
+class AllocationLostError(AllocationError):
+    """The API server stored the allocation without what says how much was given; it was taken back."""
+
+    reason = "AllocationLost"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """An allocation that was decided.
+
+    Attributes:
+        namespace: Namespace of the claim.
+        name: Name of the claim.
+        uid: UID of the claim.
+        allocation: The AllocationResult as the allocator made it.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    allocation: JSON
+
+
+def complete(wanted: Wanted, *, now: datetime) -> JSON:
+    """The allocation as it is written: with what was given to each share, and the time."""
+    devices = dict(wanted.allocation.get("devices") or {})
+    shares = [
+        GivenShare(
+            request=one["request"],
+            pool=one["pool"],
+            device=one["device"],
+            memory=str(one["consumedCapacity"]["memory"]),
+            cores=str(one["consumedCapacity"]["cores"]),
+        )
+        for one in devices.get("results") or []
+        if one["driver"] == DRIVER_NAME and one.get("consumedCapacity") and not one.get("adminAccess")
+    ]
+    # Always there, also without shares: it marks the allocation as one of ours.
+    devices["config"] = [*(devices.get("config") or []), config_entry(shares)]
+    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {**wanted.allocation, "devices": devices, "allocationTimestamp": stamp}
+
+
+async def write(client: KubeClient, wanted: Wanted, *, now: datetime) -> JSON:
+    """Writes an allocation; the claim as it is stored.
+
+    Raises:
+        ClaimChangedError: The claim is not the one that was decided about any more.
+        AllocationLostError: The server dropped what says how much was given; nothing is allocated.
+        ApiError: The server refused, or gave no answer.
+    """
+    claim = await client.get(RESOURCE_CLAIMS, wanted.name, namespace=wanted.namespace)
+    _check(claim, wanted)
+    finalizers = claim["metadata"].get("finalizers") or []
+    if FINALIZER not in finalizers:
+        metadata = {**claim["metadata"], "finalizers": [*finalizers, FINALIZER]}
+        claim = await client.replace(
+            RESOURCE_CLAIMS, {**claim, "metadata": metadata}, name=wanted.name, namespace=wanted.namespace
+        )
+        _check(claim, wanted)
+    allocation = complete(wanted, now=now)
+    stored = await _put_status(client, claim, {**(claim.get("status") or {}), "allocation": allocation})
+    problem = difference(allocation, (stored.get("status") or {}).get("allocation") or {})
+    if problem:
+        _log.error("allocation lost on the way", claim=f"{wanted.namespace}/{wanted.name}", lost=problem)
+        await release(client, stored)
+        raise AllocationLostError(
+            f"The API server stored the allocation of {wanted.namespace}/{wanted.name} without {problem}.",
+            remedy="Look for an admission webhook or policy that changes ResourceClaims.",
+        )
+    return stored
+
+
+async def release(client: KubeClient, claim: JSON) -> JSON:
+    """Takes the allocation of a claim back, and our finalizer with it; the claim as it is stored.
+
+    Raises:
+        ApiError: The server refused (ConflictError if the claim changed meanwhile), or gave no answer.
+    """
+    status = {key: value for key, value in (claim.get("status") or {}).items() if key == "reservedFor"}
+    stored = await _put_status(client, claim, status)
+    finalizers = [one for one in stored["metadata"].get("finalizers") or [] if one != FINALIZER]
+    return await client.replace(
+        RESOURCE_CLAIMS,
+        {**stored, "metadata": {**stored["metadata"], "finalizers": finalizers}},
+        name=stored["metadata"]["name"],
+        namespace=stored["metadata"]["namespace"],
+    )
+
+
+async def settled(client: KubeClient, wanted: Wanted) -> JSON | None:
+    """What is stored of a claim whose write got no answer; None if it is gone or another one by now.
+
+    Raises:
+        ApiError: It cannot be told yet.
+    """
+    try:
+        claim = await client.get(RESOURCE_CLAIMS, wanted.name, namespace=wanted.namespace)
+    except ApiError as failed:
+        if failed.status == 404:
+            return None
+        raise
+    return claim if claim["metadata"].get("uid") == wanted.uid else None
+
+
+def difference(sent: JSON, stored: JSON) -> str:
+    """Name what the server lost that a limit depends on, "" if nothing.
+
+    `shareID` and `consumedCapacity` may go, because the ShareAllocation says the same; the results
+    themselves, the node and the ShareAllocation may not.
+    """
+    before, after = sent["devices"].get("results") or [], (stored.get("devices") or {}).get("results") or []
+    if [_place(one) for one in before] != [_place(one) for one in after]:
+        return "its results as they were sent"
+    for one, other in zip(before, after, strict=True):
+        if other.get("shareID") and _numbers(one) != _numbers(other):
+            return f"the amounts of {one['device']}"
+    if sent.get("nodeSelector") != stored.get("nodeSelector"):
+        return "its node"
+    if _given(sent) != _given(stored):
+        return "its ShareAllocation"
+    return ""
+
+
+def _given(allocation: Mapping[str, Any]) -> Sequence[Any]:
+    config = (allocation.get("devices") or {}).get("config") or []
+    return [one["opaque"]["parameters"] for one in config if is_share_allocation(one)]
+
+
+def _place(result: JSON) -> tuple[Any, ...]:
+    return (
+        *(result.get(key) for key in ("request", "driver", "pool", "device")),
+        bool(result.get("adminAccess")),
+    )
+
+
+def _numbers(result: JSON) -> dict[str, int]:
+    return {
+        name: parse_quantity(str(amount)).nano
+        for name, amount in (result.get("consumedCapacity") or {}).items()
+    }
+
+
+def _check(claim: JSON, wanted: Wanted) -> None:
+    metadata, where = claim["metadata"], f"ResourceClaim {wanted.namespace}/{wanted.name}"
+    if metadata.get("uid") != wanted.uid:
+        raise ClaimChangedError(f"{where} was made anew meanwhile.")
+    if metadata.get("deletionTimestamp"):
+        raise ClaimChangedError(f"{where} is being deleted.")
+    if (claim.get("status") or {}).get("allocation"):
+        raise ClaimChangedError(f"{where} was allocated meanwhile.")
+
+
+async def _put_status(client: KubeClient, claim: JSON, status: JSON) -> JSON:
+    metadata = claim["metadata"]
+    return await client.replace(
+        RESOURCE_CLAIMS,
+        {**claim, "status": status},
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        subresource="status",
+    )
