@@ -64,10 +64,10 @@ def _text(address: Address) -> str:
 
 overload("ip(string) -> ip", cost=costs.first)(_required)
 overload("cidr(string) -> cidr", cost=costs.first)(_required_network)
-overload("string(ip) -> string")(_text)
+overload("string(ip) -> string", folds=True)(_text)
 
 
-@overload("string(cidr) -> string")
+@overload("string(cidr) -> string", folds=True)
 def _network_text(network: Network) -> str:
     return f"{_text(network.address)}/{network.bits}"
 

@@ -87,11 +87,13 @@ def _float_quotient(left: float, right: float) -> float:
 
 def _negated(value: Any) -> Any:
     # The type check knows no negation of durations, but one that it takes for `dyn` can be negated.
+    if type(value) is float:
+        return -value
+    if type(value) is int:
+        return to_int(-value)
     if type(value) is Duration:
         return Duration(to_int(-value.nanos))
-    if type(value) is not float:
-        raise no_overload("-_", value)
-    return -value
+    raise no_overload("-_", value)
 
 
 def _ordered(decide: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
@@ -131,7 +133,7 @@ def _register_arithmetic() -> None:
     overload("_-_(double, double) -> double")(operator.sub)
     overload("_*_(double, double) -> double")(operator.mul)
     overload("_/_(double, double) -> double")(_float_quotient)
-    overload("-_(int) -> int")(lambda value: to_int(-value))
+    overload("-_(int) -> int", guarded=False)(_negated)
     overload("-_(double) -> double", guarded=False)(_negated)
     overload("_+_(string, string) -> string", cost=costs.both)(operator.add)
     overload("_+_(bytes, bytes) -> bytes", cost=costs.both)(operator.add)
