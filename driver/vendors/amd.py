@@ -38,7 +38,7 @@ _UNCORRECTABLE = re.compile(r"^ue:\s*([0-9]{1,18})\s*$", re.MULTILINE)
 _MODELS = {
     0x738C: "AMD Instinct MI100",
     0x7408: "AMD Instinct MI250X",
-    0x740C: "AMD Instinct MI250X",
+    0x740C: "AMD Instinct MI250X/MI250",
     0x740F: "AMD Instinct MI210",
     0x74A0: "AMD Instinct MI300A",
     0x74A1: "AMD Instinct MI300X",

@@ -91,14 +91,18 @@ def pci_functions(host: Host, *, vendors: Collection[int]) -> tuple[list[PciFunc
     return functions, problems
 
 
-def pci_function(address: str, *, vendors: Collection[int], host: Host) -> PciFunction | None:
-    """The function at an address, None if there is none of these vendors (any more)."""
-    if not _ADDRESS.fullmatch(address):
-        return None
-    try:
-        return _function(address, vendors=vendors, host=host)
-    except UnreadableError:
-        return None
+def pci_function(address: str, *, vendors: Collection[int] | None, host: Host) -> PciFunction | None:
+    """The function at an address, None if there is none of these vendors (any more).
+
+    Args:
+        address: As sysfs writes it.
+        vendors: PCI vendor IDs; None for any.
+        host: The node.
+
+    Raises:
+        UnreadableError: There is one, and sysfs cannot be read.
+    """
+    return _function(address, vendors=vendors, host=host) if _ADDRESS.fullmatch(address) else None
 
 
 def normal_address(text: str) -> str:
@@ -167,7 +171,7 @@ def _addresses(host: Host) -> list[str]:
     return sorted(names, key=lambda name: (len(name), name))
 
 
-def _function(address: str, *, vendors: Collection[int], host: Host) -> PciFunction | None:
+def _function(address: str, *, vendors: Collection[int] | None, host: Host) -> PciFunction | None:
     folder = f"{PCI_DEVICES}/{address}"
 
     def number(name: str) -> int:
@@ -177,7 +181,7 @@ def _function(address: str, *, vendors: Collection[int], host: Host) -> PciFunct
     if not vendor_text:
         return None  # it vanished
     vendor = whole_number(vendor_text, what=f"{folder}/vendor")
-    if vendor not in vendors:
+    if vendors is not None and vendor not in vendors:
         return None
     active = optional(f"{folder}/sriov_numvfs", host=host)
     return PciFunction(

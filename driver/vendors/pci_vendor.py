@@ -14,7 +14,7 @@ Unknown unless a vendor's file says more.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from driver.cards import Card, device_name
@@ -115,6 +115,22 @@ class PciVendor(ABC):
 
     # What a vendor's file says
 
+    def present(self, on_bus: Collection[int], *, host: Host) -> bool:  # noqa: ARG002
+        """Whether this node may have cards of the vendor; `on_bus` has the IDs of its PCI functions."""
+        return not self.facts.pci_vendors.isdisjoint(on_bus)
+
+    def functions(self, host: Host) -> tuple[list[PciFunction], list[str]]:
+        """The vendor's PCI functions in PCI order, and sentences about those that cannot be read."""
+        return pci_functions(host, vendors=self.facts.pci_vendors)
+
+    def function(self, card: Card, *, host: Host) -> PciFunction | None:
+        """The function at the card's address, None if there is none of the vendor's (any more).
+
+        Raises:
+            UnreadableError: There is one, and sysfs cannot be read.
+        """
+        return pci_function(card.pci_bus_id, vendors=self.facts.pci_vendors, host=host)
+
     def accepts(self, function: PciFunction, *, host: Host) -> bool:  # noqa: ARG002 - for those that override
         """Whether a function of the vendor is a card; by its base class unless overridden."""
         return function.base_class in self.classes
@@ -148,7 +164,7 @@ class PciVendor(ABC):
 
     def discover(self, host: Host) -> Discovery:
         """All cards, in PCI order; never raises."""
-        functions, problems = pci_functions(host, vendors=self.facts.pci_vendors)
+        functions, problems = self.functions(host)
         accepted = [one for one in functions if not one.virtual and self.accepts(one, host=host)]
         if not accepted:
             # What others of the vendor's devices on the bus are unreadable is nobody's business here.
@@ -179,10 +195,10 @@ class PciVendor(ABC):
             DeviceGoneError: The card is not there (any more), or cannot be told from another one.
             DeviceNodesMissingError: Its device nodes are not there (yet).
         """
-        function = pci_function(card.pci_bus_id, vendors=self.facts.pci_vendors, host=host)
-        if function is None:
-            raise DeviceGoneError(f"Card {card.name} is not at {card.pci_bus_id} any more.", remedy=_NEW_POD)
         try:
+            function = self.function(card, host=host)
+            if function is None:
+                raise gone(card, f"It is not at {card.pci_bus_id} any more.")
             needs = self.reach(card, function, host=host)
         except UnreadableError as unreadable:
             raise DeviceNodesMissingError(
@@ -196,12 +212,12 @@ class PciVendor(ABC):
         return tuple(self._health(card, host=host) for card in cards)
 
     def _health(self, card: Card, *, host: Host) -> CardHealth:
-        function = pci_function(card.pci_bus_id, vendors=self.facts.pci_vendors, host=host)
-        if function is None:
-            return CardHealth(
-                name=card.name, health="Unknown", message=f"There is no card at {card.pci_bus_id}."
-            )
         try:
+            function = self.function(card, host=host)
+            if function is None:
+                return CardHealth(
+                    name=card.name, health="Unknown", message=f"There is no card at {card.pci_bus_id}."
+                )
             return self.state(card, function, host=host)
         except UnreadableError as unreadable:
             return CardHealth(name=card.name, health="Unknown", message=str(unreadable))

@@ -1,0 +1,66 @@
+"""What is known of NVIDIA beside its code, in a file of its own: whoever needs it does not load NVML.
+
+Source of the names: HAMi's device plugin, scheduler and webhook; Volcano's vgpu device plugin; NVIDIA's own.
+"""
+
+from __future__ import annotations
+
+from driver.cards import IsolationLevel
+from driver.vendors.facts import Feature, Identity, Tried, VendorFacts
+from driver.vendors.legacy import LegacyNames
+
+_ANNOTATIONS = (
+    ("useUUID", "nvidia.com/use-gpuuuid"),
+    ("avoidUUID", "nvidia.com/nouse-gpuuuid"),
+    ("useType", "nvidia.com/use-gputype"),
+    ("avoidType", "nvidia.com/nouse-gputype"),
+    ("mode", "nvidia.com/vgpu-mode"),
+)
+
+FACTS = VendorFacts(
+    name="nvidia",
+    title="NVIDIA",
+    pci_vendors=frozenset({0x10DE}),
+    identity=Identity.UUID,
+    isolation=(IsolationLevel.PRELOAD, IsolationLevel.NONE),
+    tried={
+        Feature.DISCOVERY: Tried.MOCK,
+        Feature.IDENTITY: Tried.MOCK,
+        Feature.MODEL: Tried.MOCK,
+        Feature.MEMORY: Tried.MOCK,
+        Feature.PLACE: Tried.FIXTURE,
+        Feature.EDITS: Tried.MOCK,
+        Feature.HEALTH: Tried.MOCK,
+        Feature.MEMORY_LIMIT: Tried.MOCK,
+        Feature.CORES_LIMIT: Tried.MOCK,
+    },
+    sources=(
+        "NVML's documentation and nvidia-ml-py; the driver's file lists; the Container Toolkit's CDI specs.",
+        "HAMi-core: the contract of its preload library.",
+    ),
+    legacy=(
+        LegacyNames(
+            count="nvidia.com/gpu",
+            memory="nvidia.com/gpumem",
+            memory_percent="nvidia.com/gpumem-percentage",
+            cores="nvidia.com/gpucores",
+            priority="nvidia.com/priority",
+            annotations=_ANNOTATIONS,
+            source="HAMi 2.9 and 2.10; without amounts also NVIDIA's device plugin",
+        ),
+        LegacyNames(
+            count="volcano.sh/vgpu-number",
+            memory="volcano.sh/vgpu-memory",
+            memory_percent="volcano.sh/vgpu-memory-percentage",
+            cores="volcano.sh/vgpu-cores",
+            annotations=(
+                ("useUUID", "volcano.sh/vgpu-use-gpuuuid"),
+                ("avoidUUID", "volcano.sh/vgpu-nouse-gpuuuid"),
+                ("useType", "nvidia.com/use-gputype"),
+                ("avoidType", "nvidia.com/nouse-gputype"),
+                ("mode", "volcano.sh/vgpu-mode"),
+            ),
+            source="Volcano's vgpu device plugin",
+        ),
+    ),
+)
