@@ -1,0 +1,135 @@
+"""New random allocation problems, answered by both sides.
+
+Flow: `generate_allocator` makes them, the reference of both releases answers, ours answers as each, and the
+judge compares: what 1.36 does by a flaw shows as the answer of 1.37.
+
+Limits: what the reference answers by chance, or not in time, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tooling.bench.table import table
+from tooling.replay.allocations import answer, inputs
+from tooling.replay.check import percent
+from tooling.replay.generate_allocator import case
+from tooling.replay.judge import compare, flaw_not_copied
+from tooling.replay.lines import Line
+from tooling.replay.progress import Progress
+from tooling.replay.reference import Reference
+
+CASES = 1500
+
+
+@dataclass(slots=True)
+class Run:
+    """What came out for one release.
+
+    Attributes:
+        outcomes: Answers on nodes that were compared.
+        feasible: Of them, with the same feasibility.
+        exact: Of them, the same in all.
+        alike: Of them, with amounts written alike.
+        over: Where ours allocates what the reference says cannot be.
+        solved: Where the reference allocates.
+        flaws: Answers of 1.36 by a flaw, which ours does not copy; not compared.
+        chance: Cases that the reference answers by chance or not in time; not compared.
+        used: Outcomes by what is in the case.
+        agreed: Of these, the same in all.
+        wrong: Disagreements, as lines of a corpus.
+    """
+
+    outcomes: int = 0
+    feasible: int = 0
+    exact: int = 0
+    alike: int = 0
+    over: int = 0
+    solved: int = 0
+    flaws: int = 0
+    chance: int = 0
+    used: Counter[str] = field(default_factory=Counter)
+    agreed: Counter[str] = field(default_factory=Counter)
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+
+    def table(self) -> str:
+        """Use and agreement by what is in the cases."""
+        rows = [
+            (name, f"{used:,}", f"{self.agreed[name]:,}", percent(self.agreed[name], used))
+            for name, used in sorted(self.used.items())
+        ]
+        return table(("in the case", "outcomes", "exact", "%"), rows)
+
+    def summary(self) -> str:
+        """One line."""
+        rates = ", ".join(
+            f"{name} {percent(getattr(self, name), self.outcomes)} %"
+            for name in ("feasible", "exact", "alike")
+        )
+        return (
+            f"{self.outcomes:,} outcomes ({self.solved:,} solutions): {rates}, {self.over} over; "
+            f"not compared: {self.flaws} flaws of 1.36, {self.chance} cases of chance"
+        )
+
+
+def problems(seed: int, count: int) -> list[dict[str, Any]]:
+    """The problems of a seed."""
+    rng = random.Random(seed)  # noqa: S311 - to be made again from its seed is the point
+    return [case(rng, f"fresh-{seed}-{place}") for place in range(count)]
+
+
+def run(references: Mapping[str, Reference], *, seed: int, count: int = CASES) -> dict[str, Run]:
+    """Make problems, and compare for each release whose reference is given."""
+    made = problems(seed, count)
+    answers = {release: reference.ask("allocator", lines=made) for release, reference in references.items()}
+    runs = {}
+    for release, theirs in answers.items():
+        result = runs[release] = Run()
+        progress = Progress(f"allocations of {release}", total=len(made))
+        later = answers.get("1.37") if release < "1.37" else None
+        for place, problem in enumerate(made):
+            progress.step()
+            if theirs[place].get("random"):
+                result.chance += 1
+                continue
+            newer = later[place] if later and not later[place].get("random") else None
+            _judge(result, problem, theirs[place], newer, release)
+        progress.end()
+    return runs
+
+
+def _judge(
+    result: Run, problem: dict[str, Any], theirs: dict[str, Any], newer: dict[str, Any] | None, release: str
+) -> None:
+    ours = answer(inputs(Line(0, problem)), release=release)
+    tags: Sequence[str] = problem["tags"]
+    wrong = False
+    for place, (mine, yours) in enumerate(zip(ours["nodes"], theirs["nodes"], strict=True)):
+        verdict = compare(mine, yours)
+        if not verdict.exact and newer and flaw_not_copied(mine, yours, newer["nodes"][place]):
+            result.flaws += 1
+            continue
+        result.outcomes += 1
+        result.feasible += verdict.feasible
+        result.exact += verdict.exact
+        result.alike += verdict.alike
+        result.over += verdict.over
+        result.solved += yours["allocations"] is not None
+        result.used.update(tags)
+        if verdict.exact:
+            result.agreed.update(tags)
+        wrong = wrong or not verdict.exact
+    if wrong:
+        expected = {"allocator": theirs.get("allocator"), "nodes": theirs["nodes"]}
+        name = "expected137" if release >= "1.37" else "expected"
+        result.wrong.append({**problem, name: expected, "kubernetes": release, "ours": ours["nodes"]})
+
+
+def as_lines(wrong: dict[str, Any]) -> str:
+    """A disagreement as a line of a corpus."""
+    return json.dumps(wrong, ensure_ascii=False)
