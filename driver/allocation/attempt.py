@@ -199,7 +199,6 @@ class Attempt:
             claims=self._claims,
             all_devices=self._all,
             order=self._order,
-            fit=self._fit,
             holdings=holdings,
             symmetry=symmetry if self._shortcuts else None,
         )

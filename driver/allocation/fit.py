@@ -138,7 +138,8 @@ class Fit:
         if not self._features.consumable_capacity:
             return {}
         charged = self._consumptions(device, option)
-        if isinstance(charged, Shortage):
+        if isinstance(charged, Shortage) or option.all_devices:
+            # With mode All, what is held is compared after constraints: see `Holdings.judge`.
             return charged
         return shortage(device, charged, self.held(device)) or charged
 

@@ -73,16 +73,19 @@ class Holdings:
         verdict = self._fit.verdict(device, option)
         if isinstance(verdict, DeviceRefusal):
             return verdict
-        if device in self._charged:
+        short = None
+        if device in self._charged or option.all_devices:
             short = shortage(device, verdict.consumed, self._held(device))
-            if short is not None:
-                return DeviceRefusal.of(device.id, short.reason, short.message)
+        if short is not None and not option.all_devices:
+            return DeviceRefusal.of(device.id, short.reason, short.message)
         book = self.books.get(device)
         if book is not None and not book.fits(device):
             message = "the shared counters of its card are used up"
             return DeviceRefusal.of(device.id, "CountersExhausted", message)
-        unmet = self._unmet(claim, option, device)
-        return DeviceRefusal.of(device.id, "ConstraintUnmet", unmet) if unmet else verdict
+        if unmet := self._unmet(claim, option, device):
+            return DeviceRefusal.of(device.id, "ConstraintUnmet", unmet)
+        # With mode All the scheduler asks constraints first, and an unmet one is an error there.
+        return DeviceRefusal.of(device.id, short.reason, short.message) if short else verdict
 
     def _unmet(self, claim: int, option: Option, device: Device) -> str:
         for place, constraint in enumerate(self._claims[claim].constraints):
@@ -101,7 +104,9 @@ class Holdings:
         return self._charged.get(device, {})
 
     def _held(self, device: Device) -> Mapping[str, int]:
-        held, ours = self._fit.held(device), self._charged[device]
+        held, ours = self._fit.held(device), self._charged.get(device)
+        if not ours:
+            return held
         return {name: held.get(name, 0) + ours.get(name, 0) for name in {*held, *ours}}
 
     def add(self, claim: int, option: Option, device: Device, fits: Fits) -> None:

@@ -16,13 +16,13 @@ that of the search without shortcuts; only steps differ.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from driver.allocation.decision import DeviceRefusal
 from driver.allocation.errors import AllConstraintError, SearchLimitError
-from driver.allocation.fit import Fit
+from driver.allocation.fit import Fits
 from driver.allocation.holdings import Chosen, Holdings
 from driver.allocation.models import Device
 from driver.allocation.requests import Claim, Option
@@ -76,7 +76,6 @@ class Search:
         claims: Sequence[Claim],
         all_devices: Mapping[Option, tuple[Device, ...]],
         order: Callable[[Option], Sequence[Device]],
-        fit: Fit,
         holdings: Holdings,
         symmetry: Symmetry | None,
     ) -> None:
@@ -86,17 +85,16 @@ class Search:
             claims: What is asked, without problems.
             all_devices: What each option of mode All wants.
             order: In what order devices are tried for an option.
-            fit: Who judges by what others hold.
             holdings: An empty one, to be filled.
             symmetry: What is alike; nothing is left out if None.
         """
         self._claims = claims
         self._all = all_devices
         self._order = order
-        self._fit = fit
         self._holdings = holdings
         self._symmetry = symmetry
         self._failed: set[object] = set()
+        self._suspects: list[tuple[int, int]] = []
         self.steps = 0
         self.deepest: tuple[Option, tuple[DeviceRefusal, ...]] | None = None
         self._deepest_at = -1
@@ -151,7 +149,9 @@ class Search:
         key = self._key(question)
         if key is not None and key in self._failed:
             return Outcome.FAILED
-        if question.option is None:
+        if self._hopeless(question):
+            outcome = Outcome.FAILED
+        elif question.option is None:
             outcome = yield from self._next_option(question)
         elif question.option.all_devices:
             outcome = yield from self._next_of_all(question, question.option)
@@ -229,19 +229,22 @@ class Search:
         if self._too_many(question, option):
             return Outcome.EXCEEDED
         refusals: list[DeviceRefusal] = []
-        devices = self._order(option)
+        candidates: Iterable[tuple[int, Device, Fits]] = self._fitting(question, option, refusals)
+        # In first fit most devices are never looked at; once something failed, it pays to count.
+        spare = len(self._order(option))
+        if self._foresees:
+            candidates = tuple(candidates)
+            spare = len(candidates) - (self._wanted(option) - question.number)
         tried: set[object] = set()
-        for place in range(question.start, len(devices)):
-            device = devices[place]
+        children = 0
+        for number, (place, device, found) in enumerate(candidates):
+            if number > spare:
+                break
             if tried and self._kind(question, option, device) in tried:
-                continue
-            self._step()
-            found = self._holdings.judge(question.claim, option, device)
-            if isinstance(found, DeviceRefusal):
-                refusals.append(found)
                 continue
             self._holdings.add(question.claim, option, device, found)
             following = self._after(question, option, place + 1)
+            children += 1
             became = yield following
             self._holdings.drop()
             if self._within(question, following, became) is Outcome.EXCEEDED:
@@ -249,7 +252,64 @@ class Search:
             if self._symmetry is not None:
                 tried.add(self._kind(question, option, device))
         self._note(option, refusals)
+        if not children:
+            self._suspect(question)
         return Outcome.FAILED
+
+    def _fitting(
+        self, question: Question, option: Option, refusals: list[DeviceRefusal]
+    ) -> Iterator[tuple[int, Device, Fits]]:
+        """Give the devices that can be added now, with their places, and keep why others cannot."""
+        devices = self._order(option)
+        for place in range(question.start, len(devices)):
+            self._step()
+            found = self._holdings.judge(question.claim, option, devices[place])
+            if isinstance(found, DeviceRefusal):
+                refusals.append(found)
+            else:
+                yield place, devices[place], found
+
+    @property
+    def _foresees(self) -> bool:
+        """Whether looking at more devices than the scheduler would can change nothing but the time."""
+        return self._symmetry is not None and bool(self._failed) and self._symmetry.silent
+
+    def _suspect(self, question: Question) -> None:
+        """Remember a request for which there was no device: what is given before it is soon in its way."""
+        place = (question.claim, question.request)
+        if place in self._suspects:
+            self._suspects.remove(place)
+        self._suspects.insert(0, place)
+
+    def _hopeless(self, question: Question) -> bool:
+        """Say whether a later request has too few devices already, which will only become fewer."""
+        if not self._suspects or not self._foresees:
+            return False
+        here = (question.claim, question.request)
+        later = next((one for one in self._suspects if one > here and not self._can_meet(*one)), None)
+        if later is None:
+            return False
+        self._suspects.remove(later)
+        self._suspects.insert(0, later)
+        return True
+
+    def _can_meet(self, claim: int, request: int) -> bool:
+        return any(self._enough(claim, option) for option in self._claims[claim].requests[request].options)
+
+    def _enough(self, claim: int, option: Option) -> bool:
+        devices = self._all[option] if option.all_devices else self._order(option)
+        missing = self._wanted(option)
+        if option.all_devices and not missing:
+            return False
+        for device in devices:
+            if not missing:
+                break
+            self._step()
+            if isinstance(self._holdings.judge(claim, option, device), Fits):
+                missing -= 1
+            elif option.all_devices:
+                return False
+        return not missing
 
     def _kind(self, question: Question, option: Option, device: Device) -> object:
         if self._symmetry is None:

@@ -27,6 +27,7 @@ from driver.allocation.fit import Fit, Fits
 from driver.allocation.holdings import Holdings
 from driver.allocation.models import Device
 from driver.allocation.requests import Claim, Option
+from driver.errors import AllocationError
 
 _UNIQUE = "unique"
 
@@ -51,6 +52,7 @@ class Symmetry:
             for request in claim.requests
             for option in request.options
         )
+        self._silent = not self._literal
         self._numbers: dict[Hashable, int] = {}
         self._classes: dict[Device, int] = {}
         self._shared_values: list[list[frozenset[tuple[str, object]]]] = []
@@ -58,6 +60,12 @@ class Symmetry:
         self._card_of: dict[Device, int] = {}
         self._places: dict[int, dict[Device, int]] = {}
         self._rest: dict[tuple[int, int], int] = {}
+
+    @property
+    def silent(self) -> bool:
+        """Whether no device could end the attempt, whichever request looks at it."""
+        self._learn()
+        return self._silent
 
     def kind(self, claim: int, device: Device, order: Sequence[Device], start: int) -> Hashable:
         """Say what a device is like.
@@ -156,7 +164,8 @@ class Symmetry:
         ]
         self._gather_cards()
         for device in self._devices:
-            self._classes[device] = self._number(device if self._literal else self._class(device))
+            alike = self._class(device)
+            self._classes[device] = self._number(device if self._literal else alike)
 
     def _several(self, constraint: Constraint) -> frozenset[tuple[str, object]]:
         """Give the elements that more than one device has."""
@@ -169,9 +178,9 @@ class Symmetry:
 
     def _class(self, device: Device) -> Hashable:
         shared = self._fit.shared(device)
+        held = self._fit.held(device)
         free: Hashable = None
-        if shared:
-            held = self._fit.held(device)
+        if shared or held:
             free = tuple(
                 sorted(
                     (name, capacity.value.nano - held.get(name, 0))
@@ -192,6 +201,8 @@ class Symmetry:
             if not shared:
                 return "fits"
             return tuple(sorted((name, amount.nano) for name, amount in found.consumed.items()))
+        if isinstance(found, AllocationError):
+            self._silent = False
         # What raises, and what does not fit.
         return type(found).__name__
 
