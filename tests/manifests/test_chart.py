@@ -57,14 +57,17 @@ AGENT_WITHOUT_CLUSTER = {"claims_from", "policies_from", "inventory_to"}
 AGENT_BY_THE_POD = {"api_server", "api_token_file", "api_ca_file"}
 # Times that were chosen together; whoever has to change them can set the variable.
 CONTROLLER_FIXED = {
+    "allocate_workers",
     "explain_after",
     "explain_again",
+    "handover_wait",
     "kubeconfig",
     "lease_duration",
     "lease_renew_deadline",
     "lease_retry",
     "listen",
     "log_format",
+    "orphaned_after",
     "probe_interval",
     "publish_workers",
     "recreate_after",
@@ -117,13 +120,21 @@ def test_cards_for_all_nodes_and_for_single_nodes_cannot_both_be_simulated() -> 
 # One value, one field.
 
 
+WORDS = {
+    "image.pullPolicy": "Always",
+    "host.rootPropagation": "None",
+    "controller.mode": "controller",
+    "controller.placement.nodes": "spread",
+    "controller.placement.cards": "spread",
+    "controller.placement.topology": "preferred",
+    "agent.logLevel": "debug",
+    "controller.logLevel": "debug",
+}
+
+
 def _sentinel(path: str, default: Any) -> Any:
-    if path == "image.pullPolicy":
-        return "Always"
-    if path == "host.rootPropagation":
-        return "None"
-    if path.endswith("logLevel"):
-        return "debug"
+    if path in WORDS:
+        return WORDS[path]
     if path == "simulated.nodes":
         return {"node-7": [CARD]}
     if isinstance(default, bool):
@@ -139,14 +150,15 @@ def _sentinel(path: str, default: Any) -> Any:
     return [CARD] if path == "simulated.cards" else [{"name": "sentinel", "key": "sentinel"}]
 
 
-@pytest.mark.parametrize(
-    ("path", "default"),
-    [(path, default) for path, default, _ in leaves() if path != "controller.mode"],
-)
+@pytest.mark.parametrize(("path", "default"), [(path, default) for path, default, _ in leaves()])
 def test_each_value_changes_what_is_installed(path: str, default: Any) -> None:
     values: dict[str, Any] = {**IMAGE}
-    part, _, name = path.partition(".")
-    values[part] = {**values.get(part, {}), name: _sentinel(path, default)}
+    *parts, name = path.split(".")
+    inner = values
+    for part in parts:
+        inner[part] = dict(inner.get(part, {}))
+        inner = inner[part]
+    inner[name] = _sentinel(path, default)
     assert render_text(values) != render_text()
 
 
@@ -320,6 +332,17 @@ def test_the_controller_cannot_allocate_while_kube_scheduler_does() -> None:
     assert "resourceclaims/status" not in rights
     assert "resourceclaims/binding" not in rights
     assert rights["resourceslices"] >= {"create", "update", "delete"}
+
+
+def test_the_controller_that_allocates_may_write_allocations_and_nothing_else_besides() -> None:
+    native, allocating = (
+        _rights(render({"controller": {"mode": mode}}), "dragoman-controller")
+        for mode in ("native", "controller")
+    )
+    assert allocating.pop("resourceclaims/status") == {"update"}
+    assert allocating.pop("resourceclaims/binding") == {"update"}
+    assert allocating.pop("resourceclaims") == native.pop("resourceclaims") | {"update"}
+    assert allocating == native
 
 
 def test_nobody_has_a_wildcard_or_may_read_secrets() -> None:

@@ -157,14 +157,34 @@ class Agent(Values):
     pod_annotations: dict[str, str] = Field(default={})
 
 
+Strategy = Literal["first-fit", "binpack", "spread", "best-fit"]
+
+
+class Placement(Values):
+    """Which of the answers that fit is taken; in mode controller only."""
+
+    nodes: Strategy = Field(
+        default="first-fit",
+        description="Among nodes: first-fit by name, binpack the fullest, spread the emptiest, best-fit the "
+        "one on which the least is left over.",
+    )
+    cards: Strategy = Field(default="first-fit", description="The same among the cards of a node.")
+    topology: Literal["none", "preferred", "required"] = Field(
+        default="none", description="Whether cards of one claim have to be close together."
+    )
+
+
 class Controller(Values):
     """The controller: a Deployment."""
 
     replicas: int = Field(default=2, ge=1, le=5, description="One of them, the holder of the Lease, decides.")
     log_level: LogLevel = "info"
-    mode: Literal["native"] = Field(
-        default="native", description="Who allocates: native is kube-scheduler, on Kubernetes 1.36 and later."
+    mode: Literal["native", "controller"] = Field(
+        default="native",
+        description="Who allocates, in the whole cluster. native: kube-scheduler, on Kubernetes 1.36 and "
+        "later. controller: this controller, which then needs the right to write allocations.",
     )
+    placement: Placement = Field(default=Placement())
     explain: bool = Field(
         default=True, description="Write Events on claims and pods that wait for a card, saying why."
     )
