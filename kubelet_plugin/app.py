@@ -72,7 +72,7 @@ class Agent:
         self._policies = parts.make_policies(settings, client=self._client)
         self._isolation = parts.make_methods(settings)
         host = NodeHost(settings.host_root)
-        vendors = vendor_source(settings)
+        vendors = vendor_source(settings, host=host)
         # Read once now: a file that is wrong from the start ends the agent with a sentence.
         vendors()
         self._policies.view()

@@ -1,7 +1,7 @@
 """Which vendors this agent asks for cards.
 
-Flow: with a simulated node, those of its file, read again when it changes; otherwise all that
-`driver.vendors.registry` has.
+Flow: with a simulated node, those of its file, read again when it changes; otherwise those of
+`driver.vendors.registry` whose hardware is on the PCI bus at the moment, so that no other one is waited for.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from driver.errors import ConfigError
+from driver.host import Host
 from driver.vendors.base import Vendor
-from driver.vendors.registry import real_vendors
+from driver.vendors.registry import present_vendors, real_vendors
 from driver.vendors.simulated import parse_simulated_node, simulated_vendors
 from kubelet_plugin.settings import Settings
 
@@ -19,12 +20,12 @@ VendorSource = Callable[[], Sequence[Vendor]]
 """The vendors to ask now; may read files; raises ConfigError."""
 
 
-def vendor_source(settings: Settings) -> VendorSource:
+def vendor_source(settings: Settings, *, host: Host) -> VendorSource:
     """The vendors that the settings call for."""
     if settings.simulated_node:
         return SimulatedVendors(Path(settings.simulated_node))
     vendors = real_vendors(driver_root=str(settings.driver_root))
-    return lambda: vendors
+    return lambda: present_vendors(vendors, host=host)
 
 
 class SimulatedVendors:

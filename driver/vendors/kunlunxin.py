@@ -1,8 +1,8 @@
 """Kunlunxin XPUs: found by PCI, described by `xpu_smi -m`, given to containers by `/dev/xpu<N>`.
 
 Source: the machine-readable lines (`-m`) that xpu_smi wrote on P800 cards, as other projects recorded them,
-and the meaning of the columns as they read them; `/dev/xpu<N>` and `/dev/xpuctrl` as Baidu's instructions give
-them to containers.
+and the meaning of the columns as they read them; `/dev/xpu<N>` and `/dev/xpuctrl` as Baidu's instructions
+give them to containers.
 
 Limits: N is the card's number of today, asked anew at each prepare. Which cards belong together (2, 4, 8 of
 one group) is not looked at. Instances of virtual XPUs are neither made nor recognised.

@@ -21,8 +21,10 @@ from kubelet_plugin.inventory_file import InventoryFile
 from kubelet_plugin.logs import configure_logs, operation
 from kubelet_plugin.node_status import StatusMaker
 from kubelet_plugin.preload_install import install_library
+from kubelet_plugin.settings import parse_settings
 from kubelet_plugin.threads import in_daemon_thread
-from kubelet_plugin.vendor_sources import SimulatedVendors
+from kubelet_plugin.vendor_sources import SimulatedVendors, vendor_source
+from tests.support.folder_host import FolderHost
 from tests.support.node_world import card
 
 NODE = """
@@ -201,3 +203,14 @@ def test_the_inventory_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert (document["kind"], document["metadata"]["name"]) == ("AcceleratorNode", "worker")
     assert document["status"]["problems"] == ["lost", "full"]
     assert [found.name for found in tmp_path.iterdir()] == ["node.json"]
+
+
+def test_only_vendors_whose_hardware_is_there_now_are_asked(tmp_path: Path) -> None:
+    host = FolderHost(tmp_path)
+    vendors = vendor_source(parse_settings([], environment={"DRAGOMAN_NODE_NAME": "worker"}), host=host)
+    assert [vendor.name for vendor in vendors()] == ["nvidia"]
+    host.add("/sys/bus/pci/devices/0000:03:00.0/vendor", "0x1002\n")
+    host.add("/sys/bus/pci/devices/0000:04:00.0/vendor", "garbage\n")
+    first, second = vendors(), vendors()
+    assert [vendor.name for vendor in first] == ["nvidia", "amd"]
+    assert all(one is other for one, other in zip(first, second, strict=True))

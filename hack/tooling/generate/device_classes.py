@@ -10,10 +10,7 @@ from driver.kube.resources import DEVICE_CLASSES
 from driver.vendors import registry
 from tooling.generate.yamltext import dump
 
-SIMULATED_ONLY = ("amd", "ascend")
-"""Vendors whose cards can be simulated, and so asked for by a class of their own, but not yet driven."""
-
-VENDORS = (*(facts.name for facts in registry.VENDORS), *SIMULATED_ONLY)
+VENDORS = tuple(facts.name for facts in registry.VENDORS)
 
 LABEL = f"{DRIVER_NAME}/driver"
 """A class with this label and the value "true" is one of ours; an administrator's own may carry it too."""

@@ -6,9 +6,11 @@ import pytest
 
 from driver.errors import OverCommitError, OverCommitReleasingError
 from driver.vendors import registry
+from driver.vendors.facts import Feature
 from tooling.generate import __main__ as command
-from tooling.generate.device_classes import SIMULATED_ONLY, VENDORS, device_classes
-from tooling.generate.docs import attributes_page, import_all, reasons_page, vendors_page
+from tooling.generate import vendors_page
+from tooling.generate.device_classes import VENDORS, device_classes
+from tooling.generate.docs import attributes_page, import_all, reasons_page
 
 
 def test_there_is_a_class_for_any_accelerator_and_one_for_each_vendor() -> None:
@@ -18,14 +20,28 @@ def test_there_is_a_class_for_any_accelerator_and_one_for_each_vendor() -> None:
 
 def test_every_vendor_of_the_registry_has_a_class_and_a_row() -> None:
     classes = {one["metadata"]["name"] for one in device_classes(VENDORS)}
-    page = vendors_page()
+    page = vendors_page.page()
     for facts in registry.VENDORS:
         assert facts.device_class in classes
         assert f"| {facts.title} | `{facts.device_class}` |" in page
 
 
-def test_no_vendor_is_said_to_be_simulated_only_once_it_is_driven() -> None:
-    assert {facts.name for facts in registry.VENDORS}.isdisjoint(SIMULATED_ONLY)
+def test_the_matrix_has_a_cell_for_every_vendor_and_feature() -> None:
+    lines = vendors_page.matrix(registry.VENDORS)
+    (heading, _, *rows) = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert heading == ["vendor", *(feature.value for feature in Feature)]
+    assert rows == [
+        [facts.title, *(facts.how_tried(feature).value for feature in Feature)] for facts in registry.VENDORS
+    ]
+
+
+def test_what_is_guessed_and_every_legacy_name_is_on_the_vendors_page() -> None:
+    page = vendors_page.page()
+    for facts in registry.VENDORS:
+        for sentence in (*facts.sources, *facts.guessed):
+            assert f"- {sentence}\n" in page
+        for entry in facts.legacy:
+            assert all(f"`{name}`" in page for name in entry.names)
 
 
 def test_every_class_is_marked_as_ours_for_the_admission_policy() -> None:

@@ -1,0 +1,118 @@
+"""Makes the page of vendors: classes, how far each feature was tried, what is guessed, names of before.
+
+Flow: everything comes from `FACTS` of each vendor's file; the conformance test holds the column of fixtures
+to what it saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from driver.cards import DRIVER_NAME
+from driver.vendors import registry
+from driver.vendors.facts import Feature, VendorFacts
+from driver.vendors.legacy import LegacyNames
+
+_MATRIX = (
+    "How far each feature was tried. *silicon*: on a real card. *mock library*: against a library of the "
+    "vendor's interface that tests script. *fixture*: against a folder of sysfs files and answers of the "
+    "vendor's programs. *none*: there is nothing to try: the feature is missing."
+)
+_WHOLE = (
+    "Where no limit can be held, `memoryIsolation` and `coresIsolation` of the card are `none`: a share is "
+    "then an agreement, and a policy has to allow that."
+)
+_LEGACY = (
+    "Extended resources that people asked for before, and what they meant. Amounts of memory are rounded up "
+    "to the sizes that are listed."
+)
+
+
+def page() -> str:
+    """The page, without its head line."""
+    vendors = registry.VENDORS
+    return "\n".join(
+        [
+            "# Vendors",
+            "",
+            f"`accelerator.{DRIVER_NAME}` is the class of all of them.",
+            "",
+            "| vendor | DeviceClass | cards are named by | how shares are held, strongest first |",
+            "|---|---|---|---|",
+            *(_row(facts) for facts in sorted(vendors, key=lambda one: one.name)),
+            "",
+            _WHOLE,
+            "",
+            "## What was tried",
+            "",
+            _MATRIX,
+            "",
+            *matrix(vendors),
+            "",
+            "## Where it was read, and what is guessed",
+            "",
+            *(line for facts in vendors for line in _origins(facts)),
+            "## Names of before",
+            "",
+            _LEGACY,
+            "",
+            "| vendor | counts | memory | compute | sizes | where it was read |",
+            "|---|---|---|---|---|---|",
+            *(_names(facts, entry) for facts in vendors for entry in facts.legacy),
+            "",
+        ]
+    )
+
+
+def matrix(vendors: Sequence[VendorFacts]) -> list[str]:
+    """The table of vendors and features."""
+    return [
+        f"| vendor | {' | '.join(Feature)} |",
+        f"|{'---|' * (len(Feature) + 1)}",
+        *(
+            f"| {facts.title} | {' | '.join(facts.how_tried(feature) for feature in Feature)} |"
+            for facts in vendors
+        ),
+    ]
+
+
+def _row(facts: VendorFacts) -> str:
+    return f"| {facts.title} | `{facts.device_class}` | {facts.identity} | {', '.join(facts.isolation)} |"
+
+
+def _origins(facts: VendorFacts) -> Iterator[str]:
+    yield f"### {facts.title}"
+    yield ""
+    yield from (f"- {sentence}" for sentence in facts.sources)
+    if facts.guessed:
+        yield ""
+        yield "Guessed:"
+        yield ""
+        yield from (f"- {sentence}" for sentence in facts.guessed)
+    yield ""
+
+
+def _names(facts: VendorFacts, entry: LegacyNames) -> str:
+    memory = ""
+    if entry.memory:
+        memory = f"`{entry.memory}` ({entry.memory_unit >> 20} MiB)"
+    if entry.memory_percent:
+        memory = ", ".join(filter(None, (memory, f"`{entry.memory_percent}` (%)")))
+    cores = ""
+    if entry.cores:
+        unit = "%" if entry.cores_of == 100 else f"of {entry.cores_of}"
+        cores = f"`{entry.cores}` ({unit})"
+    counts = f"`{entry.count}`"
+    if entry.priority:
+        counts += f", `{entry.priority}`"
+    return f"| {facts.title} | {counts} | {memory} | {cores} | {_sizes(entry)} | {entry.source} |"
+
+
+def _sizes(entry: LegacyNames) -> str:
+    if entry.templates:
+        return ", ".join(f"`{one.name}` ({one.memory_mib} MiB)" for one in entry.templates)
+    if entry.memory_steps_mib:
+        return ", ".join(f"{size} MiB" for size in entry.memory_steps_mib)
+    if entry.parts > 1:
+        return f"1/{entry.parts} of a card"
+    return "whole cards" if entry.whole else ""
