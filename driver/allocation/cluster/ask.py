@@ -1,0 +1,199 @@
+"""One question, put to one state of a cluster.
+
+Purpose: from the nodes that may do to decisions: the allocator is asked on a node only where bitmaps do not
+know the answer, and once for all nodes that are alike.
+
+Flow: `first` goes through the candidates in order and skips those that are like one that was refused;
+`answers` decides about each kind of node.
+
+Limits: all searches together take about as many steps as one may take on a single node.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+
+from driver.allocation.allocator import decide
+from driver.allocation.attempt import foregone
+from driver.allocation.claims import PreparedClaims
+from driver.allocation.cluster.alike import Likeness
+from driver.allocation.cluster.answers import Answers
+from driver.allocation.cluster.bitmaps import bits
+from driver.allocation.cluster.question import Question
+from driver.allocation.cluster.seen import Outlook
+from driver.allocation.cluster.state import State
+from driver.allocation.cluster.world import World
+from driver.allocation.decision import Decision, Refusal
+from driver.allocation.errors import SearchLimitError
+from driver.allocation.kinds import error_kind, node_only
+from driver.allocation.nodes import Node
+from driver.allocation.pools import Pool, gather
+from driver.allocation.preference import Preference
+from driver.allocation.search import MAX_STEPS
+from driver.allocation.snapshot import Snapshot
+
+ShareID = Callable[[], str]
+
+
+class Ask:
+    """A pod's claims and a state."""
+
+    def __init__(
+        self,
+        prepared: PreparedClaims,
+        *,
+        snapshot: Snapshot,
+        world: World,
+        state: State,
+        preference: Preference | None,
+        share_id: ShareID | None,
+    ) -> None:
+        self._prepared = prepared
+        self._snapshot = snapshot
+        self._world = world
+        self._state = state
+        self._seen = world.seen(prepared.profile)
+        self._preference = preference
+        self._share_id = share_id
+        self._steps = 0
+
+    def first(self, nodes: Sequence[str], *, all_nodes: bool) -> Decision:
+        """Decide where the claims go.
+
+        Args:
+            nodes: The nodes to try, in order.
+            all_nodes: Whether that is all nodes in the order of their names.
+        """
+        head = nodes[0] if nodes else ""
+        if foregone(self._prepared) is not None:
+            return self.decide(head)
+        futile: set[Hashable] = set()
+        for name in self._candidates() if all_nodes else self._among(nodes):
+            outlook = self._seen.nodes.get(name)
+            key = self._likeness.key(outlook) if futile and outlook else None
+            if key in futile:
+                continue
+            decision = self._probe(name, outlook)
+            if decision.refusal is None:
+                return decision
+            if _ends_all(decision.refusal):
+                return self.decide(name)
+            if self._steps > MAX_STEPS:
+                return self._given_up(decision)
+            if outlook:
+                futile.add(self._likeness.key(outlook) if key is None else key)
+        return self.decide(head)
+
+    def answers(self) -> Answers:
+        """Decide about all nodes."""
+        if foregone(self._prepared) is not None:
+            return Answers((), (), self.decide)
+        candidates = self._question.candidates
+        certain = candidates & self._seen.plain if self._question.exact else 0
+        feasible = list(self._names(certain))
+        undecided: list[str] = []
+        known: dict[Hashable, bool] = {}
+        for outlook in self._in_doubt(candidates & ~certain):
+            key = self._likeness.key(outlook)
+            if key not in known:
+                if self._steps > MAX_STEPS:
+                    undecided.append(outlook.name)
+                    continue
+                known[key] = self._probe(outlook.name, outlook).refusal is None
+            if known[key]:
+                feasible.append(outlook.name)
+        return Answers(tuple(sorted(feasible)), tuple(sorted(undecided)), self.decide)
+
+    def decide(self, name: str) -> Decision:
+        """Ask the allocator."""
+        node = self._snapshot.node(name)
+        return self._decide(node, gather(self._snapshot, node, self._prepared.profile))
+
+    def _probe(self, name: str, outlook: Outlook | None) -> Decision:
+        """Ask the allocator, without what it would pass over; reasons are not complete then."""
+        if outlook is None or not outlook.plain or outlook.segment is None or self._preference is not None:
+            return self.decide(name)
+        segment = outlook.segment
+        some = self._question.noticed >> segment.start
+        devices = tuple(device for place, device in enumerate(segment.devices) if some >> place & 1)
+        pool = Pool("", "", devices, counter_sets={}, everywhere=devices, incomplete=False, invalid="")
+        return self._decide(self._snapshot.node(name), [pool])
+
+    def _decide(self, node: Node, pools: Sequence[Pool]) -> Decision:
+        decision = decide(
+            self._prepared,
+            node=node,
+            pools=pools,
+            in_use=self._snapshot.in_use,
+            share_id=self._share_id,
+            preference=self._preference,
+        )
+        self._steps += decision.steps
+        return decision
+
+    @functools.cached_property
+    def _question(self) -> Question:
+        return Question(
+            self._prepared,
+            numbering=self._world.numbering,
+            state=self._state,
+            seen=self._seen,
+            values=self._world.values,
+        )
+
+    @functools.cached_property
+    def _likeness(self) -> Likeness:
+        return Likeness(
+            self._question,
+            numbering=self._world.numbering,
+            state=self._state,
+            values=self._world.values,
+        )
+
+    def _candidates(self) -> Iterator[str]:
+        """Give the nodes that may do, in the order of their names."""
+        candidates, displaced = self._question.candidates, self._world.displaced
+        others = sorted(
+            itertools.chain(self._names(candidates & displaced), (min(names) for names in self._bare()))
+        )
+        return heapq.merge(self._names(candidates & ~displaced), others)
+
+    def _among(self, nodes: Iterable[str]) -> Iterator[str]:
+        """Give those of some nodes that may do; those that nobody knows may."""
+        candidates = self._question.candidates
+        bare = set(itertools.chain.from_iterable(self._bare()))
+        for name in nodes:
+            outlook = self._seen.nodes.get(name)
+            if outlook is None or outlook.top & candidates or name in bare:
+                yield name
+
+    def _in_doubt(self, candidates: int) -> Iterator[Outlook]:
+        names = itertools.chain(self._names(candidates), *self._bare())
+        return (self._seen.nodes[name] for name in names)
+
+    def _bare(self) -> list[set[str]]:
+        """Give the nodes without devices of their own that may do, by what they see."""
+        groups = self._seen.bare.values()
+        if self._question.asks_nothing or self._question.helped_from_outside:
+            return list(groups)
+        return []
+
+    def _names(self, nodes: int) -> Iterator[str]:
+        at = self._world.numbering.segment_at
+        return (at(number).node for number in bits(nodes))
+
+    def _given_up(self, last: Decision) -> Decision:
+        error = SearchLimitError(
+            f"no devices were found in {self._steps} steps over several nodes",
+            remedy="Ask for fewer devices in one pod, or for fewer claims.",
+        )
+        refusal = Refusal(error.reason, error.message, remedy=error.remedy, node=last.node)
+        return Decision(last.node, None, refusal, self._steps)
+
+
+def _ends_all(refusal: Refusal) -> bool:
+    """Say whether a refusal ends the attempt on all nodes, as it would in kube-scheduler."""
+    return error_kind(refusal) is not None and not node_only(refusal)
