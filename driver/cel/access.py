@@ -100,11 +100,16 @@ def element(holder: Closure, key: Closure, position: int, *, optional: bool) -> 
         chained = type(container) is OptionalValue
         if chained:
             if not container.present:
+                frame.left += 1
                 return NONE
             container = container.value
         found = _find(container, wanted, position)
         if optional or chained:
-            return NONE if found is None else found
+            if found is None or not found.present:
+                # What is absent costs nothing.
+                frame.left += 1
+                return NONE
+            return found
         if found is None or not found.present:
             raise _absent(wanted, position)
         return found.value

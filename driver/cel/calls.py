@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from driver.cel.checker import Checked
-from driver.cel.errors import EvaluationError
+from driver.cel.errors import EvaluationError, UnhashableError
 from driver.cel.frames import Closure, Frame, placed
 from driver.cel.library import Entry
 from driver.cel.syntax import Call, ListLiteral, Literal
@@ -24,6 +24,7 @@ from driver.cel.values import kind_of, no_overload
 _NOT_IN_SETS = frozenset({"bytes", "semver", "format"})
 _SET_MEMBERS = frozenset({"bool", "int", "uint", "double", "string"})
 _UNCOUNTED = 256
+_COUNTED_BY_OVERLOAD = frozenset({"sort", "flatten"})
 _ABSENT = object()
 
 
@@ -112,7 +113,9 @@ def _guarded(entry: Entry, args: tuple[Closure, ...], node: Call) -> Closure:
 def dispatched(entries: tuple[Entry, ...], args: tuple[Closure, ...], node: Call) -> Closure:
     """Choose among overloads by the types of the values."""
     position, function = node.position, node.function
-    free = _UNCOUNTED if function[0] == "_" else 0
+    # One that is not guarded takes whatever no other does.
+    entries = tuple(sorted(entries, key=lambda entry: not entry.guarded))
+    free = _UNCOUNTED if function[0] == "_" or function in _COUNTED_BY_OVERLOAD else 0
 
     def call(frame: Frame) -> Any:
         values = tuple([arg(frame) for arg in args])
@@ -167,16 +170,14 @@ def in_constants(node: Call, value: Closure, checked: Checked) -> Closure | None
     if any(one is _ABSENT or kind_of(one) not in _SET_MEMBERS for one in elements):
         return None
     words = frozenset(one for one in elements if isinstance(one, str))
-    search, position = checked.overloads[node][0].run, node.position
+    search = checked.overloads[node][0].run
 
     def contained(frame: Frame) -> bool:
         candidate = value(frame)
         if type(candidate) is str:
             return candidate in words
         if kind_of(candidate) in _NOT_IN_SETS:
-            raise EvaluationError(
-                f"a {kind_of(candidate)} cannot be looked up in a constant list", position=position
-            )
+            raise UnhashableError(f"a {kind_of(candidate)} cannot be looked up in a constant list")
         return bool(search(candidate, elements))
 
     return contained

@@ -60,7 +60,7 @@ from driver.cel.types import (
     map_of,
     optional_of,
 )
-from driver.cel.values import COMPARABLE, TypeValue, UInt
+from driver.cel.values import TypeValue, UInt
 
 _LITERALS: dict[type, Type] = {
     type(None): NULL,
@@ -421,15 +421,14 @@ class _Checker:
         return self._bindings.resolve(made)
 
     def _sort_by(self, node: Comprehension, ranged: Type) -> Type:
-        if ranged.name != "list" and not ranged.variable and not is_dyn(ranged):
-            raise self._invalid(f"sortBy() sorts lists, not values of type {ranged}", node)
         element = self._elements(node, ranged)[1]
         (key,) = self._with_variables({node.variable: element}, node.body)
-        key = self._bindings.resolve(key)
-        # Null passes for a time here, and fails when it is sorted.
-        if key.name not in COMPARABLE and key != NULL and not key.variable and not is_dyn(key):
-            raise self._invalid(f"values of type {key} have no order to sort by", node.body)
-        return ranged if ranged.name == "list" else DYN
+        found = (self._bindings.resolve(ranged), list_of(key))
+        resolution = self._resolve("@sortByAssociatedKeys", found, method=True)
+        if resolution is None:
+            kinds = " by ".join(str(self._bindings.final(one)) for one in (ranged, key))
+            raise self._invalid(f"sortBy() does not sort {kinds}", node)
+        return resolution[1]
 
     def _bind(self, node: Bind) -> Type:
         found = self.visit(node.value)

@@ -20,6 +20,7 @@ from driver.cel.costing import Costs
 from driver.cel.device import DeviceView
 from driver.cel.errors import EvaluationError
 from driver.cel.frames import UNSET, Closure, Failed, Frame, exhausted
+from driver.cel.inference import is_dyn
 from driver.cel.syntax import (
     Bind,
     Call,
@@ -35,6 +36,8 @@ from driver.cel.syntax import (
     Select,
     Ternary,
 )
+from driver.cel.trust import Trust
+from driver.cel.types import DYN
 from driver.cel.values import NONE, OptionalValue, kind_of, make_map, no_overload
 
 
@@ -81,6 +84,7 @@ class _Compiler:
         self._scope: dict[str, Closure] = {}
         self.slots = 0
         self.costs = Costs(checked)
+        self._trust = Trust(checked)
 
     def compile(self, node: Node) -> Closure:
         constants = self._checked.constants
@@ -220,7 +224,7 @@ class _Compiler:
         if entries[0].lazy:
             return calls.lazy(entries[0], args, node.position, cost=self.costs.of(nodes[-1]))
         if len(entries) == 1:
-            types = tuple(self._checked.types[one] for one in nodes)
+            types = tuple(self._checked.types[one] if self._trust.of(one) else DYN for one in nodes)
             return calls.single(entries[0], args, types, node)
         return calls.dispatched(entries, args, node)
 
@@ -230,15 +234,13 @@ class _Compiler:
         self.slots += 1
         return self.slots - 1
 
-    def _scoped(self, variables: dict[str, Closure], node: Node | None) -> Closure | None:
-        if node is None:
-            return None
+    def _scoped(self, variables: dict[str, Closure], *bodies: Node, sure: bool) -> list[Closure]:
         outer = self._scope
         self._scope = {**outer, **variables}
-        try:
-            return self.compile(node)
-        finally:
-            self._scope = outer
+        with self._trust.variables(*variables, sure=sure):
+            closures = [self.compile(body) for body in bodies]
+        self._scope = outer
+        return closures
 
     def _comprehension(self, node: Comprehension) -> Closure:
         operand = self.compile(node.operand)
@@ -247,10 +249,10 @@ class _Compiler:
         variables = {node.variable: _slot(first)}
         if node.second:
             variables[node.second] = _slot(second)
-        condition = self._scoped(variables, node.condition)
-        body = self._scoped(variables, node.body)
-        assert body is not None  # noqa: S101 - a comprehension always has one
-        return loops.LOOPS[node.kind](loops.Loop(node, operand, condition, body, first, second, self.costs))
+        bodies = (node.body,) if node.condition is None else (node.body, node.condition)
+        body, *condition = self._scoped(variables, *bodies, sure=self._trust.of(node.operand))
+        loop = loops.Loop(node, operand, condition[0] if condition else None, body, first, second, self.costs)
+        return loops.LOOPS[node.kind](loop)
 
     def _bind(self, node: Bind) -> Closure:
         value, cost, slot = self.compile(node.value), self.costs.of(node.value), self._declare()
@@ -269,8 +271,7 @@ class _Compiler:
                 raise found.error.with_traceback(None)
             return found
 
-        body = self._scoped({node.variable: read}, node.body)
-        assert body is not None  # noqa: S101 - a bind always has one
+        (body,) = self._scoped({node.variable: read}, node.body, sure=self._trust.of(node.value))
 
         def bind(frame: Frame) -> Any:
             frame.slots[slot] = UNSET
@@ -280,8 +281,8 @@ class _Compiler:
 
     def _optional_map(self, node: OptionalMap) -> Closure:
         operand, slot = self.compile(node.operand), self._declare()
-        body = self._scoped({node.variable: _slot(slot)}, node.body)
-        assert body is not None  # noqa: S101 - these macros always have one
+        sure = self._trust.of(node.operand) and not is_dyn(self._checked.types[node.operand])
+        (body,) = self._scoped({node.variable: _slot(slot)}, node.body, sure=sure)
         flat, position = node.flat, node.position
         again = self.costs.of(node.operand) + 1
         cost = self.costs.of(node.body) + (not node.flat)

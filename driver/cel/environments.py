@@ -85,6 +85,35 @@ _OPTIONAL_INDEX = (
 )
 INDEX, OPTIONAL_INDEX = "_[_]", "_[?_]"
 
+# The order in which the reference tries overloads: the first that fits a type variable binds it.
+_COMPARED = """
+    bool,bool int,int int,double int,uint uint,uint uint,double uint,int double,double double,int double,uint
+    string,string bytes,bytes timestamp,timestamp duration,duration
+"""
+_ORDERS = {
+    "_+_": """
+        bytes,bytes double,double duration,duration duration,timestamp timestamp,duration int,int list,list
+        string,string uint,uint
+    """,
+    "_-_": """
+        double,double duration,duration int,int timestamp,duration timestamp,timestamp uint,uint
+    """,
+    "_*_": "double,double int,int uint,uint",
+    "_/_": "double,double int,int uint,uint",
+    "_%_": "int,int uint,uint",
+    "-_": "double int",
+    **dict.fromkeys(("_<_", "_<=_", "_>_", "_>=_"), _COMPARED),
+    "size": "bytes list map string",
+    "bool": "bool string",
+    "bytes": "bytes string",
+    "double": "double int string uint",
+    "duration": "duration string",
+    "int": "int double duration string timestamp uint",
+    "string": "string bool bytes double duration int timestamp uint ip cidr",
+    "timestamp": "timestamp int string",
+    "uint": "uint double int string",
+}
+
 Resolution = tuple[tuple[Entry, ...], Type]
 
 
@@ -148,6 +177,9 @@ def environment(release: str, *, list_attributes: bool = True, stored: bool = Tr
             continue
         key = (entry.name, entry.method)
         functions[key] = (*functions.get(key, ()), _candidate(entry, entry.parameters, entry.result))
+    for key in list(functions):
+        if key[0] in _ORDERS:
+            functions[key] = _ordered(functions[key], _ORDERS[key[0]].split())
     attribute = DYN if lists else ANY
     fields = {
         "driver": STRING,
@@ -157,3 +189,12 @@ def environment(release: str, *, list_attributes: bool = True, stored: bool = Tr
     }
     spaces = frozenset(name.rpartition(".")[2] for name, _ in functions if "." in name)
     return Environment(release, functions, attribute, fields, version >= _NEW_PARSER, spaces)
+
+
+def _ordered(candidates: tuple[Candidate, ...], order: list[str]) -> tuple[Candidate, ...]:
+    places = {names: place for place, names in enumerate(order)}
+
+    def place(candidate: Candidate) -> int:
+        return places.get(",".join(one.name for one in candidate.parameters), len(places))
+
+    return tuple(sorted(candidates, key=place))

@@ -77,4 +77,8 @@ class EvaluationError(Exception):
 
 
 class BudgetError(Exception):
-    """The evaluation was given up because it costs too much; no operator absorbs this."""
+    """The evaluation was given up, nearly always because it costs too much; no operator absorbs this."""
+
+
+class UnhashableError(BudgetError):
+    """A value of a type that the reference panics on where it is a key of a map or looked up in a set."""

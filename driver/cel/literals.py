@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from driver.cel.errors import EvaluationError, InvalidSelectorError
+from driver.cel.errors import EvaluationError, InvalidSelectorError, UnhashableError
 from driver.cel.library import Entry
 from driver.cel.syntax import Call, Index, ListLiteral, Literal, MapLiteral, Node, children
 from driver.cel.types import Type
@@ -79,12 +79,13 @@ class Literals:
         )
         for entry in entries:
             if entry.check is not None:
-                problem = entry.check(shown, lambda node: types[node])
+                # A pattern may be any constant; a format is looked at only where it stands as a literal.
+                problem = entry.check(arguments if entry.name == EXEMPT else shown, lambda node: types[node])
                 if problem is not None:
                     raise self._invalid(problem, arguments[-1])
 
     def _fold(self, node: Call, arguments: tuple[Node, ...], entries: tuple[Entry, ...]) -> None:
-        if not all(entry.folds for entry in entries):
+        if not any(entry.folds for entry in entries):
             return
         values = tuple(map(self._constant, arguments))
         if _ABSENT in values:
@@ -109,8 +110,8 @@ class Literals:
                 return _ABSENT
             try:
                 return make_map(entries)
-            except EvaluationError as error:
-                raise self._invalid(error.message, node) from None
+            except UnhashableError as error:
+                raise self._invalid(str(error), node) from None
         return self._constants.get(node, _ABSENT)
 
     def _check_containers(self, types: Mapping[Node, Type]) -> None:

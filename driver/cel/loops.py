@@ -10,7 +10,7 @@ Limits: of elements with the same key `sortBy` keeps the order; the reference do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +57,13 @@ class Loop:
         """What the condition costs."""
         return 0 if self.node.condition is None else self.costs.of(self.node.condition)
 
-    def elements(self, frame: Frame) -> Iterable[Any]:
+    def elements(self, frame: Frame) -> Sequence[Any]:
         """Give what the variable stands for, or with two variables pairs."""
         container = self.operand(frame)
         kind = kind_of(container)
         if kind == "list":
-            return container if self.second < 0 else enumerate(container)
+            elements: list[Any] = container
+            return elements if self.second < 0 else list(enumerate(elements))
         if kind == "map":
             if self.second < 0:
                 return [key_value(key) for key in container]
@@ -72,11 +73,11 @@ class Loop:
             position=self.node.position,
         )
 
-    def steps(self, frame: Frame, cost: int) -> Iterable[Any]:
+    def steps(self, frame: Frame, cost: int, elements: Sequence[Any] | None = None) -> Iterable[Any]:
         """Set the variables to one element after another, charging for each."""
         slots, first, second = frame.slots, self.first, self.second
         units = max(cost, 1)
-        for element in self.elements(frame):
+        for element in self.elements(frame) if elements is None else elements:
             frame.left -= units
             if frame.left < 0:
                 raise exhausted()
@@ -107,14 +108,18 @@ def _quantifier(loop: Loop, *, decisive: bool) -> Closure:
 
     def quantified(frame: Frame) -> bool:
         error: EvaluationError | None = None
-        for _ in loop.steps(frame, cost):
+        elements = loop.elements(frame)
+        place = 0
+        for _ in loop.steps(frame, cost, elements):
+            place += 1
             try:
                 value = body(frame)
             except EvaluationError as raised:
                 error = error or raised
                 continue
             if value is decisive:
-                frame.left -= again
+                # The next element is looked at only to find that nothing is left to decide.
+                frame.left -= again if place < len(elements) else 0
                 return not undecided
             if type(value) is not bool:
                 error = error or loop.no_bool(value)
@@ -181,15 +186,17 @@ def _map(loop: Loop) -> Closure:
 
 def _made_map(loop: Loop, insert: Callable[[Frame, dict[Any, Any], Any], None], inserted: int) -> Closure:
     condition, body = loop.condition, loop.body
-    cost = loop.condition_cost
     added = loop.body_cost + inserted
+    cost = added if condition is None else loop.condition_cost
 
     def made_map(frame: Frame) -> dict[Any, Any]:
         made: dict[Any, Any] = {}
         for _ in loop.steps(frame, cost):
-            if condition is None or loop.decided(frame, condition):
+            if condition is not None:
+                if not loop.decided(frame, condition):
+                    continue
                 frame.left -= added
-                insert(frame, made, body(frame))
+            insert(frame, made, body(frame))
         return made
 
     return made_map

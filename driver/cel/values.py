@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver.cel.errors import EvaluationError
+from driver.cel.errors import EvaluationError, UnhashableError
 from driver.cel.versions import Version
 from driver.quantities import Quantity
 
@@ -379,7 +379,7 @@ def make_key(key: Any) -> Any:
     if kind == "string":
         return key
     if kind in _NO_KEYS:
-        raise EvaluationError(f"a {kind} cannot be a key")
+        raise UnhashableError(f"a {kind} cannot be a key")
     if kind in _KEYS_BY_VALUE or (kind == "double" and key == key):  # noqa: PLR0124 - NaN is a key by itself
         return MapKey(kind, key, key)
     return MapKey(kind, key, object())
