@@ -382,7 +382,8 @@ def make_key(key: Any) -> Any:
         raise UnhashableError(f"a {kind} cannot be a key")
     if kind in _KEYS_BY_VALUE or (kind == "double" and key == key):  # noqa: PLR0124 - NaN is a key by itself
         return MapKey(kind, key, key)
-    return MapKey(kind, key, object())
+    # There is one absent optional only.
+    return MapKey(kind, key, None if key == NONE else object())
 
 
 def key_value(stored: Any) -> Any:

@@ -11,6 +11,7 @@ Limits: overloads of one function are tried in the order in which they stand in 
 
 from driver.cel.library import (
     addresses,
+    authorizers,
     conversions,
     formats,
     lists,
@@ -31,6 +32,7 @@ __all__ = [
     "REGISTRY",
     "Entry",
     "addresses",
+    "authorizers",
     "conversions",
     "formats",
     "lists",

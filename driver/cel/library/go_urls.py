@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from driver.cel.values import Url
 
@@ -151,10 +151,18 @@ def _literal(host: bytes) -> bytes:
     try:
         IPv6Address(address.decode("ascii"))
     except (AddressValueError, UnicodeDecodeError):
-        raise UrlError("invalid host: not an IPv6 address") from None
+        raise UrlError(_not_literal(address)) from None
     if percent and not scope:
         raise UrlError("invalid host: zone must be a non-empty string")
     return b"[" + name + b"]" + port
+
+
+def _not_literal(address: bytes) -> str:
+    try:
+        IPv4Address(address.decode("ascii"))
+    except (AddressValueError, UnicodeDecodeError):
+        return "invalid host: not an IPv6 address"
+    return "invalid IP-literal"
 
 
 def _made(

@@ -156,8 +156,8 @@ def _slice(elements: list[Any], start: int, end: int) -> list[Any]:
     return elements[start:end]
 
 
-def _flattened(elements: Any, depth: int = 1) -> int:
-    if not isinstance(elements, list):
+def _flattened(elements: Any, depth: Any = 1) -> int:
+    if not isinstance(elements, list) or type(depth) is not int:
         return 1
     if depth < 0:
         return _made(len(elements))

@@ -170,21 +170,22 @@ def _from_int(number: int) -> ComputedQuantity:
 
 
 def _sum(left: ComputedQuantity, right: ComputedQuantity, sign: int) -> ComputedQuantity:
-    nano = left.nano + sign * right.nano
     form = left.form if left.nano else right.form
     if left.counted and right.counted:
         counted = _counted_sum(left, right, sign)
         if counted is not None:
             unscaled, scale = counted
-            return ComputedQuantity(nano, form, unscaled=unscaled, scale=scale)
-    # Amounts are no finer than a nano, and both sides of a decimal sum take the finer scale.
+            return ComputedQuantity(unscaled * 10 ** (scale + 9), form, unscaled=unscaled, scale=scale)
+    nano = left.nano + sign * right.nano
+    # Amounts are no finer than a nano, and a decimal sum takes the finer scale of the two.
     scale = min(left.scale, right.scale)
     unscaled = nano // _NANO // 10**scale if scale > 0 else nano * 10**-scale // _NANO
     return ComputedQuantity(nano, form, unscaled=unscaled, scale=scale, counted=False)
 
 
 def _counted_sum(left: ComputedQuantity, right: ComputedQuantity, sign: int) -> tuple[int, int] | None:
-    added = sign * right.unscaled
+    # The smallest int64 has no negative; there it stays what it is.
+    added = INT_MIN if right.unscaled == INT_MIN else sign * right.unscaled
     if not added:
         return left.unscaled, left.scale
     if not left.unscaled:

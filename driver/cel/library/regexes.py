@@ -6,7 +6,9 @@ time whatever the pattern.
 Flow: overloads; `compiled` keeps a few patterns. Literal patterns are checked when an expression compiles.
 
 Limits: what RE2 takes and Go does not is refused (`\C`, names of groups that are not ASCII). RE2 bounds the
-memory of a pattern at 8 MiB, Go at more, so the very largest patterns are refused too.
+memory of a pattern at 8 MiB, Go at more, so the very largest patterns are refused too. The long names of
+categories (`\p{Letter}`) and the freedom of case, which Go has since 1.25, are taken in all releases; `LC`,
+`Cn`, `Assigned` and `ASCII` are not known.
 """
 
 from __future__ import annotations
@@ -28,9 +30,54 @@ _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.never_nl = False
 _KEPT = 24
-_ONLY_RE2 = re.compile(
-    r"\\Q.*?(?:\\E|\Z)|(?P<byte>\\C)|(?P<name>\(\?P?<[^>]*[^\x00-\x7f>][^>]*>)|\\.", re.DOTALL
+_DIFFERENT = re.compile(
+    r"\\Q.*?(?:\\E|\Z)|(?P<byte>\\C)|(?P<name>\(\?P?<[^>]*[^\x00-\x7f>][^>]*>)"
+    r"|(?P<class>\\[pP]\{\^?)(?P<long>[A-Za-z_ -]+)\}|\\.",
+    re.DOTALL,
 )
+_ODD_NAMES = {"Signwriting": "SignWriting"}
+# Names of general categories that Go knows besides the short ones.
+_CATEGORIES = {
+    long.replace("_", "").lower(): short
+    for short, longs in {
+        "L": "Letter",
+        "Lu": "Uppercase_Letter",
+        "Ll": "Lowercase_Letter",
+        "Lt": "Titlecase_Letter",
+        "Lm": "Modifier_Letter",
+        "Lo": "Other_Letter",
+        "M": "Mark Combining_Mark",
+        "Mn": "Nonspacing_Mark",
+        "Mc": "Spacing_Mark",
+        "Me": "Enclosing_Mark",
+        "N": "Number",
+        "Nd": "Decimal_Number digit",
+        "Nl": "Letter_Number",
+        "No": "Other_Number",
+        "P": "Punctuation punct",
+        "Pc": "Connector_Punctuation",
+        "Pd": "Dash_Punctuation",
+        "Ps": "Open_Punctuation",
+        "Pe": "Close_Punctuation",
+        "Pi": "Initial_Punctuation",
+        "Pf": "Final_Punctuation",
+        "Po": "Other_Punctuation",
+        "S": "Symbol",
+        "Sm": "Math_Symbol",
+        "Sc": "Currency_Symbol",
+        "Sk": "Modifier_Symbol",
+        "So": "Other_Symbol",
+        "Z": "Separator",
+        "Zs": "Space_Separator",
+        "Zl": "Line_Separator",
+        "Zp": "Paragraph_Separator",
+        "C": "Other",
+        "Cc": "Control cntrl",
+        "Cf": "Format",
+        "Co": "Private_Use",
+    }.items()
+    for long in longs.split()
+}
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -40,11 +87,8 @@ def compiled(pattern: str) -> Any:
     Raises:
         EvaluationError: It is not one of Go's.
     """
-    for found in _ONLY_RE2.finditer(pattern):
-        if found["byte"] or found["name"]:
-            raise EvaluationError(f"not a regular expression: {found[0]!r} is not supported")
     try:
-        result = re2.compile(pattern, options=_OPTIONS)
+        result = re2.compile(_DIFFERENT.sub(_as_re2, pattern), options=_OPTIONS)
     except (re2.error, UnicodeError) as error:
         raise EvaluationError(f"not a regular expression: {error}") from None
     # The module keeps 128 patterns of its own, each with up to 8 MiB.
@@ -52,8 +96,21 @@ def compiled(pattern: str) -> Any:
     return result
 
 
+def _as_re2(found: re.Match[str]) -> str:
+    if found["byte"] or found["name"]:
+        raise EvaluationError(f"not a regular expression: {found[0]!r} is not supported")
+    if found["long"]:
+        words = re.split("[_ -]+", found["long"].lower())
+        name = _CATEGORIES.get("".join(words)) or "_".join(map(str.capitalize, words))
+        return f"{found['class']}{_ODD_NAMES.get(name, name)}}}"
+    return found[0]
+
+
 def _check(nodes: Sequence[Node], _type_of: Callable[[Node], Type]) -> str | None:
-    pattern = nodes[1]
+    return _problem(nodes[1])
+
+
+def _problem(pattern: Node) -> str | None:
     if isinstance(pattern, Literal) and isinstance(pattern.value, str):
         try:
             compiled(pattern.value)
@@ -62,7 +119,12 @@ def _check(nodes: Sequence[Node], _type_of: Callable[[Node], Type]) -> str | Non
     return None
 
 
-@overload("matches(string, string) -> bool", cost=costs.matched, check=_check)
+def _check_both(nodes: Sequence[Node], _type_of: Callable[[Node], Type]) -> str | None:
+    # The reference looks at the first argument, which is the pattern only where `matches` is a method.
+    return _problem(nodes[0]) or _problem(nodes[1])
+
+
+@overload("matches(string, string) -> bool", cost=costs.matched, check=_check_both)
 @overload("matches(string, string) -> bool", method=True, cost=costs.matched, check=_check)
 def _matches(text: str, pattern: str) -> bool:
     return compiled(pattern).search(text) is not None
