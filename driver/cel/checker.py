@@ -284,15 +284,17 @@ class _Checker:
     # Calls
 
     def _call(self, node: Call) -> Type:
-        arguments = node.args
-        target = node.target
-        if target is not None:
-            qualified = self._in_space(node, target)
-            if qualified is not None:
-                self._global.add(node)
-                return self._called(node, qualified, arguments, method=False)
-            arguments = (target, *arguments)
-        return self._called(node, node.function.removeprefix("."), arguments, method=target is not None)
+        arguments, target = node.args, node.target
+        visit = self.visit
+        # Before the target, because what is looked at first binds type variables first.
+        found = tuple([visit(argument) for argument in arguments])
+        if target is None:
+            return self._called(node, node.function.removeprefix("."), arguments, found)
+        qualified = self._in_space(node, target)
+        if qualified is not None:
+            self._global.add(node)
+            return self._called(node, qualified, arguments, found)
+        return self._called(node, node.function, (target, *arguments), (visit(target), *found), method=True)
 
     def _in_space(self, node: Call, target: Node) -> str | None:
         if node.function not in self._environment.spaces:
@@ -301,9 +303,15 @@ class _Checker:
         name = f"{space}.{node.function}"
         return name if space is not None and self._environment.overloads(name, method=False) else None
 
-    def _called(self, node: Call, name: str, arguments: tuple[Node, ...], *, method: bool) -> Type:
-        visit = self.visit
-        found = tuple([visit(argument) for argument in arguments])
+    def _called(
+        self,
+        node: Call,
+        name: str,
+        arguments: tuple[Node, ...],
+        found: tuple[Type, ...],
+        *,
+        method: bool = False,
+    ) -> Type:
         resolution = self._resolve(name, found, method=method)
         if resolution is None:
             raise self._no_match(node, name, found, method=method)
