@@ -17,8 +17,9 @@ from typing import Any
 from driver.cel.costing import Costs
 from driver.cel.errors import EvaluationError
 from driver.cel.frames import Closure, Frame, exhausted
+from driver.cel.library.lists import sorted_by
 from driver.cel.syntax import Comprehension
-from driver.cel.values import COMPARABLE, find_key, key_value, kind_of, make_key
+from driver.cel.values import find_key, key_value, kind_of, make_key
 
 _ADDED = 12
 _ADDED_CONSTANT = 2
@@ -59,7 +60,10 @@ class Loop:
 
     def elements(self, frame: Frame) -> Sequence[Any]:
         """Give what the variable stands for, or with two variables pairs."""
-        container = self.operand(frame)
+        return self.elements_of(self.operand(frame))
+
+    def elements_of(self, container: Any) -> Sequence[Any]:
+        """Give what the variable stands for in a list or map."""
         kind = kind_of(container)
         if kind == "list":
             elements: list[Any] = container
@@ -237,21 +241,14 @@ def _sort_by(loop: Loop) -> Closure:
     added = loop.body_cost + (_ADDED_CONSTANT if loop.costs.constant(loop.node.body) else _ADDED)
 
     def sort_by(frame: Frame) -> list[Any]:
-        elements: list[Any] = []
-        keys: list[Any] = []
-        for element in loop.steps(frame, added):
-            elements.append(element)
-            keys.append(body(frame))
-        kinds = {kind_of(key) for key in keys}
-        wide = bool(kinds & {"string", "bytes"})
+        container = loop.operand(frame)
+        keys = [body(frame) for _ in loop.steps(frame, added, loop.elements_of(container))]
+        wide = bool(keys) and isinstance(keys[0], (str, bytes))
         frame.charge(int(len(keys) ** 2 * (2.1 if wide else 2)) + _LIST_CALL)
-        if len(kinds) > 1 or not kinds <= COMPARABLE:
-            raise EvaluationError(
-                "what sortBy() sorts by must be of one type that has an order", position=position
-            )
-        if kinds & {"duration", "timestamp"}:
-            keys = [key.nanos for key in keys]
-        return [elements[place] for place in sorted(range(len(keys)), key=keys.__getitem__)]
+        try:
+            return sorted_by(container, keys)
+        except EvaluationError as error:
+            raise EvaluationError(error.message, position=position) from None
 
     return sort_by
 

@@ -341,7 +341,7 @@ def compare(left: Any, right: Any) -> int:
             left, right = left.nanos, right.nanos
     else:
         raise no_overload("compare", left, right)
-    return (left > right) - (left < right)
+    return int(left > right) - int(left < right)
 
 
 _ORDERED = frozenset({"bool", "string", "bytes", "duration", "timestamp"})

@@ -11,6 +11,7 @@ Limits: only what the type check allows for some static type converts; anything 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from driver.cel.errors import EvaluationError
@@ -200,10 +201,10 @@ def _type(value: Any) -> TypeValue:
 def to_text(value: Any) -> str | None:
     """Convert as `string()` does; None for what it does not take."""
     convert = _TO_TEXT.get(kind_of(value))
-    return None if convert is None else str(convert(value))
+    return None if convert is None else convert(value)
 
 
-_TO_TEXT = {
+_TO_TEXT: dict[str, Callable[[Any], str]] = {
     "bool": _string_bool,
     "bytes": _string_bytes,
     "double": _string_double,

@@ -97,7 +97,7 @@ def _register_by_kind() -> None:
             method=True,
             cost=lambda _, keys: _self_compared(keys),
             guarded=False,
-        )(_sort_by)
+        )(sorted_by)
     for kind in _ZEROS:
         overload(f"sum(list({kind})) -> {kind}", method=True, cost=costs.walked)(_summed(kind))
 
@@ -227,10 +227,15 @@ def _bounded_range(length: int) -> list[int]:
 
 
 def _sort(elements: Any) -> list[Any]:
-    return _sort_by(elements, elements)
+    return sorted_by(elements, elements)
 
 
-def _sort_by(elements: Any, keys: Any) -> list[Any]:
+def sorted_by(elements: Any, keys: Any) -> list[Any]:
+    """Sort a list by keys, one for each element.
+
+    Raises:
+        EvaluationError: The keys have no order, or are of several types.
+    """
     if not isinstance(elements, list) or not isinstance(keys, list):
         raise no_overload("sort", elements, keys)
     if not elements:
