@@ -45,6 +45,8 @@ class Installation:
     def __init__(self, target: Target, *, images: Images) -> None:
         self.target = target
         self.images = images
+        self.controller: JSON = {}
+        """Values of the chart's `controller` beside those of all tests."""
         self.published: dict[str, JSON] = {}
 
     @property
@@ -99,7 +101,7 @@ class Installation:
         repository, _, tag = (image or self.images.project).rpartition(":")
         found: JSON = {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
-            "controller": {"replicas": 2},
+            "controller": {"replicas": 2, **self.controller},
             "simulated": {"cards": cards.entries()},
         }
         if self.target.has_node:
