@@ -225,13 +225,15 @@ class Pools:
             self.tags.add("stale")
             shift = rng.choice((-1, -1, 1)) if generation > 1 else 1
             old = [{**part} for part in parts[: rng.randrange(1, len(parts) + 1)]]
+            # One count for all: with several in a generation, the reference takes one of them by chance.
+            announced = rng.choice((len(old), len(parts) + 1))
             for part in old:
                 self._slice(
                     (driver, pool),
                     where,
                     part,
                     generation=generation + shift,
-                    count=rng.choice((len(old), len(parts) + 1)),
+                    count=announced,
                 )
         elif rng.random() < 0.05 and "nodeName" in where and len(self._nodes) > 1:
             self.tags.add("over-nodes")

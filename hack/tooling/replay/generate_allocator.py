@@ -39,7 +39,7 @@ _ORDINARY = (
     "123456789",
     "16Gi",
 )
-_ODD = ("1500m", "-4Gi", "8Ei", "9223372036854775807", "500m", "1e30")
+ODD = ("1500m", "-4Gi", "8Ei", "9223372036854775807", "500m", "1e30")
 _CORES = ("30", "50", "10", "25", "100", "0", "1", "99", "101", "12500m")
 
 
@@ -255,7 +255,7 @@ class _Asked:
         self.tags.add("capacity")
         amounts = {}
         if rng.random() < 0.85:
-            amounts["memory"] = rng.choice(_ODD) if rng.random() < 0.05 else rng.choice(_ORDINARY)
+            amounts["memory"] = rng.choice(ODD) if rng.random() < 0.05 else rng.choice(_ORDINARY)
         if rng.random() < 0.5:
             amounts["cores"] = rng.choice(_CORES)
         if not amounts or rng.random() < 0.02:
