@@ -26,7 +26,8 @@ MIB = 1 << 20
 # Half of int64: no sum of two amounts, and no rounding to a step, can leave the range of the API's integers.
 MAX_AMOUNT = 1 << 62
 
-_NANO = 10**9
+_NANO_PLACES = 9
+_NANO = 10**_NANO_PLACES
 _MAX_BINARY = (1 << 63) - 1
 _MAX_CHARACTERS = 1000
 _MAX_EXPONENT = 1000
@@ -37,6 +38,8 @@ _SHAPE = re.compile(
 _EXPONENT = re.compile(r"[eE](?P<power>[+-]?[0-9]+)")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+# Without any digit these are zero; the larger ones, and what is finer than a nano, are refused.
+_ALONE = frozenset({"Ki", "Mi", "Gi", "Ti"})
 _DECIMAL_SUFFIX = {power: suffix for suffix, power in _DECIMAL.items()}
 _BINARY_SUFFIX = {power // 10: suffix for suffix, power in _BINARY.items()} | {0: ""}
 
@@ -119,6 +122,7 @@ def parse_quantity(text: str, *, field: str = "") -> Quantity:
     suffix = shape["suffix"]
     whole, part = shape["whole"], shape["part"] or ""
     digits = int(whole + part or "0")
+    alone = not whole and not part and suffix not in _ALONE
     if suffix in _BINARY:
         form = Form.BINARY
         nano = _ceil_div(digits * _NANO << _BINARY[suffix], 10 ** len(part))
@@ -127,8 +131,11 @@ def parse_quantity(text: str, *, field: str = "") -> Quantity:
             form = Form.DECIMAL
     else:
         form, power = _decimal_power(suffix, text=text, field=field)
+        alone = alone and power < -_NANO_PLACES
         shift = 9 + power - len(part)
         nano = digits * 10**shift if shift >= 0 else _ceil_div(digits, 10**-shift)
+    if alone:
+        raise QuantityError(f"{_shown(text)} has no number", field=field, remedy=_REMEDY)
     return Quantity(-nano if shape["sign"] == "-" else nano, form, text)
 
 

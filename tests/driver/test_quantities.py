@@ -158,3 +158,14 @@ def test_any_text_is_a_quantity_or_a_quantity_error(text: str) -> None:
     except QuantityError:
         return
     assert abs(quantity.rounded_up) >= abs(quantity.exact)
+
+
+@pytest.mark.parametrize("text", ["Ei", "Pi", "-Ei", ".Pi", "e-10", "-e-1000"])
+def test_a_suffix_too_large_or_too_fine_does_not_stand_alone(text: str) -> None:
+    with pytest.raises(QuantityError, match="has no number"):
+        parse_quantity(text)
+
+
+@pytest.mark.parametrize("text", ["Ki", ".Ti", "n", "e5", "E", "+", ".", "0Ei"])
+def test_other_suffixes_alone_are_zero(text: str) -> None:
+    assert parse_quantity(text).nano == 0
