@@ -55,8 +55,8 @@ def _unlike(text: str, pattern: str, *examples: str) -> str:
     return f"{text} (e.g. {shown}regex used for validation is '{pattern}')"
 
 
-def _too_long(text: str, limit: int) -> list[str]:
-    return [f"must be no more than {limit} characters"] if len(text.encode()) > limit else []
+def _too_long(text: str, limit: int, unit: str = "characters") -> list[str]:
+    return [f"must be no more than {limit} {unit}"] if len(text.encode()) > limit else []
 
 
 def _label(text: str) -> list[str]:
@@ -68,8 +68,8 @@ def _label(text: str) -> list[str]:
     return problems
 
 
-def _subdomain(text: str) -> list[str]:
-    problems = _too_long(text, _LONGEST_SUBDOMAIN)
+def _subdomain(text: str, unit: str = "characters") -> list[str]:
+    problems = _too_long(text, _LONGEST_SUBDOMAIN, unit)
     if re.fullmatch(_SUBDOMAIN, text) is None:
         problems.append(_unlike(_SUBDOMAIN_TEXT, _SUBDOMAIN, "example.com"))
     return problems
@@ -92,17 +92,17 @@ def _key(text: str) -> list[str]:
     if slash and not prefix:
         problems.append("prefix part must be non-empty")
     elif slash:
-        problems += [f"prefix part {problem}" for problem in _subdomain(prefix)]
+        problems += [f"prefix part {problem}" for problem in _subdomain(prefix, "bytes")]
     if not name:
         problems.append("name part must be non-empty")
-    problems += [f"name part {problem}" for problem in _too_long(name, _LONGEST_LABEL)]
+    problems += [f"name part {problem}" for problem in _too_long(name, _LONGEST_LABEL, "bytes")]
     if re.fullmatch(_KEY, name) is None:
         problems.append(f"name part {unlike}")
     return problems
 
 
 def _value(text: str) -> list[str]:
-    problems = _too_long(text, _LONGEST_LABEL)
+    problems = _too_long(text, _LONGEST_LABEL, "bytes")
     if re.fullmatch(_VALUE, text) is None:
         problems.append(_unlike(_VALUE_TEXT, _VALUE, "MyValue", "my_value", "12345"))
     return problems
