@@ -108,7 +108,7 @@ class Index:
                 cost = MAX_COST
             if cost + MAX_LOOKUP_COST <= MAX_COST:
                 return found
-            return PerDevice(Part(selector.checked, selector.checked.tree)).answer(run, None)
+            return PerDevice(Part(selector.checked, selector.checked.tree, whole=True)).answer(run, None)
         except ExhaustedError:
             return 0, readable
 

@@ -16,14 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driver.cel import DeviceView
-from driver.cel.values import DomainMap
 from driver.selection.bitmaps import bits_of, first_of, numbers_of, without
 from driver.selection.column import Column, Path, Value
 from driver.selection.limits import MAX_COMBINATIONS, MAX_OUTCOMES, MAX_SPLITS
 from driver.selection.operators import Run, Sets
-from driver.selection.part import Outcome, Part
-
-_WITHOUT_ANYTHING = DeviceView("", DomainMap(), DomainMap(), allow_multiple_allocations=False)
+from driver.selection.part import WITHOUT_ANYTHING, Outcome, Part
 
 
 class Constant:
@@ -37,7 +34,7 @@ class Constant:
 
     def answer(self, run: Run, within: int | None) -> Sets:  # noqa: ARG002 - all devices cost as much as few
         """See `Operator`."""
-        outcome = self.part.outcome(_WITHOUT_ANYTHING, run.meter)
+        outcome = self.part.outcome(WITHOUT_ANYTHING, run.meter)
         if outcome is None:
             return 0, run.readable
         return (run.readable, 0) if outcome else (0, 0)
@@ -70,7 +67,7 @@ class PerValue:
         absent = without(run.readable, column.present)
         if absent:
             if not self._absent:
-                self._absent.append(self.part.outcome(_WITHOUT_ANYTHING, run.meter))
+                self._absent.append(self.part.outcome(WITHOUT_ANYTHING, run.meter))
             if self._absent[0]:
                 yes |= absent
             elif self._absent[0] is None:
@@ -82,12 +79,17 @@ class PerValue:
     def _tried(self, run: Run, column: Column) -> dict[Value, Outcome]:
         known, view = self._outcomes, run.devices.view
         outcomes: dict[Value, Outcome] = {}
+        untried: list[Value] = []
+        samples: list[DeviceView] = []
         for kind, group in column.groups.items():
             for key, number in group.samples():
                 value = (kind, key)
-                outcomes[value] = (
-                    known[value] if value in known else self.part.outcome(view(number), run.meter)
-                )
+                if value in known:
+                    outcomes[value] = known[value]
+                else:
+                    untried.append(value)
+                    samples.append(view(number))
+        outcomes.update(zip(untried, self.part.outcomes(samples, run.meter), strict=True))
         return outcomes
 
 
@@ -111,8 +113,8 @@ class PerCombination:
         if blocks is None:
             return each(self.part, run, within)
         true = raises = 0
-        for block in blocks:
-            outcome = self.part.outcome(run.devices.view(first_of(block)), run.meter)
+        samples = (run.devices.view(first_of(block)) for block in blocks)
+        for block, outcome in zip(blocks, self.part.outcomes(samples, run.meter), strict=True):
             if outcome:
                 true |= block
             elif outcome is None:
@@ -162,9 +164,9 @@ def each(part: Part, run: Run, within: int | None) -> Sets:
     """Evaluate a part on each device that the answer is needed for."""
     true: list[int] = []
     raising: list[int] = []
-    view, meter, outcome_on = run.devices.view, run.meter, part.outcome
-    for number in numbers_of(run.readable if within is None else within):
-        outcome = outcome_on(view(number), meter)
+    numbers = list(numbers_of(run.readable if within is None else within))
+    outcomes = part.outcomes(map(run.devices.view, numbers), run.meter)
+    for number, outcome in zip(numbers, outcomes, strict=True):
         if outcome:
             true.append(number)
         elif outcome is None:

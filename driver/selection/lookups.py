@@ -1,7 +1,7 @@
 """Parts of a selector that are answered by looking a constant up.
 
-Purpose: what nearly all selectors consist of (`==`, `!=` and `in` with constants, `has()`, a bool attribute)
-costs a lookup in a dict and evaluates nothing.
+Purpose: what nearly all selectors consist of (`==`, `!=` and `in` with constants, `has()`, a bool attribute,
+the start of a name) costs a lookup in a dict and evaluates nothing.
 
 Flow: in a column, values of the constant's own class are looked up. For values of another class the outcome
 depends on the classes alone, so the real evaluator is asked once for any one of them. A device without a
@@ -13,13 +13,16 @@ Limits: strings, integers and bools only, since their equality in CEL is that of
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from driver.selection.bitmaps import without
 from driver.selection.column import Group, Path
 from driver.selection.operators import Run, Sets
-from driver.selection.part import Part
+from driver.selection.part import WITHOUT_ANYTHING, Part
 
+# Gives those among the keys of a group's values that pass a test; others, too, if no value has them.
+Keys: TypeAlias = Callable[[Iterable[Any]], Iterable[Hashable]]
 RANK = 1
 
 
@@ -55,23 +58,38 @@ class Truth:
 
 
 class Lookup:
-    """`value == constant`, `value != constant` and `value in [constants]`, the constants of one class.
+    """A test of a value against constants, answered from the keys of the constants' class.
+
+    `value == constant`, `value != constant`, `value in [constants]`, `value.startsWith(constant)` and so on;
+    the value may be one with a default, `device.attributes["d"].?x.orValue(constant)`.
 
     Args:
         path: The column of the value.
-        constants: The constants.
-        negated: Whether it is true for all other values of the class.
+        kind: The class of the constants.
+        keys: Gives the keys for which it is true, among those of the devices' values of that class.
+        negated: Whether it is true for all others instead.
+        default: Whether the evaluator is asked about devices without a value, instead of their raising.
         part: The same for the evaluator.
     """
 
-    __slots__ = ("_constants", "_kind", "_negated", "_part", "_path")
+    __slots__ = ("_default", "_keys", "_kind", "_negated", "_part", "_path")
     rank = RANK
 
-    def __init__(self, path: Path, constants: Sequence[Hashable], *, negated: bool, part: Part) -> None:
+    def __init__(
+        self,
+        path: Path,
+        kind: type,
+        keys: Keys,
+        *,
+        part: Part,
+        negated: bool = False,
+        default: bool = False,
+    ) -> None:
         self._path = path
-        self._constants = constants
-        self._kind = type(constants[0])
+        self._kind = kind
+        self._keys = keys
         self._negated = negated
+        self._default = default
         self._part = part
 
     def answer(self, run: Run, within: int | None) -> Sets:  # noqa: ARG002 - all devices cost as much as few
@@ -82,7 +100,7 @@ class Lookup:
             here = group.present.bits
             present |= here
             if kind is self._kind:
-                found = self._found(group)
+                found = group.union(self._keys(group.postings))
                 true |= without(here, found) if self._negated else found
             elif kind is list:
                 yes, wrong = self._each(run, group)
@@ -93,18 +111,36 @@ class Lookup:
                     true |= here
                 elif outcome is None:
                     raises |= here
-        return true, raises if present == run.readable else raises | without(run.readable, present)
-
-    def _found(self, group: Group) -> int:
-        if len(self._constants) == 1:
-            return group.bits(self._constants[0])
-        return group.union(self._constants)
+        if present == run.readable:
+            return true, raises
+        absent = without(run.readable, present)
+        if self._default:
+            outcome = self._part.outcome(WITHOUT_ANYTHING, run.meter)
+            if outcome is not None:
+                return (true | absent if outcome else true), raises
+        return true, raises | absent
 
     def _each(self, run: Run, group: Group) -> Sets:
-        outcomes = [
-            (self._part.outcome(run.devices.view(number), run.meter), key) for key, number in group.samples()
-        ]
+        keys, numbers = zip(*group.samples(), strict=True)
+        outcomes = list(self._part.outcomes(map(run.devices.view, numbers), run.meter))
         return (
-            group.union(key for outcome, key in outcomes if outcome),
-            group.union(key for outcome, key in outcomes if outcome is None),
+            group.union(key for key, outcome in zip(keys, outcomes, strict=True) if outcome),
+            group.union(key for key, outcome in zip(keys, outcomes, strict=True) if outcome is None),
         )
+
+
+def equal_to(constants: Sequence[Hashable]) -> Keys:
+    """Find the keys that are one of some constants."""
+    return lambda _keys: constants
+
+
+def passing(function: str, constant: str) -> Keys | None:
+    """Find the keys that pass a test of strings; None for a test that is not known here."""
+    match function:
+        case "startsWith":
+            return lambda keys: [key for key in keys if key.startswith(constant)]
+        case "endsWith":
+            return lambda keys: [key for key in keys if key.endswith(constant)]
+        case "contains":
+            return lambda keys: [key for key in keys if constant in key]
+    return None

@@ -14,17 +14,22 @@ much over all devices.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from driver.cel import DeviceView
 from driver.cel.budget import MAX_COST
 from driver.cel.checker import Checked
 from driver.cel.compiler import Program, compile_tree
-from driver.cel.errors import EvaluationError
+from driver.cel.errors import BudgetError, EvaluationError
 from driver.cel.syntax import Bind, Node
+from driver.cel.values import DomainMap
 from driver.selection.limits import MAX_UNITS
 
 Outcome: TypeAlias = bool | None
+
+# To a part that reads one column, all devices without a value there are like this one.
+WITHOUT_ANYTHING = DeviceView("", DomainMap(), DomainMap(), allow_multiple_allocations=False)
 
 
 class ExhaustedError(Exception):
@@ -32,37 +37,41 @@ class ExhaustedError(Exception):
 
 
 class Meter:
-    """What the evaluations of one selection may still cost."""
+    """What the evaluations of one selection may still cost.
+
+    Attributes:
+        left: Units of the evaluator. An evaluation takes one more than it charges, since one that charges
+            nothing takes time too.
+    """
 
     __slots__ = ("left",)
 
     def __init__(self, limit: int = MAX_UNITS) -> None:
         self.left = limit
 
-    def charge(self, units: int) -> None:
-        """Spend units.
-
-        Raises:
-            ExhaustedError: Nothing is left.
-        """
-        self.left -= units
-        if self.left < 0:
-            raise ExhaustedError
-
 
 class Part:
     """A part of a selector.
+
+    Args:
+        checked: The selector.
+        node: The part.
+        binds: The `cel.bind`s around it, outermost first.
+        whole: Whether it is the whole selector, so that one which costs too much on a device fails there.
 
     Attributes:
         highest_cost: The most that an evaluation has cost so far.
     """
 
-    __slots__ = ("_binds", "_checked", "_node", "_program", "highest_cost")
+    __slots__ = ("_binds", "_checked", "_node", "_program", "_whole", "highest_cost")
 
-    def __init__(self, checked: Checked, node: Node, binds: tuple[Bind, ...] = ()) -> None:
+    def __init__(
+        self, checked: Checked, node: Node, binds: tuple[Bind, ...] = (), *, whole: bool = False
+    ) -> None:
         self._checked = checked
         self._node = node
         self._binds = binds
+        self._whole = whole
         self._program: Program | None = None
         self.highest_cost = 0
 
@@ -70,23 +79,41 @@ class Part:
         """Evaluate it on a device: true, false, or None for an error.
 
         Raises:
-            BudgetError: It costs too much on this device.
+            BudgetError: It costs too much on this device, and is not the whole selector.
+            ExhaustedError: It costs too much on all devices together.
+        """
+        return next(self.outcomes((view,), meter))
+
+    def outcomes(self, views: Iterable[DeviceView], meter: Meter) -> Iterator[Outcome]:
+        """Evaluate it on devices, one after another.
+
+        Raises:
+            BudgetError: It costs too much on one device, and is not the whole selector.
             ExhaustedError: It costs too much on all devices together.
         """
         program = self._program
         if program is None:
             program = self._program = self._compiled()
-        frame = program.frame(view)
-        try:
-            result = program.run(frame)
-        except EvaluationError:
-            result = None
-        finally:
-            cost = MAX_COST - frame.left
-            self.highest_cost = max(self.highest_cost, cost)
-            # One more, since an evaluation that charges nothing takes time too.
-            meter.charge(cost + 1)
-        return result if type(result) is bool else None
+        frame_of, run, least = program.frame, program.run, MAX_COST - self.highest_cost
+        for view in views:
+            frame = frame_of(view)
+            outcome: Outcome
+            try:
+                result = run(frame)
+                outcome = result if result is True or result is False else None
+            except EvaluationError:
+                outcome = None
+            except BudgetError:
+                if not self._whole:
+                    raise
+                outcome = None
+            if frame.left < least:
+                least = frame.left
+                self.highest_cost = MAX_COST - least
+            meter.left -= MAX_COST + 1 - frame.left
+            if meter.left < 0:
+                raise ExhaustedError
+            yield outcome
 
     def _compiled(self) -> Program:
         node = self._node

@@ -36,7 +36,7 @@ from driver.cel.syntax import (
 )
 from driver.selection.leaves import Constant, PerCombination, PerDevice, PerValue
 from driver.selection.limits import MAX_ANSWERS
-from driver.selection.lookups import Lookup, Presence, Truth
+from driver.selection.lookups import Keys, Lookup, Presence, Truth, equal_to, passing
 from driver.selection.operators import AllOf, AnyOf, Choice, Not, Operator
 from driver.selection.part import Part
 from driver.selection.reads import ROOT, Names, is_column, path_of, prefix_of, reads_of
@@ -106,11 +106,14 @@ class _Planner:
 
     def _lookup(self, node: Node, names: Names) -> Operator | None:
         if isinstance(node, Call):
-            if node.target is None and len(node.args) == 2:
+            count = len(node.args)
+            if count == 2 and node.target is None:
                 if node.function in {"_==_", "_!=_"}:
                     return self._comparison(node, names)
                 if node.function == "_in_":
                     return self._membership(node, names)
+            elif count == 1 and node.target is not None:
+                return self._string_test(node, node.target, names)
             return None
         if isinstance(node, Select) and node.test:
             above = prefix_of(node.operand, names, plain=True)
@@ -126,11 +129,14 @@ class _Planner:
             value, constant = constant, value
         if not isinstance(constant, Literal) or type(constant.value) not in _LOOKED_UP:
             return None
-        path = path_of(value, names)
-        if path is None:
-            return None
-        part = Part(self._checked, node, names.binds)
-        return Lookup(path, (constant.value,), negated=node.function == "_!=_", part=part)
+        return self._test(
+            node,
+            value,
+            names,
+            equal_to((constant.value,)),
+            type(constant.value),
+            negated=node.function == "_!=_",
+        )
 
     def _membership(self, node: Call, names: Names) -> Operator | None:
         value, container = node.args
@@ -138,22 +144,44 @@ class _Planner:
             above = prefix_of(container, names, plain=True)
             if above is not None and 1 <= len(above) <= 2 and not is_column(above):
                 return Presence((*above, value.value))
-        if not isinstance(container, ListLiteral) or not container.elements:
+        if not isinstance(container, ListLiteral) or not container.elements or container.optional:
             return None
-        constants = [one.value for one in container.elements if isinstance(one, Literal)]
-        kind = type(constants[0]) if constants else None
-        if (
-            len(constants) != len(container.elements)
-            or container.optional
-            or kind not in _LOOKED_UP
-            or any(type(one) is not kind for one in constants)
-        ):
+        constants: list[Hashable] = []
+        for element in container.elements:
+            if not isinstance(element, Literal) or type(element.value) not in _LOOKED_UP:
+                return None
+            constants.append(element.value)
+        kind = type(constants[0])
+        if any(type(one) is not kind for one in constants):
             return None
-        path = path_of(value, names)
+        return self._test(node, value, names, equal_to(constants), kind)
+
+    def _string_test(self, node: Call, value: Node, names: Names) -> Operator | None:
+        constant = node.args[0]
+        if not isinstance(constant, Literal) or not isinstance(constant.value, str):
+            return None
+        keys = passing(node.function, constant.value)
+        return None if keys is None else self._test(node, value, names, keys, str)
+
+    def _test(
+        self, node: Call, value: Node, names: Names, keys: Keys, kind: type, *, negated: bool = False
+    ) -> Operator | None:
+        path, default = path_of(value, names), False
         if path is None:
-            return None
+            # `x.orValue(constant)` is the value of x where there is one.
+            if (
+                not isinstance(value, Call)
+                or value.function != "orValue"
+                or value.target is None
+                or not isinstance(value.args[0], Literal)
+            ):
+                return None
+            path, default = prefix_of(value.target, names), True
+            # A chain without `?` gives no optional, and has no `orValue`.
+            if path is None or not is_column(path) or prefix_of(value.target, names, plain=True):
+                return None
         part = Part(self._checked, node, names.binds)
-        return Lookup(path, constants, negated=False, part=part)
+        return Lookup(path, kind, keys, part=part, negated=negated, default=default)
 
     def _evaluation(self, node: Node, names: Names) -> Operator:
         reads = reads_of(node, names)

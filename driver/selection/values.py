@@ -31,9 +31,10 @@ def _of_list(value: list[Any]) -> Hashable:
     return tuple((type(element), key_of(element)) for element in value)
 
 
-# How an amount was written can be seen: `isInteger()` of 1.5Gi is false, of 1536Mi true.
+# How an amount was written can be seen: `isInteger()` of 1.5Gi is false, of 1536Mi true. What was not written
+# but computed says in its canonical text which family of suffixes it belongs to.
 _KEYS: dict[type, Callable[[Any], Hashable]] = {
-    Quantity: lambda value: (value.nano, value.form, value.text),
+    Quantity: lambda value: (value.nano, value.text or value.canonical()),
     Version: lambda value: (value.order, value.text),
     list: _of_list,
 }

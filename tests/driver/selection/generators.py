@@ -24,7 +24,7 @@ _bools = st.booleans().map(lambda truth: {"bool": truth})
 _versions = st.sampled_from(VERSIONS).map(lambda text: {"version": text})
 _string_lists = st.lists(st.sampled_from(STRINGS), min_size=1, max_size=2).map(lambda some: {"strings": some})
 _int_lists = st.lists(st.integers(0, 2), min_size=1, max_size=2).map(lambda some: {"ints": some})
-_anything = st.one_of(_words, _ints, _bools, _versions, _string_lists, _int_lists)
+_anything: st.SearchStrategy[Any] = st.one_of(_words, _ints, _bools, _versions, _string_lists, _int_lists)
 _unreadable = st.just({"version": "1.x"})
 _USUAL: dict[str, st.SearchStrategy[Any]] = {
     "model": _words,
@@ -54,7 +54,7 @@ def devices(draw: st.DrawFn) -> DeviceView:
         for name in ("memory", "cores", "other.example.com/memory")
         if draw(st.booleans())
     }
-    device = {"name": "d", "attributes": attributes, "capacity": capacity}
+    device: dict[str, Any] = {"name": "d", "attributes": attributes, "capacity": capacity}
     if draw(st.booleans()):
         device["allowMultipleAllocations"] = draw(st.booleans())
     return DeviceView.build(device, driver=draw(st.sampled_from((DRIVER, DRIVER, "other.example.com"))))
