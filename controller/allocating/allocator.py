@@ -24,16 +24,24 @@ from datetime import UTC, datetime
 import structlog
 
 from controller.allocating.books import Books
+from controller.allocating.errors import (
+    AmountsUnknownError,
+    ClaimChangedError,
+    MixedDriversError,
+    NoNodeError,
+    NotLeadingError,
+)
 from controller.allocating.pod_fit import unfit
 from controller.allocating.refused import RefusedNodes
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, PodView
-from controller.allocating.writing import ClaimChangedError, Wanted, release, settled, write
+from controller.allocating.writing import Wanted, release, settled, write
 from driver.allocation import Decision
 from driver.allocation.placement import PlacementPolicy
+from driver.api.asked import check_stamp, restored
 from driver.api.share_allocation import refuse_in_spec
-from driver.errors import AllocationError, ConfigError, DragomanError
+from driver.errors import AllocationError, ClaimError, ConfigError
 from driver.kube.client import JSON, ApiError, KubeClient
 from driver.kube.resources import RESOURCE_CLAIMS
 
@@ -43,32 +51,6 @@ _DEFINITE = (400, 403, 404, 409, 410, 413, 422)
 """Answers that say that nothing was stored."""
 
 _log = structlog.get_logger("allocating")
-
-
-class NotLeadingError(DragomanError):
-    """This replica does not lead any more; whoever does will go on."""
-
-    reason = "NotLeading"
-    retriable = True
-
-
-class NoNodeError(AllocationError):
-    """No node that the pod may use has its cards offered."""
-
-    reason = "NoNode"
-    retriable = True
-
-
-class MixedDriversError(AllocationError):
-    """A claim asks for devices of this driver and of others at once."""
-
-    reason = "MixedDrivers"
-
-
-class AmountsUnknownError(AllocationError):
-    """The API server drops the amounts that claims ask for, so it is not known how much is wanted."""
-
-    reason = "AmountsUnknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +65,7 @@ class Answer:
 
     pod: str
     decision: Decision | None = None
-    error: AllocationError | ConfigError | None = None
+    error: AllocationError | ClaimError | ConfigError | None = None
 
 
 class Allocator:
@@ -204,7 +186,7 @@ class Allocator:
                 self._waiting.discard(key)
                 return None
             decision = self._decide(view, mine, pinned={claim.node for _, claim in claims if claim.node})
-        except (AllocationError, ConfigError) as error:
+        except (AllocationError, ClaimError, ConfigError) as error:
             self._waiting.add(key)
             self._answered(Answer(pod=key, error=error))
             return self._next_try(view)
@@ -223,17 +205,24 @@ class Allocator:
         return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
 
     def _decide(self, view: PodView, mine: Sequence[tuple[str, ClaimView]], *, pinned: set[str]) -> Decision:
-        documents = [_document(name, claim) for name, claim in mine]
-        if self._sources.amounts_kept() is not True:
-            raise AmountsUnknownError(
-                "The API server drops the amounts that claims ask for: how much is wanted is not known.",
-                remedy="Switch on the feature gate DRAConsumableCapacity.",
-            )
+        documents = [self._with_amounts(_document(name, claim)) for name, claim in mine]
         for document in documents:
             config = document["spec"]["devices"].get("config") or []
             refuse_in_spec(config, field=f"{document['metadata']['name']}: spec.devices.config")
         nodes = self._nodes_for(view, pinned=pinned)
         return self._books.place(documents, policy=self._policy, nodes=nodes, release=self._sources.release())
+
+    def _with_amounts(self, document: JSON) -> JSON:
+        kept = self._sources.amounts_kept()
+        if kept is None:
+            raise AmountsUnknownError(
+                "Whether the API server keeps the amounts that claims ask for is not known yet."
+            )
+        if kept:
+            return document
+        devices, annotations = document["spec"]["devices"], document["metadata"]["annotations"]
+        check_stamp(devices, annotations, is_ours=self._class_is_ours)
+        return {**document, "spec": {"devices": restored(devices, is_ours=self._class_is_ours)}}
 
     def _book(self, key: str, mine: Sequence[tuple[str, ClaimView]], decision: Decision) -> list[Wanted]:
         namespace = key.partition("/")[0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.allocating.pod_fit import Amounts, PodFacts, pod_asks, pod_facts
+from driver.api.asked import STAMP
 from driver.api.share_allocation import is_share_allocation, shares_given
 from driver.cards import DRIVER_NAME
 from driver.errors import ConfigError
@@ -98,7 +99,9 @@ def claim_view(document: JSON) -> ClaimView:
     allocation = status.get("allocation")
     deleting = bool(metadata.get("deletionTimestamp"))
     if not allocation:
-        text = canonical({"metadata": _named(document), "spec": {"devices": devices}})
+        stamp = (metadata.get("annotations") or {}).get(STAMP)
+        kept = {**_named(document), "annotations": {STAMP: stamp} if isinstance(stamp, str) else {}}
+        text = canonical({"metadata": kept, "spec": {"devices": devices}})
         waiting = text if len(text) <= MAX_DOCUMENT else b""
         return ClaimView(uid=uid, classes=classes[:32], waiting=waiting, deleting=deleting)
     config = (allocation.get("devices") or {}).get("config") or []

@@ -21,9 +21,9 @@ from typing import Any
 
 import structlog
 
+from controller.allocating.errors import AllocationLostError, ClaimChangedError
 from driver.api.share_allocation import GivenShare, config_entry, is_share_allocation
 from driver.cards import DRIVER_NAME
-from driver.errors import AllocationError
 from driver.kube.client import JSON, ApiError, KubeClient
 from driver.kube.resources import RESOURCE_CLAIMS
 from driver.quantities import parse_quantity
@@ -31,19 +31,6 @@ from driver.quantities import parse_quantity
 FINALIZER = "resource.kubernetes.io/delete-protection"
 
 _log = structlog.get_logger("allocating")
-
-
-class ClaimChangedError(AllocationError):
-    """The claim is another one by now, is going away, or somebody else allocated it."""
-
-    reason = "ClaimChanged"
-    retriable = True
-
-
-class AllocationLostError(AllocationError):
-    """The API server stored the allocation without what says how much was given; it was taken back."""
-
-    reason = "AllocationLost"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,26 @@ class MinimumIsolation(Document):
     )
 
 
+class AskedAmounts(Document):
+    """The amounts that a request asks for, as in `capacity.requests` of the request itself."""
+
+    memory: str | None = Field(
+        default=None, min_length=1, max_length=64, description="Memory of the share, such as `4Gi`."
+    )
+    cores: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Compute of the share in percent, such as `30`.",
+    )
+
+
+class AskedCapacity(Document):
+    """What a request asks for."""
+
+    requests: AskedAmounts = Field(description="Amounts by name, for each device of the request.")
+
+
 class ShareConfig(Document):
     """How a share is held."""
 
@@ -59,13 +79,24 @@ class ShareConfig(Document):
         default=OnUnavailable.FAIL_CLOSED,
         description="FailClosed: no limit, no container. FailOpen: start it and say so in the status.",
     )
+    capacity: AskedCapacity | None = Field(
+        default=None,
+        description="What is asked for, where the API server drops `capacity` from requests (1.34 and 1.35). "
+        "The admission webhook writes it; write `capacity.requests` in the request instead.",
+    )
+
+    @property
+    def only_asks(self) -> bool:
+        """Whether it says how much is asked for, and nothing about how the share is held."""
+        return self.capacity is not None and self.model_fields_set <= {"api_version", "kind", "capacity"}
 
 
 def config_for(entries: Sequence[Mapping[str, Any]], *, request: str, field: str) -> ShareConfig:
     """The ShareConfig in force for one result of an allocation.
 
     Args:
-        entries: `status.allocation.devices.config`: classes first, then the claim; a later entry wins.
+        entries: `status.allocation.devices.config`: classes first, then the claim; a later entry wins. One
+            that only says how much is asked for does not count: it must not undo what another one says.
         request: The result's request, `name` or `name/subrequest`.
         field: Path of `entries` in the claim, for errors.
 
@@ -84,7 +115,9 @@ def config_for(entries: Sequence[Mapping[str, Any]], *, request: str, field: str
         names = entry.get("requests") or []
         if names and request not in names and base not in names:
             continue
-        found = decode_share_config(opaque.get("parameters"), field=f"{field}[{index}].opaque.parameters")
+        said = decode_share_config(opaque.get("parameters"), field=f"{field}[{index}].opaque.parameters")
+        if not said.only_asks:
+            found = said
     return found
 
 

@@ -8,11 +8,19 @@ from typing import Any
 
 import pytest
 
-from controller.allocating.allocator import NotLeadingError
-from controller.allocating.writing import FINALIZER, AllocationLostError
+from controller.allocating.errors import AllocationLostError, NotLeadingError
+from controller.allocating.writing import FINALIZER
+from driver.api.asked import STAMP, carry_over
 from driver.api.share_allocation import GivenShare, config_entry
 from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for
 from tests.controller.allocating.world import World, card, without_shares
+
+CLASS = "accelerator.dragoman.dev"
+
+
+def asks(memory: str, cores: str) -> Any:
+    return {"capacity": {"requests": {"memory": memory, "cores": cores}}}
+
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -263,14 +271,35 @@ async def test_a_claim_that_brings_its_own_allocation_is_refused() -> None:
     assert "spec.devices.config[0]" in str(world.answers[-1].error)
 
 
-@pytest.mark.parametrize("kept", [False, None])
-async def test_nothing_is_given_while_it_is_not_known_how_much_is_asked(kept: bool | None) -> None:
+async def test_nothing_is_given_while_it_is_not_known_whether_amounts_are_kept() -> None:
     world = World()
-    world.kept = kept
+    world.kept = None
     world.ask("p")
     await world.reconcile("p")
     assert world.allocation("p") is None
     assert world.reason() == "AmountsUnknown"
+
+
+async def test_where_amounts_are_dropped_a_claim_without_a_stamp_is_never_given_a_card() -> None:
+    world = World()
+    world.kept = False
+    world.ask("p", memory="")
+    await world.reconcile("p")
+    assert world.allocation("p") is None
+    assert world.reason() == "ClaimNotStamped"
+
+
+async def test_where_amounts_are_dropped_those_that_the_webhook_saw_are_given() -> None:
+    world = World()
+    world.kept = False
+    world.mangle = without_shares
+    asked = {"requests": [{"name": "gpu", "exactly": {"deviceClassName": CLASS, **asks("400Mi", "30")}}]}
+    entries, stamp = carry_over(asked, is_ours=lambda name: name == CLASS)
+    world.claim("p", memory="", config=tuple(entries), annotations={STAMP: stamp})
+    world.pod("p", "p")
+    await world.reconcile("p")
+    (given,) = world.allocation("p")["devices"]["config"][-1]["opaque"]["parameters"]["shares"]
+    assert (given["memory"], given["cores"]) == ("400Mi", "30")
 
 
 async def test_a_replica_that_does_not_lead_decides_nothing() -> None:

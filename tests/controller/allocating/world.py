@@ -163,13 +163,19 @@ class World:
         device_class: str = "accelerator.dragoman.dev",
         more: tuple[Any, ...] = (),
         config: tuple[Any, ...] = (),
+        annotations: dict[str, str] | None = None,
     ) -> None:
         asked = {"memory": memory, "cores": cores} if memory else None
         exactly = {"deviceClassName": device_class, "count": 1, "allocationMode": "ExactCount"}
         if asked:
             exactly["capacity"] = {"requests": asked}
         document = {
-            "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}"},
+            "metadata": {
+                "name": name,
+                "namespace": "default",
+                "uid": f"uid-{name}",
+                "annotations": annotations or {},
+            },
             "spec": {
                 "devices": {"requests": [{"name": "gpu", "exactly": exactly}, *more], "config": list(config)}
             },

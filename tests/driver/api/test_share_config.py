@@ -111,3 +111,14 @@ def test_an_entry_applies_by_request_by_subrequest_or_to_all(names: list[str]) -
         [entry({**HEAD, "corePolicy": "disable"}, requests=names)], request="card/small", field="f"
     )
     assert config.core_policy is CorePolicy.DISABLE
+
+
+def test_a_config_that_only_says_how_much_is_asked_does_not_undo_how_the_share_is_held() -> None:
+    held = {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "corePolicy": "disable"}
+    asked = {
+        "apiVersion": "dragoman.dev/v1alpha1",
+        "kind": "ShareConfig",
+        "capacity": {"requests": {"memory": "4Gi"}},
+    }
+    entries = [{"opaque": {"driver": "dragoman.dev", "parameters": one}} for one in (held, asked)]
+    assert config_for(entries, request="gpu", field="config").core_policy is CorePolicy.DISABLE

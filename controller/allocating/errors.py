@@ -1,0 +1,48 @@
+"""Why a pod's claims are not allocated, beside what the allocator itself finds.
+
+Limits: one class for each stable reason.
+"""
+
+from __future__ import annotations
+
+from driver.errors import AllocationError, DragomanError
+
+
+class NotLeadingError(DragomanError):
+    """This replica does not lead any more; whoever does will go on."""
+
+    reason = "NotLeading"
+    retriable = True
+
+
+class NoNodeError(AllocationError):
+    """No node that the pod may use has its cards offered."""
+
+    reason = "NoNode"
+    retriable = True
+
+
+class MixedDriversError(AllocationError):
+    """A claim asks for devices of this driver and of others at once."""
+
+    reason = "MixedDrivers"
+
+
+class AmountsUnknownError(AllocationError):
+    """It is not known yet whether the API server keeps the amounts that claims ask for."""
+
+    reason = "AmountsUnknown"
+    retriable = True
+
+
+class ClaimChangedError(AllocationError):
+    """The claim is another one by now, is going away, or somebody else allocated it."""
+
+    reason = "ClaimChanged"
+    retriable = True
+
+
+class AllocationLostError(AllocationError):
+    """The API server stored the allocation without what says how much was given; it was taken back."""
+
+    reason = "AllocationLost"

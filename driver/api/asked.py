@@ -1,0 +1,203 @@
+"""What a claim asks for, carried over where the API server drops it.
+
+Purpose: API servers without the feature gate DRAConsumableCapacity (1.34 and 1.35 by default) drop `capacity`
+from the requests of a claim or template before they store it; a mutating webhook still sees it (tried on
+1.34.4). It writes the amounts into a ShareConfig, which such servers keep, and stamps the object with a
+digest of what it saw. Whoever allocates there takes the amounts from the ShareConfig, and takes nothing from
+an object without a stamp that fits: it may have lost its amounts.
+
+Flow: `carry_over` at admission gives config entries and stamp; `restored` gives the requests back with their
+amounts; `check_stamp` comes before it.
+
+Limits: of our capacities only, `memory` and `cores`. A stamp is no secret and no proof: it tells a claim that
+asks for nothing from one that lost what it asked for. At most 32 entries of configuration (API limit).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from driver.api.base import API_VERSION
+from driver.api.share_allocation import is_share_allocation
+from driver.api.share_config import decode_share_config
+from driver.cards import DRIVER_NAME
+from driver.errors import ClaimError, ConfigError
+
+JSON = dict[str, Any]
+Amounts = Mapping[str, str]
+
+STAMP = f"{DRIVER_NAME}/asked"
+"""Annotation of claims and templates that went through the webhook."""
+MAX_CONFIGS = 32
+_NAMES = ("memory", "cores")
+
+
+class ClaimNotStampedError(ClaimError):
+    """The claim did not go through the admission webhook, so what it asked for may have been lost."""
+
+    reason: ClassVar[str] = "ClaimNotStamped"
+
+
+def asked_of(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) -> dict[str, Amounts]:
+    """What each request and sub-request of our classes asks for.
+
+    Args:
+        devices: `spec.devices` of a claim, whether or not its requests still hold their amounts.
+        is_ours: Whether a DeviceClass of this name picks only devices of our driver.
+
+    Returns:
+        Amounts by `name` or `name/sub`; empty where nothing is asked for. Amounts in the request count more
+        than those of a ShareConfig.
+
+    Raises:
+        ConfigError: A ShareConfig does not decode.
+    """
+    carried = list(_carried(devices))
+    found: dict[str, Amounts] = {}
+    for label, option in _options(devices):
+        if not is_ours(str(option.get("deviceClassName") or "")):
+            continue
+        amounts: dict[str, str] = {}
+        for names, values in carried:
+            if not names or label in names or label.partition("/")[0] in names:
+                amounts |= values
+        found[label] = amounts | _amounts(option)
+    return found
+
+
+def stamp_of(asked: Mapping[str, Amounts]) -> str:
+    """The digest of what is asked for."""
+    text = json.dumps({label: dict(amounts) for label, amounts in asked.items()}, sort_keys=True)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def carry_over(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) -> tuple[list[JSON], str]:
+    """What a webhook adds to a claim or template.
+
+    Args:
+        devices: Its `spec.devices`, as it was sent.
+        is_ours: Whether a DeviceClass of this name picks only devices of our driver.
+
+    Returns:
+        Entries to add to `config`, and the stamp; no entries where the requests ask for nothing, or where
+        what they ask for stands in a ShareConfig already.
+
+    Raises:
+        ConfigError: A ShareConfig does not decode, or there would be more entries than the API allows.
+    """
+    asked = asked_of(devices, is_ours=is_ours)
+    bare = {**devices, "requests": [_without_amounts(one) for one in devices.get("requests") or []]}
+    known = asked_of(bare, is_ours=is_ours)
+    groups: dict[str, list[str]] = {}
+    for label, amounts in asked.items():
+        if amounts and known.get(label) != amounts:
+            groups.setdefault(json.dumps(dict(amounts), sort_keys=True), []).append(label)
+    entries = [_entry(labels, json.loads(text)) for text, labels in groups.items()]
+    present = len(devices.get("config") or [])
+    if present + len(entries) > MAX_CONFIGS:
+        raise ConfigError(
+            f"With what its requests ask for, the claim would have {present + len(entries)} entries of "
+            f"configuration, but at most {MAX_CONFIGS} are possible.",
+            field="spec.devices.config",
+            remedy="Ask for fewer different amounts, or give one entry for several requests.",
+        )
+    return entries, stamp_of(asked)
+
+
+def check_stamp(
+    devices: Mapping[str, Any], annotations: Mapping[str, str], *, is_ours: Callable[[str], bool]
+) -> None:
+    """Refuses a claim that may have lost what it asked for.
+
+    Raises:
+        ClaimNotStampedError: It has no stamp, or one of something else.
+        ConfigError: A ShareConfig does not decode.
+    """
+    stamp = annotations.get(STAMP)
+    if stamp is not None and stamp == stamp_of(asked_of(devices, is_ours=is_ours)):
+        return
+    raise ClaimNotStampedError(
+        "The claim did not go through Dragoman's admission webhook, so what it asks for may have been lost."
+        if stamp is None
+        else "The claim is not what went through Dragoman's admission webhook.",
+        field=f"metadata.annotations[{STAMP}]",
+        remedy="See that the webhook runs, then make the claim anew; if it was made from a "
+        "ResourceClaimTemplate, make the template anew first.",
+    )
+
+
+def restored(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) -> JSON:
+    """The same requests with the amounts that they ask for."""
+    asked = asked_of(devices, is_ours=is_ours)
+    requests = []
+    for one in devices.get("requests") or []:
+        name = str(one.get("name"))
+        made = dict(one)
+        if one.get("exactly"):
+            made["exactly"] = _with_amounts(one["exactly"], asked.get(name) or {})
+        if one.get("firstAvailable"):
+            made["firstAvailable"] = [
+                _with_amounts(sub, asked.get(f"{name}/{sub.get('name')}") or {})
+                for sub in one["firstAvailable"]
+            ]
+        requests.append(made)
+    return {**devices, "requests": requests}
+
+
+def _options(devices: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for one in devices.get("requests") or []:
+        name = str(one.get("name"))
+        if one.get("exactly"):
+            yield name, one["exactly"]
+        for sub in one.get("firstAvailable") or []:
+            yield f"{name}/{sub.get('name')}", sub
+
+
+def _amounts(option: Mapping[str, Any]) -> dict[str, str]:
+    requests = (option.get("capacity") or {}).get("requests") or {}
+    return {name: str(requests[name]) for name in _NAMES if requests.get(name) is not None}
+
+
+def _carried(devices: Mapping[str, Any]) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
+    for index, entry in enumerate(devices.get("config") or []):
+        opaque = entry.get("opaque")
+        ours = isinstance(opaque, Mapping) and opaque.get("driver") == DRIVER_NAME
+        if not ours or is_share_allocation(entry):
+            continue
+        field = f"spec.devices.config[{index}].opaque.parameters"
+        said = decode_share_config(opaque.get("parameters"), field=field)
+        if said.capacity is not None:
+            values = said.capacity.requests
+            given = {"memory": values.memory, "cores": values.cores}
+            yield (
+                entry.get("requests") or [],
+                {name: text for name, text in given.items() if text is not None},
+            )
+
+
+def _without_amounts(request: Mapping[str, Any]) -> JSON:
+    made = dict(request)
+    if request.get("exactly"):
+        made["exactly"] = {**request["exactly"], "capacity": None}
+    if request.get("firstAvailable"):
+        made["firstAvailable"] = [{**sub, "capacity": None} for sub in request["firstAvailable"]]
+    return made
+
+
+def _with_amounts(option: Mapping[str, Any], amounts: Amounts) -> JSON:
+    if not amounts:
+        return dict(option)
+    requests = {**((option.get("capacity") or {}).get("requests") or {}), **amounts}
+    return {**option, "capacity": {"requests": requests}}
+
+
+def _entry(labels: Sequence[str], amounts: Amounts) -> JSON:
+    parameters = {
+        "apiVersion": API_VERSION,
+        "capacity": {"requests": dict(sorted(amounts.items()))},
+        "kind": "ShareConfig",
+    }
+    return {"requests": list(labels), "opaque": {"driver": DRIVER_NAME, "parameters": parameters}}

@@ -1,0 +1,137 @@
+"""What claims ask for survives servers that drop it, and what was lost is noticed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driver.api.asked import STAMP, ClaimNotStampedError, asked_of, carry_over, check_stamp, restored
+from driver.errors import ConfigError
+
+OURS = "accelerator.dragoman.dev"
+
+
+def is_ours(name: str) -> bool:
+    return name == OURS
+
+
+def option(memory: str = "", cores: str = "", *, of: str = OURS) -> dict[str, Any]:
+    amounts = {name: text for name, text in (("memory", memory), ("cores", cores)) if text}
+    made: dict[str, Any] = {"deviceClassName": of, "count": 1}
+    return {**made, "capacity": {"requests": amounts}} if amounts else made
+
+
+def exactly(name: str = "gpu", **asked: str) -> dict[str, Any]:
+    return {"name": name, "exactly": option(**asked)}
+
+
+def dropped(devices: Any) -> Any:
+    """What a server without the gate stores."""
+    stored = copy.deepcopy(devices)
+    for one in stored["requests"]:
+        for inner in (one.get("exactly"), *one.get("firstAvailable", [])):
+            if inner:
+                inner.pop("capacity", None)
+    return stored
+
+
+def through(devices: Any) -> tuple[Any, dict[str, str]]:
+    """What is stored of a claim that went through the webhook and such a server."""
+    entries, stamp = carry_over(devices, is_ours=is_ours)
+    stored = dropped({**devices, "config": [*devices.get("config", []), *entries]})
+    return stored, {STAMP: stamp}
+
+
+def test_amounts_come_back_after_a_server_dropped_them() -> None:
+    stored, annotations = through({"requests": [exactly(memory="4Gi", cores="30")]})
+    check_stamp(stored, annotations, is_ours=is_ours)
+    (request,) = restored(stored, is_ours=is_ours)["requests"]
+    assert request["exactly"]["capacity"] == {"requests": {"memory": "4Gi", "cores": "30"}}
+
+
+def test_each_sub_request_gets_its_own_amounts_back() -> None:
+    subs = [{"name": "big", **option(memory="24Gi")}, {"name": "small", **option(memory="8Gi", cores="50")}]
+    stored, annotations = through({"requests": [{"name": "gpu", "firstAvailable": subs}]})
+    check_stamp(stored, annotations, is_ours=is_ours)
+    (request,) = restored(stored, is_ours=is_ours)["requests"]
+    assert [one["capacity"]["requests"] for one in request["firstAvailable"]] == [
+        {"memory": "24Gi"},
+        {"memory": "8Gi", "cores": "50"},
+    ]
+
+
+def test_requests_that_ask_alike_need_one_entry() -> None:
+    entries, _ = carry_over(
+        {"requests": [exactly("a", memory="4Gi"), exactly("b", memory="4Gi"), exactly("c")]}, is_ours=is_ours
+    )
+    assert [one["requests"] for one in entries] == [["a", "b"]]
+
+
+def test_a_claim_that_asks_for_nothing_is_stamped_without_an_entry() -> None:
+    stored, annotations = through({"requests": [exactly()]})
+    assert stored["config"] == []
+    check_stamp(stored, annotations, is_ours=is_ours)
+
+
+def test_requests_of_other_drivers_are_left_alone() -> None:
+    devices = {"requests": [{"name": "nic", "exactly": option(memory="1Gi", of="nic.example")}]}
+    entries, _ = carry_over(devices, is_ours=is_ours)
+    assert entries == []
+    assert asked_of(devices, is_ours=is_ours) == {}
+
+
+def test_a_claim_without_a_stamp_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ClaimNotStampedError, match="webhook") as refused:
+        check_stamp({"requests": [exactly()]}, {}, is_ours=is_ours)
+    assert "make the template anew" in refused.value.remedy
+
+
+def test_a_claim_that_lost_its_entry_is_refused_though_it_has_a_stamp() -> None:
+    stored, annotations = through({"requests": [exactly(memory="4Gi")]})
+    with pytest.raises(ClaimNotStampedError, match="not what went through"):
+        check_stamp({**stored, "config": []}, annotations, is_ours=is_ours)
+
+
+def test_a_second_time_through_the_webhook_changes_nothing() -> None:
+    stored, annotations = through({"requests": [exactly(memory="4Gi", cores="30")]})
+    entries, stamp = carry_over(stored, is_ours=is_ours)
+    assert entries == []
+    assert stamp == annotations[STAMP]
+
+
+def test_a_config_that_says_how_a_share_is_held_stays_as_it_is() -> None:
+    parameters = {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "corePolicy": "disable"}
+    own = {"requests": [], "opaque": {"driver": "dragoman.dev", "parameters": parameters}}
+    stored, _ = through({"requests": [exactly(memory="4Gi")], "config": [own]})
+    assert stored["config"][0] == own
+    assert len(stored["config"]) == 2
+
+
+def test_more_entries_than_the_api_allows_are_refused_by_name() -> None:
+    requests = [exactly(f"r{index}", memory=f"{index + 1}Gi") for index in range(32)]
+    other = {"opaque": {"driver": "other.example", "parameters": {}}}
+    with pytest.raises(ConfigError) as refused:
+        carry_over({"requests": requests, "config": [other]}, is_ours=is_ours)
+    assert refused.value.field == "spec.devices.config"
+
+
+amounts = st.sampled_from(["", "1Gi", "4Gi", "512Mi"])
+cores = st.sampled_from(["", "0", "30"])
+
+
+@given(st.lists(st.tuples(amounts, cores), max_size=6), st.lists(st.tuples(amounts, cores), max_size=4))
+def test_what_is_asked_is_the_same_before_and_after(plain: Any, subs: Any) -> None:
+    requests = [exactly(f"r{index}", memory=one[0], cores=one[1]) for index, one in enumerate(plain)]
+    if subs:
+        options = [
+            {"name": f"s{index}", **option(memory=one[0], cores=one[1])} for index, one in enumerate(subs)
+        ]
+        requests.append({"name": "first", "firstAvailable": options})
+    devices = {"requests": requests}
+    stored, annotations = through(devices)
+    check_stamp(stored, annotations, is_ours=is_ours)
+    assert asked_of(restored(stored, is_ours=is_ours), is_ours=is_ours) == asked_of(devices, is_ours=is_ours)
