@@ -15,6 +15,7 @@ first fit stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -287,14 +288,25 @@ def _holding(snapshot: Snapshot, claims: Sequence[JSON]) -> Snapshot:
             sums = consumed.setdefault(held, dict(in_use.consumed.get(held, {})))
             for name, amount in parse_amounts(result.get("consumedCapacity")).items():
                 sums[name] = sums.get(name, 0) + amount.nano
-    return replace(
-        snapshot,
-        in_use=InUse(
-            in_use.whole | whole if whole else in_use.whole,
-            _Over(shares, in_use.shares),
-            _Over(consumed, in_use.consumed),
-        ),
-    )
+    both = _Either(whole, in_use.whole) if whole else in_use.whole
+    return snapshot.with_in_use(InUse(both, _Over(shares, in_use.shares), _Over(consumed, in_use.consumed)))
+
+
+class _Either(AbstractSet[DeviceID]):
+    """The union of two sets, without a copy."""
+
+    def __init__(self, one: AbstractSet[DeviceID], other: AbstractSet[DeviceID]) -> None:
+        self._one, self._other = one, other
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._one or key in self._other
+
+    def __iter__(self) -> Iterator[DeviceID]:
+        yield from self._one
+        yield from (key for key in self._other if key not in self._one)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class _Over(Mapping[DeviceID, _Held]):
