@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
+import uuid
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from driver.allocation.allocator import decide
@@ -22,17 +23,23 @@ from driver.allocation.claims import PreparedClaims
 from driver.allocation.cluster.alike import Likeness
 from driver.allocation.cluster.answers import Answers
 from driver.allocation.cluster.bitmaps import bits
+from driver.allocation.cluster.numbering import Segment
 from driver.allocation.cluster.question import Question
 from driver.allocation.cluster.seen import Outlook
 from driver.allocation.cluster.state import State
 from driver.allocation.cluster.world import World
 from driver.allocation.decision import Decision, Refusal
 from driver.allocation.errors import SearchLimitError
+from driver.allocation.fit import Fit, Fits, Verdicts
+from driver.allocation.holdings import Chosen
 from driver.allocation.kinds import error_kind, node_only
+from driver.allocation.models import Device
 from driver.allocation.nodes import Node
 from driver.allocation.pools import Pool, gather
 from driver.allocation.preference import Preference
-from driver.allocation.search import MAX_STEPS
+from driver.allocation.requests import Option
+from driver.allocation.result import allocation_result
+from driver.allocation.search import MAX_RESULTS, MAX_STEPS
 from driver.allocation.snapshot import Snapshot
 
 ShareID = Callable[[], str]
@@ -117,12 +124,36 @@ class Ask:
         if outlook is None or not outlook.plain or outlook.segment is None or self._preference is not None:
             return self.decide(name)
         segment = outlook.segment
+        if self._question.exact and (found := self._taken(segment)) is not None:
+            return found
         some = self._question.noticed >> segment.start
         devices = tuple(device for place, device in enumerate(segment.devices) if some >> place & 1)
         pool = Pool("", "", devices, counter_sets={}, everywhere=devices, incomplete=False, invalid="")
-        return self._decide(self._snapshot.node(name), [pool])
+        return self._decide(self._snapshot.node(name), [pool], _Known(segment, self._question))
 
-    def _decide(self, node: Node, pools: Sequence[Pool]) -> Decision:
+    def _taken(self, segment: Segment) -> Decision | None:
+        """Take the first devices that fit, where that is all there is to it; None where it is not."""
+        (claim,) = self._prepared.claims
+        (request,) = claim.requests
+        option, *others = request.options
+        places = self._question.wanted[option].fit >> segment.start & ((1 << len(segment.devices)) - 1)
+        if others or not 0 < option.count <= min(places.bit_count(), MAX_RESULTS):
+            return None
+        node, profile = self._snapshot.node(segment.node), self._prepared.profile
+        fit = Fit(node=node, in_use=self._snapshot.in_use, ledgers={}, profile=profile)
+        chosen = []
+        for place in itertools.islice(bits(places), option.count):
+            device = segment.devices[place]
+            fits = fit.outcome(device, option)
+            if not isinstance(fits, Fits):
+                return None
+            shared = fit.shared(device)
+            chosen.append(Chosen(0, option, device, fits.consumed if shared else {}, shared))
+        share_id = self._share_id or (lambda: str(uuid.uuid4()))
+        result = allocation_result(claim, chosen, node=node, profile=profile, share_id=share_id)
+        return Decision(node.name, (result,), None, option.count)
+
+    def _decide(self, node: Node, pools: Sequence[Pool], known: Verdicts | None = None) -> Decision:
         decision = decide(
             self._prepared,
             node=node,
@@ -130,6 +161,7 @@ class Ask:
             in_use=self._snapshot.in_use,
             share_id=self._share_id,
             preference=self._preference,
+            verdicts=known,
         )
         self._steps += decision.steps
         return decision
@@ -192,6 +224,23 @@ class Ask:
         )
         refusal = Refusal(error.reason, error.message, remedy=error.remedy, node=last.node)
         return Decision(last.node, None, refusal, self._steps)
+
+
+class _Known:
+    """What the index said of selectors, for the devices of one node."""
+
+    def __init__(self, segment: Segment, question: Question) -> None:
+        self._places = {device: place for place, device in enumerate(segment.devices)}
+        mask = (1 << len(segment.devices)) - 1
+        self._answers = {
+            option: (one.selected >> segment.start & mask, one.raises >> segment.start & mask)
+            for option, one in question.wanted.items()
+        }
+
+    def selected(self, device: Device, option: Option) -> bool | None:
+        place = self._places[device]
+        selected, raises = self._answers[option]
+        return None if raises >> place & 1 else bool(selected >> place & 1)
 
 
 def _ends_all(refusal: Refusal) -> bool:

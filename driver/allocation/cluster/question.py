@@ -40,6 +40,7 @@ class Wanted:
 
     Attributes:
         option: The request, or the sub-request of it.
+        selected: Its selectors are true for them; devices that are held by others were not looked at.
         fit: They serve it, given what others hold.
         raises: Looking at them ends the attempt.
         listed: Mode All counts them.
@@ -47,6 +48,7 @@ class Wanted:
     """
 
     option: Option
+    selected: int
     fit: int
     raises: int
     listed: int
@@ -149,7 +151,7 @@ class Question:
             static = self.prepared.profile.static_all
             listed = whole | odd | _union(some for _, some in shared) if static else roomy
         fit = roomy & available & ~self._untolerated(option)
-        return Wanted(option, fit, raises | uncountable, listed, shared)
+        return Wanted(option, selected, fit, raises | uncountable, listed, shared)
 
     def _selected(self, option: Option, among: int) -> tuple[int, int]:
         raises = 0

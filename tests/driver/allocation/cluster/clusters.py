@@ -48,25 +48,28 @@ def devices(draw: st.DrawFn, name: str, *, counters: bool = False) -> JSON:
         }
     else:
         one["capacity"] = {"memory": {"value": memory}}
-    rare = draw(st.integers(0, 30))
-    if rare == 0:
+    peculiar(one, draw(st.integers(0, 30)))
+    if counters:
+        units = {"units": {"value": str(draw(st.integers(1, 3)))}}
+        one["consumesCounters"] = [{"counterSet": "c", "counters": units}]
+    return one
+
+
+def peculiar(one: JSON, kind: int) -> None:
+    """Make a device peculiar, for a few kinds."""
+    if kind == 0:
         one["taints"] = [{"key": "k", "effect": "NoSchedule"}]
-    elif rare == 1:
+    elif kind == 1:
         one["attributes"]["broken"] = {"version": "none"}
-    elif rare == 2:
+    elif kind == 2:
         one["somethingNew"] = 1
-    elif rare == 3:
+    elif kind == 3:
         one["bindingConditions"] = ["ready"]
         one["bindingFailureConditions"] = ["failed"]
-    elif rare == 4:
+    elif kind == 4:
         one["capacity"]["memory"]["value"] = "1e40"
-    elif rare == 5:
+    elif kind == 5:
         one["attributes"]["root"] = {"strings": ["x", "y"]}
-    if counters:
-        one["consumesCounters"] = [
-            {"counterSet": "c", "counters": {"units": {"value": str(draw(st.integers(1, 3)))}}}
-        ]
-    return one
 
 
 @st.composite

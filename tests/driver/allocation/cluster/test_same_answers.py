@@ -28,7 +28,7 @@ def snapshot_of(slices: list[JSON], held: list[JSON]) -> Snapshot:
     return Snapshot.build(slices=slices, classes=CLASSES, claims=held, nodes=LABELS)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(slices=worlds(), some=st.lists(pods("p"), min_size=1, max_size=3))
 @pytest.mark.parametrize("release", ["1.36", "1.37"])
 def test_each_node_and_the_first_node_are_answered_as_the_allocator_answers(
@@ -58,7 +58,7 @@ def steps(draw: st.DrawFn) -> list[tuple[str, Any]]:
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(slices=worlds(), happens=steps())
 def test_what_follows_changes_is_what_is_built_from_the_result(
     slices: list[JSON], happens: list[tuple[str, Any]]
