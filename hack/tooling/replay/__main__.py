@@ -7,9 +7,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from tooling.replay.errors import ReplayError
+from tooling.replay.errors import ReferenceMissingError, ReplayError
 
 COMMANDS = {"cel": "tooling.replay.selectors", "allocator": "tooling.replay.allocations"}
+FRESH = {"cel": "tooling.replay.fresh_cel", "allocator": "tooling.replay.fresh_allocator"}
 """Only the module of the command that was asked for is imported: selectors need no allocator."""
 
 EPILOG = """\
@@ -34,7 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     options = _parser().parse_args(argv)
     try:
-        status: int = importlib.import_module(COMMANDS[options.what]).run(options)
+        modules = COMMANDS if options.fresh is None else FRESH
+        status: int = importlib.import_module(modules[options.what]).run(options)
+    except ReferenceMissingError as missing:
+        print(f"hack/replay: {missing}", file=sys.stderr)
+        return 3
     except ReplayError as failed:
         sys.stdout.flush()
         print(f"hack/replay: {failed}", file=sys.stderr)
@@ -59,7 +64,24 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compare with the recorded answers; print disagreements and rates",
     )
+    parser.add_argument(
+        "--fresh",
+        type=_seed,
+        nargs="?",
+        const=-1,
+        metavar="SEED",
+        help="instead of reading cases, make new ones and ask Kubernetes' own code; without SEED a new one, "
+        "which is printed",
+    )
+    parser.add_argument("--cases", type=int, metavar="N", help="how many new ones (default: 4000, or 1500)")
     return parser
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if seed < 0:
+        raise argparse.ArgumentTypeError("a seed is 0 or more")
+    return seed
 
 
 if __name__ == "__main__":

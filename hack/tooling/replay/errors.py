@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class ReplayError(Exception):
     """Something a person can act on; shown without a traceback."""
+
+
+class ReferenceMissingError(ReplayError):
+    """Kubernetes' own code cannot be asked here."""

@@ -9,7 +9,7 @@ that go into tests/corpora/regressions/cel.jsonl.
 
 from __future__ import annotations
 
-import json
+import argparse
 import random
 import re
 from collections import Counter
@@ -19,13 +19,15 @@ from typing import Any
 
 from driver.cel import DeviceView
 from tooling.bench.table import table
+from tooling.cluster.progress import to_terminal
 from tooling.replay.cel_devices import devices
 from tooling.replay.cel_macros import NAMED
 from tooling.replay.cel_types import BOOL, overloads
 from tooling.replay.check import percent
+from tooling.replay.fresh import chosen_seed, close
 from tooling.replay.generate_cel import Grammar
 from tooling.replay.progress import Progress
-from tooling.replay.reference import Reference
+from tooling.replay.reference import RELEASES, Reference, build
 from tooling.replay.selectors import outcome
 
 CASES = 4000
@@ -42,6 +44,7 @@ class Run:
     Attributes:
         cases: Selectors that both sides answered.
         wrong: The disagreements, as pairs of lines for a corpus.
+        refused: Selectors that ours refuses as not supported, and says so.
         used: How often each function was used, by name.
         agreed: How often with agreement.
         raised: How often where the selector raises.
@@ -50,6 +53,7 @@ class Run:
     """
 
     cases: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     wrong: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
     used: Counter[str] = field(default_factory=Counter)
     agreed: Counter[str] = field(default_factory=Counter)
@@ -73,12 +77,13 @@ class Run:
 
     def summary(self) -> str:
         """One line."""
-        agreed = self.cases - len(self.wrong)
+        refused = self.refused.total()
+        agreed = self.cases - len(self.wrong) - refused
         outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(self.outcomes.items()))
-        return f"{agreed:,} of {self.cases:,} agree ({percent(agreed, self.cases)} %): {outcomes}"
+        return f"{agreed:,} of {self.cases:,} agree ({percent(agreed, self.cases)} %), {refused} refused: {outcomes}"
 
 
-def run(reference: Reference, *, release: str, seed: int, count: int = CASES) -> Run:
+def compare(reference: Reference, *, release: str, seed: int, count: int = CASES) -> Run:
     """Make `count` selectors or a few more and compare."""
     rng = random.Random(seed)  # noqa: S311 - to be made again from its seed is the point
     (environment,) = reference.ask("environment")
@@ -103,7 +108,9 @@ def run(reference: Reference, *, release: str, seed: int, count: int = CASES) ->
             theirs["outcome"],
             same=same,
         )
-        if not same:
+        if ours == "not-supported":
+            result.refused[line["expression"]] += 1
+        elif not same:
             told = {**line, "device": 0, "outcome": theirs["outcome"], "kubernetes": release}
             beside = {"ours": ours, "message": theirs.get("message", "")}
             result.wrong.append(({"devices": [raw[line["device"]]]}, told | beside))
@@ -148,6 +155,17 @@ def _count(result: Run, names: set[str], outcome_: str, *, same: bool) -> None:
         result.raised.update(names)
 
 
-def as_lines(wrong: tuple[dict[str, Any], dict[str, Any]]) -> str:
-    """A disagreement as two lines of a corpus."""
-    return "\n".join(json.dumps(one, ensure_ascii=False) for one in wrong)
+def run(options: argparse.Namespace) -> int:
+    """The command `cel --fresh`; returns the exit status."""
+    seed = chosen_seed(options)
+    summaries, wrong = {}, {}
+    for release in [options.kubernetes] if options.kubernetes else list(RELEASES):
+        reference = build(release, report=to_terminal)
+        found = compare(reference, release=release, seed=seed, count=options.cases or CASES)
+        print(f"\nSelectors of {release}, seed {seed}\n\n{found.table()}\n")
+        for text in found.refused:
+            print(f"Refused as not supported: {text[:200]}")
+        if found.rare:
+            print(f"Used less than {LEAST_USES} times: {', '.join(found.rare)}\n")
+        summaries[release], wrong[release] = found.summary(), found.wrong
+    return close(wrong, summaries, seed=seed)

@@ -94,7 +94,8 @@ def _node(rng: random.Random, name: str) -> JSON:
 
 
 def _held(rng: random.Random, slices: list[JSON]) -> JSON:
-    devices, shares = [], []
+    devices: list[JSON] = []
+    shares: list[JSON] = []
     density = rng.choice((0.0, 0.05, 0.1, 0.3, 0.6))
     seen = set()
     for one in slices:

@@ -22,17 +22,13 @@ from typing import Any
 
 from tooling.cluster.paths import GO_MODULES, cache
 from tooling.cluster.progress import Report
-from tooling.replay.errors import ReplayError
+from tooling.replay.errors import ReferenceMissingError, ReplayError
 
 RELEASES = ("1.36", "1.37")
 SOURCES = GO_MODULES / "reference"
 
 _FLAGS = ("-trimpath", "-mod=readonly", "-buildvcs=false", "-ldflags=-s -w")
 _FOR = {"1.36": (), "1.37": ("-modfile=go-1.37.mod", "-tags=kubernetes137")}
-
-
-class ReferenceMissingError(ReplayError):
-    """Kubernetes' own code cannot be asked here."""
 
 
 @dataclass(frozen=True, slots=True)
