@@ -110,6 +110,27 @@ def _guarded(entry: Entry, args: tuple[Closure, ...], node: Call) -> Closure:
     return call
 
 
+def remembered(closure: Closure) -> Closure:
+    """Call a function of constants once, and charge each time what that has cost.
+
+    What is large is computed anew, so that a selector that is kept holds no more than its text suggests.
+    """
+    known: list[tuple[Any, int]] = []
+
+    def call(frame: Frame) -> Any:
+        if known:
+            value, units = known[0]
+            frame.left -= units
+            return value
+        before = frame.left
+        value = closure(frame)
+        if not isinstance(value, (str, bytes, list, dict)):
+            known.append((value, before - frame.left))
+        return value
+
+    return call
+
+
 def dispatched(entries: tuple[Entry, ...], args: tuple[Closure, ...], node: Call) -> Closure:
     """Choose among overloads by the types of the values."""
     position, function = node.position, node.function

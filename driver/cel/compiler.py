@@ -225,7 +225,8 @@ class _Compiler:
             return calls.lazy(entries[0], args, node.position, cost=self.costs.of(nodes[-1]))
         if len(entries) == 1:
             types = tuple(self._checked.types[one] if self._trust.of(one) else DYN for one in nodes)
-            return calls.single(entries[0], args, types, node)
+            closure = calls.single(entries[0], args, types, node)
+            return calls.remembered(closure) if all(map(self.costs.constant, nodes)) else closure
         return calls.dispatched(entries, args, node)
 
     # Variables

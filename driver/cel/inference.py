@@ -72,7 +72,8 @@ class Bindings:
 
     def final(self, one: Type) -> Type:
         """Replace all variables, unbound ones by `dyn`."""
-        one = self.resolve(one)
+        while one.variable and (bound := self._bound.get(one.name)) is not None:
+            one = bound
         if one.variable:
             return DYN
         return Type(one.name, tuple(map(self.final, one.params))) if one.params else one

@@ -1,16 +1,14 @@
 """The static types of expressions.
 
-Purpose: types, their notation, and the unification that decides which overload fits.
+Purpose: types, and their notation in signatures.
 
-Flow: a signature's type parameters (`A`, `B`) are made fresh for each call; `Bindings` collects what they
-stand for. What stays unbound in the end is `dyn`.
+Flow: the library's signatures are read with `parse_type`; `driver.cel.inference` decides what fits where.
 
 Limits: the closed world of DRA selectors: no messages but `device`, no user types.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from dataclasses import dataclass
 
@@ -20,7 +18,7 @@ class Type:
     """A type such as `int`, `list(string)` or a type parameter.
 
     Attributes:
-        name: Its name; for a parameter a letter, or `A~7` once made fresh.
+        name: Its name; for a parameter a letter, or `_7` once made fresh.
         params: Types of elements, of keys and values, or of what an optional holds.
         variable: Whether it is a type parameter.
     """
@@ -39,9 +37,6 @@ DYN = Type("dyn")
 BOOL, INT, UINT, DOUBLE = Type("bool"), Type("int"), Type("uint"), Type("double")
 STRING, BYTES, NULL = Type("string"), Type("bytes"), Type("null_type")
 QUANTITY, SEMVER, DEVICE = Type("quantity"), Type("semver"), Type("device")
-
-# CEL lets null stand for a time; so `x < null` compiles where `x` is dyn, and fails later.
-_NULLABLE = frozenset({"timestamp", "duration"})
 
 
 def list_of(element: Type) -> Type:
@@ -82,106 +77,3 @@ def _read(words: list[str]) -> tuple[Type, list[str]]:
         param, rest = _read(rest[1:])
         params.append(param)
     return Type(name, tuple(params)), rest[1:]
-
-
-class Bindings:
-    """What type parameters stand for, within one expression."""
-
-    def __init__(self) -> None:
-        self._bound: dict[Type, Type] = {}
-        self._numbers = itertools.count()
-
-    def fresh(self, name: str = "A") -> Type:
-        """Make a type parameter that nothing else uses."""
-        return Type(f"{name}~{next(self._numbers)}", variable=True)
-
-    def instantiate(self, types: tuple[Type, ...]) -> tuple[Type, ...]:
-        """Replace a signature's parameters by fresh ones, alike throughout."""
-        names: dict[str, Type] = {}
-
-        def rename(one: Type) -> Type:
-            if one.variable:
-                if one.name not in names:
-                    names[one.name] = self.fresh(one.name)
-                return names[one.name]
-            return Type(one.name, tuple(map(rename, one.params))) if one.params else one
-
-        return tuple(map(rename, types))
-
-    def resolve(self, one: Type) -> Type:
-        """Replace bound parameters by what they stand for."""
-        while one.variable and one in self._bound:
-            one = self._bound[one]
-        return Type(one.name, tuple(map(self.resolve, one.params))) if one.params else one
-
-    def final(self, one: Type) -> Type:
-        """Replace all parameters, unbound ones by `dyn`."""
-        one = self.resolve(one)
-        if one.variable:
-            return DYN
-        return Type(one.name, tuple(map(self.final, one.params))) if one.params else one
-
-    def assign_all(self, targets: tuple[Type, ...], sources: tuple[Type, ...]) -> bool:
-        """Assign each source to its target, or change nothing."""
-        if len(targets) != len(sources):
-            return False
-        before = dict(self._bound)
-        if all(self._assign(target, source) for target, source in zip(targets, sources, strict=True)):
-            return True
-        self._bound = before
-        return False
-
-    def join(self, first: Type, second: Type) -> Type | None:
-        """Find the type that holds both, None where there is none."""
-        if not self.assign_all((first,), (second,)):
-            return None
-        return self._more_general(first, second)
-
-    def _assign(self, target: Type, source: Type) -> bool:
-        target, source = self._head(target), self._head(source)
-        if target == source:
-            return True
-        for variable, other in ((source, target), (target, source)):
-            if variable.variable:
-                return self._bind(variable, other)
-        if DYN in (target, source) or (source == NULL and target.name in _NULLABLE):
-            return True
-        return (
-            target.name == source.name
-            and len(target.params) == len(source.params)
-            and all(map(self._assign, target.params, source.params))
-        )
-
-    def _head(self, one: Type) -> Type:
-        # A parameter bound to another one is followed; the last of a chain carries the binding.
-        while one.variable and (bound := self._bound.get(one)) is not None and bound.variable:
-            one = bound
-        return one
-
-    def _bind(self, variable: Type, other: Type) -> bool:
-        bound = self._bound.get(variable)
-        if bound is None:
-            if self._mentions(other, variable):
-                return False
-            self._bound[variable] = other
-            return True
-        if not self._assign(bound, other):
-            return False
-        general = self._more_general(other, bound)
-        if not self._mentions(general, variable):
-            self._bound[variable] = general
-        return True
-
-    def _mentions(self, one: Type, variable: Type) -> bool:
-        one = self.resolve(one)
-        return one == variable or any(self._mentions(param, variable) for param in one.params)
-
-    def _more_general(self, first: Type, second: Type) -> Type:
-        first, second = self.resolve(first), self.resolve(second)
-        if DYN in (first, second):
-            return DYN
-        if first.variable or second.variable:
-            return second if first.variable else first
-        if first.name == second.name and len(first.params) == len(second.params):
-            return Type(first.name, tuple(map(self._more_general, first.params, second.params)))
-        return first
