@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from driver.allocation.allocator import allocate
 from driver.allocation.claims import parse_claim
+from driver.allocation.cluster import Cluster
 from driver.allocation.decision import Decision, Refusal
 from driver.allocation.models import JSON, Device
 from driver.allocation.nodes import Node, matches
 from driver.allocation.placement.cards import Better, Placed
 from driver.allocation.placement.errors import TopologyUnmetError
 from driver.allocation.placement.policy import FIRST_FIT, PlacementPolicy, Strategy, Wish
-from driver.allocation.placement.usage import leftover, misfit, node_load
+from driver.allocation.placement.usage import Charges, leftover, misfit, node_load
 from driver.allocation.requests import Claim, Option
 from driver.allocation.search import MAX_STEPS
 from driver.allocation.snapshot import InUse, Snapshot
@@ -36,6 +37,7 @@ from driver.cel.environments import DEFAULT_RELEASE
 from driver.errors import AllocationError
 
 MAX_COMPARED = 8
+_UNFIT = 4.0
 
 
 class Ranking(Protocol):
@@ -46,7 +48,7 @@ class Ranking(Protocol):
 
 
 def place(
-    snapshot: Snapshot,
+    state: Snapshot | Cluster,
     *,
     claims: Sequence[JSON],
     policy: PlacementPolicy = FIRST_FIT,
@@ -57,7 +59,8 @@ def place(
     """Choose a node and devices for a pod's claims.
 
     Args:
-        snapshot: The state of the cluster.
+        state: The state of the cluster. A `Cluster` knows at once which nodes fit; of a snapshot each node is
+            asked in the policy's order.
         claims: The pod's ResourceClaims (v1) that are not allocated yet, in the pod's order.
         policy: What is liked best; kube-scheduler's first fit if not given.
         nodes: Names of the nodes that the pod may use; all that are known if not given.
@@ -67,8 +70,60 @@ def place(
     Returns:
         The decision for the chosen node, or a refusal for all nodes together (`node` is "" then).
     """
-    names = sorted(set(node_names(snapshot) if nodes is None else nodes))
     make_id = share_id or (lambda: str(uuid.uuid4()))
+    if isinstance(state, Cluster):
+        return _on_cluster(state, claims, policy, nodes, release=release, share_id=make_id)
+    names = sorted(set(node_names(state) if nodes is None else nodes))
+    return _chosen(
+        state,
+        names,
+        claims,
+        policy,
+        release=release,
+        share_id=make_id,
+        decide=lambda name: allocate(state, node=name, claims=claims, release=release, share_id=make_id),
+    )
+
+
+def _on_cluster(
+    cluster: Cluster,
+    claims: Sequence[JSON],
+    policy: PlacementPolicy,
+    nodes: Iterable[str] | None,
+    *,
+    release: str,
+    share_id: Callable[[], str],
+) -> Decision:
+    allowed = None if nodes is None else sorted(set(nodes))
+    if policy == FIRST_FIT:
+        return cluster.first(claims, release=release, nodes=allowed, share_id=share_id)
+    answers = cluster.answers(claims, release=release, share_id=share_id)
+    known = None if allowed is None else set(allowed)
+    names = sorted(name for name in answers.feasible + answers.undecided if known is None or name in known)
+    if not names:
+        # What stands in the way is the same whatever the policy.
+        return cluster.first(claims, release=release, nodes=allowed, share_id=share_id)
+    return _chosen(
+        cluster.snapshot,
+        names,
+        claims,
+        policy,
+        release=release,
+        share_id=share_id,
+        decide=answers.decision,
+    )
+
+
+def _chosen(
+    snapshot: Snapshot,
+    names: Sequence[str],
+    claims: Sequence[JSON],
+    policy: PlacementPolicy,
+    *,
+    release: str,
+    share_id: Callable[[], str],
+    decide: Callable[[str], Decision],
+) -> Decision:
     parsed = _parsed(claims, snapshot)
     ranked = rank_nodes(snapshot, names, policy.nodes, _first_option(parsed))
     found: list[tuple[int, float, int, Decision]] = []
@@ -76,12 +131,12 @@ def place(
     steps, compared = 0, _compared(policy)
     required = policy.topology is Wish.REQUIRED
     for rank, name in enumerate(ranked):
-        first = allocate(snapshot, node=name, claims=claims, release=release, share_id=make_id)
+        first = decide(name)
         steps += first.steps
         if first.refusal is not None:
             refusals.append(first.refusal)
             continue
-        better = Better(snapshot, name, claims, parsed or (), policy, release=release, share_id=make_id)
+        better = Better(snapshot, name, claims, parsed or (), policy, release=release, share_id=share_id)
         placed = better.than(first)
         steps += placed.steps
         if not (required and placed.unmet):
@@ -110,7 +165,7 @@ def rank_nodes(
     """
     if strategy is Strategy.FIRST_FIT:
         return list(names)
-    ranking = _RANKINGS[strategy] if isinstance(strategy, Strategy) else strategy
+    ranking = _ranking(strategy, option) if isinstance(strategy, Strategy) else strategy
     in_use = snapshot.in_use
     figures = {name: ranking(node_devices(snapshot, name), option, in_use) for name in names}
     return sorted(names, key=figures.__getitem__)
@@ -135,18 +190,18 @@ def node_devices(snapshot: Snapshot, name: str) -> list[Device]:
     ]
 
 
-def _by_fit(devices: Sequence[Device], option: Option | None, in_use: InUse) -> float:
-    if option is None:
-        return 0.0
-    fits = [misfit(left) for one in devices if (left := leftover(one, option, in_use)) is not None]
-    return min(fits, default=4.0)
+def _ranking(strategy: Strategy, option: Option | None) -> Ranking:
+    if strategy is Strategy.BINPACK:
+        return lambda devices, _option, in_use: -node_load(devices, in_use)
+    if strategy is Strategy.SPREAD or option is None:
+        return lambda devices, _option, in_use: node_load(devices, in_use)
+    charges = Charges(option)
 
+    def by_fit(devices: Sequence[Device], _option: Option | None, in_use: InUse, /) -> float:
+        lefts = (leftover(one, charges, in_use) for one in devices)
+        return min((misfit(left) for left in lefts if left is not None), default=_UNFIT)
 
-_RANKINGS: Mapping[Strategy, Ranking] = {
-    Strategy.BINPACK: lambda devices, _option, in_use: -node_load(devices, in_use),
-    Strategy.SPREAD: lambda devices, _option, in_use: node_load(devices, in_use),
-    Strategy.BEST_FIT: _by_fit,
-}
+    return by_fit
 
 
 def _parsed(claims: Sequence[JSON], snapshot: Snapshot) -> tuple[Claim, ...] | None:

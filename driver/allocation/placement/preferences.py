@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 from driver.allocation.models import Device, DeviceID
 from driver.allocation.placement.policy import Strategy
-from driver.allocation.placement.usage import leftover, load, misfit
+from driver.allocation.placement.usage import Charges, leftover, load, misfit
 from driver.allocation.preference import Preference
 from driver.allocation.requests import Option
 from driver.allocation.snapshot import InUse
 
-Key = Callable[[Device, Option, InUse], float]
 _LAST = 4.0
 
 
@@ -28,11 +27,27 @@ _LAST = 4.0
 class ByKey:
     """Devices by a figure, the lowest first."""
 
-    key: Key
+    key: Callable[[Device, InUse], float]
 
     def order(self, devices: Sequence[Device], option: Option, in_use: InUse) -> Sequence[Device]:
         """Sort them."""
-        return sorted(devices, key=lambda one: self.key(one, option, in_use))
+        del option
+        return sorted(devices, key=lambda one: self.key(one, in_use))
+
+
+@dataclass(frozen=True, slots=True)
+class ByFit:
+    """Devices by what they would be left with, the least first."""
+
+    def order(self, devices: Sequence[Device], option: Option, in_use: InUse) -> Sequence[Device]:
+        """Sort them."""
+        charges = Charges(option)
+
+        def key(device: Device) -> float:
+            left = leftover(device, charges, in_use)
+            return _LAST if left is None else misfit(left)
+
+        return sorted(devices, key=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +77,9 @@ def card_preference(strategy: Strategy) -> Preference | None:
     return _PREFERENCES[strategy]
 
 
-def _full_first(device: Device, _option: Option, in_use: InUse) -> float:
-    return -load(device, in_use)
-
-
-def _empty_first(device: Device, _option: Option, in_use: InUse) -> float:
-    return load(device, in_use)
-
-
-def _least_left(device: Device, option: Option, in_use: InUse) -> float:
-    left = leftover(device, option, in_use)
-    return _LAST if left is None else misfit(left)
-
-
 _PREFERENCES: Mapping[Strategy, Preference | None] = {
     Strategy.FIRST_FIT: None,
-    Strategy.BINPACK: ByKey(_full_first),
-    Strategy.SPREAD: ByKey(_empty_first),
-    Strategy.BEST_FIT: ByKey(_least_left),
+    Strategy.BINPACK: ByKey(lambda device, in_use: -load(device, in_use)),
+    Strategy.SPREAD: ByKey(load),
+    Strategy.BEST_FIT: ByFit(),
 }

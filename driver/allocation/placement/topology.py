@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from driver.allocation.models import JSON, Device, DeviceID
-from driver.allocation.placement.usage import leftover, load
+from driver.allocation.placement.usage import Charges, leftover, load
 from driver.allocation.preference import Preference
 from driver.allocation.requests import Claim, Option
 from driver.allocation.snapshot import InUse
@@ -59,10 +59,16 @@ class Grouped:
     def order(self, devices: Sequence[Device], option: Option, in_use: InUse) -> Sequence[Device]:
         """Put groups that have devices enough first, the smallest of them in front."""
         listed = devices if self.then is None else self.then.order(devices, option, in_use)
-        ranked = sorted(
-            groups(listed, self.attribute),
-            key=lambda one: (one != self.first, *_tightness(listed, self.attribute, one, option, in_use)),
-        )
+        charges = Charges(option)
+
+        def key(group: Group) -> tuple[bool, bool, int, float]:
+            members = [one for one in listed if group in groups_of(one, self.attribute)]
+            able = sum(leftover(one, charges, in_use) is not None for one in members)
+            # Of groups that are equally large, the fuller one: untouched groups stay whole for larger claims.
+            held = -sum(load(one, in_use) for one in members)
+            return group != self.first, able < option.count, able, held
+
+        ranked = sorted(groups(listed, self.attribute), key=key)
         result: dict[Device, None] = {}
         for group in ranked:
             result.update(dict.fromkeys(one for one in listed if group in groups_of(one, self.attribute)))
@@ -122,12 +128,3 @@ def bound(raw: JSON, claim: Claim, attribute: str) -> JSON:
     constraint = {"matchAttribute": attribute, "requests": names}
     constraints = [*(devices.get("constraints") or ()), constraint]
     return {**raw, "spec": {**spec, "devices": {**devices, "constraints": constraints}}}
-
-
-def _tightness(
-    devices: Sequence[Device], attribute: str, group: Group, option: Option, in_use: InUse
-) -> tuple[bool, int, float]:
-    members = [one for one in devices if group in groups_of(one, attribute)]
-    able = sum(leftover(one, option, in_use) is not None for one in members)
-    # Of groups that are equally large, the fuller one: untouched groups stay whole for larger claims.
-    return able < option.count, able, -sum(load(one, in_use) for one in members)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from driver.allocation.capacity import Shortage, consumptions, shortage
+from driver.allocation.capacity import Shortage, consumptions
 from driver.allocation.errors import CapacityRequestError
 from driver.allocation.models import Device
 from driver.allocation.requests import Option
@@ -36,31 +36,55 @@ def load(device: Device, in_use: InUse) -> float:
     return sum(parts) / len(parts) if parts else shares / (shares + 1)
 
 
-def leftover(device: Device, option: Option, in_use: InUse) -> tuple[float, ...] | None:
+class Charges:
+    """What a request would take of devices, worked out once for each mapping of capacities."""
+
+    def __init__(self, option: Option) -> None:
+        """Prepare for one request."""
+        self._option = option
+        self._known: dict[int, tuple[object, tuple[tuple[str, int, int], ...] | None]] = {}
+
+    def of(self, device: Device) -> tuple[tuple[str, int, int], ...] | None:
+        """Give name, nanos taken and nanos in all of each capacity; None if the device is too small."""
+        known = self._known.get(id(device.capacity))
+        if known is None:
+            # The mapping is kept, so that its id stays its own.
+            known = self._known[id(device.capacity)] = (device.capacity, self._charged(device))
+        return known[1]
+
+    def _charged(self, device: Device) -> tuple[tuple[str, int, int], ...] | None:
+        try:
+            charged = consumptions(device, self._option.capacity, keep_form=False)
+        except CapacityRequestError:
+            # The allocator says so, if it comes that far.
+            return None
+        if isinstance(charged, Shortage):
+            return None
+        return tuple((name, taken.nano, device.capacity[name].value.nano) for name, taken in charged.items())
+
+
+def leftover(device: Device, charges: Charges, in_use: InUse) -> tuple[float, ...] | None:
     """Say what would be left of each dimension if a device served a request; None if it has not enough.
 
     Selectors, taints and counters are not looked at.
     """
     if device.id in in_use.whole or (not device.shareable and in_use.shares.get(device.id)):
         return None
-    try:
-        charged = consumptions(device, option.capacity, keep_form=False)
-    except CapacityRequestError:
-        # The allocator says so, if it comes that far.
-        return None
-    if isinstance(charged, Shortage):
+    charged = charges.of(device)
+    if charged is None:
         return None
     if not device.shareable:
         # What it has beyond the request is lost to others all the same, but it was asked for.
         return tuple(0.0 for _ in charged)
     held = in_use.consumed.get(device.id, {})
-    if shortage(device, charged, held) is not None:
-        return None
-    return tuple(
-        1.0 - (held.get(name, 0) + charged[name].nano) / capacity.value.nano
-        for name, capacity in device.capacity.items()
-        if capacity.value.nano > 0
-    )
+    left = []
+    for name, taken, size in charged:
+        rest = size - held.get(name, 0) - taken
+        if rest < 0:
+            return None
+        if size > 0:
+            left.append(rest / size)
+    return tuple(left)
 
 
 def node_load(devices: Sequence[Device], in_use: InUse) -> float:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driver.allocation import Decision, Snapshot, allocate
+from driver.allocation.cluster import Cluster
 from driver.allocation.placement import PlacementPolicy, Strategy, Wish, place
 from driver.quantities import parse_quantity
 from tests.driver.allocation.builders import allocated, card, claim, device_class, exclusive, pool, request
@@ -177,3 +178,24 @@ def test_a_compact_set_is_found_on_a_node_whenever_there_is_one(
     for name in NODES:
         exists = allocate(snapshot, node=name, claims=[near]).refusal is None
         assert (place(snapshot, claims=[wanted], policy=policy, nodes=[name]).refusal is None) == exists
+
+
+@settings(max_examples=60, deadline=None)
+@given(slices=SLICES, pods=st.lists(PODS, min_size=2, max_size=3), policy=POLICIES)
+def test_a_cluster_gives_the_answers_of_its_snapshot(
+    slices: list[JSON], pods: list[list[JSON]], policy: PlacementPolicy
+) -> None:
+    snapshot = Snapshot.build(slices=slices, classes=[device_class()])
+    cluster = Cluster.build(snapshot)
+    for number, pod in enumerate(pods):
+        claims = [written(drawn, f"c{number}-{place_}") for place_, drawn in enumerate(pod)]
+        decision = place(cluster.snapshot, claims=claims, policy=policy, share_id=lambda: "s")
+        found = place(cluster, claims=claims, policy=policy, share_id=lambda: "s")
+        assert (found.node, found.allocations) == (decision.node, decision.allocations) or (
+            found.refusal is not None and decision.refusal is not None
+        )
+        if decision.allocations is None:
+            continue
+        cluster = cluster.with_claims(
+            changed=[allocated(one, decision, place_) for place_, one in enumerate(claims)]
+        )
