@@ -23,7 +23,7 @@ from functools import partial
 from driver.cards import Card, IsolationLevel
 from driver.host import Host
 from driver.vendors.base import CardHealth
-from driver.vendors.dcmi import Dcmi, DcmiChip, DcmiError, load_dcmi
+from driver.vendors.dcmi import Dcmi, DcmiChip, load_dcmi
 from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFacts
 from driver.vendors.legacy import LegacyNames, LegacyTemplate
 from driver.vendors.pci import PROCESSING_ACCELERATOR, PciFunction
@@ -172,10 +172,10 @@ class Ascend(PciVendor):
         """What DCMI says, by PCI address."""
         version = _driver_version(host)
         cards: dict[str, Described | UnreadableError] = {}
-        silent: list[DcmiError] = []
+        silent: list[UnreadableError] = []
         families = {function.address: _FAMILIES.get(function.device, "") for function in functions}
         for chip in self._asked(host).chips():
-            if isinstance(chip, DcmiError):
+            if isinstance(chip, UnreadableError):
                 silent.append(chip)
                 continue
             if chip.pci_address in cards:

@@ -155,7 +155,7 @@ class Dcmi:
         self._library: ctypes.CDLL | None = None
         self._lock = threading.Lock()
 
-    def chips(self) -> list[DcmiChip | DcmiError]:
+    def chips(self) -> list[DcmiChip | UnreadableError]:
         """All NPUs; an error in the place of one that does not answer.
 
         Raises:
@@ -184,7 +184,7 @@ class Dcmi:
             self._call("dcmi_get_device_health", chip.card, chip.device, ctypes.byref(value))
             return value.value
 
-    def _chips(self) -> Iterator[DcmiChip | DcmiError]:
+    def _chips(self) -> Iterator[DcmiChip | UnreadableError]:
         count = ctypes.c_int()
         numbers = (ctypes.c_int * _MOST_CARDS)()
         self._call("dcmi_get_card_list", ctypes.byref(count), numbers, _MOST_CARDS)
@@ -199,7 +199,7 @@ class Dcmi:
                 try:
                     if self._unit_type(card, device) == NPU:
                         yield self._chip(card, device)
-                except DcmiError as failed:
+                except UnreadableError as failed:
                     yield failed
 
     def _unit_type(self, card: int, device: int) -> int:
@@ -332,7 +332,4 @@ _KEPT: list[ctypes.CDLL] = []
 
 
 def _mib(megabytes: int) -> int:
-    try:
-        return memory_bytes(megabytes << 20, what="its memory")
-    except OverflowError:
-        raise DcmiError("memory_size", -8005) from None
+    return memory_bytes(megabytes << 20, what="the memory of a chip")

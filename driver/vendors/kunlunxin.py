@@ -27,7 +27,7 @@ _XPU_SMI = Program(
     names=("xpu_smi", "xpu-smi", "/usr/local/xpu/bin/xpu_smi"), library_dirs=("/usr/local/xpu/lib64",)
 )
 _WORD = re.compile(r'"([^"]{0,64})"|(\S{1,64})')
-_NUMBER_COLUMN, _SERIAL_COLUMN, _TOTAL_COLUMN, _MODEL_COLUMN = 1, 3, 18, 21
+_NUMBER_COLUMN, _SERIAL_COLUMN, _TOTAL_COLUMN, _MODEL_COLUMN = 2, 3, 18, 21
 _COLUMNS = 22
 
 FACTS = VendorFacts(

@@ -175,7 +175,10 @@ def _function(address: str, *, vendors: Collection[int] | None, host: Host) -> P
     folder = f"{PCI_DEVICES}/{address}"
 
     def number(name: str) -> int:
-        return whole_number(attribute(f"{folder}/{name}", host=host), what=f"{folder}/{name}")
+        text = attribute(f"{folder}/{name}", host=host)
+        if not text:
+            raise UnreadableError(f"{folder}/{name} is not there (any more).")
+        return whole_number(text, what=f"{folder}/{name}")
 
     vendor_text = attribute(f"{folder}/vendor", host=host)
     if not vendor_text:

@@ -3,6 +3,7 @@
     stub_library()     libvgpu.so with HAMi-core's contract, for containers and processes of tests
     probe()            the program that says what its container has
     mock_nvml()        libnvidia-ml.so.1, scripted by a file; `old=True` lacks what old drivers lack
+    mock_dcmi()        libdcmi.so, scripted by a file; `old=True` lacks what old drivers lack
     fake_cuda()        libcuda.so.1 with as much of it as `hack/check-gpu` calls
     probe_rootfs()     {path in the image: file here} of a minimal image that runs the probe
 
@@ -50,6 +51,12 @@ def mock_nvml(*, old: bool = False) -> Path:
     """A scripted NVML library, named `libnvidia-ml.so.1`."""
     flags = (*_SHARED, "-Wl,-soname,libnvidia-ml.so.1", *(("-DOLD_DRIVER",) if old else ()))
     return _build("mock_nvml.c", name="libnvidia-ml.so.1", flags=flags)
+
+
+def mock_dcmi(*, old: bool = False) -> Path:
+    """A scripted DCMI library, named `libdcmi.so`."""
+    flags = (*_SHARED, "-Wl,-soname,libdcmi.so", *(("-DOLD_DRIVER",) if old else ()))
+    return _build("mock_dcmi.c", name="libdcmi.so", flags=flags)
 
 
 def fake_cuda() -> Path:

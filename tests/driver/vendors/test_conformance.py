@@ -1,0 +1,268 @@
+"""What every vendor has to do alike, each on its fixture: found, named, published, given out, taken back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pynvml
+import pytest
+
+from driver.api.base import decode
+from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, effective_policy
+from driver.cards import Card, IsolationLevel, device_name
+from driver.cdi import ContainerEdits
+from driver.errors import DeviceGoneError, PrepareError
+from driver.isolation.none import NoIsolation
+from driver.quantities import parse_quantity
+from driver.slices import publication_of
+from driver.vendors.base import Vendor
+from driver.vendors.facts import Feature, Identity, Tried, VendorFacts
+from driver.vendors.registry import VENDORS, present_vendors, real_vendors
+from kubelet_plugin.inventory import Inventory
+from kubelet_plugin.metrics import Metrics
+from kubelet_plugin.policy_source import PolicyView
+from tests.driver.vendors.fixture_node import NODES, FixtureNode, read_node
+from tests.support.folder_host import FolderHost
+from tests.support.node_world import NODE, POOL, World, claim, pod, prepare, result, unprepare
+
+FACTS = {facts.name: facts for facts in VENDORS}
+
+
+@dataclass
+class OnFixture:
+    """A vendor on its fixture."""
+
+    facts: VendorFacts
+    node: FixtureNode
+    host: FolderHost
+    vendor: Vendor
+
+    def cards(self) -> tuple[Card, ...]:
+        found = self.vendor.discover(self.host)
+        assert found.problems == ()
+        return found.cards
+
+
+@pytest.fixture(params=sorted(FACTS))
+def tested(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OnFixture]:
+    for variable in ("MOCK_NVML_FILE", "MOCK_DCMI_FILE"):
+        monkeypatch.setenv(variable, "")
+    node = read_node(request.param)
+    (tmp_path / "node").mkdir()
+    host = node.host(tmp_path / "node")
+    yield OnFixture(facts=FACTS[request.param], node=node, host=host, vendor=node.vendor(host))
+    # The library counts sessions, and it is one for all tests.
+    with suppress(pynvml.NVMLError):
+        while True:
+            pynvml.nvmlShutdown()
+
+
+def test_every_vendor_has_a_fixture_and_every_fixture_a_vendor() -> None:
+    assert sorted(FACTS) == sorted(path.stem for path in NODES.glob("*.yaml"))
+
+
+def test_the_fixtures_cards_are_found_as_they_are_and_in_pci_order(tested: OnFixture) -> None:
+    expected = [_card(one, facts=tested.facts) for one in tested.node.expect]
+    assert list(tested.cards()) == expected
+    assert [card.pci_bus_id for card in expected] == sorted(card.pci_bus_id for card in expected)
+
+
+def test_a_card_is_named_by_what_the_vendor_says_it_is_named_by(tested: OnFixture) -> None:
+    for card in tested.cards():
+        uuid = "" if tested.facts.identity is Identity.PCI else card.uuid
+        assert card.name == device_name(vendor=tested.facts.name, uuid=uuid, pci_bus_id=card.pci_bus_id)
+        assert uuid or tested.facts.identity is not Identity.UUID
+
+
+def test_an_agent_that_starts_again_finds_the_same_cards(tested: OnFixture) -> None:
+    assert tested.node.vendor(tested.host).discover(tested.host) == tested.vendor.discover(tested.host)
+
+
+def test_the_vendor_is_asked_where_its_hardware_is_and_no_other_but_nvidia(tested: OnFixture) -> None:
+    asked = present_vendors(real_vendors(driver_root="/"), host=tested.host)
+    assert {vendor.name for vendor in asked} == {tested.facts.name, "nvidia"}
+
+
+def test_a_node_without_its_hardware_gives_no_cards_no_problems_and_runs_nothing(
+    tested: OnFixture, tmp_path: Path
+) -> None:
+    empty = FolderHost(tmp_path / "empty", libraries=tested.host.libraries)
+    _lose_all_cards()
+    found = tested.vendor.discover(empty)
+    assert (found.cards, found.problems, empty.ran) == ((), (), [])
+
+
+def test_cards_become_devices_that_say_how_their_shares_are_held(tested: OnFixture) -> None:
+    cards = tested.cards()
+    publication = publication_of(cards, node=NODE)
+    devices = [device for one in publication.slices for device in one["spec"]["devices"]]
+    assert sorted(device["name"] for device in devices) == sorted(card.name for card in cards)
+    for device in devices:
+        card = next(card for card in cards if card.name == device["name"])
+        assert parse_quantity(device["capacity"]["memory"]["value"]).exact == card.memory_bytes
+        assert device["attributes"]["vendor"] == {"string": tested.facts.name}
+        # What no method holds is said; methods raise it on nodes where they are available.
+        assert device["attributes"]["memoryIsolation"] == {"string": "none"}
+        assert device["attributes"]["coresIsolation"] == {"string": "none"}
+
+
+def test_a_container_gets_its_card_and_nothing_of_the_others(tested: OnFixture) -> None:
+    for card, expected in zip(tested.cards(), tested.node.expect, strict=True):
+        edits = tested.vendor.edits(card, host=tested.host)
+        assert sorted(node.path for node in edits.device_nodes) == sorted(
+            [*expected["own"], *expected["shared"]]
+        )
+        assert set(expected.get("env", [])) <= {f"{key}={value}" for key, value in edits.env.items()}
+        if "mounts" in expected:
+            assert sorted(mount.container_path for mount in edits.mounts) == expected["mounts"]
+        others = {path for one in tested.node.expect if one is not expected for path in one["own"]}
+        assert others.isdisjoint(_paths(edits))
+        assert all(tested.host.exists(path) for path in _paths(edits))
+
+
+@pytest.mark.asyncio
+async def test_a_share_is_prepared_through_the_agent_and_nothing_is_left_of_it(
+    tested: OnFixture, tmp_path: Path
+) -> None:
+    world = World(tmp_path / "world")
+    inventory = Inventory(
+        vendors=lambda: [tested.vendor],
+        methods={IsolationLevel.NONE: NoIsolation()},
+        host=tested.host,
+        policies=_NoIsolationAllowed(),
+        metrics=Metrics(),
+    )
+    await inventory.refresh()
+    world.cards = cast("Any", inventory)  # the engine needs no more than a CardSource
+    for expected in tested.node.expect:
+        wanted = claim("claim", result(device=expected["name"], memory="1024Mi", cores="10", pool=POOL))
+        world.add(wanted, pod())
+        async with world.engine() as engine:
+            await prepare(engine, wanted)
+            (device,) = world.spec(wanted)["devices"]
+            nodes = {node["path"] for node in device["containerEdits"]["deviceNodes"]}
+            assert nodes == {*expected["own"], *expected["shared"]}
+            await unprepare(engine, wanted)
+        assert (world.cdi_files, world.records) == ([], [])
+
+
+def test_the_health_of_a_card_that_is_there_is_what_the_fixture_says(tested: OnFixture) -> None:
+    cards = tested.cards()
+    health = tested.vendor.health(cards, host=tested.host)
+    assert [one.name for one in health] == [card.name for card in cards]
+    assert [one.health for one in health] == [
+        expected.get("health", "Unknown") for expected in tested.node.expect
+    ]
+    assert all(one.message for one in health if one.health == "Unknown")
+
+
+def test_a_card_that_is_gone_is_of_unknown_health_and_not_given_out(
+    tested: OnFixture, tmp_path: Path
+) -> None:
+    cards = tested.cards()
+    _lose_all_cards()
+    empty = FolderHost(tmp_path / "empty", libraries=tested.host.libraries)
+    assert {one.health for one in tested.vendor.health(cards, host=empty)} == {"Unknown"}
+    for card in cards:
+        with pytest.raises(DeviceGoneError):
+            tested.vendor.edits(card, host=empty)
+
+
+def test_a_card_whose_memory_nobody_tells_is_left_out_with_the_reason(
+    tested: OnFixture, tmp_path: Path
+) -> None:
+    unknown = tested.node.memory_unknown
+    (tmp_path / "unknown").mkdir()
+    host = unknown.host(tmp_path / "unknown")
+    found = unknown.vendor(host).discover(host)
+    assert found.cards == ()
+    for expected in tested.node.expect:
+        assert any(expected["pci"] in problem or expected["uuid"] in problem for problem in found.problems)
+
+
+def test_a_card_without_its_device_nodes_is_not_given_out(tested: OnFixture) -> None:
+    card, expected = tested.cards()[0], tested.node.expect[0]
+    for path in expected["own"]:
+        tested.host.local(path).unlink()
+    with pytest.raises(PrepareError) as refused:
+        tested.vendor.edits(card, host=tested.host)
+    assert refused.value.remedy
+    assert "/dev/" in str(refused.value)
+
+
+def test_what_the_matrix_says_was_tried_is_what_this_run_shows(tested: OnFixture) -> None:
+    seen = _seen(tested)
+    best = Tried.MOCK if tested.node.library else Tried.FIXTURE
+    for feature in Feature:
+        said = tested.facts.how_tried(feature)
+        if feature in (Feature.MEMORY_LIMIT, Feature.CORES_LIMIT):
+            assert (said is Tried.ABSENT) == (tested.facts.isolation == (IsolationLevel.NONE,)), feature
+        elif feature in seen:
+            assert said in {Tried.SILICON, best, Tried.FIXTURE}, feature
+            assert said is not Tried.SILICON or tested.facts.name in _TRIED_ON_SILICON
+        else:
+            assert said in {Tried.ABSENT, Tried.NOT}, feature
+
+
+_TRIED_ON_SILICON: frozenset[str] = frozenset()
+"""Vendors with a recorded run on real cards."""
+
+
+def _lose_all_cards() -> None:
+    for variable in ("MOCK_NVML_FILE", "MOCK_DCMI_FILE"):
+        if os.environ[variable]:
+            Path(os.environ[variable]).write_text("init\t0\n")
+
+
+def _seen(tested: OnFixture) -> set[Feature]:
+    cards = tested.cards()
+    seen = {Feature.DISCOVERY, Feature.IDENTITY, Feature.MEMORY} if cards else set()
+    fallback = re.compile(f"{tested.facts.title} [0-9a-f]{{4}}")
+    if not any(fallback.fullmatch(card.model) for card in cards):
+        seen.add(Feature.MODEL)
+    if all(card.pcie_root and card.numa_node is not None for card in cards):
+        seen.add(Feature.PLACE)
+    if all(tested.vendor.edits(card, host=tested.host).device_nodes for card in cards):
+        seen.add(Feature.EDITS)
+    if all(one.health != "Unknown" for one in tested.vendor.health(cards, host=tested.host)):
+        seen.add(Feature.HEALTH)
+    return seen
+
+
+class _NoIsolationAllowed:
+    def view(self) -> PolicyView:
+        spec = decode(AcceleratorPolicySpec, {"isolation": ["none"]})
+        return PolicyView(policy=effective_policy([NamedPolicy(name="p", spec=spec)], node_labels={}))
+
+    async def run(self, changed: Any) -> None:
+        changed()
+
+
+def _card(expected: dict[str, Any], *, facts: VendorFacts) -> Card:
+    return Card(
+        name=expected["name"],
+        vendor=facts.name,
+        model=expected["model"],
+        memory_bytes=expected["memoryMiB"] << 20,
+        uuid=expected["uuid"],
+        architecture=expected.get("architecture", ""),
+        driver_version=expected.get("driverVersion", ""),
+        pci_bus_id=expected["pci"],
+        pcie_root=expected["root"],
+        numa_node=expected["numa"],
+        extra_attributes=expected.get("attributes", {}),
+    )
+
+
+def _paths(edits: ContainerEdits) -> set[str]:
+    return {node.host_path or node.path for node in edits.device_nodes} | {
+        one.host_path for one in edits.mounts
+    }
