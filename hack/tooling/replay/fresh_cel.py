@@ -80,7 +80,8 @@ class Run:
         refused = self.refused.total()
         agreed = self.cases - len(self.wrong) - refused
         outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(self.outcomes.items()))
-        return f"{agreed:,} of {self.cases:,} agree ({percent(agreed, self.cases)} %), {refused} refused: {outcomes}"
+        rate = percent(agreed, self.cases)
+        return f"{agreed:,} of {self.cases:,} agree ({rate} %), {refused} refused: {outcomes}"
 
 
 def compare(reference: Reference, *, release: str, seed: int, count: int = CASES) -> Run:
