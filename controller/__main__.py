@@ -6,8 +6,8 @@ import asyncio
 import os
 import sys
 
-from controller.app import run
 from controller.logs import configure_logs
+from controller.running import run
 from controller.settings import parse_settings
 from driver.errors import DragomanError
 

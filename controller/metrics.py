@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -68,6 +68,14 @@ class Metrics:
         )
         self.queue_failures = Gauge(
             f"{_PREFIX}_queue_failures", "Handlings of keys that failed.", ["queue"], registry=self.registry
+        )
+
+        self.admissions = Histogram(
+            f"{_PREFIX}_admission_seconds",
+            "Time taken to answer admission requests.",
+            ["outcome"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0),
+            registry=self.registry,
         )
 
     def serve(self, port: int, *, address: str, not_ready: Callable[[], Sequence[str]]) -> None:

@@ -138,6 +138,11 @@ class Allocating:
             return None
         return await self.allocator.reconcile(key)
 
+    def class_is_ours(self, name: str) -> bool:
+        """Whether a DeviceClass of this name is there and picks only devices of our driver."""
+        found = self.sources.classes.get(name)
+        return found is not None and found.ours
+
     def node_changed(self, node: str) -> None:
         """Something changed about a node: its cards, its agent, its slices, or itself."""
         self._cards.refresh(node)

@@ -60,3 +60,11 @@ PODS = Resource(group="", version="v1", plural="pods", kind="Pod", namespaced=Tr
 NODES = Resource(group="", version="v1", plural="nodes", kind="Node", namespaced=False)
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event", namespaced=True)
 LEASES = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease", namespaced=True)
+SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret", namespaced=True)
+MUTATING_WEBHOOKS = Resource(
+    group="admissionregistration.k8s.io",
+    version="v1",
+    plural="mutatingwebhookconfigurations",
+    kind="MutatingWebhookConfiguration",
+    namespaced=False,
+)

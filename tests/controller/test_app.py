@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from controller.app import Parts, assemble, work
+from controller.app import Parts, assemble
 from controller.checks import not_ready, not_working
 from controller.health import Health
+from controller.running import work
 from controller.settings import Settings
 from driver.api.node import AgentStatus, status_of
 from driver.api.policy import effective_policy

@@ -15,8 +15,9 @@ from typing import Any
 import structlog
 
 import controller.shell  # noqa: F401 - kopf is part of what a controller costs
-from controller.app import assemble, work
+from controller.app import assemble
 from controller.health import Health
+from controller.running import work
 from controller.settings import Settings
 from driver.api.node import AgentStatus, status_of
 from driver.api.policy import effective_policy

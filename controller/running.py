@@ -1,0 +1,177 @@
+"""Runs the controller.
+
+Flow: the informers, the Lease, the mode probe, admission and the health report run in every replica;
+publishing, the policy check, and explaining or (in mode controller) allocating run in the one that holds the
+Lease. On SIGTERM the work stops first, then the Lease is given back, then kopf and the connections are
+closed.
+
+Limits: a task that must not end but does ends the process, so that Kubernetes starts it anew: half a
+controller is worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+
+from controller.admission.server import Admission
+from controller.allocating.part import Allocating
+from controller.app import Parts, assemble
+from controller.checks import not_ready, not_working
+from controller.explaining.explainer import Explainer
+from controller.health import Health
+from controller.settings import Settings
+from controller.shell import Shell, ShellSettings
+from driver.kube.aiohttp_transport import AiohttpTransport
+from driver.kube.client import KubeClient
+from driver.kube.config import ClusterConfig, load_config
+from driver.kube.informer import Informer
+
+_REPORT_S = 5.0
+_REPORT_AGAIN_S = 0.5
+
+_log = structlog.get_logger("controller")
+
+
+async def lead(parts: Parts, settings: Settings) -> None:
+    """What the leader does, until cancelled."""
+    # Without everything in view, what is merely unknown would look as if it were gone.
+    await _synced(parts.publishing)
+    async with asyncio.TaskGroup() as group:
+        # Before the first answer every node would be told that nothing is known, at every change of leaders.
+        await parts.mode.asked.wait()
+        group.create_task(
+            parts.publish_queue.run(
+                parts.publisher.reconcile, workers=settings.publish_workers, first=parts.publisher.begin
+            )
+        )
+        if parts.explainer is not None:
+            group.create_task(_explain(parts, parts.explainer))
+        if parts.allocating is not None:
+            group.create_task(_allocate(parts, parts.allocating, workers=settings.allocate_workers))
+        if parts.telling is not None:
+            group.create_task(parts.explain_queue.run(parts.telling.tell, workers=1, first=list))
+
+
+async def _explain(parts: Parts, explainer: Explainer) -> None:
+    await _synced(parts.informers)
+    await parts.explain_queue.run(explainer.explain, workers=1, first=explainer.begin, rest=explainer.rest)
+
+
+async def _admit(parts: Parts, admission: Admission) -> None:
+    await _synced(parts.informers)
+    await admission.run()
+
+
+async def _allocate(parts: Parts, allocating: Allocating, *, workers: int) -> None:
+    await _synced(parts.informers)
+    await allocating.queue.run(allocating.reconcile, workers=workers, first=allocating.begin)
+
+
+async def _synced(informers: Iterable[Informer[Any]]) -> None:
+    for informer in informers:
+        await informer.synced.wait()
+
+
+async def run(settings: Settings, *, config: ClusterConfig | None = None) -> None:
+    """Runs the controller until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: The API server cannot be found.
+        Exception: A part that must not end has ended.
+    """
+    config = config or load_config(settings.kubeconfig)
+    namespace = settings.namespace or config.namespace
+    name = settings.identity or socket.gethostname()
+    # A restarted container has its pod's name again, but is not the process that holds the Lease.
+    identity = f"{name}_{uuid.uuid4().hex[:8]}"
+    transport = AiohttpTransport(config, user_agent="dragoman-controller")
+    parts = assemble(KubeClient(transport), settings, namespace=namespace, identity=identity)
+    health = Health()
+    if settings.metrics_port:
+        parts.metrics.serve(settings.metrics_port, address=settings.listen, not_ready=health.not_ready)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    host = f"[{settings.listen}]" if ":" in settings.listen else settings.listen
+    endpoint = f"http://{host}:{settings.health_port}/healthz" if settings.health_port else ""
+    shell = Shell(
+        ShellSettings(config=config, endpoint=endpoint), health=health, on_policy=parts.policy_queue.add
+    )
+    _log.info("starting", server=config.server, namespace=namespace, identity=identity, mode=settings.mode)
+    try:
+        async with shell.running() as kopf_ended:
+            await work(parts, settings, health=health, stop=stop, ended=kopf_ended)
+    finally:
+        await transport.close()
+    _log.info("stopped")
+
+
+async def work(
+    parts: Parts, settings: Settings, *, health: Health, stop: asyncio.Event, ended: asyncio.Future[None]
+) -> None:
+    """Runs all parts until `stop` is set.
+
+    Args:
+        parts: The parts.
+        settings: The settings.
+        health: Where what is wrong is reported.
+        stop: Set when the process shall end.
+        ended: Done when the shell has ended, which it must not do before.
+
+    Raises:
+        Exception: A part that must not end has ended.
+    """
+    tasks = [
+        asyncio.create_task(informer.run(), name=f"informer of {informer.resource.kind}s")
+        for informer in parts.informers
+    ]
+    tasks += [
+        asyncio.create_task(parts.election.run(lambda: lead(parts, settings)), name="election"),
+        asyncio.create_task(
+            parts.policy_queue.run(parts.policies.check, workers=1, first=list), name="policies"
+        ),
+        asyncio.create_task(parts.mode.run(), name="mode"),
+        asyncio.create_task(_report(parts, settings, health), name="report"),
+    ]
+    if parts.admission is not None:
+        # Before the classes are known, every claim would look like one of another driver.
+        tasks.append(asyncio.create_task(_admit(parts, parts.admission), name="admission"))
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    watched: list[asyncio.Future[Any]] = [*tasks, stopping, ended]
+    done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*tasks, stopping):
+        task.cancel()
+    await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    for one in done:
+        if one is not stopping:
+            one.result()
+            raise RuntimeError(f"A part of the controller ended: {one!r}.")
+
+
+async def _report(parts: Parts, settings: Settings, health: Health) -> None:
+    metrics = parts.metrics
+    while True:
+        found = not_ready(parts.informers, queues=parts.queues, settings=settings)
+        if parts.admission is not None and not parts.admission.ready:
+            found.append("Admission has no certificate yet.")
+        dead = not_working(
+            parts.publishing, others=parts.informers, queue=parts.publish_queue, settings=settings
+        )
+        health.report(dead, not_ready=found)
+        metrics.leading.set(1 if parts.election.held else 0)
+        for informer in parts.informers:
+            metrics.informer_age.labels(informer=informer.name).set(informer.age_s)
+            metrics.informer_objects.labels(informer=informer.name).set(len(informer))
+        for queue in parts.queues:
+            metrics.queue_depth.labels(queue=queue.name).set(queue.depth)
+            metrics.queue_stalled.labels(queue=queue.name).set(queue.stalled_s)
+            metrics.queue_failures.labels(queue=queue.name).set(queue.failed)
+        # Whoever waits for a start (a rollout) waits for the first report without problems.
+        await asyncio.sleep(_REPORT_AGAIN_S if found else _REPORT_S)

@@ -1,0 +1,131 @@
+"""What admission adds to claims and templates, and what it leaves alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from controller.admission.review import Knowledge, answer
+from driver.api.asked import check_stamp, restored
+from driver.api.share_allocation import config_entry
+
+OURS = "accelerator.dragoman.dev"
+
+
+def is_ours(name: str) -> bool:
+    return name == OURS
+
+
+def devices(memory: str = "4Gi", *, of: str = OURS, **more: Any) -> Any:
+    exactly: dict[str, Any] = {"deviceClassName": of, "count": 1}
+    if memory:
+        exactly["capacity"] = {"requests": {"memory": memory}}
+    return {"requests": [{"name": "gpu", "exactly": exactly}], **more}
+
+
+def claim(**metadata: Any) -> Any:
+    return {"metadata": {"name": "c", **metadata}, "spec": {"devices": devices()}}
+
+
+def template(metadata: Any = None) -> Any:
+    spec = {"spec": {"devices": devices()}}
+    return {
+        "metadata": {"name": "t"},
+        "spec": spec | ({"metadata": metadata} if metadata is not None else {}),
+    }
+
+
+def review(
+    found: Any, *, kind: str = "ResourceClaim", kept: bool | None = False, operation: str = "CREATE"
+) -> Any:
+    request = {"uid": "u", "kind": {"kind": kind}, "operation": operation, "object": found}
+    known = Knowledge(is_ours=is_ours, amounts_kept=lambda: kept)
+    sent = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    return answer(sent, known)["response"]
+
+
+def patched(found: Any, response: Any) -> Any:
+    """Applies `add` operations, as the API server does."""
+    result = copy.deepcopy(found)
+    for one in response.get("patch", []):
+        assert one["op"] == "add"
+        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in one["path"].split("/")[1:]]
+        inner = result
+        for part in path:
+            inner = inner[part]
+        inner[last] = one["value"]
+    return result
+
+
+@pytest.mark.parametrize("annotations", [None, {}, {"other": "x"}])
+def test_a_claim_is_stamped_and_its_amounts_are_carried_over(annotations: Any) -> None:
+    sent = claim(**({} if annotations is None else {"annotations": annotations}))
+    stored = patched(sent, review(sent))
+    found = stored["spec"]["devices"]
+    found["requests"][0]["exactly"].pop("capacity")
+    check_stamp(found, stored["metadata"]["annotations"], is_ours=is_ours)
+    (request,) = restored(found, is_ours=is_ours)["requests"]
+    assert request["exactly"]["capacity"]["requests"] == {"memory": "4Gi"}
+    assert set(annotations or {}) <= set(stored["metadata"]["annotations"])
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"labels": {"a": "b"}}])
+def test_a_template_hands_stamp_and_amounts_on_to_its_claims(metadata: Any) -> None:
+    sent = template(metadata)
+    stored = patched(sent, review(sent, kind="ResourceClaimTemplate"))
+    made = {"metadata": stored["spec"]["metadata"], "spec": stored["spec"]["spec"]}
+    check_stamp(made["spec"]["devices"], made["metadata"]["annotations"], is_ours=is_ours)
+
+
+def test_a_claim_made_from_a_template_without_a_stamp_gets_none() -> None:
+    sent = claim(annotations={"resource.kubernetes.io/pod-claim-name": "gpu"})
+    assert "patch" not in review(sent)
+
+
+def test_nothing_is_added_where_the_server_keeps_amounts() -> None:
+    assert "patch" not in review(claim(), kept=True)
+
+
+def test_while_that_is_not_known_amounts_are_carried_over() -> None:
+    assert review(claim(), kept=None)["patch"]
+
+
+def test_claims_of_other_drivers_pass_unchanged() -> None:
+    sent = {"metadata": {"name": "c"}, "spec": {"devices": devices(of="nic.example")}}
+    assert review(sent) == {"uid": "u", "allowed": True}
+
+
+@pytest.mark.parametrize(("kind", "operation"), [("Pod", "CREATE"), ("ResourceClaim", "UPDATE")])
+def test_other_kinds_and_operations_pass_unchanged(kind: str, operation: str) -> None:
+    assert review(claim(), kind=kind, operation=operation) == {"uid": "u", "allowed": True}
+
+
+def test_a_claim_that_was_seen_already_is_not_changed_again() -> None:
+    sent = claim()
+    stored = patched(sent, review(sent))
+    assert "patch" not in review(stored)
+
+
+def test_a_claim_with_an_allocation_of_its_own_is_refused_with_path_and_remedy() -> None:
+    entry = {key: value for key, value in config_entry([]).items() if key != "source"}
+    sent = {"metadata": {"name": "c"}, "spec": {"devices": devices(config=[entry])}}
+    response = review(sent)
+    assert response["allowed"] is False
+    assert response["status"]["code"] == 422
+    assert "spec.devices.config[0].opaque.parameters.kind" in response["status"]["message"]
+
+
+def test_a_misspelt_config_is_refused_with_its_path() -> None:
+    parameters = {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "corePolcy": "force"}
+    entry = {"opaque": {"driver": "dragoman.dev", "parameters": parameters}}
+    response = review({"metadata": {"name": "c"}, "spec": {"devices": devices(config=[entry])}})
+    assert response["allowed"] is False
+    assert "corePolicy" in response["status"]["message"]
+
+
+@pytest.mark.parametrize("sent", [{}, {"kind": "AdmissionReview"}, {"kind": "Pod", "request": {}}])
+def test_what_is_no_review_is_refused(sent: Any) -> None:
+    with pytest.raises(ValueError, match="no AdmissionReview"):
+        answer(sent, Knowledge(is_ours=is_ours, amounts_kept=lambda: False))
