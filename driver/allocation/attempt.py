@@ -135,6 +135,8 @@ class Attempt:
         self._orders: dict[Option, Sequence[Device]] = {}
         self._all: dict[Option, tuple[Device, ...]] = {}
         self._blame: _Blame | None = None
+        # Whether the blame is of one request for itself, whatever the others are given.
+        self._alone = False
         profile = prepared.profile
         # The judge's books show what others hold only, the search's what this pod is given as well.
         self._fit = Fit(
@@ -257,7 +259,8 @@ class Attempt:
                     if blame is None:
                         break
                 self._blame = self._blame or blame
-        if self._blame is not None and not any(
+        self._alone = self._blame is not None
+        if self._alone and not any(
             self._may_end_it(claim, option)
             for claim in self._claims
             for request in claim.requests
@@ -294,11 +297,12 @@ class Attempt:
         if invalid is not None:
             return PoolInvalidError(f"{invalid.title} is invalid, and nothing else fits: {invalid.invalid}")
         label = self._blame.option.label if self._blame else ""
+        count = self._blame.option.count if self._blame else 1
         where = f"on node {self._node.name}"
-        if self._blame and self._blame.option.count > 1 and len(self._claims) == 1:
-            return NoDeviceError(
-                f"request {label}: fewer than {self._blame.option.count} devices fit {where}"
-            )
-        if self.steps:
+        if self._alone:
+            what = "no device fits" if count <= 1 else f"fewer than {count} devices fit"
+            return NoDeviceError(f"request {label}: {what} {where}")
+        if sum(len(claim.requests) for claim in self._claims) > 1:
             return NoCombinationError(f"request {label} cannot be met {where} together with the others")
-        return NoDeviceError(f"request {label}: no device fits {where}")
+        what = "no device can be given" if count <= 1 else f"no {count} devices can be given together"
+        return NoCombinationError(f"request {label}: {what} {where}")

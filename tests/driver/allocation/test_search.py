@@ -1,0 +1,269 @@
+"""The search tries nothing twice that is alike, and answers as if it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given as generated
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from driver.allocation import Decision, Features, Profile, Snapshot, error_kind, gather, prepare
+from driver.allocation.attempt import Attempt
+from driver.errors import AllocationError
+from tests.driver.allocation.builders import (
+    DRIVER,
+    NODE,
+    card,
+    claim,
+    decide,
+    device_class,
+    exclusive,
+    given,
+    pool,
+    request,
+)
+
+NUMA = "resource.kubernetes.io/numaNode"
+IMPOSSIBLE = request("none", selectors=['device.attributes["dragoman.dev"].vendor == "none"'])
+
+
+def sixteen(**more: Any) -> list[dict[str, Any]]:
+    return [pool(*(card(f"card-{number:02}", **more) for number in range(16)))]
+
+
+def steps(decision: Decision) -> int:
+    assert decision.refusal is not None
+    assert decision.refusal.reason in {"NoDevice", "NoCombination"}
+    return decision.steps
+
+
+@pytest.mark.parametrize("counts", [(8,), (2, 2), (4, 4), (5, 3, 4)])
+def test_what_no_device_can_meet_is_found_before_the_search(counts: tuple[int, ...]) -> None:
+    requests = [request(f"r{number}", count=count) for number, count in enumerate(counts)]
+    assert steps(decide([claim(*requests, IMPOSSIBLE)], slices=sixteen())) == 0
+
+
+@pytest.mark.parametrize("counts", [(8,), (2, 2), (4, 4), (5, 3, 4)])
+def test_equal_cards_are_not_permuted_before_a_request_that_only_the_pod_itself_makes_impossible(
+    counts: tuple[int, ...],
+) -> None:
+    whole = [request(f"r{number}", count=count) for number, count in enumerate(counts)]
+    rest = request("rest", count=17 - sum(counts))
+    assert steps(decide([claim(*whole, rest)], slices=sixteen())) < 600
+
+
+def test_four_one_card_claims_before_an_impossible_fifth_are_few_steps() -> None:
+    claims = [claim(request(), name=f"c{number}") for number in range(4)]
+    last = claim(request(count=13), name="last")
+    assert steps(decide([*claims, last], slices=sixteen())) < 200
+
+
+def test_six_half_card_claims_are_few_steps() -> None:
+    claims = [claim(request(ask={"memory": "40Gi"}), name=f"c{number}") for number in range(6)]
+    last = claim(request(count=14), name="last")
+    assert steps(decide([*claims, last], slices=sixteen())) < 400
+
+
+def test_claims_that_differ_on_cards_of_two_kinds_are_few_steps() -> None:
+    cards = [card(f"a-{number}") for number in range(8)]
+    cards += [card(f"b-{number}", memory="120Gi") for number in range(8)]
+    claims = [
+        claim(request(ask={"memory": f"{41 + number % 3}Gi"}), name=f"c{number}") for number in range(20)
+    ]
+    last = claim(request(count=12), name="last")
+    assert steps(decide([*claims, last], slices=[pool(*cards)])) < 15_000
+
+
+def test_cards_that_differ_by_a_serial_number_only_are_alike_even_where_that_must_be_distinct() -> None:
+    wanted = claim(
+        *(request(f"r{number}", count=2, ask={"memory": "1Gi"}) for number in range(4)),
+        request("rest", count=9, ask={"memory": "1Gi"}),
+        constraints=[{"distinctAttribute": f"{DRIVER}/uuid"}],
+    )
+    assert steps(decide([wanted], slices=sixteen())) < 600
+
+
+def test_partitions_of_equal_cards_are_alike() -> None:
+    counters = {
+        "metadata": {"name": "counters"},
+        "spec": {
+            "driver": DRIVER,
+            "nodeName": NODE,
+            "pool": {"name": NODE, "generation": 1, "resourceSliceCount": 2},
+            "sharedCounters": [
+                {"name": f"card-{number}", "counters": {"memory": {"value": "40Gi"}}} for number in range(4)
+            ],
+        },
+    }
+    devices = [
+        exclusive(
+            f"card-{number}-part-{part}",
+            consumesCounters=[{"counterSet": f"card-{number}", "counters": {"memory": {"value": "10Gi"}}}],
+        )
+        for number in range(4)
+        for part in range(5)
+    ]
+    parts = pool(*devices)
+    parts["spec"]["pool"]["resourceSliceCount"] = 2
+    wanted = claim(*(request(f"r{number}", count=5) for number in range(2)), request("rest", count=6))
+    given(decide([wanted], slices=[counters, parts]))
+    again = claim(request("rest"), name="again")
+    assert steps(decide([wanted, again], slices=[counters, parts])) < 4_000
+
+
+# Small worlds in which everything that makes devices and situations differ occurs.
+MODELS = st.sampled_from(["x", "y"])
+DEVICES = st.fixed_dictionaries(
+    {
+        "shared": st.booleans(),
+        "memory": st.sampled_from(["2Gi", "4Gi"]),
+        "model": MODELS,
+        "numa": st.sampled_from([None, 0, 1]),
+        "links": st.sampled_from([["a"], ["a", "b"], ["b", "c"], ["c"]]),
+        "tainted": st.sampled_from([False, False, False, True]),
+        "part": st.sampled_from([None, None, "card-0", "card-1"]),
+        "held": st.sampled_from([None, None, "1Gi"]),
+        "twin": st.booleans(),
+    }
+)
+RAISES = 'device.attributes["dragoman.dev"].maybe == 1'
+OPTIONS = st.fixed_dictionaries(
+    {
+        "count": st.integers(1, 3),
+        "memory": st.sampled_from([None, "1Gi", "2Gi", "3Gi"]),
+        "selector": st.sampled_from([None, None, 'device.attributes["dragoman.dev"].model == "x"', RAISES]),
+        "all": st.sampled_from([False, False, False, True]),
+        "admin": st.sampled_from([False, False, False, True]),
+    }
+)
+REQUESTS = st.lists(OPTIONS, min_size=1, max_size=3)
+CONSTRAINTS = st.lists(
+    st.tuples(
+        st.sampled_from(["matchAttribute", "distinctAttribute"]),
+        st.sampled_from([f"{DRIVER}/model", NUMA, f"{DRIVER}/uuid", f"{DRIVER}/links"]),
+    ),
+    max_size=2,
+)
+CLAIMS = st.lists(st.tuples(st.lists(REQUESTS, min_size=1, max_size=2), CONSTRAINTS), min_size=1, max_size=3)
+
+
+def build_device(drawn: dict[str, Any], name: str) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "model": {"string": drawn["model"]},
+        "uuid": {"string": name},
+        "links": {"strings": drawn["links"]},
+    }
+    if drawn["numa"] is not None:
+        attributes[NUMA] = {"int": drawn["numa"]}
+    more: dict[str, Any] = {"attributes": attributes}
+    if drawn["tainted"]:
+        more["taints"] = [{"key": "k", "effect": "NoSchedule"}]
+    if drawn["part"]:
+        more["consumesCounters"] = [
+            {"counterSet": drawn["part"], "counters": {"memory": {"value": drawn["memory"]}}}
+        ]
+    if drawn["shared"]:
+        return card(name, memory=drawn["memory"], **more)
+    return {"name": name, "capacity": {"memory": {"value": drawn["memory"]}}, **more}
+
+
+def build_slices(drawn: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    devices, held = [], []
+    for number, one in enumerate(drawn):
+        for twin in range(1 + one["twin"]):
+            name = f"d{number}-{twin}"
+            devices.append(build_device(one, name))
+            if one["held"]:
+                result = {"request": "r", "driver": DRIVER, "pool": NODE, "device": name}
+                if one["shared"]:
+                    result |= {"shareID": "s", "consumedCapacity": {"memory": one["held"], "cores": "0"}}
+                held.append({"status": {"allocation": {"devices": {"results": [result]}}}})
+    listed = pool(*devices)
+    listed["spec"]["pool"]["resourceSliceCount"] = 2
+    counters = pool(slice_name="counters")
+    counters["spec"] |= {
+        "pool": listed["spec"]["pool"],
+        "sharedCounters": [
+            {"name": name, "counters": {"memory": {"value": "4Gi"}}} for name in ("card-0", "card-1")
+        ],
+    }
+    del counters["spec"]["devices"]
+    return [listed, counters], held
+
+
+def build_option(drawn: dict[str, Any]) -> dict[str, Any]:
+    option: dict[str, Any] = {"deviceClassName": "any"}
+    if drawn["all"]:
+        option["allocationMode"] = "All"
+    else:
+        option["count"] = drawn["count"]
+    if drawn["memory"]:
+        option["capacity"] = {"requests": {"memory": drawn["memory"]}}
+    if drawn["selector"]:
+        option["selectors"] = [{"cel": {"expression": drawn["selector"]}}]
+    return option
+
+
+def build_claim(requests: list[list[dict[str, Any]]], constraints: list[tuple[str, str]], name: str) -> Any:
+    built = []
+    for number, options in enumerate(requests):
+        if len(options) == 1:
+            exactly = build_option(options[0])
+            if options[0]["admin"]:
+                exactly["adminAccess"] = True
+            built.append({"name": f"r{number}", "exactly": exactly})
+        else:
+            subs = [{"name": f"s{place}", **build_option(one)} for place, one in enumerate(options)]
+            built.append({"name": f"r{number}", "firstAvailable": subs})
+    return claim(*built, name=name, constraints=[{kind: name} for kind, name in constraints])
+
+
+def attempted(attempt: Attempt) -> tuple[list[tuple[int, str, str]], str]:
+    """What was chosen, or why nothing was."""
+    try:
+        chosen = attempt.run()
+    except AllocationError as error:
+        refusal = attempt.refusal(error)
+        return [], "SearchLimit" if refusal.reason == "SearchLimit" else str(error_kind(refusal))
+    return [(one.claim, one.option.label, one.device.id.device) for one in chosen], ""
+
+
+@settings(max_examples=400, deadline=None)
+@generated(
+    devices=st.lists(DEVICES, min_size=1, max_size=4),
+    drawn=CLAIMS,
+    lists=st.booleans(),
+    release=st.sampled_from(["1.36", "1.37"]),
+)
+def test_shortcuts_change_neither_the_answer_nor_the_error(
+    devices: list[dict[str, Any]],
+    drawn: list[tuple[list[list[dict[str, Any]]], list[tuple[str, str]]]],
+    lists: bool,
+    release: str,
+) -> None:
+    slices, held = build_slices(devices)
+    snapshot = Snapshot.build(slices=slices, classes=[device_class()], claims=held)
+    names = [
+        "adminAccess",
+        "consumableCapacity",
+        "deviceBindingAndStatus",
+        "deviceTaints",
+        "partitionableDevices",
+        "prioritizedList",
+    ]
+    profile = Profile.of(release, Features.named([*names, "listTypeAttributes"] if lists else names))
+    claims = [
+        build_claim(requests, constraints, f"c{place}") for place, (requests, constraints) in enumerate(drawn)
+    ]
+    prepared = prepare(claims, classes=snapshot.classes, profile=profile)
+    node = snapshot.node(NODE)
+    pools = gather(snapshot, node, profile)
+    short, long = (
+        Attempt(prepared, node=node, pools=pools, in_use=snapshot.in_use, shortcuts=shortcuts)
+        for shortcuts in (True, False)
+    )
+    found, exhaustive = attempted(short), attempted(long)
+    if exhaustive[1] != "SearchLimit":
+        assert found == exhaustive
