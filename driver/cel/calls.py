@@ -10,12 +10,14 @@ so do we, up to a size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from driver.cel.checker import Checked
-from driver.cel.errors import EvaluationError, UnhashableError
+from driver.cel.errors import EvaluationError, PanicError
 from driver.cel.frames import Closure, Frame, placed
 from driver.cel.library import Entry
+from driver.cel.library.costs import nested
 from driver.cel.syntax import Call, ListLiteral, Literal
 from driver.cel.types import Type
 from driver.cel.values import kind_of, no_overload
@@ -26,11 +28,49 @@ _SET_MEMBERS = frozenset({"bool", "int", "uint", "double", "string"})
 _UNCOUNTED = 256
 _COUNTED_BY_OVERLOAD = frozenset({"sort", "flatten"})
 _ABSENT = object()
+# What may compare elements with each other, however deep they are.
+_COMPARING = frozenset(
+    {
+        *("_in_", "includes", "indexOf", "lastIndexOf", "distinct"),
+        *("sets.contains", "sets.equivalent", "sets.intersects"),
+    }
+)
+
+
+# Functions in whose cost tracking the reference panics if an argument is an error: the argument's place.
+_PANICKING = {"sort": 0, "distinct": 0, "flatten": 1}
+
+
+def panicking(closure: Closure) -> Closure:
+    """Make an error one that no operator absorbs."""
+
+    def call(frame: Frame) -> Any:
+        try:
+            return closure(frame)
+        except EvaluationError as error:
+            raise PanicError(error.message) from None
+
+    return call
+
+
+def cost_of(entry: Entry) -> Callable[..., int] | None:
+    """Give what a function charges: for what compares elements also what those hold."""
+    cost = entry.cost
+    if entry.name not in _COMPARING:
+        return cost
+
+    def with_nested(*values: Any) -> int:
+        return (1 if cost is None else cost(*values)) + nested(*values)
+
+    return with_nested
 
 
 def single(entry: Entry, args: tuple[Closure, ...], types: tuple[Type, ...], node: Call) -> Closure:
     """Call the one overload that applies."""
     position = node.position
+    place = _PANICKING.get(entry.name, len(args))
+    if place < len(args):
+        args = (*args[:place], panicking(args[place]), *args[place + 1 :])
     if not entry.guarded or all(map(_fits, entry.parameters, types)):
         if entry.name == "_==_":
             return _equality(entry, args, position)
@@ -45,7 +85,7 @@ def _fits(parameter: Type, found: Type) -> bool:
 
 
 def _direct(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure:
-    run, cost = entry.run, entry.cost
+    run, cost = entry.run, cost_of(entry)
     if cost is None and len(args) == 2:
         first, second = args
 
@@ -94,7 +134,7 @@ def _equality(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure
 
 
 def _guarded(entry: Entry, args: tuple[Closure, ...], node: Call) -> Closure:
-    run, cost, takes, position = entry.run, entry.cost, entry.takes, node.position
+    run, cost, takes, position = entry.run, cost_of(entry), entry.takes, node.position
 
     def call(frame: Frame) -> Any:
         values = tuple([arg(frame) for arg in args])
@@ -135,14 +175,17 @@ def dispatched(entries: tuple[Entry, ...], args: tuple[Closure, ...], node: Call
     """Choose among overloads by the types of the values."""
     position, function = node.position, node.function
     # One that is not guarded takes whatever no other does.
-    entries = tuple(sorted(entries, key=lambda entry: not entry.guarded))
-    free = _UNCOUNTED if function[0] == "_" or function in _COUNTED_BY_OVERLOAD else 0
+    choices = [(one, cost_of(one)) for one in sorted(entries, key=lambda entry: not entry.guarded)]
+    counted_by_overload = function in _COUNTED_BY_OVERLOAD
+    free = _UNCOUNTED if function[0] == "_" or counted_by_overload else 0
 
     def call(frame: Frame) -> Any:
         values = tuple([arg(frame) for arg in args])
-        for entry in entries:
+        for entry, cost in choices:
             if entry.takes(values):
-                units = 1 if entry.cost is None else entry.cost(*values)
+                units = 1 if cost is None else cost(*values)
+                if counted_by_overload:
+                    units = 1 + units // len(values[0]) // 8 if units > free else 1
                 frame.charge(units if units > free else 1)
                 try:
                     return entry.run(*values)
@@ -198,7 +241,7 @@ def in_constants(node: Call, value: Closure, checked: Checked) -> Closure | None
         if type(candidate) is str:
             return candidate in words
         if kind_of(candidate) in _NOT_IN_SETS:
-            raise UnhashableError(f"a {kind_of(candidate)} cannot be looked up in a constant list")
+            raise PanicError(f"a {kind_of(candidate)} cannot be looked up in a constant list")
         return bool(search(candidate, elements))
 
     return contained

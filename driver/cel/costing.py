@@ -28,6 +28,7 @@ from driver.cel.syntax import (
     Select,
     Ternary,
 )
+from driver.cel.types import Type
 
 _LIST, _MAP = 10, 30
 # Reading the result: for `exists_one` it is compared with one; `sortBy` also reads its list twice.
@@ -51,6 +52,10 @@ class Costs:
     def of_branch(self, node: Node) -> int:
         """Give the units for a node that is the outcome of a condition: the name itself is free there."""
         return self.of(node) - (self._is_path(node) and not isinstance(node, Ternary))
+
+    def type_of(self, node: Node) -> Type:
+        """Give a node's static type."""
+        return self._checked.types[node]
 
     def constant(self, node: Node) -> bool:
         """Say whether a node needs no evaluation."""

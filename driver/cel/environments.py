@@ -126,7 +126,7 @@ class Environment:
         functions: Overloads by name and whether they are methods.
         attribute: The type of an attribute.
         device_fields: Types of the fields of `device`.
-        backquotes: Whether names can stand in backquotes.
+        newer_parser: Whether names can stand in backquotes, as from 1.37 on.
         spaces: Last parts of functions' names that have dots, as in `optional.of`.
         resolutions: What calls with certain types were resolved to, so far.
     """
@@ -135,7 +135,7 @@ class Environment:
     functions: Mapping[tuple[str, bool], tuple[Candidate, ...]]
     attribute: Type
     device_fields: Mapping[str, Type]
-    backquotes: bool
+    newer_parser: bool
     spaces: frozenset[str]
     resolutions: dict[tuple[object, ...], Resolution] = field(default_factory=dict)
 

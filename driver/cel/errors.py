@@ -80,5 +80,5 @@ class BudgetError(Exception):
     """The evaluation was given up, nearly always because it costs too much; no operator absorbs this."""
 
 
-class UnhashableError(BudgetError):
-    """A value of a type that the reference panics on where it is a key of a map or looked up in a set."""
+class PanicError(BudgetError):
+    """The reference panics here: on a key that Go cannot hash, or on an error where it reckons costs."""

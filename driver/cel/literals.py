@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from driver.cel.errors import EvaluationError, InvalidSelectorError, UnhashableError
+from driver.cel.errors import EvaluationError, InvalidSelectorError, PanicError
 from driver.cel.library import Entry
 from driver.cel.syntax import Call, Index, ListLiteral, Literal, MapLiteral, Node, children
 from driver.cel.types import Type
@@ -110,7 +110,7 @@ class Literals:
                 return _ABSENT
             try:
                 return make_map(entries)
-            except UnhashableError as error:
+            except PanicError as error:
                 raise self._invalid(str(error), node) from None
         return self._constants.get(node, _ABSENT)
 
@@ -139,7 +139,11 @@ class Literals:
         first: Type | None = None
         for place, node in enumerate(nodes):
             found = types[node]
-            if place in optional and found.params:
+            if place in optional:
+                if not found.params:
+                    raise self._invalid(
+                        "the type of an optional element must be known when the selector is compiled", node
+                    )
                 found = found.params[0]
             if first is not None and found != first:
                 raise self._invalid(

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from driver.cel.calls import panicking
 from driver.cel.costing import Costs
 from driver.cel.errors import EvaluationError
 from driver.cel.frames import Closure, Frame, exhausted
+from driver.cel.inference import is_dyn
 from driver.cel.library.lists import sorted_by
 from driver.cel.syntax import Comprehension
 from driver.cel.values import find_key, key_value, kind_of, make_key
@@ -240,9 +242,15 @@ def _sort_by(loop: Loop) -> Closure:
     body, position = loop.body, loop.node.position
     added = loop.body_cost + (_ADDED_CONSTANT if loop.costs.constant(loop.node.body) else _ADDED)
 
-    def sort_by(frame: Frame) -> list[Any]:
+    def keyed(frame: Frame) -> tuple[Any, list[Any]]:
         container = loop.operand(frame)
-        keys = [body(frame) for _ in loop.steps(frame, added, loop.elements_of(container))]
+        return container, [body(frame) for _ in loop.steps(frame, added, loop.elements_of(container))]
+
+    certain = not is_dyn(loop.costs.type_of(loop.node.body))
+    with_keys: Closure = panicking(keyed) if certain else keyed
+
+    def sort_by(frame: Frame) -> Any:
+        container, keys = with_keys(frame)
         wide = bool(keys) and isinstance(keys[0], (str, bytes))
         frame.charge(int(len(keys) ** 2 * (2.1 if wide else 2)) + _LIST_CALL)
         try:

@@ -53,12 +53,12 @@ _WRAPPERS: dict[str, object] = {
 _FUNCTIONS = {name: f"_{name}_" for name in _LEVELS}
 
 
-def parse(source: str, *, backquotes: bool = True) -> Node:
+def parse(source: str, *, newer: bool = True) -> Node:
     """Parse an expression.
 
     Args:
         source: CEL.
-        backquotes: Whether the release knows names in backquotes.
+        newer: Whether the release is 1.37 or later, which knows names in backquotes.
 
     Raises:
         InvalidSelectorError: It is not CEL, or nests too deeply.
@@ -68,7 +68,7 @@ def parse(source: str, *, backquotes: bool = True) -> Node:
     many = len(tokens) > MANY_TOKENS
     if many:
         make_room()
-    parser = _Parser(source, tokens, backquotes=backquotes)
+    parser = _Parser(source, tokens, newer=newer)
     tree = parser.expression()
     parser.expect_end()
     if many:
@@ -100,10 +100,10 @@ def _check_path(tree: Node, source: str) -> None:
 
 
 class _Parser:
-    def __init__(self, source: str, tokens: list[Token], *, backquotes: bool) -> None:
+    def __init__(self, source: str, tokens: list[Token], *, newer: bool) -> None:
         self._source = source
         self._tokens = tokens
-        self._backquotes = backquotes
+        self._newer = newer
         self._at = 0
         # Rules of the reference's grammar that are open: `expr`, and `calc` for sums and products.
         self._expressions = 0
@@ -216,7 +216,8 @@ class _Parser:
         kind, name, _, where = self._tokens[self._at]
         if opening == "." and kind == IDENT:
             self._at += 1
-            return self._name(name, where, dot=".")
+            # Up to 1.36 a variable hides what stands behind a dot, too.
+            return self._name(name, where, dot="." if self._newer else "")
         return None
 
     def _postfix(self, node: Node) -> Node:
@@ -267,7 +268,7 @@ class _Parser:
         optional = self._accept("?")
         kind, name, value, position = self._tokens[self._at]
         self._at += 1
-        if kind == ESCAPED and self._backquotes:
+        if kind == ESCAPED and self._newer:
             return Select(node, str(value), dot, optional=optional)
         if kind != IDENT:
             if kind == ESCAPED:

@@ -94,7 +94,7 @@ def _compiled(
 ) -> Selector | PositionedSelectorError:
     known = environment(release, list_attributes=list_attributes, stored=stored)
     try:
-        tree = parse(expression, backquotes=known.backquotes)
+        tree = parse(expression, newer=known.newer_parser)
         return Selector(expression, release, check(tree, source=expression, environment=known))
     except PositionedSelectorError as error:
         return error

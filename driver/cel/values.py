@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver.cel.errors import EvaluationError, UnhashableError
+from driver.cel.errors import EvaluationError, PanicError
 from driver.cel.versions import Version
 from driver.quantities import Quantity
 
@@ -259,7 +259,18 @@ def _equal_urls(left: Url, right: Url) -> bool:
 
 
 def _equal_lists(left: list[Any], right: list[Any]) -> bool:
-    return len(left) == len(right) and all(map(_not_different, left, right))
+    if len(left) != len(right):
+        return False
+    if len(left) > _SHORT and len(types := set(map(type, left))) == 1 and types == set(map(type, right)):
+        (one,) = types
+        if one in _PLAIN:
+            return left == right
+    return all(map(_not_different, left, right))
+
+
+_SHORT = 32
+# Of these, equal in Python is equal in CEL; not so doubles, since a list holds NaN to be equal to itself.
+_PLAIN = (str, int, bool, bytes)
 
 
 def _equal_maps(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
@@ -379,7 +390,7 @@ def make_key(key: Any) -> Any:
     if kind == "string":
         return key
     if kind in _NO_KEYS:
-        raise UnhashableError(f"a {kind} cannot be a key")
+        raise PanicError(f"a {kind} cannot be a key")
     if kind in _KEYS_BY_VALUE or (kind == "double" and key == key):  # noqa: PLR0124 - NaN is a key by itself
         return MapKey(kind, key, key)
     # There is one absent optional only.

@@ -21,9 +21,13 @@ TRAVERSAL = 0.1
 PATTERN = 0.25
 LIST = 10
 _FREE = 4096
-MANY = 1 << 19
+MANY = 1 << 18
+# Comparing an entry of a map takes as long as comparing so many elements of a list.
+_ENTRY = 3
 # More than any budget.
 LIMIT = 1 << 24
+# Values that are looked at for what they hold; looking takes time too.
+_VISITED = 1 << 18
 
 
 def size(value: Any) -> int:
@@ -55,7 +59,22 @@ def smaller(left: Any, right: Any) -> int:
     """Charge a traversal of the smaller argument, and what containers hold within."""
     units = traversed(min(size(left), size(right)))
     if isinstance(left, (list, dict)) and type(left) is type(right):
-        return units + large(_elements(left))
+        elements = _elements(left)
+        return units + (large(elements) if isinstance(left, list) else _ENTRY * 10 * large(elements))
+    return units
+
+
+def nested(*values: Any) -> int:
+    """Charge what lists and maps hold below their first level: a search may compare all of it."""
+    units = 0
+    for value in values:
+        if isinstance(value, (list, dict)):
+            within = value if isinstance(value, list) else value.values()
+            for one in within:
+                if isinstance(one, (list, dict)) and one:
+                    units += large(_elements(one))
+                    if units > LIMIT:
+                        return units
     return units
 
 
@@ -88,9 +107,12 @@ def walked(value: Any, *_: Any) -> int:
     """Charge a walk over a value and all that it contains."""
     if not isinstance(value, (list, dict)):
         return int(len(value) * TRAVERSAL) if isinstance(value, (str, bytes)) else 1
-    units = 0
+    units = visited = 0
     rest: list[Any] = [value]
-    while rest and units <= LIMIT:
+    while rest:
+        visited += 1
+        if visited > _VISITED:
+            return LIMIT
         one = rest.pop()
         if isinstance(one, list):
             units += large(len(one))
