@@ -74,7 +74,7 @@ class Ground:
         message: The allocator's own sentence about that card.
         values: What the cards have where a selector wants something else.
         free: What is free of the capacity that is short.
-        size: How large that capacity is.
+        size: How large that capacity is, or how much of it one request may have.
         passing: Whether it can go away while the claim stays as it is.
     """
 
@@ -94,10 +94,11 @@ class Ground:
     def sentence(self) -> str:
         """Say it without counts."""
         text = self.text
-        if self.size is not None:
-            text += (
-                f", the card has {self.size}" if self.free is None else f", free {self.free} of {self.size}"
-            )
+        if self.size is not None and self.free is not None:
+            text += f", free {self.free} of {self.size}"
+        elif self.size is not None:
+            has = "a request may have" if self.reason == "CapacityRequestTooLarge" else "the card has"
+            text += f", {has} {self.size}"
         if self.values:
             text += f" ({', '.join(map(str, self.values))})"
         return text

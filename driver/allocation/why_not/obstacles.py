@@ -57,7 +57,7 @@ class Obstacle:
         message: The allocator's own sentence about this card.
         seen: What a selector read.
         capacity: Name of the capacity that is short.
-        size: How large that is.
+        size: How large that is, or how much of it one request may have.
         selector: Place of the selector among those of class and request, -1 if it is none.
         part: The part of it that is false or raises.
         taint: Key, value and effect of the taint that is not tolerated.
@@ -112,11 +112,11 @@ def obstacle(
             message,
             taint=parts,
         )
-    if reason == "CapacityTooSmall":
+    if reason in {"CapacityTooSmall", "CapacityRequestTooLarge"}:
         for name, asked in option.capacity.items():
-            capacity = device.capacity.get(name)
-            if capacity is not None and asked.nano > capacity.value.nano:
-                return _of_capacity(reason, message, name, option, asked=asked, size=capacity.value)
+            limit = _limit(device.capacity[name], reason) if name in device.capacity else None
+            if limit is not None and asked.nano > limit.nano:
+                return _of_capacity(reason, message, name, option, asked=asked, size=limit)
     return Obstacle(reason, plain(message), message)
 
 
@@ -190,12 +190,19 @@ def _of_selector(
     return Obstacle(reason, plain(message), message, fatal=fatal)
 
 
+def _limit(capacity: Capacity, reason: str) -> Quantity | None:
+    """Give what a single request may have of a capacity."""
+    if reason == "CapacityTooSmall" or capacity.policy is None:
+        return capacity.value
+    return capacity.policy.values[-1] if capacity.policy.values else capacity.policy.maximum
+
+
 def loss(device: Device, option: Option, held: Mapping[str, int]) -> float | None:
     """Say how much less a request would have to ask for; None if that does not help on this card."""
     lost = 0.0
     for name, capacity in device.capacity.items():
         asked = _asked(option, name, capacity)
-        free = capacity.value.nano - (held.get(name, 0) if device.shareable else 0)
+        free = _free(capacity, held.get(name, 0) if device.shareable else 0)
         if asked.nano > free:
             if free <= 0:
                 return None
@@ -209,7 +216,7 @@ def cut(device: Device, option: Option, held: Mapping[str, int]) -> Cut | None:
     lost = 0.0
     for name, capacity in device.capacity.items():
         asked = _asked(option, name, capacity)
-        free = capacity.value.nano - (held.get(name, 0) if device.shareable else 0)
+        free = _free(capacity, held.get(name, 0) if device.shareable else 0)
         if asked.nano <= free:
             continue
         best = largest(capacity, free)
@@ -218,6 +225,13 @@ def cut(device: Device, option: Option, held: Mapping[str, int]) -> Cut | None:
         amounts.append((name, Quantity(best.nano, best.form)))
         lost += 1 - best.nano / asked.nano
     return Cut(tuple(amounts), lost) if amounts else None
+
+
+def _free(capacity: Capacity, held: int) -> int:
+    """Say how much a single request may still have, in nanos."""
+    limit = _limit(capacity, "CapacityRequestTooLarge")
+    free = capacity.value.nano - held
+    return free if limit is None else min(free, limit.nano)
 
 
 def _asked(option: Option, name: str, capacity: Capacity) -> Quantity:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from driver.allocation.decision import Decision, Refusal
 from driver.allocation.models import Device
 from driver.allocation.profile import Profile
-from driver.allocation.requests import Claim, Option
+from driver.allocation.requests import Claim, Option, Request
 from driver.allocation.snapshot import Snapshot
 from driver.allocation.why_not.judge import Judge, Seat, Short, pools_of
 from driver.allocation.why_not.obstacles import RELEASED, Cut, Obstacle, cut, loss, plain
@@ -73,6 +73,8 @@ class Hints:
         released: Nodes on which only what others hold stands in the way.
         taints: Nodes by taint.
         selectors: Nodes by place of the selector and the part of it that is false.
+        few: Nodes that have not cards enough, whatever else stands in the way.
+        fitting: The fewest and the most cards that serve the request on any of these nodes.
     """
 
     reductions: list[Reduction] = field(default_factory=list)
@@ -80,6 +82,8 @@ class Hints:
     released: list[str] = field(default_factory=list)
     taints: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
     selectors: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+    few: Tally = field(default_factory=Tally)
+    fitting: tuple[int, int] | None = None
 
     def reduce(self, node: str, cuts: Sequence[Cut]) -> None:
         """Remember a node that would have cards enough if they were asked for less."""
@@ -110,6 +114,7 @@ class _Look:
         fits: Whether the node can certainly take the claims.
         seen: Whether a request was looked at already.
         end: What surely ends the attempt for the whole pod.
+        raising: The first request with a card that ends the attempt if the search comes to it.
     """
 
     blamed: Blamed | None = None
@@ -118,6 +123,7 @@ class _Look:
     fits: bool = True
     seen: bool = False
     end: Obstacle | None = None
+    raising: tuple[Blamed, Verdicts] | None = None
 
 
 class Survey:
@@ -184,7 +190,10 @@ class Survey:
             self._refuse(seat, decision.refusal)
             # A card on which a selector raises may be taken by another request before it is looked at.
             raises = any(map(_fatal, found.verdicts))
-            if found.blamed is None or (raises and decision.refusal.reason in _TOGETHER):
+            together = decision.refusal.reason in _TOGETHER
+            if found.raising is not None and not together:
+                self._blame(seat, *found.raising)
+            elif found.blamed is None or (raises and together):
                 self._as_refused(seat, decision.refusal)
             else:
                 self._blame(seat, found.blamed, found.verdicts)
@@ -200,24 +209,12 @@ class Survey:
         look = _Look()
         for place, claim in enumerate(self._claims):
             for request in claim.requests:
-                missing: tuple[Blamed, Verdicts] | None = None
-                for option in request.options:
-                    missing = None
-                    if option.all_devices:
-                        look.certain = look.certain and not claim.constraints
-                        look.fits = False
-                        break
-                    verdicts = [self._judge.verdict(device, option, seat) for device in seat.devices]
-                    if not look.seen:
-                        look.end = _sure_end(verdicts, option.count)
-                    if look.end is not None:
-                        look.blamed, look.verdicts, look.fits = (place, option), verdicts, False
-                        return look
-                    look.seen = True
-                    look.certain = look.certain and not any(map(_fatal, verdicts))
-                    if sum(one is None for one in verdicts) >= option.count:
-                        break
-                    missing = ((place, option), verdicts)
+                if any(option.all_devices for option in request.options):
+                    look.certain = look.certain and not claim.constraints
+                    look.fits, look.seen = False, True
+                missing = self._missing(look, place, request, seat)
+                if look.end is not None:
+                    return look
                 if missing is not None:
                     look.fits = False
                     if look.blamed is None:
@@ -225,6 +222,29 @@ class Survey:
         sure = self._alone and look.certain
         look.fits = look.fits and sure and not any(device.counters for device in seat.devices)
         return look
+
+    def _missing(
+        self, look: _Look, place: int, request: Request, seat: Seat
+    ) -> tuple[Blamed, Verdicts] | None:
+        """Give what rules cards out for a request's last sub-request, None if there are enough for one."""
+        missing = None
+        for option in request.options:
+            if option.all_devices:
+                return None
+            verdicts = [self._judge.verdict(device, option, seat) for device in seat.devices]
+            missing = ((place, option), verdicts)
+            if not look.seen:
+                look.end = _sure_end(verdicts, option.count)
+            look.seen = True
+            if look.end is not None:
+                look.blamed, look.verdicts, look.fits = (*missing, False)
+                return None
+            if any(map(_fatal, verdicts)):
+                look.certain = False
+                look.raising = look.raising or missing
+            if sum(one is None for one in verdicts) >= option.count:
+                return None
+        return missing
 
     def _decision(self, seat: Seat) -> Decision | None:
         shapes = tuple(self._judge.shape(device, seat) for device in seat.devices)
@@ -285,10 +305,9 @@ class Survey:
         name = seat.node.name
         if len(self.searched) < _HINTS:
             self.searched.append(name)
-        ours = {device.id.device for device in seat.devices}
         for one in refusal.devices:
-            if one.device not in ours and refusal.node == name:
-                # Of pools that cannot be used, which are noted already.
+            if one.reason in {"PoolIncomplete", "PoolInvalid"}:
+                # Noted already.
                 continue
             key = (-1, None, one.reason, plain(one.message))
             self.tallies.setdefault(key, Tally()).add(name, one.device, one.message)
@@ -316,6 +335,9 @@ class Survey:
         node = seat.node.name
         fitting = sum(one is None for one in judged)
         needed = option.count - fitting
+        hints.few.add(node, "", "", cards=0)
+        least, most = hints.fitting or (fitting, fitting)
+        hints.fitting = (min(least, fitting), max(most, fitting))
         if fitting > hints.fewer[0]:
             hints.fewer = (fitting, node)
         if needed > 0:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from driver.allocation.claims import parse_claim
 from driver.allocation.cluster import Cluster
+from driver.allocation.errors import NoDeviceError
 from driver.allocation.models import JSON
 from driver.allocation.placement.place import node_names
 from driver.allocation.profile import Profile
@@ -26,7 +27,7 @@ from driver.allocation.why_not.answer import Change, Ground, Span, Values, WhyNo
 from driver.allocation.why_not.changes import Changes
 from driver.allocation.why_not.obstacles import PASSING, Obstacle
 from driver.allocation.why_not.oracle import oracle_of
-from driver.allocation.why_not.survey import Survey, Tally
+from driver.allocation.why_not.survey import Hints, Survey, Tally
 from driver.cel.environments import DEFAULT_RELEASE
 from driver.errors import AllocationError
 from driver.quantities import Quantity
@@ -34,6 +35,7 @@ from driver.quantities import Quantity
 MAX_GROUNDS = 64
 _MAX_VALUES = 5
 _MAX_COUNTED = 64
+_FEW = NoDeviceError.reason
 
 
 def why_not(
@@ -198,6 +200,11 @@ def _grounds(survey: Survey, claims: Sequence[Claim]) -> tuple[Ground, ...]:
         merged[claim, option, one.reason, one.text].add(one, cards, free)
     grounds = [one.ground() for one in merged.values()]
     grounds += [
+        _few(option, hints, label=f"{claims[claim].name} {option.label}" if len(claims) > 1 else option.label)
+        for (claim, option), hints in survey.hints.items()
+        if option.count > 1
+    ]
+    grounds += [
         Ground(
             reason=reason,
             text=text,
@@ -210,8 +217,21 @@ def _grounds(survey: Survey, claims: Sequence[Claim]) -> tuple[Ground, ...]:
         )
         for (reason, text), tally in survey.notes.items()
     ]
-    grounds.sort(key=lambda one: (-one.cards, -one.nodes, one.reason, one.text))
+    # How many are missing comes first: it is what the reasons against single cards are about.
+    grounds.sort(key=lambda one: (one.reason != _FEW, -one.cards, -one.nodes, one.reason, one.text))
     return tuple(grounds[:MAX_GROUNDS])
+
+
+def _few(option: Option, hints: Hints, *, label: str) -> Ground:
+    least, most = hints.fitting or (0, 0)
+    have = str(most) if least == most else f"{least} to {most}"
+    return Ground(
+        reason=_FEW,
+        text=f"{option.count} cards are wanted of one node, and {have} would do",
+        request=label,
+        nodes=hints.few.nodes,
+        node=hints.few.node,
+    )
 
 
 def _span(amounts: Sequence[Quantity]) -> Span | None:

@@ -113,7 +113,7 @@ def test_reasons_and_counts_are_those_of_the_allocator(
             assert counted["SelectorFailed"] or not answer.grounds
             ended = True
         else:
-            assert counted == Counter(one.reason for one in decision.refusal.devices)
+            assert +counted == Counter(one.reason for one in decision.refusal.devices)
         total += counted
     if ended:
         return
@@ -122,7 +122,7 @@ def test_reasons_and_counts_are_those_of_the_allocator(
         counted = Counter()
         for ground in both.grounds:
             counted[ground.reason] += ground.cards
-        assert counted == total
+        assert +counted == +total
 
 
 @settings(max_examples=40, deadline=None)

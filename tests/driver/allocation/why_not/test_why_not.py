@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -108,6 +109,28 @@ def test_for_several_cards_the_amount_is_one_that_as_many_have() -> None:
     )
     assert changes(answer)["Amount"] == "ask for memory 30Gi instead of 60Gi: would fit on n1 (a, b, c)"
     assert changes(answer)["Count"] == "count 1 instead of 3: would fit on n1 (c)"
+
+
+def test_where_cards_are_too_few_their_number_is_told_first() -> None:
+    slices = [node("n1", card("a")), node("n2", card("a"), card("b", memory="1Gi"), card("c"))]
+    answer = ask(claim(request(ask={"memory": "40Gi"}, count=3)), slices=slices)
+    first = "2 nodes: NoDevice: 3 cards are wanted of one node, and 1 to 2 would do (e.g. n1)"
+    assert answer.grounds[0].line() == first
+    assert grounds(answer)["CapacityTooSmall"] == (1, 1)
+
+
+def test_amounts_above_what_one_request_may_have_are_told_as_a_range() -> None:
+    def limited(name: str, memory: str) -> JSON:
+        made = copy.deepcopy(card(name))
+        made["capacity"]["memory"]["requestPolicy"]["validRange"]["max"] = memory
+        return made
+
+    answer = ask(
+        claim(request(ask={"memory": "40Gi"})),
+        slices=[node("n1", limited("a", "24Gi"), limited("b", "16Gi"))],
+    )
+    assert [one.sentence() for one in answer.grounds] == ["memory: asks 40Gi, a request may have 16Gi-24Gi"]
+    assert changes(answer)["Amount"] == "ask for memory 24Gi instead of 40Gi: would fit on n1 (a)"
 
 
 def test_waiting_is_not_advised_where_cards_are_too_small() -> None:
