@@ -11,7 +11,6 @@ Limits: all searches together take about as many steps as one may take on a sing
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
 import uuid
@@ -66,6 +65,16 @@ class Ask:
         self._preference = preference
         self._share_id = share_id
         self._steps = 0
+        self._likeness: Likeness | None = None
+        self._foregone = foregone(prepared) is not None
+        if not self._foregone:
+            self._question = Question(
+                prepared,
+                numbering=world.numbering,
+                state=state,
+                seen=self._seen,
+                values=world.values,
+            )
 
     def first(self, nodes: Sequence[str], *, all_nodes: bool) -> Decision:
         """Decide where the claims go.
@@ -75,12 +84,12 @@ class Ask:
             all_nodes: Whether that is all nodes in the order of their names.
         """
         head = nodes[0] if nodes else ""
-        if foregone(self._prepared) is not None:
+        if self._foregone:
             return self.decide(head)
         futile: set[Hashable] = set()
         for name in self._candidates() if all_nodes else self._among(nodes):
             outlook = self._seen.nodes.get(name)
-            key = self._likeness.key(outlook) if futile and outlook else None
+            key = self._alike(outlook) if futile and outlook else None
             if key in futile:
                 continue
             decision = self._probe(name, outlook)
@@ -91,12 +100,12 @@ class Ask:
             if self._steps > MAX_STEPS:
                 return self._given_up(decision)
             if outlook:
-                futile.add(self._likeness.key(outlook) if key is None else key)
+                futile.add(self._alike(outlook) if key is None else key)
         return self.decide(head)
 
     def answers(self) -> Answers:
         """Decide about all nodes."""
-        if foregone(self._prepared) is not None:
+        if self._foregone:
             return Answers((), (), self.decide)
         candidates = self._question.candidates
         certain = candidates & self._seen.plain if self._question.exact else 0
@@ -104,7 +113,7 @@ class Ask:
         undecided: list[str] = []
         known: dict[Hashable, bool] = {}
         for outlook in self._in_doubt(candidates & ~certain):
-            key = self._likeness.key(outlook)
+            key = self._alike(outlook)
             if key not in known:
                 if self._steps > MAX_STEPS:
                     undecided.append(outlook.name)
@@ -166,24 +175,15 @@ class Ask:
         self._steps += decision.steps
         return decision
 
-    @functools.cached_property
-    def _question(self) -> Question:
-        return Question(
-            self._prepared,
-            numbering=self._world.numbering,
-            state=self._state,
-            seen=self._seen,
-            values=self._world.values,
-        )
-
-    @functools.cached_property
-    def _likeness(self) -> Likeness:
-        return Likeness(
-            self._question,
-            numbering=self._world.numbering,
-            state=self._state,
-            values=self._world.values,
-        )
+    def _alike(self, outlook: Outlook) -> Hashable:
+        if self._likeness is None:
+            self._likeness = Likeness(
+                self._question,
+                numbering=self._world.numbering,
+                state=self._state,
+                values=self._world.values,
+            )
+        return self._likeness.key(outlook)
 
     def _candidates(self) -> Iterator[str]:
         """Give the nodes that may do, in the order of their names."""
@@ -209,7 +209,9 @@ class Ask:
     def _bare(self) -> list[set[str]]:
         """Give the nodes without devices of their own that may do, by what they see."""
         groups = self._seen.bare.values()
-        if self._question.asks_nothing or self._question.helped_from_outside:
+        if not groups:
+            return []
+        if self._question.asks_nothing() or self._question.helped_from_outside:
             return list(groups)
         return []
 

@@ -56,7 +56,18 @@ class Wanted:
 
 
 class Question:
-    """A pod's claims, asked of one state of a cluster."""
+    """A pod's claims, asked of one state of a cluster.
+
+    Attributes:
+        prepared: The claims.
+        wanted: Devices in the eyes of each request or sub-request.
+        raises: Devices at which some option ends the attempt.
+        noticed: Devices that some option would not pass over.
+        takes_all: Whether some option wants all devices.
+        helped_from_outside: Whether devices that name no node may play a part.
+        exact: Whether each plain node that is a candidate can serve the claims.
+        candidates: Nodes that may serve the claims or end the attempt, by their highest device number.
+    """
 
     def __init__(
         self, prepared: PreparedClaims, *, numbering: Numbering, state: State, seen: Seen, values: Values
@@ -68,27 +79,17 @@ class Question:
         self._seen = seen
         self._values = values
         self._live = numbering.index.live & ~numbering.unreadable
-        self._enough = functools.cache(state.enough)
+        self._enough: dict[tuple[str, int], int] = {}
         self.wanted = {option: self._wanted(option) for option in prepared.options}
+        every = self.wanted.values()
+        self.raises = _union(one.raises for one in every)
+        self.noticed = self.raises | _union(one.fit | one.listed for one in every)
+        self.takes_all = any(option.all_devices for option in self.wanted)
+        self.helped_from_outside = self.takes_all or bool(self.noticed & ~numbering.local)
+        self.exact = self._is_exact()
+        self.candidates = self._candidates()
 
-    @functools.cached_property
-    def raises(self) -> int:
-        """Devices at which some option ends the attempt."""
-        return _union(one.raises for one in self.wanted.values())
-
-    @functools.cached_property
-    def noticed(self) -> int:
-        """Devices that some option would not pass over."""
-        return _union(one.fit | one.raises | one.listed for one in self.wanted.values())
-
-    @functools.cached_property
-    def takes_all(self) -> bool:
-        """Whether some option wants all devices."""
-        return any(option.all_devices for option in self.wanted)
-
-    @functools.cached_property
-    def exact(self) -> bool:
-        """Whether each plain node that is a candidate can serve the claims."""
+    def _is_exact(self) -> bool:
         claims = self.prepared.claims
         return (
             len(claims) == 1
@@ -98,9 +99,7 @@ class Question:
             and not self.takes_all
         )
 
-    @functools.cached_property
-    def candidates(self) -> int:
-        """Nodes that may serve the claims or end the attempt, by the highest number of their devices."""
+    def _candidates(self) -> int:
         nodes = self._bounds.highest
         for claim in self.prepared.claims:
             for request in claim.requests:
@@ -108,24 +107,17 @@ class Question:
             for constraint in claim.constraints:
                 if not constraint.distinct and not constraint.lists and nodes:
                     nodes &= self._with_match(claim, constraint.attribute, constraint.binds)
-        nodes |= self._bounds.tops(self.raises)
+        if self.raises:
+            nodes |= self._bounds.tops(self.raises)
         if self.takes_all:
-            nodes |= self._seen.peculiar | self._bounds.tops(
-                _union(one.listed for one in self.wanted.values())
-            )
+            listed = _union(one.listed for one in self.wanted.values())
+            nodes |= self._seen.peculiar | self._bounds.tops(listed)
         if self.helped_from_outside:
             nodes |= self._seen.outside
         return nodes & self._seen.known
 
-    @functools.cached_property
-    def helped_from_outside(self) -> bool:
-        """Whether devices that name no node may play a part."""
-        others = ~self._numbering.local
-        return self.takes_all or any((one.fit | one.raises) & others for one in self.wanted.values())
-
-    @functools.cached_property
     def asks_nothing(self) -> bool:
-        """Whether a node without devices may do."""
+        """Say whether a node without devices may do."""
         return all(
             any(not option.count and not option.all_devices for option in request.options)
             for claim in self.prepared.claims
@@ -137,7 +129,11 @@ class Question:
         for name, nanos in charge:
             if not among:
                 return 0
-            among &= self._enough(name, nanos)
+            key = (name, nanos)
+            enough = self._enough.get(key)
+            if enough is None:
+                enough = self._enough[key] = self._state.enough(name, nanos)
+            among &= enough
         return among
 
     def _wanted(self, option: Option) -> Wanted:

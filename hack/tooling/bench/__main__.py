@@ -25,6 +25,8 @@ commands:
   pods      30 pods at once, create to Running, with and without claims, with the chart installed
   policies  placement policies on random streams of claims: how full until the first refusal, what is
             stranded, which cards stay whole (about 3 minutes; no times, so the same on every machine)
+  resolve   claims placed one by one on 5,000 nodes of 8 cards, empty and as they fill, and a stream of claims
+            none of which is like another (about 2 minutes)
   selectors 100 selectors not seen before over 80,000 devices, by the index and on each device (2 minutes)
 
 prepare, start and pods need root and Linux, since they start a cluster (see hack/cluster --help); the others
@@ -52,6 +54,7 @@ COMMANDS = {
     "start": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
     "pods": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
     "policies": Command("tooling.bench.policies"),
+    "resolve": Command("tooling.bench.resolve"),
     "selectors": Command("tooling.bench.selectors"),
 }
 
