@@ -31,6 +31,7 @@ from driver.vendors.nvidia_files import (
 )
 from driver.vendors.nvidia_toolkit import ToolkitSpecs, UnusableSpecError
 from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, PynvmlNvml
+from driver.vendors.reading import listing, optional
 
 MIG_REASON = "The card is in MIG mode; MIG partitions are not supported yet."
 
@@ -152,11 +153,10 @@ def load_nvml(*, driver_root: str, host: Host) -> ctypes.CDLL:
 
 def has_hardware(host: Host) -> bool:
     """Whether sysfs lists a display or 3D controller of NVIDIA."""
-    for address in host.list_dir(_PCI_DEVICES):
+    for address in listing(_PCI_DEVICES, host=host):
         device = f"{_PCI_DEVICES}/{address}"
-        if _sysfs(f"{device}/vendor", host) == "0x10de" and _sysfs(f"{device}/class", host).startswith(
-            "0x03"
-        ):
+        ours = optional(f"{device}/vendor", host=host) == _VENDOR_ID
+        if ours and optional(f"{device}/class", host=host).startswith(_DISPLAY):
             return True
     return False
 
@@ -187,24 +187,15 @@ def _card(found: NvmlCard, *, driver_version: str, host: Host) -> Card:
         driver_version=driver_version,
         pci_bus_id=address,
         pcie_root=_pcie_root(host.resolve(device)) if host.exists(device) else "",
-        numa_node=_numa_node(_sysfs(f"{device}/numa_node", host)),
+        numa_node=_numa_node(optional(f"{device}/numa_node", host=host)),
         unpublished=MIG_REASON if found.mig else "",
     )
 
 
 def _pcie_root(device: str) -> str:
-    return next(
-        (part for part in device.split("/") if re.fullmatch(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}", part)), ""
-    )
+    return next((part for part in device.split("/") if _PCIE_ROOT.fullmatch(part)), "")
 
 
 def _numa_node(text: str) -> int | None:
     # The kernel writes -1 where the platform has no NUMA nodes.
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _sysfs(path: str, host: Host) -> str:
-    try:
-        return host.read_text(path).strip()
-    except OSError:
-        return ""
+    return int(text) if re.fullmatch(r"[0-9]{1,4}", text) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import posixpath
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -71,22 +71,23 @@ class FolderHost:
 
     def resolve(self, path: str) -> str:
         """Follows links as the host would: an absolute target starts at the host's root, not at ours."""
-        done = "/"
+        root, done = str(self.root), ""
         todo = [part for part in path.split("/") if part]
         for _ in range(1000):
             if not todo:
-                return done
+                return done or "/"
             part = todo.pop(0)
             if part == "..":
-                done = posixpath.dirname(done)
+                done = done.rpartition("/")[0]
                 continue
-            here = posixpath.join(done, part)
-            if not self.local(here).is_symlink():
+            here = f"{done}/{part}"
+            try:
+                target = os.readlink(root + here)  # noqa: PTH115 - called for every part of every path
+            except OSError:
                 done = here
                 continue
-            target = str(self.local(here).readlink())
             todo = [piece for piece in target.split("/") if piece not in ("", ".")] + todo
-            done = "/" if target.startswith("/") else done
+            done = "" if target.startswith("/") else done
         raise OSError(f"too many levels of symbolic links: {path}")
 
     def make_dir(self, path: str, *, mode: int) -> None:
