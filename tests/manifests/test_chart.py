@@ -127,6 +127,8 @@ WORDS = {
     "controller.placement.nodes": "spread",
     "controller.placement.cards": "spread",
     "controller.placement.topology": "preferred",
+    "controller.webhook.certificates": "provided",
+    "controller.webhook.failurePolicy": "Fail",
     "agent.logLevel": "debug",
     "controller.logLevel": "debug",
 }
@@ -158,8 +160,11 @@ def test_each_value_changes_what_is_installed(path: str, default: Any) -> None:
     for part in parts:
         inner[part] = dict(inner.get(part, {}))
         inner = inner[part]
+    base = {**IMAGE, "controller": {"mode": "controller"}} if "webhook" in path else IMAGE
     inner[name] = _sentinel(path, default)
-    assert render_text(values) != render_text()
+    if base is not IMAGE:
+        values["controller"]["mode"] = "controller"
+    assert render_text(values) != render_text(base)
 
 
 def test_the_agents_variables_are_its_settings_each_once() -> None:
@@ -173,7 +178,7 @@ def test_the_agents_variables_are_its_settings_each_once() -> None:
 
 
 def test_the_controllers_variables_are_its_settings_each_once() -> None:
-    variables = set(environment(only(render(), "Deployment")))
+    variables = set(environment(only(render({"controller": {"mode": "controller"}}), "Deployment")))
     names = [field.name for field in dataclasses.fields(ControllerSettings)]
     fields = {f"DRAGOMAN_{name.upper()}": name for name in names}
     assert sorted(variables - set(fields)) == []
@@ -336,7 +341,7 @@ def test_the_controller_cannot_allocate_while_kube_scheduler_does() -> None:
 
 def test_the_controller_that_allocates_may_write_allocations_and_nothing_else_besides() -> None:
     native, allocating = (
-        _rights(render({"controller": {"mode": mode}}), "dragoman-controller")
+        _rights(render({"controller": {"mode": mode, "webhook": {"install": False}}}), "dragoman-controller")
         for mode in ("native", "controller")
     )
     assert allocating.pop("resourceclaims/status") == {"update"}
@@ -345,11 +350,36 @@ def test_the_controller_that_allocates_may_write_allocations_and_nothing_else_be
     assert allocating == native
 
 
-def test_nobody_has_a_wildcard_or_may_read_secrets() -> None:
-    for one in render():
-        for rule in one.get("rules", []):
-            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
-            assert "secrets" not in rule["resources"]
+def _rules(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [rule for one in documents for rule in one.get("rules", []) if "apiGroups" in rule]
+
+
+def test_nobody_has_a_wildcard_or_may_read_secrets_but_the_webhooks_own() -> None:
+    for values in ({}, {"controller": {"mode": "controller"}}):
+        for rule in _rules(render(values)):
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule.get("verbs", [])]
+            if "secrets" in rule["resources"]:
+                assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["dragoman-webhook"]
+    assert not any("secrets" in rule["resources"] for rule in _rules(render()))
+
+
+def test_the_controller_may_change_its_own_webhook_only_and_none_that_others_keep() -> None:
+    def named(**webhook: str) -> list[Any]:
+        given = render({"controller": {"mode": "controller", "webhook": webhook}})
+        (hook,) = [one for one in given if one["kind"] == "MutatingWebhookConfiguration"]
+        rules = [rule for rule in _rules(given) if "mutatingwebhookconfigurations" in rule["resources"]]
+        rules = [rule for rule in rules if "verbs" in rule]
+        assert all(rule["resourceNames"] == [hook["metadata"]["name"]] for rule in rules)
+        return [rule["verbs"] for rule in rules]
+
+    assert named() == [["get", "patch"]]
+    assert named(certificates="provided") == []
+
+
+def test_without_a_webhook_nothing_of_it_is_installed() -> None:
+    for values in ({}, {"controller": {"mode": "controller", "webhook": {"install": False}}}):
+        text = render_text({**IMAGE, **values})
+        assert "webhook" not in text.lower()
 
 
 def test_the_admission_policy_speaks_of_the_agents_real_account() -> None:

@@ -174,6 +174,33 @@ class Placement(Values):
     )
 
 
+class Webhook(Values):
+    """The admission webhook: carries over what claims ask for where the API server drops it.
+
+    Installed in mode controller only. API servers of 1.36 and later drop nothing; it changes nothing there.
+    """
+
+    install: bool = True
+    port: int = Field(default=9443, ge=1, le=65535, description="Port of the webhook in the pods.")
+    failure_policy: Literal["Ignore", "Fail"] = Field(
+        default="Ignore",
+        description="What becomes of a claim while no webhook answers. Ignore: it is stored as it is; where "
+        "the server drops amounts it is then never allocated and has to be made anew. Fail: it is refused, as "
+        "are the claims of all other drivers.",
+    )
+    certificates: Literal["own", "provided"] = Field(
+        default="own",
+        description="own: made, stored in a Secret and renewed by the controller. provided: a Secret of type "
+        "kubernetes.io/tls with ca.crt, such as cert-manager makes; its CA injector fills in caBundle.",
+    )
+    secret: str = Field(
+        default="", description="Name of the Secret. Empty: made from the name of the release."
+    )
+    annotations: dict[str, str] = Field(
+        default={}, description="Of the webhook configuration, such as cert-manager.io/inject-ca-from."
+    )
+
+
 class Controller(Values):
     """The controller: a Deployment."""
 
@@ -185,6 +212,7 @@ class Controller(Values):
         "later. controller: this controller, which then needs the right to write allocations.",
     )
     placement: Placement = Field(default=Placement())
+    webhook: Webhook = Field(default=Webhook())
     explain: bool = Field(
         default=True, description="Write Events on claims and pods that wait for a card, saying why."
     )

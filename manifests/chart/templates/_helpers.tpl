@@ -18,6 +18,19 @@
 {{ include "dragoman.name" . }}-controller
 {{- end }}
 
+{{/* Whether there is an admission webhook, and its names. */}}
+{{- define "dragoman.webhook" -}}
+{{- if and (eq .Values.controller.mode "controller") .Values.controller.webhook.install }}true{{ end -}}
+{{- end }}
+
+{{- define "dragoman.webhookName" -}}
+{{ include "dragoman.name" . }}-webhook
+{{- end }}
+
+{{- define "dragoman.webhookSecret" -}}
+{{ .Values.controller.webhook.secret | default (include "dragoman.webhookName" .) }}
+{{- end }}
+
 {{/* Labels that select: they never change. Call with (list $ "agent"). */}}
 {{- define "dragoman.selector" -}}
 app.kubernetes.io/name: dragoman
