@@ -185,8 +185,8 @@ class Webhook(Values):
     failure_policy: Literal["Ignore", "Fail"] = Field(
         default="Ignore",
         description="What becomes of a claim while no webhook answers. Ignore: it is stored as it is; where "
-        "the server drops amounts it is then never allocated and has to be made anew. Fail: it is refused, as "
-        "are the claims of all other drivers.",
+        "the server drops amounts it is then never allocated and has to be made anew. Fail: it is refused, "
+        "as are the claims of all other drivers.",
     )
     certificates: Literal["own", "provided"] = Field(
         default="own",
