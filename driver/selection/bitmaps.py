@@ -12,7 +12,7 @@ ten times slower than the rest.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 # Below this, shifting single bits is faster than filling an array of bytes.
 _FEW = 12
@@ -50,6 +50,14 @@ def first_of(bits: int) -> int:
 def without(bits: int, removed: int) -> int:
     """Give what is in the first set and not in the second."""
     return bits ^ (bits & removed)
+
+
+def merged(sets: Iterable[int]) -> int:
+    """Give what is in any of some sets."""
+    bits = 0
+    for one in sets:
+        bits |= one
+    return bits
 
 
 class Bitmap:

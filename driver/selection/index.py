@@ -5,9 +5,10 @@ Purpose: the answer for all devices of a cluster at once, the same as that of ev
 Flow: `add` devices; `select` plans a selector once, answers its parts from columns and joins the answers. A
 plan and its last answer are kept for as long as nothing changes.
 
-Limits: mutable, for one owner. Where the cost limit of a single evaluation could play a part, the whole
-selector is evaluated on each device. A selection that costs too much in all (`limits.MAX_UNITS`) ends with
-every device raising: a selector like that is not allowed to hold up everything else.
+Limits: mutable, for one owner. Where the cost limit of a single evaluation or another error that nothing
+absorbs could play a part, the whole selector is evaluated on each device concerned. A selection that costs
+too much in all (`limits.MAX_UNITS`) ends with every device raising: a selector like that is not allowed to
+hold up everything else.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from dataclasses import dataclass
 
 from driver.cel import DeviceView, Selector
 from driver.cel.budget import MAX_COST
-from driver.cel.errors import BudgetError
+from driver.selection.bitmaps import without
 from driver.selection.devices import Devices
-from driver.selection.leaves import PerDevice
+from driver.selection.leaves import each
 from driver.selection.limits import MAX_LOOKUP_COST, MAX_PLANS
 from driver.selection.numbers import Slots
 from driver.selection.operators import Run, Sets
@@ -101,16 +102,15 @@ class Index:
             return 0, 0
         run = Run(self._devices, Meter(), readable)
         try:
-            try:
-                found = chosen.root.answer(run, None)
-                cost = sum(part.highest_cost for part in chosen.evaluated)
-            except BudgetError:
-                cost = MAX_COST
-            if cost + MAX_LOOKUP_COST <= MAX_COST:
-                return found
-            return PerDevice(Part(selector.checked, selector.checked.tree, whole=True)).answer(run, None)
+            true, raises = chosen.root.answer(run, None)
+            cost = sum(part.highest_cost for part in chosen.evaluated)
+            doubtful = run.doubtful if cost + MAX_LOOKUP_COST <= MAX_COST else readable
+            if doubtful:
+                yes, wrong = each(Part(selector.checked, selector.checked.tree, whole=True), run, doubtful)
+                true, raises = without(true, doubtful) | yes, without(raises, doubtful) | wrong
         except ExhaustedError:
             return 0, readable
+        return true, raises
 
 
 @dataclass(slots=True)

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driver.cel import DeviceView
-from driver.selection.bitmaps import bits_of, first_of, numbers_of, without
+from driver.selection.bitmaps import bits_of, first_of, merged, numbers_of, without
 from driver.selection.column import Column, Path, Value
 from driver.selection.limits import MAX_COMBINATIONS, MAX_OUTCOMES, MAX_SPLITS
 from driver.selection.operators import Run, Sets
+from driver.selection.outcomes import LOOKUP_RANK, noted, sort_out
 from driver.selection.part import WITHOUT_ANYTHING, Outcome, Part
 
 
@@ -27,7 +28,7 @@ class Constant:
     """A part that reads nothing of the device."""
 
     __slots__ = ("part",)
-    rank = 0
+    rank = LOOKUP_RANK
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -35,9 +36,7 @@ class Constant:
     def answer(self, run: Run, within: int | None) -> Sets:  # noqa: ARG002 - all devices cost as much as few
         """See `Operator`."""
         outcome = self.part.outcome(WITHOUT_ANYTHING, run.meter)
-        if outcome is None:
-            return 0, run.readable
-        return (run.readable, 0) if outcome else (0, 0)
+        return noted(run, sort_out([run.readable], [outcome], merged))
 
 
 class PerValue:
@@ -52,29 +51,26 @@ class PerValue:
         self._outcomes: dict[Value, Outcome] = {}
         self._absent: list[Outcome] = []
         self._generation = -1
-        self._sets: Sets = (0, 0)
+        self._sets = (0, 0, 0)
 
     def answer(self, run: Run, within: int | None) -> Sets:
         """See `Operator`."""
-        if self._generation == run.devices.generation:
-            return self._sets
-        column = run.devices.column(self._path)
-        if within is not None and column.distinct > MAX_OUTCOMES and within.bit_count() < column.distinct:
-            return each(self.part, run, within)
-        outcomes = self._tried(run, column)
-        yes = column.union(value for value, outcome in outcomes.items() if outcome)
-        wrong = column.union(value for value, outcome in outcomes.items() if outcome is None)
-        absent = without(run.readable, column.present)
-        if absent:
-            if not self._absent:
-                self._absent.append(self.part.outcome(WITHOUT_ANYTHING, run.meter))
-            if self._absent[0]:
-                yes |= absent
-            elif self._absent[0] is None:
-                wrong |= absent
-        self._outcomes = outcomes if len(outcomes) <= MAX_OUTCOMES else {}
-        self._generation, self._sets = run.devices.generation, (yes, wrong)
-        return self._sets
+        if self._generation != run.devices.generation:
+            column = run.devices.column(self._path)
+            if within is not None and column.distinct > MAX_OUTCOMES and within.bit_count() < column.distinct:
+                return each(self.part, run, within)
+            outcomes = self._tried(run, column)
+            self._sets = sort_out(outcomes.keys(), outcomes.values(), column.union)
+            self._outcomes = outcomes if len(outcomes) <= MAX_OUTCOMES else {}
+            absent = without(run.readable, column.present)
+            if absent:
+                if not self._absent:
+                    self._absent.append(self.part.outcome(WITHOUT_ANYTHING, run.meter))
+                others = sort_out([absent], self._absent, merged)
+                mine = self._sets
+                self._sets = (mine[0] | others[0], mine[1] | others[1], mine[2] | others[2])
+            self._generation = run.devices.generation
+        return noted(run, self._sets)
 
     def _tried(self, run: Run, column: Column) -> dict[Value, Outcome]:
         known, view = self._outcomes, run.devices.view
@@ -103,24 +99,18 @@ class PerCombination:
         self.part = part
         self._paths = paths
         self._generation = -1
-        self._sets: Sets = (0, 0)
+        self._sets = (0, 0, 0)
 
     def answer(self, run: Run, within: int | None) -> Sets:
         """See `Operator`."""
-        if self._generation == run.devices.generation:
-            return self._sets
-        blocks = self._combinations(run)
-        if blocks is None:
-            return each(self.part, run, within)
-        true = raises = 0
-        samples = (run.devices.view(first_of(block)) for block in blocks)
-        for block, outcome in zip(blocks, self.part.outcomes(samples, run.meter), strict=True):
-            if outcome:
-                true |= block
-            elif outcome is None:
-                raises |= block
-        self._generation, self._sets = run.devices.generation, (true, raises)
-        return self._sets
+        if self._generation != run.devices.generation:
+            blocks = self._combinations(run)
+            if blocks is None:
+                return each(self.part, run, within)
+            samples = (run.devices.view(first_of(block)) for block in blocks)
+            self._sets = sort_out(blocks, self.part.outcomes(samples, run.meter), merged)
+            self._generation = run.devices.generation
+        return noted(run, self._sets)
 
     def _combinations(self, run: Run) -> list[int] | None:
         blocks = [run.readable] if run.readable else []
@@ -162,13 +152,6 @@ class PerDevice:
 
 def each(part: Part, run: Run, within: int | None) -> Sets:
     """Evaluate a part on each device that the answer is needed for."""
-    true: list[int] = []
-    raising: list[int] = []
     numbers = list(numbers_of(run.readable if within is None else within))
     outcomes = part.outcomes(map(run.devices.view, numbers), run.meter)
-    for number, outcome in zip(numbers, outcomes, strict=True):
-        if outcome:
-            true.append(number)
-        elif outcome is None:
-            raising.append(number)
-    return bits_of(true), bits_of(raising)
+    return noted(run, sort_out(numbers, outcomes, bits_of))

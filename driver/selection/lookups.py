@@ -7,8 +7,8 @@ Flow: in a column, values of the constant's own class are looked up. For values 
 depends on the classes alone, so the real evaluator is asked once for any one of them. A device without a
 value raises, but for `has()` and `in`.
 
-Limits: strings, integers and bools only, since their equality in CEL is that of Python; the rest is for
-`driver.selection.leaves`.
+Limits: only what has Python's meaning in CEL, too: equality of strings, integers and bools, the order of
+numbers (`driver.selection.orders`), tests of strings. The rest is for `driver.selection.leaves`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from driver.selection.bitmaps import without
+from driver.cel.errors import EvaluationError
+from driver.selection.bitmaps import merged, without
 from driver.selection.column import Group, Path
 from driver.selection.operators import Run, Sets
+from driver.selection.outcomes import LOOKUP_RANK, noted, sort_out
 from driver.selection.part import WITHOUT_ANYTHING, Part
 
 # Gives those among the keys of a group's values that pass a test; others, too, if no value has them.
 Keys: TypeAlias = Callable[[Iterable[Any]], Iterable[Hashable]]
-RANK = 1
 
 
 class Presence:
     """`has(device.attributes["d"].x)`, `"x" in device.attributes["d"]` and `"d" in device.attributes`."""
 
     __slots__ = ("_path",)
-    rank = RANK
+    rank = LOOKUP_RANK
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,7 +45,7 @@ class Truth:
     """A value by itself: true where it is."""
 
     __slots__ = ("_path",)
-    rank = RANK
+    rank = LOOKUP_RANK
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,7 +74,7 @@ class Lookup:
     """
 
     __slots__ = ("_default", "_keys", "_kind", "_negated", "_part", "_path")
-    rank = RANK
+    rank = LOOKUP_RANK
 
     def __init__(
         self,
@@ -102,31 +103,26 @@ class Lookup:
             if kind is self._kind:
                 found = group.union(self._keys(group.postings))
                 true |= without(here, found) if self._negated else found
-            elif kind is list:
-                yes, wrong = self._each(run, group)
-                true, raises = true | yes, raises | wrong
             else:
-                outcome = self._part.outcome(run.devices.view(group.sample()), run.meter)
-                if outcome:
-                    true |= here
-                elif outcome is None:
-                    raises |= here
+                yes, wrong = self._others(run, kind, group)
+                true, raises = true | yes, raises | wrong
         if present == run.readable:
             return true, raises
         absent = without(run.readable, present)
-        if self._default:
-            outcome = self._part.outcome(WITHOUT_ANYTHING, run.meter)
-            if outcome is not None:
-                return (true | absent if outcome else true), raises
-        return true, raises | absent
+        if not self._default:
+            return true, raises | absent
+        outcome = self._part.outcome(WITHOUT_ANYTHING, run.meter)
+        yes, wrong = noted(run, sort_out([absent], [outcome], merged))
+        return true | yes, raises | wrong
 
-    def _each(self, run: Run, group: Group) -> Sets:
-        keys, numbers = zip(*group.samples(), strict=True)
-        outcomes = list(self._part.outcomes(map(run.devices.view, numbers), run.meter))
-        return (
-            group.union(key for key, outcome in zip(keys, outcomes, strict=True) if outcome),
-            group.union(key for key, outcome in zip(keys, outcomes, strict=True) if outcome is None),
-        )
+    def _others(self, run: Run, kind: type, group: Group) -> Sets:
+        if kind is list:
+            # Lists may differ in what they hold.
+            keys, numbers = zip(*group.samples(), strict=True)
+            outcomes = self._part.outcomes(map(run.devices.view, numbers), run.meter)
+            return noted(run, sort_out(keys, outcomes, group.union))
+        outcome = self._part.outcome(run.devices.view(group.sample()), run.meter)
+        return noted(run, sort_out([group.present.bits], [outcome], merged))
 
 
 def equal_to(constants: Sequence[Hashable]) -> Keys:
@@ -134,8 +130,14 @@ def equal_to(constants: Sequence[Hashable]) -> Keys:
     return lambda _keys: constants
 
 
-def passing(function: str, constant: str) -> Keys | None:
-    """Find the keys that pass a test of strings; None for a test that is not known here."""
+def passing(function: str, constant: str, run: Callable[[str, str], Any]) -> Keys | None:
+    """Find the keys that pass a test of strings; None for a test that is not known here.
+
+    Args:
+        function: The test.
+        constant: What strings are tested with.
+        run: The library's implementation.
+    """
     match function:
         case "startsWith":
             return lambda keys: [key for key in keys if key.startswith(constant)]
@@ -143,4 +145,10 @@ def passing(function: str, constant: str) -> Keys | None:
             return lambda keys: [key for key in keys if key.endswith(constant)]
         case "contains":
             return lambda keys: [key for key in keys if constant in key]
+        case "matches":
+            try:
+                run("", constant)
+            except EvaluationError:
+                return None
+            return lambda keys: [key for key in keys if run(key, constant)]
     return None

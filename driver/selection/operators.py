@@ -7,7 +7,8 @@ false for all others. `within` says which devices the answer is needed for (None
 the operands before have not decided. What an answer says of other devices means nothing.
 
 Limits: as in the reference, a false operand of `&&` and a true one of `||` absorb the errors of the others,
-in whatever order they stand; so operands are asked in the order of what they cost.
+in whatever order they stand; so operands may be asked in the order of what they cost. Only what ends an
+evaluation does so where it is reached: operands that could do that stay where they are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from driver.selection.part import Meter
 Sets = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """One selection.
 
@@ -31,11 +32,14 @@ class Run:
         devices: The devices.
         meter: What it may still cost.
         readable: All devices that answers are about.
+        doubtful: Devices on which a part ends the evaluation, if it is reached: the whole selector has to be
+            evaluated on them.
     """
 
     devices: Devices
     meter: Meter
     readable: int
+    doubtful: int = 0
 
 
 class Operator(Protocol):
@@ -49,8 +53,7 @@ class Operator(Protocol):
         """Give the devices for which it is true, and those for which it raises.
 
         Raises:
-            BudgetError: It costs too much on one device.
-            ExhaustedError: It costs too much on all of them.
+            ExhaustedError: It costs too much on all devices together.
         """
 
 
@@ -60,8 +63,8 @@ class AllOf:
     __slots__ = ("operands", "rank")
 
     def __init__(self, operands: Sequence[Operator]) -> None:
-        self.operands = sorted(operands, key=_rank)
-        self.rank = self.operands[-1].rank
+        self.operands = operands
+        self.rank = max(map(_rank, operands))
 
     def answer(self, run: Run, within: int | None) -> Sets:
         """See `Operator`."""
@@ -83,8 +86,8 @@ class AnyOf:
     __slots__ = ("operands", "rank")
 
     def __init__(self, operands: Sequence[Operator]) -> None:
-        self.operands = sorted(operands, key=_rank)
-        self.rank = self.operands[-1].rank
+        self.operands = operands
+        self.rank = max(map(_rank, operands))
 
     def answer(self, run: Run, within: int | None) -> Sets:
         """See `Operator`."""
@@ -138,6 +141,11 @@ class Choice:
             yes, wrong = self.no.answer(run, unmet)
             true, raises = true | (yes & unmet), raises | (wrong & unmet)
         return true, raises
+
+
+def cheapest_first(operands: Sequence[Operator]) -> list[Operator]:
+    """Order operands by what they cost."""
+    return sorted(operands, key=_rank)
 
 
 def _rank(operator: Operator) -> int:

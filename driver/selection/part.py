@@ -4,18 +4,18 @@ Purpose: the real evaluator's own closures answer for one device what the index 
 
 Flow: `Part` wraps a node, together with the `cel.bind`s around it, as an expression of its own; it is turned
 into closures when the first device is tried. What an operator above cannot use (an error, or anything but
-true and false) is `None`.
+true and false) is `None`; what ends the evaluation (the cost limit, a value that cannot be hashed) is
+`ENDED`.
 
-Limits: in an evaluation of the whole selector the costs of its parts add up, and too high a sum is an error
-that nothing absorbs; so each part remembers the highest cost seen. A `Meter` ends a selection that costs too
-much over all devices.
+Limits: in an evaluation of the whole selector the costs of its parts add up, and too high a sum ends it; so
+each part remembers the highest cost seen. A `Meter` ends a selection that costs too much over all devices.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from driver.cel import DeviceView
 from driver.cel.budget import MAX_COST
@@ -26,7 +26,9 @@ from driver.cel.syntax import Bind, Node
 from driver.cel.values import DomainMap
 from driver.selection.limits import MAX_UNITS
 
-Outcome: TypeAlias = bool | None
+ENDED: Final = "ended"
+# None: it fails, which operators above may absorb; ended: it fails in a way that nothing absorbs.
+Outcome: TypeAlias = bool | Literal["ended"] | None
 
 # To a part that reads one column, all devices without a value there are like this one.
 WITHOUT_ANYTHING = DeviceView("", DomainMap(), DomainMap(), allow_multiple_allocations=False)
@@ -57,7 +59,7 @@ class Part:
         checked: The selector.
         node: The part.
         binds: The `cel.bind`s around it, outermost first.
-        whole: Whether it is the whole selector, so that one which costs too much on a device fails there.
+        whole: Whether it is the whole selector, which nothing is above: whatever ends it makes it fail.
 
     Attributes:
         highest_cost: The most that an evaluation has cost so far.
@@ -76,10 +78,9 @@ class Part:
         self.highest_cost = 0
 
     def outcome(self, view: DeviceView, meter: Meter) -> Outcome:
-        """Evaluate it on a device: true, false, or None for an error.
+        """Evaluate it on a device.
 
         Raises:
-            BudgetError: It costs too much on this device, and is not the whole selector.
             ExhaustedError: It costs too much on all devices together.
         """
         return next(self.outcomes((view,), meter))
@@ -88,7 +89,6 @@ class Part:
         """Evaluate it on devices, one after another.
 
         Raises:
-            BudgetError: It costs too much on one device, and is not the whole selector.
             ExhaustedError: It costs too much on all devices together.
         """
         program = self._program
@@ -104,10 +104,8 @@ class Part:
             except EvaluationError:
                 outcome = None
             except BudgetError:
-                if not self._whole:
-                    raise
-                outcome = None
-            if frame.left < least:
+                outcome = None if self._whole else ENDED
+            if frame.left < least and outcome is not ENDED:
                 least = frame.left
                 self.highest_cost = MAX_COST - least
             meter.left -= MAX_COST + 1 - frame.left

@@ -37,9 +37,12 @@ from driver.cel.syntax import (
 from driver.selection.leaves import Constant, PerCombination, PerDevice, PerValue
 from driver.selection.limits import MAX_ANSWERS
 from driver.selection.lookups import Keys, Lookup, Presence, Truth, equal_to, passing
-from driver.selection.operators import AllOf, AnyOf, Choice, Not, Operator
+from driver.selection.operators import AllOf, AnyOf, Choice, Not, Operator, cheapest_first
+from driver.selection.orders import bound_of
+from driver.selection.outcomes import LOOKUP_RANK
 from driver.selection.part import Part
 from driver.selection.reads import ROOT, Names, is_column, path_of, prefix_of, reads_of
+from driver.selection.steady import is_steady
 
 _LOOKED_UP: tuple[type, ...] = (str, int, bool)
 
@@ -93,7 +96,7 @@ class _Planner:
 
     def plan(self, node: Node, names: Names) -> Operator:
         if isinstance(node, Logic):
-            operands = [self.plan(operand, names) for operand in node.operands]
+            operands = self._ordered(node, [self.plan(operand, names) for operand in node.operands], names)
             return AllOf(operands) if node.operator == "&&" else AnyOf(operands)
         if isinstance(node, Ternary):
             condition = self.plan(node.condition, names)
@@ -104,17 +107,19 @@ class _Planner:
             return Not(self.plan(node.args[0], names))
         return self._lookup(node, names) or self._evaluation(node, names)
 
+    def _ordered(self, node: Logic, operands: list[Operator], names: Names) -> list[Operator]:
+        ordered = cheapest_first(operands)
+        if ordered == operands or all(
+            is_steady(part, names)
+            for part, operand in zip(node.operands, operands, strict=True)
+            if operand.rank > LOOKUP_RANK
+        ):
+            return ordered
+        return operands
+
     def _lookup(self, node: Node, names: Names) -> Operator | None:
         if isinstance(node, Call):
-            count = len(node.args)
-            if count == 2 and node.target is None:
-                if node.function in {"_==_", "_!=_"}:
-                    return self._comparison(node, names)
-                if node.function == "_in_":
-                    return self._membership(node, names)
-            elif count == 1 and node.target is not None:
-                return self._string_test(node, node.target, names)
-            return None
+            return self._call(node, names)
         if isinstance(node, Select) and node.test:
             above = prefix_of(node.operand, names, plain=True)
             return Presence((*above, node.field)) if above is not None and len(above) == 2 else None
@@ -122,6 +127,21 @@ class _Planner:
             path = path_of(node, names)
             return None if path is None else Truth(path)
         return None
+
+    def _call(self, node: Call, names: Names) -> Operator | None:
+        function = node.function
+        found: Operator | None = None
+        if function == "_in_":
+            return self._membership(node, names)
+        if function in {"_==_", "_!=_"}:
+            found = self._comparison(node, names)
+        elif node.target is not None and len(node.args) == 1:
+            found = self._string_test(node, node.target, names)
+        if found is None:
+            bound = bound_of(node, self._checked)
+            if bound is not None:
+                found = self._test(node, bound.value, names, bound.keys, bound.kind)
+        return found
 
     def _comparison(self, node: Call, names: Names) -> Operator | None:
         value, constant = node.args
@@ -160,7 +180,8 @@ class _Planner:
         constant = node.args[0]
         if not isinstance(constant, Literal) or not isinstance(constant.value, str):
             return None
-        keys = passing(node.function, constant.value)
+        entries = self._checked.overloads[node]
+        keys = passing(node.function, constant.value, entries[0].run) if len(entries) == 1 else None
         return None if keys is None else self._test(node, value, names, keys, str)
 
     def _test(
