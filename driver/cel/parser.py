@@ -50,6 +50,10 @@ _WRAPPERS: dict[str, object] = {
     "google.protobuf.StringValue": "",
     "google.protobuf.UInt64Value": UInt(0),
 }
+_MESSAGES = frozenset(
+    {"Any", "Duration", "Empty", "FloatValue", "Int32Value"}
+    | {"ListValue", "Struct", "Timestamp", "UInt32Value", "Value"}
+)
 _FUNCTIONS = {name: f"_{name}_" for name in _LEVELS}
 
 
@@ -105,8 +109,9 @@ class _Parser:
         self._tokens = tokens
         self._newer = newer
         self._at = 0
-        # Rules of the reference's grammar that are open: `expr`, and `calc` for sums and products.
+        # Rules of the reference's grammar that are open: `expr`, `relation`, and `calc` for sums.
         self._expressions = 0
+        self._relations = 0
         self._sums = 0
 
     # Tokens
@@ -135,20 +140,28 @@ class _Parser:
 
     def expression(self) -> Node:
         self._expressions += 1
-        self._sums += 1
-        if self._expressions > MAX_DEPTH or self._sums > MAX_DEPTH:
-            raise _too_deep(self._source, self._tokens[self._at][3])
+        self._enter(relations=1, sums=1)
         node = self._binary(1)
         position = self._tokens[self._at][3]
-        self._sums -= 1
         if self._accept("?"):
-            self._sums += 1
             yes = self._binary(1)
-            self._sums -= 1
+            self._leave(relations=1, sums=1)
             self._expect(":")
             node = Ternary(node, yes, self.expression(), position)
+        else:
+            self._leave(relations=1, sums=1)
         self._expressions -= 1
         return node
+
+    def _enter(self, *, relations: int, sums: int) -> None:
+        self._relations += relations
+        self._sums += sums
+        if self._expressions > MAX_DEPTH or self._relations > MAX_DEPTH or self._sums > MAX_DEPTH:
+            raise _too_deep(self._source, self._tokens[self._at][3])
+
+    def _leave(self, *, relations: int, sums: int) -> None:
+        self._relations -= relations
+        self._sums -= sums
 
     def _binary(self, lowest: int) -> Node:
         left = self._unary()
@@ -160,13 +173,13 @@ class _Parser:
                 return left
             self._at += 1
             if level >= _SUM:
-                self._sums += 1
-                if self._sums > MAX_DEPTH:
-                    raise _too_deep(self._source, position)
+                self._enter(relations=0, sums=1)
                 left = Call(_FUNCTIONS[text], None, (left, self._binary(level + 1)), position)
-                self._sums -= 1
+                self._leave(relations=0, sums=1)
             elif level == _RELATION:
+                self._enter(relations=1, sums=0)
                 left = Call(_FUNCTIONS[text], None, (left, self._binary(_SUM)), position)
+                self._leave(relations=1, sums=0)
             else:
                 operands = [left, self._binary(level + 1)]
                 while self._accept(text):
@@ -242,7 +255,7 @@ class _Parser:
         """Take a wrapped value for the value: `google.protobuf.Int64Value{value: 1}` is 1."""
         default = _WRAPPERS.get(name)
         if default is None:
-            known = name.startswith("google.protobuf.")
+            known = name.rpartition(".")[0] == "google.protobuf" and name.rpartition(".")[2] in _MESSAGES
             message = f"messages such as {name} are not supported" if known else f"there is no message {name}"
             raise (SelectorNotSupportedError if known else InvalidSelectorError)(
                 message,
