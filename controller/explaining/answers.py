@@ -1,30 +1,31 @@
-"""What the allocator says about every node, put into one sentence.
+"""What the allocator says about every node, put into an Event's note.
 
-Flow: `answer` asks `driver.allocation.allocate` node by node and counts; `Answer.note` is what a person
-reads. Reasons are counted over all cards of all nodes, the most frequent first, each with one example.
+Flow: `answer` asks `driver.allocation.why_not`, which looks at every card of every node, and `Answer.note` is
+what a person reads: how many nodes, the reasons with an example each, and what would help.
 
-Limits: pure, and made to run in a thread; at most as long as an Event's note may be. Claims that are hard to
-allocate are not tried on every node: once `MAX_STEPS` are used up on some, the others are not asked.
+Limits: pure, and made to run in a thread; at most as long as an Event's note may be, in which what would help
+has its place before the rarer reasons. Claims that are hard to allocate are not tried on every node (see
+`why_not`). It names nodes and cards, and nothing of other claims.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from controller.events import cut
-from driver.allocation import DeviceRefusal, Refusal, Snapshot, allocate
-from driver.errors import AllocationError
+from controller.explaining.shares import Remark, remark
+from driver.allocation import Snapshot
+from driver.allocation.why_not import Change, Ground, WhyNot, why_not
 from driver.kube.client import JSON
 
 CARDS_AVAILABLE = "CardsAvailable"
 NO_CARDS = "NoCards"
-MAX_STEPS = 150_000
-"""Steps of search for one answer: about two seconds. A node that is refused at a look takes none or a few."""
-_MAX_REASONS = 6
-_SELECTOR_FALSE = "SelectorFalse"
+_MAX_GROUNDS = 6
+_MAX_CHANGES = 3
+_MAX_SENTENCE = 330
+"""Bytes of one reason, so that others have room beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,29 @@ class Answer:
     fits: bool = False
 
 
-def answer(snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON]) -> Answer:
+@dataclass(frozen=True, kw_only=True)
+class Configs:
+    """Configuration for our driver.
+
+    Attributes:
+        claims: That of each claim, in their order.
+        classes: That of each class, by its name.
+    """
+
+    claims: Sequence[Sequence[JSON]] = ()
+    classes: Mapping[str, Sequence[JSON]] = field(default_factory=dict)
+
+
+def answer(
+    snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON], configs: Configs | None = None
+) -> Answer:
     """Asks about all nodes.
 
     Args:
         snapshot: Slices, classes, and what is held.
         nodes: Names of the nodes that publish cards.
         claims: The pod's claims of our classes that are not allocated, named `pod/claim-1` and so on.
+        configs: Their configuration; none if not given.
     """
     if not nodes:
         return Answer(
@@ -56,62 +73,80 @@ def answer(snapshot: Snapshot, *, nodes: Sequence[str], claims: Sequence[JSON]) 
             note="No node publishes any card. The condition Published of each AcceleratorNode says why "
             "(kubectl get acceleratornodes -o yaml).",
         )
-    refusals: list[Refusal] = []
-    fitting: list[str] = []
-    steps = 0
-    for node in nodes:
-        if steps >= MAX_STEPS:
-            break
-        decision = allocate(snapshot, node=node, claims=claims)
-        steps += decision.steps
-        if decision.refusal is None:
-            fitting.append(node)
-        else:
-            refusals.append(decision.refusal)
-    if fitting:
-        return Answer(
-            reason=CARDS_AVAILABLE,
-            note=f"The cards of {_count(len(fitting), 'node')} of {len(nodes)} would do (for example "
-            f"{fitting[0]}). If the pod goes on waiting, the reason is something else: see the scheduler's "
-            "events.",
-            fits=True,
+    found = why_not(snapshot, claims=claims, nodes=nodes)
+    said = None
+    if configs is not None and not found.field:
+        said = remark(snapshot, claims=claims, configs=configs.claims, class_configs=configs.classes)
+    if found.fits:
+        return _available(found, said)
+    return _refused(found, said, single=len(claims) == 1)
+
+
+def _available(found: WhyNot, said: Remark | None) -> Answer:
+    if said is not None and said.everywhere:
+        return Answer(reason=said.reason, note=cut(said.note))
+    note = (
+        f"The cards of {_count(found.fits, 'node')} of {found.nodes} would do (for example {found.example}). "
+        "If the pod goes on waiting, the reason is something else: see the scheduler's events."
+    )
+    if said is not None:
+        note += f" {said.note}"
+    return Answer(reason=CARDS_AVAILABLE, note=cut(note), fits=True)
+
+
+def _refused(found: WhyNot, said: Remark | None, *, single: bool) -> Answer:
+    head = [f"0 of {_count(found.nodes - found.skipped, 'node')} can take the pod's claims."]
+    if found.skipped:
+        others = _count(found.skipped, "more node")
+        head.append(f"These claims are hard to allocate: {others} were not looked at.")
+    if (plain := _plain(found, single=single)) != "":
+        head.append(plain)
+    grounds = [_sentence(_ground(one, single=single)) for one in found.grounds[:_MAX_GROUNDS]]
+    tail = []
+    if found.changes:
+        helpful = "; ".join(_change(one) for one in found.changes[:_MAX_CHANGES])
+        tail.append(_sentence(f"Would help: {helpful}"))
+    if said is not None:
+        tail.append(said.note)
+    # The most frequent reasons come first, so those that give way are the rarest.
+    kept = len(grounds)
+    while kept > 1 and not _whole(" ".join((*head, *grounds[:kept], *tail))):
+        kept -= 1
+    return Answer(reason=found.reason, note=cut(" ".join((*head, *grounds[:kept], *tail))))
+
+
+def _whole(text: str) -> bool:
+    """Whether a note holds all of a text."""
+    return cut(text) == text.encode("utf-8", "replace").decode()
+
+
+def _plain(found: WhyNot, *, single: bool) -> str:
+    """What is wrong as a whole, without the count that comes before."""
+    where = found.field.removeprefix("pod/claim-1: ") if single else found.field.removeprefix("pod/")
+    message = re.sub(r"^0 of [\d,]+ nodes? can take the claims(?: \([^)]*\))?(?:: )?", "", found.message)
+    text = f"{where}: {message}" if where and message else message
+    return " ".join(_sentence(one) for one in (text, found.remedy) if one)
+
+
+def _ground(one: Ground, *, single: bool) -> str:
+    where = _count(one.nodes, "node")
+    if one.cards:
+        where = (
+            f"{_count(one.cards, 'card')}" if one.nodes == 1 else f"{_count(one.cards, 'card')} on {where}"
         )
-    return _refused(refusals, nodes=len(nodes), single=len(claims) == 1)
+    request = "" if single or not one.request else f"{one.request.removeprefix('pod/')}: "
+    example = " on ".join(part for part in (one.device, one.node) if part)
+    shown = _short(f"{request}{one.sentence()}", _MAX_SENTENCE)
+    return f"{where}: {_words(one.reason)}: {shown} (for example {example})"
 
 
-def _refused(refusals: Sequence[Refusal], *, nodes: int, single: bool) -> Answer:
-    reasons = {refusal.reason for refusal in refusals}
-    reason = reasons.pop() if len(reasons) == 1 else AllocationError.reason
-    parts = [f"0 of {_count(len(refusals), 'node')} can take the pod's claims."]
-    if len(refusals) < nodes:
-        others = _count(nodes - len(refusals), "more node")
-        parts.append(f"These claims are hard to allocate: {others} were not looked at.")
-    remedies = dict.fromkeys(_sentence(refusal.remedy) for refusal in refusals if refusal.remedy)
-    cards = Counter(_kind(one) for refusal in refusals for one in refusal.devices)
-    for kind, count in cards.most_common(_MAX_REASONS):
-        where, one = next(
-            (refusal.node, one) for refusal in refusals for one in refusal.devices if _kind(one) == kind
-        )
-        name = one.reason
-        example = f"for example {one.device} on {where}: {one.message}"
-        parts.append(f"{_count(count, 'card')}: {_words(name)} ({example}).")
-    plain = Counter(_plain(refusal, single=single) for refusal in refusals if not refusal.devices)
-    for text, count in plain.most_common(_MAX_REASONS):
-        parts.append(text if count == len(refusals) else f"{_count(count, 'node')}: {text}")
-    return Answer(reason=reason, note=cut(" ".join((*parts, *list(remedies)[:2]))))
+def _change(one: Change) -> str:
+    return _short(f"{one.text} ({one.node})", _MAX_SENTENCE // 2)
 
 
-def _kind(one: DeviceRefusal) -> tuple[str, str]:
-    """What makes two cards' refusals the same: which selector is false says which card was nearly right."""
-    return one.reason, one.message if one.reason == _SELECTOR_FALSE else ""
-
-
-def _plain(refusal: Refusal, *, single: bool) -> str:
-    field = refusal.field.removeprefix("pod/claim-1: ") if single else refusal.field.removeprefix("pod/")
-    where = f"{field}: " if field else ""
-    # The same reason on many nodes is one reason.
-    message = refusal.message.replace(f" on node {refusal.node}", "")
-    return _sentence(f"{where}{message}")
+def _short(text: str, limit: int) -> str:
+    raw = text.encode("utf-8", "replace")
+    return text if len(raw) <= limit else f"{raw[: limit - 3].decode(errors='ignore')}…"
 
 
 def _words(reason: str) -> str:

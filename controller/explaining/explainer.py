@@ -1,8 +1,8 @@
 """Says on pods and claims why they wait.
 
-Flow: a waiting pod with claims of our classes is looked at after a short while, and again every half
-minute as long as it waits, because what is free changes. The answer is told when it is news, and repeated
-rarely.
+Flow: a waiting pod with claims of our classes, or with extended resources that stand for them, is looked at
+after a short while, and again every half minute as long as it waits, because what is free changes. The answer
+is told when it is news, and repeated rarely.
 
 Limits: the work is paced: the allocator is asked in a thread, by one pod at a time, and rests four times
 as long as it worked, so that ten thousand waiting pods cost a fifth of a core and no more than 20 Events
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from controller.events import Events, Subject, cut
-from controller.explaining.answers import NO_CARDS, Answer, answer
+from controller.explaining.answers import NO_CARDS, Answer, Configs, answer
 from controller.explaining.classes import is_standard_name
+from controller.explaining.extended import special_claim
 from controller.explaining.views import MAX_DOCUMENT, ClaimView, ClassView, PodView, decoded
 from controller.mode import ModeState, Verdict
 from driver.allocation import Snapshot
@@ -108,7 +109,8 @@ class Explainer:
         self._nodes: list[str] = []
         self._seen = -1
         self._fresh_until = float("-inf")
-        self._answers: dict[tuple[bytes, ...], Answer] = {}
+        self._class_configs: dict[str, Sequence[JSON]] = {}
+        self._answers: dict[tuple[tuple[bytes, bytes], ...], Answer] = {}
         self._owed_s = 0.0
 
     def begin(self) -> list[str]:
@@ -131,10 +133,13 @@ class Explainer:
             return LOOK_AGAIN_S
         namespace, _, name = key.partition("/")
         claims = self._waiting_claims(namespace, pod)
-        if not claims:
+        asked = [(view.document, view.config) for _, view in claims]
+        if special := special_claim(pod.extended, classes=self._classes(), ours=self._ours):
+            asked.append((special, b""))
+        if not asked:
             self._forget(key)
             return None
-        found = await self._answer([view.document for _, view in claims])
+        found = await self._answer(asked)
         before = self._doubted.pop(key, "")
         if found.fits or found.reason == NO_CARDS:
             # The scheduler may just not have come to it; slices may be away while a kubelet restarts.
@@ -166,24 +171,38 @@ class Explainer:
                 found.append((name, view))
         return found
 
+    def _classes(self) -> Iterator[tuple[str, ClassView]]:
+        names = self._sources.classes.keys()
+        for name in names:
+            view = self._sources.classes.get(name)
+            if view is not None:
+                yield name, view
+
     def _ours(self, name: str) -> bool:
         view = self._sources.classes.get(name)
         return is_standard_name(name) if view is None else view.ours
 
-    async def _answer(self, claims: Sequence[bytes]) -> Answer:
+    async def _answer(self, claims: Sequence[tuple[bytes, bytes]]) -> Answer:
         state = self._sources.mode()
         if state.verdict is Verdict.IMPOSSIBLE:
             return Answer(reason=state.reason, note=cut(state.message))
-        if not all(claims):
+        if not all(document for document, _ in claims):
             return _TOO_LONG
         clock = asyncio.get_running_loop().time
         began = clock()
         await self._refresh()
-        question = tuple(_spec(text) for text in claims)
+        question = tuple((_spec(document), config) for document, config in claims)
         found = self._answers.get(question)
         if found is None and self._snapshot is not None:
-            documents = [_anonymous(spec, number) for number, spec in enumerate(question, start=1)]
-            found = await asyncio.to_thread(answer, self._snapshot, nodes=self._nodes, claims=documents)
+            found = await asyncio.to_thread(
+                answer,
+                self._snapshot,
+                nodes=self._nodes,
+                claims=[_anonymous(spec, number) for number, (spec, _) in enumerate(question, start=1)],
+                configs=Configs(
+                    claims=[_entries(config) for _, config in question], classes=self._class_configs
+                ),
+            )
             self._answers[question] = found
         self._owed_s += _REST * (clock() - began)
         return found or Answer(reason="NotReady", note="Nothing is known of the cluster yet.")
@@ -200,6 +219,7 @@ class Explainer:
         self._nodes = self._sources.nodes()
         slices = self._sources.slices()
         classes = [decoded(view.document) for view in self._sources.classes.values()]
+        self._class_configs = {name: _entries(view.config) for name, view in self._classes() if view.config}
         held = [view.document for view in self._sources.claims.values() if view.allocated and view.document]
         self._snapshot = await asyncio.to_thread(_build, slices, classes, held)
         self._seen = seen
@@ -228,6 +248,12 @@ def _build(slices: Sequence[tuple[str, bytes]], classes: Sequence[JSON], held: S
         classes=classes,
         claims=(decoded(text) for text in held),
     )
+
+
+def _entries(config: bytes) -> Sequence[JSON]:
+    """The list of configuration again."""
+    found: Sequence[JSON] = decoded(config)["config"] if config else ()
+    return found
 
 
 def _spec(document: bytes) -> bytes:

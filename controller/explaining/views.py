@@ -1,15 +1,15 @@
 """What explaining keeps of pods, claims and classes.
 
-Limits: of pods only those that are not on a node and name claims; of claims that are allocated only what they
-hold of our cards, and nothing if they hold none; of claims that wait no configuration, and no requests longer
-than `MAX_DOCUMENT`: anybody may write claims, and all of them are kept in memory. Documents are kept as JSON
-text and decoded when they are needed.
+Limits: of pods only those that are not on a node and name claims or extended resources; of claims that are
+allocated only what they hold of our cards, and nothing if they hold none; of claims that wait no requests
+longer than `MAX_DOCUMENT`, and of configuration only ours, up to the same length: anybody may write claims,
+and all of them are kept in memory. Documents are kept as JSON text and decoded when they are needed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ UNSCHEDULED = "spec.nodeName="
 
 MAX_DOCUMENT = 8192
 """Bytes that are kept of a claim that waits; ordinary ones have a few hundred."""
+MAX_EXTENDED = 16
+"""Extended resources that are kept of a pod."""
 _MAX_CLASSES = 8  # kept of a claim that is too long; enough to know whose it is
 _HELD = ("request", "driver", "pool", "device", "shareID", "consumedCapacity", "adminAccess")
 
@@ -35,11 +37,13 @@ class PodView:
         uid: UID of the pod.
         claims: Names of its claims, in the pod's order, as far as they exist.
         gated: A scheduling gate holds it; nobody looks for a node yet.
+        extended: Extended resources that it asks for, whosever they are: place of the container, name, count.
     """
 
     uid: str
     claims: tuple[str, ...]
     gated: bool
+    extended: tuple[tuple[int, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,35 +55,57 @@ class ClaimView:
         classes: Names of the classes that it asks for.
         allocated: Whether it has an allocation.
         document: What the allocator has to see of it, as JSON text; b"" if that is too long to be kept.
+        config: The list of configuration for our driver, as JSON text; b"" if there is none, or too much.
     """
 
     uid: str
     classes: frozenset[str]
     allocated: bool
     document: bytes
+    config: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassView:
-    """A DeviceClass."""
+    """A DeviceClass.
+
+    Attributes:
+        ours: Whether it picks only devices of our driver.
+        document: What the allocator has to see of it, as JSON text.
+        config: The list of configuration for our driver, as JSON text; b"" if there is none, or too much.
+        extended: The extended resource that it stands for, "" if none but that of its name.
+        created: When it was made, as the API writes it.
+    """
 
     ours: bool
     document: bytes
+    config: bytes = b""
+    extended: str = ""
+    created: str = ""
 
 
 def pod_view(document: JSON) -> PodView | None:
-    """Projects a pod; None if it names no claims or is going away."""
+    """Projects a pod; None if it names no claims and no extended resources, or is going away."""
     spec, metadata = document.get("spec") or {}, document["metadata"]
-    entries = spec.get("resourceClaims") or []
-    if not entries or spec.get("nodeName") or metadata.get("deletionTimestamp"):
+    if spec.get("nodeName") or metadata.get("deletionTimestamp"):
         return None
-    statuses = (document.get("status") or {}).get("resourceClaimStatuses") or []
+    entries = spec.get("resourceClaims") or []
+    extended = tuple(_extended(spec))[:MAX_EXTENDED]
+    if not entries and not extended:
+        return None
+    status = document.get("status") or {}
+    statuses = status.get("resourceClaimStatuses") or []
     made = {one.get("name"): one.get("resourceClaimName") for one in statuses}
-    names = (entry.get("resourceClaimName") or made.get(entry.get("name")) for entry in entries)
+    names = [entry.get("resourceClaimName") or made.get(entry.get("name")) for entry in entries]
+    special = (status.get("extendedResourceClaimStatus") or {}).get("resourceClaimName")
+    if special:
+        # What was asked for by resources is a claim by now.
+        names, extended = [*names, special], ()
     return PodView(
         uid=str(metadata.get("uid") or ""),
         claims=tuple(str(name) for name in names if name),
         gated=bool(spec.get("schedulingGates")),
+        extended=extended,
     )
 
 
@@ -99,26 +125,57 @@ def claim_view(document: JSON) -> ClaimView | None:
         held = {"metadata": _named(document), "status": {"allocation": {"devices": {"results": ours}}}}
         return ClaimView(uid=uid, classes=frozenset(), allocated=True, document=canonical(held))
     devices = (document.get("spec") or {}).get("devices") or {}
-    # Configuration is nothing to the allocator, and the only part of a claim that may be large.
+    # Configuration is nothing to the allocator, and the part of a claim that may be large.
     asked = {name: value for name, value in devices.items() if name != "config"}
     text = canonical({"metadata": _named(document), "spec": {"devices": asked}})
     classes = list(dict.fromkeys(_classes(devices)))
     if len(text) > MAX_DOCUMENT:
         text, classes = b"", classes[:_MAX_CLASSES]
-    return ClaimView(uid=uid, classes=frozenset(classes), allocated=False, document=text)
+    return ClaimView(
+        uid=uid,
+        classes=frozenset(classes),
+        allocated=False,
+        document=text,
+        config=_config(devices.get("config")),
+    )
 
 
 def class_view(document: JSON) -> ClassView:
     """Projects a DeviceClass."""
-    spec = {name: value for name, value in (document.get("spec") or {}).items() if name != "config"}
-    kept = {"metadata": {"name": document["metadata"]["name"]}, "spec": spec}
-    return ClassView(ours=is_ours(document), document=canonical(kept))
+    whole, metadata = document.get("spec") or {}, document["metadata"]
+    spec = {name: value for name, value in whole.items() if name != "config"}
+    return ClassView(
+        ours=is_ours(document),
+        document=canonical({"metadata": {"name": metadata["name"]}, "spec": spec}),
+        config=_config(whole.get("config")),
+        extended=str(whole.get("extendedResourceName") or ""),
+        created=str(metadata.get("creationTimestamp") or ""),
+    )
 
 
 def decoded(text: bytes) -> JSON:
     """The document again."""
     found: JSON = json.loads(text)
     return found
+
+
+def _config(entries: Any) -> bytes:
+    """Keep of a claim's or class's configuration what is for our driver."""
+    ours = [one for one in entries or [] if (one.get("opaque") or {}).get("driver") == DRIVER_NAME]
+    text = canonical({"config": ours}) if ours else b""
+    return text if len(text) <= MAX_DOCUMENT else b""
+
+
+def _extended(spec: JSON) -> Iterator[tuple[int, str, int]]:
+    """Find what containers ask for under names with a domain; limits count where requests are not set."""
+    containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+    for place, container in enumerate(containers):
+        resources = container.get("resources") or {}
+        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        for name, amount in sorted(asked.items()):
+            text = str(amount)
+            if "/" in name and text.isascii() and text.isdigit() and len(text) < 4 and int(text) > 0:
+                yield place, name, int(text)
 
 
 def _named(document: JSON) -> JSON:

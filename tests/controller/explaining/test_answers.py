@@ -14,6 +14,8 @@ CLASS: dict[str, Any] = {
     "spec": {"selectors": [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]},
 }
 
+NAMED = {"name": "claim-2", "namespace": "pod"}
+
 
 def node_slices(node: str, *memory_gib: int) -> list[dict[str, Any]]:
     cards = [
@@ -58,8 +60,10 @@ def ask(claims: Any, *, nodes: dict[str, tuple[int, ...]], held: Any = ()) -> An
 
 def test_cards_that_are_too_small_are_counted_over_all_nodes_with_an_example() -> None:
     found = ask([claim(memory="40Gi")], nodes={"n1": (24, 24), "n2": (16,)})
-    assert found.note.startswith("0 of 2 nodes can take the pod's claims. 3 cards: ")
-    assert "n1-card-0 on n1: memory: asked 40Gi" in found.note
+    assert found.note.startswith("0 of 2 nodes can take the pod's claims. 3 cards on 2 nodes: ")
+    expected = "memory: asks 40Gi, a request may have 16Gi-24Gi (for example n1-card-0 on n1)."
+    assert expected in found.note
+    assert "Would help: ask for memory 24Gi instead of 40Gi (n1)." in found.note
     assert found.reason == "NoDevice"
     assert not found.fits
 
@@ -73,7 +77,11 @@ def test_selectors_are_told_apart_as_the_authors_own_is_the_one_that_can_be_chan
     }
     found = ask([claim(**wanted)], nodes={"n1": (16, 16, 24)})
     assert "2 cards: selector false" in found.note
-    assert 'n1-card-2 on n1: false: device.attributes["dragoman.dev"].model == "H100"' in found.note
+    expected = (
+        'device.attributes["dragoman.dev"].model == "H100" is false (model is "A100") (for example n1-card-2'
+    )
+    assert expected in found.note
+    assert "(memory is 16Gi)" in found.note
 
 
 def test_different_reasons_are_told_the_most_frequent_first() -> None:
@@ -93,7 +101,8 @@ def test_what_is_the_same_on_every_node_is_said_once() -> None:
 
 def test_the_same_shortage_of_cards_on_many_nodes_is_one_reason() -> None:
     found = ask([claim(memory="1Gi", count=3)], nodes={f"n{index}": (24, 24) for index in range(30)})
-    assert found.note.count("fewer than 3 devices fit") == 1
+    assert found.note.count("3 cards are wanted of one node, and 2 would do") == 1
+    assert "count 2 instead of 3" in found.note
 
 
 def test_where_a_node_would_do_the_cards_are_said_not_to_be_the_reason() -> None:
@@ -127,7 +136,7 @@ def hard_claim() -> dict[str, Any]:
 def test_a_claim_that_is_hard_to_allocate_costs_one_budget_and_not_one_a_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("controller.explaining.answers.MAX_STEPS", 125)
+    monkeypatch.setattr("driver.allocation.why_not.survey.MAX_STEPS", 125)
     monkeypatch.setattr("driver.allocation.search.MAX_STEPS", 50)
     found = ask([hard_claim()], nodes={f"n{index}": (24,) * 8 for index in range(20)})
     assert found.note.startswith(
@@ -140,3 +149,42 @@ def test_a_note_for_many_reasons_still_fits_into_an_event() -> None:
     long = 'device.attributes["dragoman.dev"].model == "' + "x" * 900 + '"'
     found = ask([claim(selectors=[{"cel": {"expression": long}}])], nodes={"n1": (24,)})
     assert len(found.note.encode()) <= 1024
+
+
+def test_what_would_help_has_its_place_though_there_are_many_reasons() -> None:
+    long = [f'device.attributes["dragoman.dev"].model == "{letter * 150}" && true' for letter in "abcdefgh"]
+    options = [
+        {
+            "name": f"o{place}",
+            "deviceClassName": CLASS["metadata"]["name"],
+            "selectors": [{"cel": {"expression": text}}],
+        }
+        for place, text in enumerate(long)
+    ]
+    wanted = claim()
+    wanted["spec"]["devices"]["requests"] = [{"name": "r", "firstAvailable": options}]
+    taints = claim(memory="40Gi")
+    for asked in (wanted, taints):
+        found = ask([asked], nodes={f"n{index}": (24, 16) for index in range(3)})
+        assert len(found.note.encode()) <= 1024
+        assert "Would help: " in found.note
+
+
+def test_claims_of_others_are_counted_and_never_named() -> None:
+    held = holding("n1", "20Gi")
+    held["metadata"] = {"name": "secret-claim", "namespace": "secret-team", "uid": "secret-uid"}
+    found = ask([claim(memory="10Gi")], nodes={"n1": (24,)}, held=[held])
+    assert "free 4Gi of 24Gi" in found.note
+    assert "secret" not in found.note
+    assert "Would help: wait until others release what they hold (n1)" in found.note
+
+
+def test_half_a_surrogate_pair_in_a_selector_does_not_stop_an_answer() -> None:
+    found = ask([claim(selectors=[{"cel": {"expression": '"\ud800" == "x"'}}])], nodes={"n1": (24,)})
+    found.note.encode()
+    assert not found.fits
+
+
+def test_of_several_requests_the_one_that_cannot_be_met_is_named() -> None:
+    found = ask([claim(memory="1Gi"), {**claim(memory="40Gi"), "metadata": NAMED}], nodes={"n1": (24,)})
+    assert "claim-2 r: memory: asks 40Gi" in found.note

@@ -111,7 +111,7 @@ async def test_the_pod_and_its_claim_are_both_told_why_they_wait() -> None:
     world = World()
     assert await world.look() == LOOK_AGAIN_S
     assert world.events.told == [("Pod", "p", "NoDevice", 1), ("ResourceClaim", "c", "NoDevice", 1)]
-    assert "asked 40Gi" in world.events.notes[0]
+    assert "asks 40Gi" in world.events.notes[0]
 
 
 async def test_an_unchanged_answer_is_repeated_rarely_and_counted() -> None:
@@ -345,3 +345,52 @@ async def test_the_pace_is_kept_between_pods_and_not_while_one_is_looked_at() ->
     began = loop.time()
     await world.explainer.rest()
     assert loop.time() - began < 0.05, "what was rested is not owed any more"
+
+
+async def test_a_pod_that_asks_by_an_extended_resource_is_told_as_well() -> None:
+    world = World()
+    resource = "deviceclass.resource.kubernetes.io/accelerator.dragoman.dev"
+    limits = {"resources": {"limits": {resource: "2"}}}
+    world.pods.objects["ns/p"] = pod_view(
+        {"metadata": {"name": "p", "uid": "pod-uid"}, "spec": {"containers": [limits]}}
+    )
+    await world.look()
+    assert world.events.told == [("Pod", "p", "NoDevice", 1)]
+    assert "2 cards are wanted of one node, and 1 would do" in world.events.notes[0]
+
+
+async def test_a_pod_with_resources_of_others_alone_is_not_looked_at() -> None:
+    world = World()
+    limits = {"resources": {"limits": {"vendor.com/gpu": "2"}}}
+    world.pods.objects["ns/p"] = pod_view(
+        {"metadata": {"name": "p", "uid": "pod-uid"}, "spec": {"containers": [limits]}}
+    )
+    assert await world.look() is None
+    assert world.events.told == []
+
+
+async def test_our_share_config_is_kept_and_told_about() -> None:
+    world = World()
+    parameters = {
+        "apiVersion": "dragoman.dev/v1alpha1",
+        "kind": "ShareConfig",
+        "minimumIsolation": {"memory": "hardware"},
+    }
+    exactly = {"deviceClassName": "accelerator.dragoman.dev", "capacity": {"requests": {"memory": "1Gi"}}}
+    devices = {
+        "requests": [{"name": "r", "exactly": exactly}],
+        "config": [{"opaque": {"driver": "dragoman.dev", "parameters": parameters}}],
+    }
+    world.claims.objects["ns/c"] = claim_view(
+        {"metadata": {"name": "c", "namespace": "ns", "uid": "uid-c"}, "spec": {"devices": devices}}
+    )
+    world.changes += 1
+    await world.look()
+    assert world.events.told[0] == ("Pod", "p", "MinimumIsolationUnmet", 1)
+
+
+async def test_configuration_of_ours_that_is_too_long_is_not_kept() -> None:
+    fat = config(driver="dragoman.dev", size=MAX_DOCUMENT, count=1)
+    claim = claim_view({"metadata": {"name": "c"}, "spec": {"devices": {"requests": [], "config": fat}}})
+    assert claim is not None
+    assert claim.config == b""
