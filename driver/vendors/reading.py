@@ -103,8 +103,8 @@ class Program:
 
 def shown(text: str) -> str:
     """The start of a text, fit for one line of a message."""
-    line = " ".join(clean(part, limit=_SHOWN) for part in text[: 4 * _SHOWN].split())
-    return line[:_SHOWN]
+    parts = (clean(part, limit=_SHOWN) for part in text[: 4 * _SHOWN].split())
+    return " ".join(part for part in parts if part)[:_SHOWN]
 
 
 def clean(text: str, *, limit: int = _TEXT) -> str:
