@@ -286,15 +286,21 @@ class _Checker:
     def _call(self, node: Call) -> Type:
         arguments, target = node.args, node.target
         visit = self.visit
+        method = target is not None
+        name = node.function if method else node.function.removeprefix(".")
+        known = (name, method) in self._environment.functions
+        if not known and (target is None or name not in self._environment.spaces):
+            # Where there is no such function at all, its arguments are of no interest.
+            raise self._unknown(node, name, method=method)
         # Before the target, because what is looked at first binds type variables first.
         found = tuple([visit(argument) for argument in arguments])
         if target is None:
-            return self._called(node, node.function.removeprefix("."), arguments, found)
+            return self._called(node, name, arguments, found)
         qualified = self._in_space(node, target)
         if qualified is not None:
             self._global.add(node)
             return self._called(node, qualified, arguments, found)
-        return self._called(node, node.function, (target, *arguments), (visit(target), *found), method=True)
+        return self._called(node, name, (target, *arguments), (visit(target), *found), method=True)
 
     def _in_space(self, node: Call, target: Node) -> str | None:
         if node.function not in self._environment.spaces:
@@ -322,14 +328,16 @@ class _Checker:
                 break
         return resolution[1]
 
+    def _unknown(self, node: Call, name: str, *, method: bool) -> InvalidSelectorError:
+        kind = "method" if method else "function"
+        remedy = function_hint(name, method=method, known=self._environment.functions)
+        return self._invalid(f"there is no {kind} {_spoken(name)}", node, remedy)
+
     def _no_match(
         self, node: Call, name: str, found: tuple[Type, ...], *, method: bool
     ) -> InvalidSelectorError:
-        functions = self._environment.functions
-        if (name, method) not in functions:
-            kind = "method" if method else "function"
-            remedy = function_hint(name, method=method, known=functions)
-            return self._invalid(f"there is no {kind} {_spoken(name)}", node, remedy)
+        if (name, method) not in self._environment.functions:
+            return self._unknown(node, name, method=method)
         kinds = ", ".join(str(self._bindings.final(one)) for one in found)
         remedy = "Convert one side, as in double(x) or string(x)." if name[0] == "_" else ""
         return self._invalid(f"{_spoken(name)} does not take ({kinds})", node, remedy)
