@@ -13,15 +13,17 @@ what it costs there.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
-from driver.cel.values import key_value
+from driver.cel.values import OptionalValue, key_value
 
 TRAVERSAL = 0.1
 PATTERN = 0.25
 LIST = 10
 _FREE = 4096
 MANY = 1 << 18
+_CONTAINERS = (list, dict, OptionalValue)
 # Comparing an entry of a map takes as long as comparing so many elements of a list.
 _ENTRY = 3
 # More than any budget.
@@ -58,9 +60,9 @@ def second(_: Any, value: Any) -> int:
 def smaller(left: Any, right: Any) -> int:
     """Charge a traversal of the smaller argument, and what containers hold within."""
     units = traversed(min(size(left), size(right)))
-    if isinstance(left, (list, dict)) and type(left) is type(right):
+    if isinstance(left, _CONTAINERS) and type(left) is type(right):
         elements = _elements(left)
-        return units + (large(elements) if isinstance(left, list) else _ENTRY * 10 * large(elements))
+        return units + large(elements) * (_ENTRY * 10 if isinstance(left, dict) else 1)
     return units
 
 
@@ -68,13 +70,11 @@ def nested(*values: Any) -> int:
     """Charge what lists and maps hold below their first level: a search may compare all of it."""
     units = 0
     for value in values:
-        if isinstance(value, (list, dict)):
-            within = value if isinstance(value, list) else value.values()
-            for one in within:
-                if isinstance(one, (list, dict)) and one:
-                    units += large(_elements(one))
-                    if units > LIMIT:
-                        return units
+        for one in _within(value):
+            if isinstance(one, _CONTAINERS):
+                units += large(_elements(one))
+                if units > LIMIT:
+                    return units
     return units
 
 
@@ -105,7 +105,7 @@ def product(text: str, part: str) -> int:
 
 def walked(value: Any, *_: Any) -> int:
     """Charge a walk over a value and all that it contains."""
-    if not isinstance(value, (list, dict)):
+    if not isinstance(value, _CONTAINERS):
         return int(len(value) * TRAVERSAL) if isinstance(value, (str, bytes)) else 1
     units = visited = 0
     rest: list[Any] = [value]
@@ -120,6 +120,9 @@ def walked(value: Any, *_: Any) -> int:
         elif isinstance(one, dict):
             rest.extend(map(key_value, one))
             rest.extend(one.values())
+        elif isinstance(one, OptionalValue):
+            units += 1
+            rest.extend(within for within in _within(one) if isinstance(within, _CONTAINERS))
         else:
             units += int(len(one) * TRAVERSAL) if isinstance(one, (str, bytes)) else 1
     return units
@@ -130,8 +133,15 @@ def _elements(value: Any) -> int:
     total = 0
     rest = [value]
     while rest and total < MANY:
-        one = rest.pop()
-        total += len(one)
-        within = one[:MANY] if isinstance(one, list) else one.values()
-        rest.extend(element for element in within if isinstance(element, (list, dict)))
+        within = _within(rest.pop())
+        total += len(within)
+        rest.extend(element for element in within if isinstance(element, _CONTAINERS))
     return total if total < MANY else 10 * LIMIT
+
+
+def _within(value: Any) -> Collection[Any]:
+    if isinstance(value, list):
+        return value if len(value) <= MANY else value[:MANY]
+    if isinstance(value, dict):
+        return value.values()
+    return (value.value,) if isinstance(value, OptionalValue) else ()
