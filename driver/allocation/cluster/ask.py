@@ -95,6 +95,8 @@ class Ask:
             decision = self._probe(name, outlook)
             if decision.refusal is None:
                 return decision
+            if decision.refusal.reason == SearchLimitError.reason:
+                return decision
             if _ends_all(decision.refusal):
                 return self.decide(name)
             if self._steps > MAX_STEPS:

@@ -1,10 +1,10 @@
 """`hack/bench resolve`: claims on a cluster of 5,000 nodes of 8 cards, as it fills.
 
-Flow: each scenario runs in a process of its own (`tooling.bench.resolve_run`); with Go present, the reference
-runs the plain ones beside it (`hack/go/reference scale`).
+Flow: each scenario runs in a process of its own (`tooling.bench.resolve_run`); with Go present, Kubernetes'
+own allocator places the same claims on the same cluster right after (`hack/go/reference scale`).
 
-Limits: processor time, one process at a time. The reference's scenarios are those that do not depend on this
-project's claims: its Allocate answers one node at a time and knows nothing from the claim before.
+Limits: processor time, one process at a time. The reference is asked for the plain claims only, and for few
+of them where it takes seconds: streams are checked by plain evaluation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from tooling.bench.report import Verdict
 from tooling.bench.resolve_run import Outcome, Scenario
 from tooling.bench.table import milliseconds, table
 from tooling.cluster.progress import to_terminal
+from tooling.replay import reference
+from tooling.replay.errors import ReplayError
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,6 +35,9 @@ ALL_MS = 20.0
 RSS_MIB = 256.0
 FLAT = 1.5
 """Cost counts as flat while the median with 95 % held is at most this times that of the empty cluster."""
+
+GO_CLAIMS = {"first": 50, "all": 5}
+"""How many claims the reference places in each mode."""
 
 _HEAD = ("held, mode", "claims", "placed", "mean ms", "p50", "p99", "max", "cold", "RSS MiB")
 
@@ -44,6 +49,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--claims", type=int, default=200, help="claims of a scenario (default: %(default)s)")
     parser.add_argument("--stream", type=int, default=300, help="distinct claims (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="what streams are drawn from (default: 1)")
+    parser.add_argument("--no-go", action="store_true", help="do not run the reference beside it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to FILE")
     parser.add_argument(
         "--check", action="store_true", help="exit with 1 if a figure that must hold does not"
@@ -67,13 +73,17 @@ def scenarios(options: argparse.Namespace) -> list[Scenario]:
 
 def _run(options: argparse.Namespace) -> bool:
     before = machine.load()
+    go = None if options.no_go else _go()
     found: dict[Scenario, Outcome] = {}
+    beside: dict[Scenario, Go] = {}
     for scenario in scenarios(options):
         to_terminal(scenario.name)
         found[scenario] = _measured(scenario)
+        if go is not None and scenario.mode in GO_CLAIMS:
+            beside[scenario] = _measured_go(go, scenario)
     print(placing_table(found))
-    print()
-    print(answers_table(found))
+    print(f"\n{answers_table(found)}")
+    print(f"\n{go_table(found, beside)}" if beside else "\nKubernetes' own allocator was not run beside it.")
     judged = verdicts(found)
     print()
     for verdict in judged:
@@ -86,6 +96,7 @@ def _run(options: argparse.Namespace) -> bool:
             "machine": here.document(),
             "commit": machine.commit(ROOT),
             "scenarios": [{**asdict(scenario), **asdict(outcome)} for scenario, outcome in found.items()],
+            "go": [{**asdict(scenario), **asdict(go)} for scenario, go in beside.items()],
             "verdicts": [asdict(verdict) for verdict in judged],
         }
         options.json.write_text(json.dumps(document, indent=1) + "\n")
@@ -103,6 +114,69 @@ def _measured(scenario: Scenario) -> Outcome:
         raise BenchError(f"{scenario.name}: the measuring process ended with {ran.returncode}, see above")
     fields = json.loads(ran.stdout)
     return Outcome(**{**fields, "rss_mib": tuple(fields["rss_mib"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Go:
+    """What the reference took.
+
+    Attributes:
+        claims: How many claims it was asked to place.
+        placed: How many it placed.
+        milliseconds: Processor time for each.
+        rss_mib: Its memory at the end.
+    """
+
+    claims: int
+    placed: int
+    milliseconds: Sequence[float]
+    rss_mib: float
+
+
+def _go() -> reference.Reference | None:
+    try:
+        return reference.build("1.36", report=to_terminal)
+    except ReplayError as missing:
+        to_terminal(str(missing))
+        return None
+
+
+def _measured_go(go: reference.Reference, scenario: Scenario) -> Go:
+    claims = GO_CLAIMS[scenario.mode]
+    flags = (
+        "-held",
+        scenario.held,
+        "-mode",
+        scenario.mode,
+        "-nodes",
+        f"{scenario.nodes}",
+        "-claims",
+        f"{claims}",
+    )
+    (answer,) = go.ask("scale", *flags)
+    return Go(
+        claims=claims, placed=answer["placed"], milliseconds=answer["cpu_ms"], rss_mib=answer["rss_mib"]
+    )
+
+
+def go_table(found: Mapping[Scenario, Outcome], beside: Mapping[Scenario, Go]) -> str:
+    """The reference's figures, and how many times as fast ours is."""
+    rows = []
+    for scenario, go in beside.items():
+        ours, theirs = _mean(found[scenario].placing), _mean(go.milliseconds)
+        rows.append(
+            (
+                scenario.name,
+                f"{go.claims}",
+                f"{go.placed}",
+                milliseconds(theirs),
+                milliseconds(ours),
+                f"{theirs / ours:,.0f}",
+                f"{go.rss_mib:.0f}",
+            )
+        )
+    head = ("Kubernetes' own, 1.36", "claims", "placed", "mean ms", "ours", "times", "its RSS MiB")
+    return table(head, rows)
 
 
 def placing_table(found: Mapping[Scenario, Outcome]) -> str:
