@@ -12,7 +12,7 @@ from pathlib import Path
 from driver.errors import ConfigError
 from driver.host import Host
 from driver.vendors.base import Vendor
-from driver.vendors.registry import present_vendors, real_vendors
+from driver.vendors.registry import NodeVendors
 from driver.vendors.simulated import parse_simulated_node, simulated_vendors
 from kubelet_plugin.settings import Settings
 
@@ -24,8 +24,7 @@ def vendor_source(settings: Settings, *, host: Host) -> VendorSource:
     """The vendors that the settings call for."""
     if settings.simulated_node:
         return SimulatedVendors(Path(settings.simulated_node))
-    vendors = real_vendors(driver_root=str(settings.driver_root))
-    return lambda: present_vendors(vendors, host=host)
+    return NodeVendors(driver_root=str(settings.driver_root), host=host)
 
 
 class SimulatedVendors:

@@ -14,7 +14,7 @@ The model is the PCI device ID.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
@@ -78,10 +78,6 @@ class Biren(PciVendor):
     """Biren; implements `driver.vendors.base.Vendor`."""
 
     facts = FACTS
-
-    def present(self, on_bus: Collection[int], *, host: Host) -> bool:  # noqa: ARG002
-        """Whether Biren's driver has made its class folder."""
-        return bool(_by_address(host))
 
     def functions(self, host: Host) -> tuple[list[PciFunction], list[str]]:
         """The functions that Biren's driver drives, in PCI order."""

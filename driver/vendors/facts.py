@@ -1,6 +1,6 @@
 """What is known of a vendor beside its code: the data of DeviceClasses, reference pages and conversion.
 
-Flow: each vendor's file has one `FACTS`; `driver.vendors.registry` collects them; `hack/generate` writes
+Flow: each vendor's file has one `FACTS`; `driver.vendors.catalogue` collects them; `hack/generate` writes
 DeviceClasses and tables from them.
 
 Limits: `tried` is a claim about tests. The conformance test fails when it says that a feature was tried on a

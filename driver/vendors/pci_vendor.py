@@ -14,7 +14,7 @@ Unknown unless a vendor's file says more.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from driver.cards import Card, device_name
@@ -114,10 +114,6 @@ class PciVendor(ABC):
         return self.facts.name
 
     # What a vendor's file says
-
-    def present(self, on_bus: Collection[int], *, host: Host) -> bool:  # noqa: ARG002
-        """Whether this node may have cards of the vendor; `on_bus` has the IDs of its PCI functions."""
-        return not self.facts.pci_vendors.isdisjoint(on_bus)
 
     def functions(self, host: Host) -> tuple[list[PciFunction], list[str]]:
         """The vendor's PCI functions in PCI order, and sentences about those that cannot be read."""

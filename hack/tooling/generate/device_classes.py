@@ -7,10 +7,10 @@ from typing import Any
 
 from driver.cards import DRIVER_NAME
 from driver.kube.resources import DEVICE_CLASSES
-from driver.vendors import registry
+from driver.vendors import catalogue
 from tooling.generate.yamltext import dump
 
-VENDORS = tuple(facts.name for facts in registry.VENDORS)
+VENDORS = tuple(facts.name for facts in catalogue.VENDORS)
 
 LABEL = f"{DRIVER_NAME}/driver"
 """A class with this label and the value "true" is one of ours; an administrator's own may carry it too."""

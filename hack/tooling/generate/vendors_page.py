@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from driver.cards import DRIVER_NAME
-from driver.vendors import registry
+from driver.vendors import catalogue
 from driver.vendors.facts import Feature, VendorFacts
 from driver.vendors.legacy import LegacyNames
 
@@ -30,7 +30,7 @@ _LEGACY = (
 
 def page() -> str:
     """The page, without its head line."""
-    vendors = registry.VENDORS
+    vendors = catalogue.VENDORS
     return "\n".join(
         [
             "# Vendors",

@@ -28,7 +28,7 @@ from driver.host import CommandResult
 from driver.vendors.base import Vendor
 from driver.vendors.nvidia import Nvidia
 from driver.vendors.nvml import PynvmlNvml
-from driver.vendors.registry import real_vendors
+from driver.vendors.registry import ENTRIES, make_vendor
 from tests.driver.vendors.driver_root import recorded_root
 from tests.native.build import mock_dcmi, mock_nvml
 from tests.support.folder_host import FolderHost
@@ -98,7 +98,7 @@ class FixtureNode:
         """The vendor, new as after a start of the agent."""
         if self.library == "nvml":
             return Nvidia(nvml=PynvmlNvml(host.libraries["libnvidia-ml.so.1"]))
-        return next(one for one in real_vendors(driver_root="/") if one.name == self.name)
+        return make_vendor(next(one for one in ENTRIES if one.module == self.name))
 
     def _run(self, argv: Sequence[str]) -> CommandResult:
         failing = self.failing.get(argv[0])

@@ -22,8 +22,9 @@ from driver.isolation.none import NoIsolation
 from driver.quantities import parse_quantity
 from driver.slices import publication_of
 from driver.vendors.base import Vendor
+from driver.vendors.catalogue import VENDORS
 from driver.vendors.facts import Feature, Identity, Tried, VendorFacts
-from driver.vendors.registry import VENDORS, present_vendors, real_vendors
+from driver.vendors.registry import NodeVendors
 from kubelet_plugin.inventory import Inventory
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.policy_source import PolicyView
@@ -87,7 +88,7 @@ def test_an_agent_that_starts_again_finds_the_same_cards(tested: OnFixture) -> N
 
 
 def test_the_vendor_is_asked_where_its_hardware_is_and_no_other_but_nvidia(tested: OnFixture) -> None:
-    asked = present_vendors(real_vendors(driver_root="/"), host=tested.host)
+    asked = NodeVendors(driver_root="/", host=tested.host)()
     assert {vendor.name for vendor in asked} == {tested.facts.name, "nvidia"}
 
 

@@ -8,11 +8,12 @@ import pytest
 from driver.cards import IsolationLevel
 from driver.errors import InvalidInputError
 from driver.quantities import MIB
+from driver.vendors.catalogue import VENDORS
 from driver.vendors.facts import Feature, Tried
 from driver.vendors.legacy import LegacyNames, LegacyTemplate
-from driver.vendors.registry import VENDORS
+from driver.vendors.registry import ENTRIES, make_vendor
 
-ENTRIES = [(facts, entry) for facts in VENDORS for entry in facts.legacy]
+NAMES = [(facts, entry) for facts in VENDORS for entry in facts.legacy]
 
 
 @pytest.mark.parametrize("facts", VENDORS, ids=lambda facts: facts.name)
@@ -50,21 +51,21 @@ def test_a_feature_of_which_nothing_is_said_was_not_tried() -> None:
 
 
 def test_a_legacy_name_means_one_thing() -> None:
-    counts = [(entry.count, entry.models) for _, entry in ENTRIES]
+    counts = [(entry.count, entry.models) for _, entry in NAMES]
     assert len(counts) == len(set(counts))
-    sizes = [name for _, entry in ENTRIES for name in entry.names if name != entry.count]
+    sizes = [name for _, entry in NAMES for name in entry.names if name != entry.count]
     assert len(sizes) == len(set(sizes))
 
 
 def test_legacy_names_are_qualified_as_extended_resources_are() -> None:
-    for _, entry in ENTRIES:
+    for _, entry in NAMES:
         for name in entry.names:
             domain, slash, resource = name.partition("/")
             assert (bool(domain), slash, bool(resource), name.count("/")) == (True, "/", True, 1)
 
 
 def test_whole_cards_have_no_sizes() -> None:
-    for _, entry in ENTRIES:
+    for _, entry in NAMES:
         sized = bool(entry.memory or entry.memory_percent or entry.cores or entry.templates)
         assert not (entry.whole and sized)
         assert not (entry.parts > 1 and (entry.whole or sized))
@@ -76,7 +77,7 @@ def test_every_vendor_has_names_of_before() -> None:
 
 def test_templates_say_how_much_of_the_card_they_are() -> None:
     assert LegacyTemplate(memory_mib=1, name="a", cores=3, cores_of=24).cores_percent == 13
-    for _, entry in ENTRIES:
+    for _, entry in NAMES:
         assert all(0 < one.cores_percent <= 100 for one in entry.templates)
 
 
@@ -103,15 +104,33 @@ def test_a_table_that_makes_no_sense_is_refused(changes: dict[str, object]) -> N
 
 
 def test_units_are_bytes() -> None:
-    units = {entry.memory: entry.memory_unit for _, entry in ENTRIES if entry.memory}
+    units = {entry.memory: entry.memory_unit for _, entry in NAMES if entry.memory}
     assert units["nvidia.com/gpumem"] == MIB
     assert units["cambricon.com/mlu.smlu.vmemory"] == 256 * MIB
     assert units["metax-tech.com/vmemory"] == 1024 * MIB
 
 
-def test_the_registry_loads_no_vendors_library_and_nothing_of_nvidias() -> None:
+def test_the_registry_says_of_each_vendor_what_its_file_says() -> None:
+    of_files = [(facts.name, facts.pci_vendors) for facts in VENDORS if facts.name != "nvidia"]
+    assert [(entry.module, entry.pci_vendors) for entry in ENTRIES] == of_files
+    assert [make_vendor(entry).name for entry in ENTRIES] == [name for name, _ in of_files]
+    assert all(bool(entry.pci_vendors) is not bool(entry.folder) for entry in ENTRIES)
+
+
+def test_an_agent_loads_no_vendors_file_without_its_hardware() -> None:
     code = (
-        "import sys; before = set(sys.modules); import driver.vendors.registry; "
+        "import sys; before = set(sys.modules); import driver.vendors.registry as r; "
+        "from driver.vendors import base; "
+        "print(*sorted(name for name in set(sys.modules) - before if name.startswith('driver.vendors.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = ("base", "pci", "reading", "registry")
+    assert done.stdout.split() == [f"driver.vendors.{name}" for name in ours]
+
+
+def test_vendors_files_need_nothing_but_the_standard_library_and_the_driver() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import driver.vendors.catalogue; "
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}; "
         "print(sorted(new - sys.stdlib_module_names - {'driver'}), 'driver.vendors.nvidia' in sys.modules)"
     )

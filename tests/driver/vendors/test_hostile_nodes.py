@@ -18,10 +18,10 @@ from driver.cdi import ContainerEdits
 from driver.errors import DragomanError
 from driver.host import CommandResult
 from driver.vendors.base import Discovery, Vendor
+from driver.vendors.catalogue import VENDORS
 from driver.vendors.facts import Identity
 from driver.vendors.pci_vendor import DeviceNodesMissingError
 from driver.vendors.reading import REPORT_LIMIT
-from driver.vendors.registry import VENDORS
 from tests.driver.vendors.fixture_node import FixtureNode, read_node
 from tests.support.folder_host import FolderHost
 

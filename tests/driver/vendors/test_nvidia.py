@@ -18,7 +18,7 @@ from driver.vendors.nvidia import (
     normal_pci_address,
 )
 from driver.vendors.nvml import PynvmlNvml
-from driver.vendors.registry import VENDORS, real_vendors
+from driver.vendors.registry import NodeVendors
 from tests.driver.vendors.driver_root import add_device_nodes, recorded_root
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld, loader
 from tests.support.folder_host import FolderHost
@@ -279,18 +279,13 @@ def test_nvml_is_loaded_from_the_driver_root_through_its_links(tmp_path: Path) -
 def test_a_vendor_that_was_given_no_nvml_loads_the_hosts(world: NvmlWorld, host: FolderHost) -> None:
     world.card(0)
     host.libraries["libnvidia-ml.so.1"] = loader()
-    vendor, *_ = real_vendors(driver_root="/")
+    (vendor,) = NodeVendors(driver_root="/", host=host)()
     assert [card.name for card in vendor.discover(host).cards] == [NAME]
 
 
 def test_a_host_without_the_library_says_what_is_missing(host: FolderHost) -> None:
     (problem,) = Nvidia().discover(host).problems
     assert "libnvidia-ml.so.1: cannot open shared object file" in problem
-
-
-def test_every_supported_vendor_has_facts_to_generate_from() -> None:
-    assert [vendor.name for vendor in real_vendors(driver_root="/")] == [facts.name for facts in VENDORS]
-    assert VENDORS[0].device_class == "nvidia.dragoman.dev"
 
 
 def toolkit_spec(uuid: str, minor: int) -> str:

@@ -10,8 +10,9 @@ from driver.errors import DeviceGoneError
 from driver.host import CommandResult
 from driver.vendors.base import Discovery
 from driver.vendors.biren import Biren
+from driver.vendors.catalogue import VENDORS
 from driver.vendors.pci_vendor import DeviceNodesMissingError
-from driver.vendors.registry import VENDORS, present_vendors, real_vendors
+from driver.vendors.registry import NodeVendors
 from tests.driver.vendors.fixture_node import FixtureNode, read_node
 from tests.support.folder_host import FolderHost
 
@@ -43,7 +44,7 @@ def test_entries_of_birens_class_that_are_no_cards_are_not_looked_at(tmp_path: P
     host = FolderHost(tmp_path)
     host.link("/sys/class/biren/biren-m/device", "/sys/devices/virtual")
     host.link("/sys/class/biren/card_0/device", "/sys/devices/virtual")
-    assert not Biren().present(frozenset(), host=host)
+    assert Biren().discover(host) == Discovery(cards=())
 
 
 def test_hygons_cards_without_their_program_have_what_sysfs_tells(tmp_path: Path) -> None:
@@ -131,5 +132,5 @@ def test_vendors_are_asked_in_one_order_for_ever(tmp_path: Path) -> None:
     host = FolderHost(tmp_path)
     for number, vendor in enumerate(("0x8086", "0x1002", "0x19e5")):
         host.add(f"/sys/bus/pci/devices/0000:0{number}:00.0/vendor", vendor)
-    present = present_vendors(real_vendors(driver_root="/"), host=host)
+    present = NodeVendors(driver_root="/", host=host)()
     assert [vendor.name for vendor in present] == ["nvidia", "amd", "ascend", "intel"]

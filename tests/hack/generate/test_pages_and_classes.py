@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from driver.errors import OverCommitError, OverCommitReleasingError
-from driver.vendors import registry
+from driver.vendors import catalogue
 from driver.vendors.facts import Feature
 from tooling.generate import __main__ as command
 from tooling.generate import vendors_page
@@ -21,23 +21,23 @@ def test_there_is_a_class_for_any_accelerator_and_one_for_each_vendor() -> None:
 def test_every_vendor_of_the_registry_has_a_class_and_a_row() -> None:
     classes = {one["metadata"]["name"] for one in device_classes(VENDORS)}
     page = vendors_page.page()
-    for facts in registry.VENDORS:
+    for facts in catalogue.VENDORS:
         assert facts.device_class in classes
         assert f"| {facts.title} | `{facts.device_class}` |" in page
 
 
 def test_the_matrix_has_a_cell_for_every_vendor_and_feature() -> None:
-    lines = vendors_page.matrix(registry.VENDORS)
+    lines = vendors_page.matrix(catalogue.VENDORS)
     (heading, _, *rows) = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     assert heading == ["vendor", *(feature.value for feature in Feature)]
     assert rows == [
-        [facts.title, *(facts.how_tried(feature).value for feature in Feature)] for facts in registry.VENDORS
+        [facts.title, *(facts.how_tried(feature).value for feature in Feature)] for facts in catalogue.VENDORS
     ]
 
 
 def test_what_is_guessed_and_every_legacy_name_is_on_the_vendors_page() -> None:
     page = vendors_page.page()
-    for facts in registry.VENDORS:
+    for facts in catalogue.VENDORS:
         for sentence in (*facts.sources, *facts.guessed):
             assert f"- {sentence}\n" in page
         for entry in facts.legacy:
