@@ -10,6 +10,7 @@ Limits: no decision is made here; reasons are the allocator's. Nothing of other 
 """
 
 from driver.allocation.why_not.answer import Change, Ground, Span, Values, WhyNot
+from driver.allocation.why_not.reasons import CARD_REASONS, Meaning
 from driver.allocation.why_not.why import why_not
 
-__all__ = ["Change", "Ground", "Span", "Values", "WhyNot", "why_not"]
+__all__ = ["CARD_REASONS", "Change", "Ground", "Meaning", "Span", "Values", "WhyNot", "why_not"]

@@ -23,13 +23,6 @@ from driver.allocation.why_not.falsehood import Seen, explained, shortened
 from driver.errors import AllocationError
 from driver.quantities import Quantity
 
-PASSING = frozenset(
-    {"InUse", "CapacityInUse", "CountersExhausted", "PoolIncomplete", "Tainted", "TakenByPod"}
-)
-"""Reasons that can go away while the claim stays as it is."""
-RELEASED = frozenset({"InUse", "CapacityInUse", "CountersExhausted"})
-"""Reasons that go away when others release what they hold."""
-
 _MAX_TEXT = 200
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?<![\w.-])-?\d+(?![\w.-])")
 

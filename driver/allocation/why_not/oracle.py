@@ -17,6 +17,7 @@ from driver.allocation.allocator import allocate
 from driver.allocation.cluster import Answers, Cluster
 from driver.allocation.decision import Decision
 from driver.allocation.models import JSON
+from driver.allocation.profile import Profile
 from driver.allocation.snapshot import InUse, Snapshot
 
 
@@ -40,7 +41,12 @@ class Oracle(Protocol):
 
 
 def oracle_of(
-    state: Snapshot | Cluster, claims: Sequence[JSON], nodes: Sequence[str], *, everywhere: bool, release: str
+    state: Snapshot | Cluster,
+    claims: Sequence[JSON],
+    nodes: Sequence[str],
+    *,
+    everywhere: bool,
+    profile: Profile,
 ) -> Oracle:
     """Make an oracle.
 
@@ -49,18 +55,18 @@ def oracle_of(
         claims: The claims that are asked about.
         nodes: The nodes that are asked about.
         everywhere: Whether these are all.
-        release: Kubernetes release whose rules apply.
+        profile: The rules that apply.
     """
     if isinstance(state, Cluster):
-        return _OfCluster(state, claims, None if everywhere else nodes, release)
-    return _OfSnapshot(state, claims, release)
+        return _OfCluster(state, claims, None if everywhere else nodes, profile)
+    return _OfSnapshot(state, claims, profile)
 
 
 class _OfSnapshot:
-    def __init__(self, snapshot: Snapshot, claims: Sequence[JSON], release: str) -> None:
+    def __init__(self, snapshot: Snapshot, claims: Sequence[JSON], profile: Profile) -> None:
         self._snapshot = snapshot
         self._claims = claims
-        self._release = release
+        self._profile = profile
 
     def feasible(self) -> Sequence[str] | None:
         return None
@@ -69,11 +75,14 @@ class _OfSnapshot:
         return self.on(node, self._claims)
 
     def on(self, node: str, claims: Sequence[JSON]) -> Decision:
-        return allocate(self._snapshot, node=node, claims=claims, release=self._release)
+        return self._allocate(self._snapshot, node, claims)
 
     def released(self, node: str, claims: Sequence[JSON]) -> Decision:
-        empty = self._snapshot.with_in_use(InUse())
-        return allocate(empty, node=node, claims=claims, release=self._release)
+        return self._allocate(self._snapshot.with_in_use(InUse()), node, claims)
+
+    def _allocate(self, snapshot: Snapshot, node: str, claims: Sequence[JSON]) -> Decision:
+        rules = self._profile
+        return allocate(snapshot, node=node, claims=claims, release=rules.release, features=rules.features)
 
     def first(self, claims: Sequence[JSON]) -> Decision | None:
         del claims
@@ -82,12 +91,12 @@ class _OfSnapshot:
 
 class _OfCluster(_OfSnapshot):
     def __init__(
-        self, cluster: Cluster, claims: Sequence[JSON], nodes: Sequence[str] | None, release: str
+        self, cluster: Cluster, claims: Sequence[JSON], nodes: Sequence[str] | None, profile: Profile
     ) -> None:
-        super().__init__(cluster.snapshot, claims, release)
+        super().__init__(cluster.snapshot, claims, profile)
         self._cluster = cluster
         self._nodes = nodes
-        self._answers: Answers = cluster.answers(claims, release=release)
+        self._answers: Answers = cluster.answers(claims, release=profile.release)
 
     def feasible(self) -> Sequence[str] | None:
         found = self._answers.feasible
@@ -100,4 +109,4 @@ class _OfCluster(_OfSnapshot):
         return self._answers.decision(node)
 
     def first(self, claims: Sequence[JSON]) -> Decision | None:
-        return self._cluster.first(claims, release=self._release, nodes=self._nodes)
+        return self._cluster.first(claims, release=self._profile.release, nodes=self._nodes)

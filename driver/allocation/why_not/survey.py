@@ -22,7 +22,8 @@ from driver.allocation.profile import Profile
 from driver.allocation.requests import Claim, Option, Request
 from driver.allocation.snapshot import Snapshot
 from driver.allocation.why_not.judge import Judge, Seat, Short, pools_of
-from driver.allocation.why_not.obstacles import RELEASED, Cut, Obstacle, cut, loss, plain
+from driver.allocation.why_not.obstacles import Cut, Obstacle, cut, loss, plain
+from driver.allocation.why_not.reasons import is_released
 from driver.quantities import Quantity
 
 MAX_SEARCHES = 400
@@ -35,19 +36,31 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclass(slots=True)
 class Tally:
-    """How often something stands in the way, and where first."""
+    """How often something stands in the way, and where first.
+
+    Attributes:
+        cards: How many cards.
+        nodes: How many nodes.
+        node: The first node.
+        device: The first card there.
+        message: What was said of it.
+        varies: Whether something else was said of others.
+    """
 
     cards: int = 0
     nodes: int = 0
     node: str = ""
     device: str = ""
     message: str = ""
+    varies: bool = False
     _last: str = ""
 
     def add(self, node: str, device: str, message: str, *, cards: int = 1) -> None:
         """Count a card, or with `cards=0` a node."""
         if not self.nodes:
             self.node, self.device, self.message = node, device, message
+        elif message != self.message:
+            self.varies = True
         if node != self._last:
             self.nodes += 1
             self._last = node
@@ -265,9 +278,7 @@ class Survey:
             text = f"slices of their pool are missing, driver {pool.driver}"
             self._note("PoolIncomplete", text, name, pool.devices, f"{pool.title} is incomplete")
         for pool in pools_of(seat, incomplete=False):
-            self._note(
-                "PoolInvalid", plain(pool.invalid), name, pool.devices, f"{pool.title}: {pool.invalid}"
-            )
+            self._note("PoolInvalid", plain(pool.invalid), name, pool.devices, pool.invalid)
         obsolete = self._obsolete(seat)
         for driver, pool_name in obsolete:
             text = f"newer slices of the pool are for other nodes only, driver {driver}"
@@ -347,7 +358,7 @@ class Survey:
             if one is None:
                 continue
             found = one.obstacle if isinstance(one, Short) else one
-            released += found.reason in RELEASED
+            released += is_released(found.reason)
             if found.taint is not None:
                 _remember(hints.taints, found.taint, node)
             elif found.selector >= 0:

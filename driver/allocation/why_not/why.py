@@ -20,13 +20,15 @@ from driver.allocation.cluster import Cluster
 from driver.allocation.errors import NoDeviceError
 from driver.allocation.models import JSON
 from driver.allocation.placement.place import node_names
-from driver.allocation.profile import Profile
+from driver.allocation.profile import Features, Profile
 from driver.allocation.requests import Claim, Option
 from driver.allocation.snapshot import Snapshot
 from driver.allocation.why_not.answer import Change, Ground, Span, Values, WhyNot
 from driver.allocation.why_not.changes import Changes
-from driver.allocation.why_not.obstacles import PASSING, Obstacle
+from driver.allocation.why_not.falsehood import shortened
+from driver.allocation.why_not.obstacles import Obstacle, plain
 from driver.allocation.why_not.oracle import oracle_of
+from driver.allocation.why_not.reasons import is_passing
 from driver.allocation.why_not.survey import Hints, Survey, Tally
 from driver.cel.environments import DEFAULT_RELEASE
 from driver.errors import AllocationError
@@ -35,6 +37,7 @@ from driver.quantities import Quantity
 MAX_GROUNDS = 64
 _MAX_VALUES = 5
 _MAX_COUNTED = 64
+_MAX_TEXT = 200
 _FEW = NoDeviceError.reason
 
 
@@ -44,6 +47,7 @@ def why_not(
     claims: Sequence[JSON],
     nodes: Iterable[str] | None = None,
     release: str = DEFAULT_RELEASE,
+    features: Features | None = None,
 ) -> WhyNot:
     """Say why a pod's claims get nothing, and what would help.
 
@@ -52,10 +56,12 @@ def why_not(
         claims: The pod's ResourceClaims (v1) that are not allocated yet, in the pod's order.
         nodes: Names of the nodes that the pod may use; all that are known if not given.
         release: Kubernetes release whose rules apply.
+        features: What is switched on in the cluster; as in a stock cluster if not given, and for a `Cluster`,
+            which answers for stock clusters only.
     """
     snapshot = state.snapshot if isinstance(state, Cluster) else state
     names = sorted(set(node_names(snapshot) if nodes is None else nodes))
-    profile = Profile.of(release)
+    profile = Profile.of(release, None if isinstance(state, Cluster) else features)
     try:
         parsed = [parse_claim(one, snapshot.classes, profile) for one in claims]
     except AllocationError as error:
@@ -74,7 +80,7 @@ def why_not(
             remedy="Wait for nodes, or for their drivers to publish ResourceSlices.",
             retriable=True,
         )
-    oracle = oracle_of(state, claims, names, everywhere=nodes is None, release=release)
+    oracle = oracle_of(state, claims, names, everywhere=nodes is None, profile=profile)
     fitting = oracle.feasible()
     if fitting:
         return _fits(fitting, len(names), skipped=0)
@@ -160,7 +166,7 @@ class _Merged:
     def ground(self) -> Ground:
         return Ground(
             reason=self.reason,
-            text=self.text,
+            text=_text(self.text, self.tally),
             request=self.request,
             cards=self.tally.cards,
             nodes=self.tally.nodes,
@@ -170,7 +176,7 @@ class _Merged:
             values=tuple(self._values(name, counted) for name, counted in self.values.items()),
             free=_span(self.free),
             size=_span(self.sizes),
-            passing=self.reason in PASSING,
+            passing=is_passing(self.reason),
         )
 
     def _values(self, name: str, counted: Counter[str]) -> Values:
@@ -202,24 +208,32 @@ def _grounds(survey: Survey, claims: Sequence[Claim]) -> tuple[Ground, ...]:
     grounds += [
         _few(option, hints, label=f"{claims[claim].name} {option.label}" if len(claims) > 1 else option.label)
         for (claim, option), hints in survey.hints.items()
-        if option.count > 1
+        if option.count > 1 and hints.fitting is not None and hints.fitting[1]
     ]
     grounds += [
         Ground(
             reason=reason,
-            text=text,
+            text=_text(text, tally),
             cards=tally.cards,
             nodes=tally.nodes,
             node=tally.node,
             device=tally.device,
             message=tally.message,
-            passing=reason in PASSING or reason in {"NoSlice", "PoolObsolete"},
+            passing=is_passing(reason),
         )
         for (reason, text), tally in survey.notes.items()
     ]
     # How many are missing comes first: it is what the reasons against single cards are about.
     grounds.sort(key=lambda one: (one.reason != _FEW, -one.cards, -one.nodes, one.reason, one.text))
     return tuple(grounds[:MAX_GROUNDS])
+
+
+def _text(text: str, tally: Tally) -> str:
+    """Give what cards have in common; where it is the allocator's sentence, one with all its words."""
+    if text != plain(tally.message):
+        return text
+    whole = shortened(tally.message, _MAX_TEXT)
+    return f"for example, {whole}" if tally.varies else whole
 
 
 def _few(option: Option, hints: Hints, *, label: str) -> Ground:
