@@ -122,7 +122,9 @@ def test_a_device_after_the_one_that_is_taken_cannot_raise() -> None:
 
 
 def test_a_selector_that_is_not_supported_yet_is_refused_as_that() -> None:
-    decision = decide([claim(request(selectors=["google.protobuf.Struct{} == null"]))], slices=[pool(card("a"))])
+    decision = decide(
+        [claim(request(selectors=["google.protobuf.Struct{} == null"]))], slices=[pool(card("a"))]
+    )
     assert refused(decision) == "SelectorNotSupported"
 
 

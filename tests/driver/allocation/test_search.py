@@ -184,7 +184,7 @@ def build_slices(drawn: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
         name = f"d{number}"
         devices.append(build_device(one, name))
         if one["held"]:
-            result = {"request": "r", "driver": DRIVER, "pool": NODE, "device": name}
+            result: dict[str, Any] = {"request": "r", "driver": DRIVER, "pool": NODE, "device": name}
             if one["shared"]:
                 result |= {"shareID": "s", "consumedCapacity": {"memory": one["held"], "cores": "0"}}
             held.append({"status": {"allocation": {"devices": {"results": [result]}}}})
@@ -215,7 +215,7 @@ def build_option(drawn: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_claim(requests: list[list[dict[str, Any]]], constraints: list[tuple[str, str]], name: str) -> Any:
-    built = []
+    built: list[dict[str, Any]] = []
     for number, options in enumerate(requests):
         if len(options) == 1:
             exactly = build_option(options[0])
@@ -225,7 +225,7 @@ def build_claim(requests: list[list[dict[str, Any]]], constraints: list[tuple[st
         else:
             subs = [{"name": f"s{place}", **build_option(one)} for place, one in enumerate(options)]
             built.append({"name": f"r{number}", "firstAvailable": subs})
-    return claim(*built, name=name, constraints=[{kind: name} for kind, name in constraints])
+    return claim(*built, name=name, constraints=[{kind: attribute} for kind, attribute in constraints])
 
 
 def attempted(attempt: Attempt) -> tuple[list[tuple[int, str, str]], str]:
