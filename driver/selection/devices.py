@@ -11,10 +11,11 @@ that nobody has asked for the longest.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 
 from driver.cel import DeviceView
-from driver.selection.bitmaps import Bitmap, without
+from driver.selection.bitmaps import Bitmap, bits_of, without
 from driver.selection.column import Column, Path
 from driver.selection.limits import MAX_COLUMNS
 from driver.selection.numbers import Numbers, Slots
@@ -37,6 +38,8 @@ class Devices:
         self._problems = Bitmap()
         self._columns: dict[Path, Column] = {}
         self._names: dict[Path, int] = {}
+        # By number: in which generation a device was added or removed there.
+        self._changed = array("Q")
 
     @property
     def live(self) -> int:
@@ -63,9 +66,13 @@ class Devices:
     def add(self, views: Sequence[DeviceView]) -> Slots:
         """Add devices."""
         slots = self._numbers.take(len(views))
-        self._views.extend([None] * (self._numbers.end - len(self._views)))
+        grown = self._numbers.end - len(self._views)
+        self._views.extend([None] * grown)
+        self._changed.extend([0] * grown)
+        self.generation += 1
         for number, view in zip(slots.numbers, views, strict=True):
             self._views[number] = view
+            self._changed[number] = self.generation
             self._live.add(number)
             if view.problem:
                 self._problems.add(number)
@@ -73,7 +80,6 @@ class Devices:
             self._count_names(view)
             for column in self._columns.values():
                 column.add(number, view, capacity=len(self._views))
-        self.generation += 1
         return slots
 
     def remove(self, slots: Slots) -> None:
@@ -83,8 +89,10 @@ class Devices:
             KeyError: They are not there (any more); nothing was changed.
         """
         views = [self.view(number) for number in slots.numbers]
+        self.generation += 1
         for number, view in zip(slots.numbers, views, strict=True):
             self._views[number] = None
+            self._changed[number] = self.generation
             self._live.remove(number)
             if view.problem:
                 self._problems.remove(number)
@@ -94,7 +102,11 @@ class Devices:
             self._forget_names(view)
         self._numbers.give_back(slots)
         del self._views[self._numbers.end :]
-        self.generation += 1
+        del self._changed[self._numbers.end :]
+
+    def changed_since(self, generation: int) -> int:
+        """Give the numbers, as a bitmap, whose device came, went or became another one since."""
+        return bits_of([number for number, changed in enumerate(self._changed) if changed > generation])
 
     def column(self, path: Path) -> Column:
         """Give a column, made now if it does not exist."""

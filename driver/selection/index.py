@@ -2,8 +2,8 @@
 
 Purpose: the answer for all devices of a cluster at once, the same as that of evaluating the selector on each.
 
-Flow: `add` devices; `select` plans a selector once, answers its parts from columns and joins the answers. A
-plan and its last answer are kept for as long as nothing changes.
+Flow: `add` devices; `select` plans a selector once, answers its parts from columns and joins the answers.
+Plans and answers of the selectors used last are kept (`driver.selection.kept`).
 
 Limits: mutable, for one owner. Where the cost limit of a single evaluation or another error that nothing
 absorbs could play a part, the whole selector is evaluated on each device concerned. A selection that costs
@@ -18,15 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from driver.cel import DeviceView, Selector
-from driver.cel.budget import MAX_COST
-from driver.selection.bitmaps import without
 from driver.selection.devices import Devices
-from driver.selection.leaves import each
-from driver.selection.limits import MAX_LOOKUP_COST, MAX_PLANS
+from driver.selection.kept import Kept
+from driver.selection.limits import MAX_KEPT
 from driver.selection.numbers import Slots
-from driver.selection.operators import Run, Sets
-from driver.selection.part import ExhaustedError, Meter, Part
-from driver.selection.plan import Parts, Plan, plan
+from driver.selection.plan import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,7 @@ class Index:
     def __init__(self) -> None:
         self._devices = Devices()
         self._parts = Parts()
-        self._plans: OrderedDict[Selector, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Selector, Kept] = OrderedDict()
 
     @property
     def live(self) -> int:
@@ -82,39 +78,12 @@ class Index:
 
     def select(self, selector: Selector) -> Selection:
         """Say for which devices a selector is true, and on which it raises."""
-        kept = self._plans.get(selector)
+        kept = self._kept.get(selector)
         if kept is None:
-            kept = self._plans[selector] = _Kept(plan(selector, self._parts))
-            if len(self._plans) > MAX_PLANS:
-                self._plans.popitem(last=False)
+            kept = self._kept[selector] = Kept(selector, self._parts)
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
         else:
-            self._plans.move_to_end(selector)
-        generation = self._devices.generation
-        if kept.selection is None or kept.generation != generation:
-            true, raises = self._answer(selector, kept.plan)
-            kept.selection = Selection(true, raises | self._devices.problems)
-            kept.generation = generation
-        return kept.selection
-
-    def _answer(self, selector: Selector, chosen: Plan) -> Sets:
-        readable = self._devices.readable
-        if not readable:
-            return 0, 0
-        run = Run(self._devices, Meter(), readable)
-        try:
-            true, raises = chosen.root.answer(run, None)
-            cost = sum(part.highest_cost for part in chosen.evaluated)
-            doubtful = run.doubtful if cost + MAX_LOOKUP_COST <= MAX_COST else readable
-            if doubtful:
-                yes, wrong = each(Part(selector.checked, selector.checked.tree, whole=True), run, doubtful)
-                true, raises = without(true, doubtful) | yes, without(raises, doubtful) | wrong
-        except ExhaustedError:
-            return 0, readable
-        return true, raises
-
-
-@dataclass(slots=True)
-class _Kept:
-    plan: Plan
-    generation: int = -1
-    selection: Selection | None = None
+            self._kept.move_to_end(selector)
+        true, raises = kept.answer(self._devices)
+        return Selection(true, raises | self._devices.problems)

@@ -13,13 +13,15 @@ MAX_COLUMNS = 64
 # Answers of parts of selectors that are kept; two bitmaps each.
 MAX_ANSWERS = 512
 # Whole selectors whose plan and last answer are kept.
-MAX_PLANS = 256
+MAX_KEPT = 256
 # Distinct values up to which the outcome for each is kept, so that after a change only new values are tried.
 MAX_OUTCOMES = 256
 # Combinations of the values of several columns that are tried, and the steps to find those that occur.
 MAX_COMBINATIONS = 256
 MAX_SPLITS = 4096
 # What all evaluations of one selection may cost together, in the evaluator's units.
-MAX_UNITS = 50_000_000
+MAX_UNITS = 20_000_000
 # More than the lookups of a selector of 10 KiB would cost, were they evaluated.
 MAX_LOOKUP_COST = 100_000
+# Units above which an answer is mended after a change rather than worked out anew.
+MUCH = 10_000

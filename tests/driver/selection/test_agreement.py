@@ -90,8 +90,9 @@ def test_the_index_agrees_with_the_evaluator_beyond_its_limits(
         patch.setattr("driver.selection.leaves.MAX_SPLITS", 6)
         patch.setattr("driver.selection.devices.MAX_COLUMNS", 1)
         patch.setattr("driver.selection.plan.MAX_ANSWERS", 1)
-        patch.setattr("driver.selection.index.MAX_PLANS", 1)
+        patch.setattr("driver.selection.index.MAX_KEPT", 2)
         patch.setattr("driver.selection.column.SPARSE_AT_LEAST", 1)
+        patch.setattr("driver.selection.kept.MUCH", 0)
         _agrees(additions, texts, steps)
 
 
