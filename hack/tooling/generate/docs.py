@@ -22,6 +22,7 @@ from pydantic import BaseModel
 import controller
 import driver
 import kubelet_plugin
+from driver.allocation.why_not import CARD_REASONS
 from driver.api.node import AcceleratorNodeStatus
 from driver.api.policy import AcceleratorPolicySpec
 from driver.api.share_config import ShareConfig
@@ -43,6 +44,10 @@ _CAPACITIES_NOTE = (
 _REASONS_INTRODUCTION = (
     "Each refusal has one of these words: as the reason of a condition or an Event, and as the label "
     "`reason` of a metric. The message names the field and the remedy."
+)
+_CARD_REASONS_INTRODUCTION = (
+    "Where a claim waits, each card of each node has one of these words: the first thing that rules it out, "
+    "in the order in which kube-scheduler looks."
 )
 _EXAMPLE = Card(
     name=device_name(vendor="nvidia", uuid="GPU-8c8ebe11-7a3d-4b17-a6a9-1f0e4b8f4c0e"),
@@ -146,6 +151,11 @@ def reasons_page() -> str:
         meanings = dict.fromkeys(_first_paragraph(error) for error in _most_general(errors))
         waits = " / ".join(sorted({"yes" if error.retriable else "no" for error in errors}))
         lines.append(f'| <a id="{reason.lower()}"></a>`{reason}` | {" ".join(meanings)} | {waits} |')
+    lines += ["", "## Against a card or a node", "", _CARD_REASONS_INTRODUCTION, ""]
+    lines += ["| reason | what it means | does waiting help? |", "|---|---|---|"]
+    for reason, meaning in sorted(CARD_REASONS.items()):
+        waits = "yes" if meaning.passing else "no"
+        lines.append(f'| <a id="card-{reason.lower()}"></a>`{reason}` | {meaning.text} | {waits} |')
     return "\n".join([*lines, ""])
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from driver.allocation.why_not import CARD_REASONS
 from driver.errors import OverCommitError, OverCommitReleasingError
 from driver.vendors import catalogue
 from driver.vendors.facts import Feature
@@ -62,6 +63,11 @@ def test_every_reason_is_an_anchor_and_says_whether_waiting_helps() -> None:
     assert '<a id="overcommit"></a>' in rows[OverCommitError.reason]
     assert rows[OverCommitError.reason].endswith("| no |")
     assert rows[OverCommitReleasingError.reason].endswith("| yes |")
+
+
+def test_every_reason_against_a_card_is_an_anchor_of_its_own() -> None:
+    page = reasons_page()
+    assert all(page.count(f'<a id="card-{reason.lower()}"></a>`{reason}`') == 1 for reason in CARD_REASONS)
 
 
 def test_reasons_are_looked_for_in_every_module_of_the_three_packages() -> None:
