@@ -9,7 +9,9 @@ allocating and admission where this controller does.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -239,6 +241,7 @@ def _admission(
             configuration=settings.webhook_configuration,
             own=settings.webhook_own_certificates,
         ),
+        folder=Path(tempfile.mkdtemp(prefix="webhook-")),
         held=around.held,
     )
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import ssl
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,7 +57,8 @@ class Keeper:
     """Certificates, kept.
 
     Attributes:
-        context: What servers use; new connections get the newest certificate.
+        certificate: File of the servers' certificate, once there is one.
+        key: File of its key, readable by this process alone.
         ready: Whether there is a certificate.
     """
 
@@ -68,6 +67,7 @@ class Keeper:
         client: KubeClient,
         settings: KeeperSettings,
         *,
+        folder: Path,
         held: Callable[[], bool],
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -76,11 +76,12 @@ class Keeper:
         Args:
             client: The API server.
             settings: Names.
+            folder: Where the files are put, because servers read certificates from files only.
             held: Whether this replica leads at this moment.
             wall_clock: The time.
         """
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.certificate = folder / "tls.crt"
+        self.key = folder / "tls.key"
         self.ready = False
         self._client = client
         self._settings = settings
@@ -138,15 +139,11 @@ class Keeper:
         return wanted
 
     def _load(self, bundle: Bundle) -> None:
-        # The ssl module reads certificates from files only.
-        with tempfile.TemporaryDirectory() as folder:
-            files = {}
-            for name, content in (("certificate", bundle.certificate), ("key", bundle.key)):
-                files[name] = Path(folder, name)
-                descriptor = os.open(files[name], os.O_WRONLY | os.O_CREAT, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(content)
-            self.context.load_cert_chain(files["certificate"], files["key"])
+        for path, content in ((self.key, bundle.key), (self.certificate, bundle.certificate)):
+            made = path.with_suffix(".new")
+            with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content)
+            made.replace(path)
         self._loaded = bundle
         self.ready = True
 

@@ -45,8 +45,8 @@ def answer(review: Mapping[str, Any], known: Knowledge) -> JSON:
     Raises:
         ValueError: It is none.
     """
-    request = review.get("request")
-    if review.get("kind") != "AdmissionReview" or not isinstance(request, Mapping):
+    request = review.get("request") if isinstance(review, Mapping) else None
+    if request is None or review.get("kind") != "AdmissionReview" or not isinstance(request, Mapping):
         raise ValueError("This is no AdmissionReview with a request.")
     response: JSON = {"uid": str(request.get("uid") or ""), "allowed": True}
     try:

@@ -87,8 +87,13 @@ class Admission:
             _log.warning("certificates could not be looked at", error=str(failed))
 
     async def _serve(self) -> None:
+        # It reads the files again when they change.
         server = kopf.WebhookServer(
-            addr=self._address, port=self._port, path=PATH, context=self._keeper.context
+            addr=self._address,
+            port=self._port,
+            path=PATH,
+            certfile=self._keeper.certificate,
+            pkeyfile=self._keeper.key,
         )
         async for _ in server(self._review):  # type: ignore[arg-type] # kopf's type names its own requests
             _log.info("serving admission", port=self._port)

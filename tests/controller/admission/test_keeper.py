@@ -6,6 +6,7 @@ import asyncio
 import base64
 import copy
 import ssl
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/
 
 
 class Server:
+    folder = ""
+
     def __init__(self) -> None:
         self.secret: Any = None
         self.bundles: list[Any] = [None, None]
@@ -46,9 +49,15 @@ class Server:
             KeeperSettings(
                 namespace="dragoman", secret="s", service="webhook", configuration="dragoman", own=own
             ),
+            folder=Path(tempfile.mkdtemp(dir=self.folder)),
             held=lambda: leads,
             wall_clock=lambda: now or datetime.now(UTC),
         )
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "folder", str(tmp_path))
 
 
 def look(keeper: Keeper) -> Keeper:
@@ -136,10 +145,12 @@ def test_a_client_that_trusts_the_authority_can_talk_to_the_service(tmp_path: Pa
     authority = tmp_path / "ca.crt"
     authority.write_bytes(base64.b64decode(server.secret["data"]["ca.crt"]))
     client = ssl.create_default_context(cafile=str(authority))
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(keeper.certificate, keeper.key)
 
     async def talk() -> str:
         listener = await asyncio.start_server(
-            lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=keeper.context
+            lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=serving
         )
         port = listener.sockets[0].getsockname()[1]
         _, writer = await asyncio.open_connection(
@@ -151,6 +162,12 @@ def test_a_client_that_trusts_the_authority_can_talk_to_the_service(tmp_path: Pa
         return str(version)
 
     assert asyncio.run(talk()).startswith("TLSv1.")
+
+
+def test_the_key_is_readable_by_this_process_alone() -> None:
+    keeper = look(Server().keeper())
+    assert keeper.key.stat().st_mode & 0o077 == 0
+    assert [one.name for one in keeper.key.parent.iterdir() if one.suffix == ".new"] == []
 
 
 @pytest.mark.parametrize("data", [{}, {"tls.crt": "!!"}, {"tls.crt": "", "tls.key": "", "ca.crt": ""}])
