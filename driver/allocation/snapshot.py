@@ -14,12 +14,15 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from driver.allocation.models import JSON, DeviceID, Slice, parse_amounts, parse_slice
 from driver.allocation.nodes import Node
 from driver.allocation.requests import DeviceClass
 from driver.allocation.sharing import Sharing
 from driver.errors import InvalidInputError, QuantityError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,11 @@ def _node(raw: JSON) -> Node:
         return Node(raw["metadata"]["name"], dict(raw["metadata"].get("labels") or {}))
 
 
+def _changed(known: Mapping[str, T], changed: Mapping[str, T], removed: Iterable[str]) -> Mapping[str, T]:
+    gone = set(removed)
+    return {name: one for name, one in {**known, **changed}.items() if name in changed or name not in gone}
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of a cluster.
@@ -219,6 +227,24 @@ class Snapshot:
             in_use=self.in_use,
             sharing=self._sharing,
         )
+
+    def with_classes(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Snapshot:
+        """Give the state after DeviceClasses (v1) changed; `removed` are names.
+
+        Raises:
+            InvalidInputError: A class is not what the API server would store.
+        """
+        classes = _changed(self.classes, {one.name: one for one in map(_class, changed)}, removed)
+        return replace(self, classes=classes)
+
+    def with_nodes(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Snapshot:
+        """Give the state after Nodes (v1) changed; `removed` are names.
+
+        Raises:
+            InvalidInputError: A node is not what the API server would store.
+        """
+        nodes = _changed(self.nodes, {one.name: one for one in map(_node, changed)}, removed)
+        return replace(self, nodes=nodes)
 
     def with_in_use(self, in_use: InUse) -> Snapshot:
         """Give the same state but for what is held."""

@@ -2,12 +2,13 @@
 
 Purpose: the allocator's answer for all nodes without asking it on all nodes.
 
-Flow: `Cluster.build` once, then `with_claims` and `with_slices` follow what happens, each giving a new
-cluster; `first` and `answers` find the nodes that may do by bitmaps, and let the allocator decide there.
+Flow: `Cluster.build` once, then `with_claims`, `with_slices` and the like follow what happens, each giving a
+new cluster; `first` and `answers` find the nodes that may do by bitmaps, and let the allocator decide there.
 
-Limits: the index is not immutable: after `with_slices` only the new cluster may be asked. Clusters that
-differ in claims live side by side. A search that ends at the allocator's limit on one node, or that takes as
-many steps over several, ends the attempt, so that no claim holds up others for long.
+Limits: the index is not immutable: after `with_slices` and `with_nodes` only the new cluster may be asked.
+Clusters that differ in claims or classes live side by side. A search that ends at the allocator's limit on
+one node, or that takes as many steps over several, ends the attempt, so that no claim holds up others for
+long.
 """
 
 from __future__ import annotations
@@ -94,9 +95,31 @@ class Cluster:
             InvalidInputError: A slice is not what the API server would store; nothing has changed then.
         """
         self._check_current()
-        snapshot = self.snapshot.with_slices(changed=changed, removed=removed)
+        return self._moved(self.snapshot.with_slices(changed=changed, removed=removed))
+
+    def with_nodes(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Cluster:
+        """Give the cluster after Nodes (v1) changed; only the new one may be asked from now on.
+
+        Raises:
+            InvalidInputError: A node is not what the API server would store; nothing has changed then.
+        """
+        self._check_current()
+        come, gone = list(changed), list(removed)
+        snapshot = self.snapshot.with_nodes(changed=come, removed=gone)
+        return self._moved(snapshot, nodes=[*gone, *(one["metadata"]["name"] for one in come)])
+
+    def with_classes(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Cluster:
+        """Give the cluster after DeviceClasses (v1) changed; this one stays as it is.
+
+        Raises:
+            InvalidInputError: A class is not what the API server would store.
+        """
+        self._check_current()
+        return replace(self, snapshot=self.snapshot.with_classes(changed=changed, removed=removed))
+
+    def _moved(self, snapshot: Snapshot, *, nodes: Iterable[str] = ()) -> Cluster:
         world = self._world
-        gone, come = world.replace(snapshot)
+        gone, come = world.replace(snapshot, nodes=nodes)
         state = self._state.with_segments(gone=gone, come=come)
         if world.disordered:
             world = World(snapshot)
@@ -166,4 +189,4 @@ class Cluster:
 
     def _check_current(self) -> None:
         if self._generation != self._world.generation:
-            raise RuntimeError("slices have changed since: ask the cluster that `with_slices` gave")
+            raise RuntimeError("slices or nodes have changed since: ask the cluster that came of it")

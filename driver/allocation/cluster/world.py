@@ -3,8 +3,8 @@
 Purpose: numbers, index, value patterns and outlooks of all nodes, of which a changed slice touches only its
 own node's part.
 
-Flow: `World.build`; `replace` follows a change of slices and says which devices went and came; `seen` gives
-the outlooks by the rules of a release.
+Flow: `replace` follows a change of slices or nodes and says which devices went and came; `seen` gives the
+outlooks by the rules of a release.
 
 Limits: mutable, with one owner, as the index is; `generation` tells whoever computed something from it that
 it has changed since. A change of slices that name no node, and of pools that are on several nodes, makes all
@@ -63,11 +63,14 @@ class World:
             found.look(self.snapshot, self.numbering, self.names)
         return found
 
-    def replace(self, snapshot: Snapshot) -> tuple[list[Segment], list[Segment]]:
-        """Follow a change of slices.
+    def replace(
+        self, snapshot: Snapshot, *, nodes: Iterable[str] = ()
+    ) -> tuple[list[Segment], list[Segment]]:
+        """Follow a change of slices and nodes.
 
         Args:
             snapshot: The state after; slices that stayed are the same objects.
+            nodes: Nodes that are not what they were.
 
         Returns:
             The devices that went, and those that came.
@@ -78,7 +81,9 @@ class World:
         names = snapshot.node_names
         affected = self._affected(changed, snapshot)
         known, wanted = set(self.names), set(names)
-        again = (known & wanted) if affected is None else (affected & known & wanted)
+        again = known & wanted
+        if affected is not None:
+            again &= affected.union(nodes)
         for seen in self._seen.values():
             seen.forget(again | (known - wanted))
         gone = [segment for node in sorted(homes) if (segment := self._clear(node)) is not None]

@@ -17,7 +17,7 @@ HELD = ("devices", "shares")
 
 def compare(case: dict[str, Any], release: str) -> int:
     """Ask about a case; returns how many nodes can serve its claims."""
-    held = [
+    held: list[dict[str, Any]] = [
         {
             "metadata": {"uid": f"held-{number}"},
             "status": {"allocation": {"devices": {"results": [{"request": "r", **result}]}}},
