@@ -162,6 +162,7 @@ class Ascend(PciVendor):
     facts = FACTS
 
     def __init__(self, *, dcmi: Dcmi | None = None) -> None:
+        super().__init__()
         self._dcmi = dcmi
 
     def accepts(self, function: PciFunction, *, host: Host) -> bool:  # noqa: ARG002

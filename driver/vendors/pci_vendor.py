@@ -8,7 +8,8 @@ each, or a sentence why not. *edits*: the card's function now -> `reach` -> node
 
 Limits: a card whose memory or identity is not known is left out with the reason, never offered with a guess.
 Virtual functions on the node that made them are not offered, nor is a card that is cut into some. Health is
-Unknown unless a vendor's file says more.
+Unknown unless a vendor's file says more. A program that fails for a few looks does not withdraw cards that
+are still on the bus: what it said before holds so long, since prepare asks it again anyway.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from driver.vendors.reading import UnreadableError, clean
 
 _NEW_POD = "Delete the pod; a new one is scheduled to a card that is there."
 _SHOWN_ADDRESSES = 4
+_LOOKS_WITHOUT_ANSWER = 5
 
 
 class DeviceNodesMissingError(PrepareError):
@@ -108,6 +110,10 @@ class PciVendor(ABC):
     classes: frozenset[int] = frozenset({DISPLAY, PROCESSING_ACCELERATOR})
     """PCI base classes of its cards."""
 
+    def __init__(self) -> None:
+        self._said: dict[PciFunction, Described | UnreadableError] = {}
+        self._looks_without_answer = 0
+
     @property
     def name(self) -> str:
         """The vendor's short name."""
@@ -163,12 +169,16 @@ class PciVendor(ABC):
         functions, problems = self.functions(host)
         accepted = [one for one in functions if not one.virtual and self.accepts(one, host=host)]
         if not accepted:
+            self._said = {}
             # What others of the vendor's devices on the bus are unreadable is nobody's business here.
             return Discovery(cards=())
         try:
             described = self.describe(accepted, host=host)
+            self._keep(accepted, described)
         except UnreadableError as unreadable:
-            described = Description(cards={}, problem=str(unreadable))
+            described = self._said_before(accepted, because=unreadable)
+            if described.cards:
+                problems.append(f"{self.facts.title}: {unreadable} What was said before still holds.")
         cards: list[Card] = []
         silent: list[str] = []
         for function in accepted:
@@ -206,6 +216,22 @@ class PciVendor(ABC):
     def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
         """Unknown for a card that is gone; what `state` says for the others."""
         return tuple(self._health(card, host=host) for card in cards)
+
+    def _keep(self, functions: Sequence[PciFunction], described: Description) -> None:
+        self._looks_without_answer = 0
+        self._said = {
+            one: described.cards[one.address] for one in functions if one.address in described.cards
+        }
+
+    def _said_before(self, functions: Sequence[PciFunction], *, because: UnreadableError) -> Description:
+        self._looks_without_answer += 1
+        if self._looks_without_answer > _LOOKS_WITHOUT_ANSWER:
+            self._said = {}
+        # A function that was away for one look may be another card by now.
+        self._said = {one: self._said[one] for one in functions if one in self._said}
+        return Description(
+            cards={one.address: said for one, said in self._said.items()}, problem=str(because)
+        )
 
     def _health(self, card: Card, *, host: Host) -> CardHealth:
         try:

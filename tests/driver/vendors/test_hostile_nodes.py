@@ -35,9 +35,7 @@ WITH_NUMBERS = [name for name in WITH_PROGRAM if name not in {"hygon", "neuron"}
 FILES = {
     "empty": "",
     "words": "no such thing \x1b[31m",
-    "negative": "-1",
     "enormous number": "9" * 4000,
-    "several lines": "1\n2\n3\0",
     "too long": "1" * (REPORT_LIMIT + 1),
 }
 ANSWERS = {
@@ -51,9 +49,9 @@ ANSWERS = {
     "numbers without end": '[{"bdf": "00:1e.0", "memory_size": ' + "9" * 3000 + ', "neuron_device": 1e400}]',
     "no end of brackets": "[" * 60_000,
     "deep brackets": "[" * 5000 + "]" * 5000,
-    "many lines": "a : b\n" * 30_000,
+    "many lines": "a : b\n" * 3_000,
     "deep indents": "".join(f"{' ' * depth}x:\n" for depth in range(500)),
-    "one long line": "0000:3b:00.0 " * 80_000,
+    "one long line": "0000:3b:00.0 " * 10_000,
     "zero bytes": "\0" * 5000,
 }
 FAILURES: dict[str, CommandResult | Exception] = {
@@ -179,9 +177,37 @@ def test_a_program_that_fails_is_a_problem_with_its_name(
     attacked = Attacked(name, tmp_path / "node")
     for program in attacked.node.programs:
         attacked.node.failing = {program: failure}
-        found = attacked.check()
-        if len(found.cards) < len(attacked.cards):
-            assert program.rpartition("/")[2] in " ".join(found.problems)
+        # After a start of the agent there is nothing that it said before.
+        for vendor in (attacked.vendor, attacked.node.vendor(attacked.host)):
+            attacked.vendor = vendor
+            assert program.rpartition("/")[2] in " ".join(attacked.check().problems)
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_PROGRAM if name != "hygon"])
+def test_a_program_that_fails_for_some_looks_does_not_withdraw_the_cards(name: str, tmp_path: Path) -> None:
+    attacked = Attacked(name, tmp_path / "node")
+    attacked.node.failing = dict.fromkeys(attacked.node.programs, TimeoutError("did not answer in 10 s"))
+    looks = [attacked.vendor.discover(attacked.host) for _ in range(7)]
+    assert [look.cards == attacked.cards for look in looks] == [True] * 5 + [False] * 2
+    assert all(look.problems for look in looks)
+    assert looks[-1].cards == ()
+    attacked.node.failing = {}
+    assert attacked.vendor.discover(attacked.host).cards == attacked.cards
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_PROGRAM if name != "hygon"])
+def test_a_card_that_was_away_while_its_program_failed_is_not_believed_to_be_the_same(
+    name: str, tmp_path: Path
+) -> None:
+    attacked = Attacked(name, tmp_path / "node")
+    attacked.node.failing = dict.fromkeys(attacked.node.programs, TimeoutError("did not answer in 10 s"))
+    first = attacked.cards[0]
+    link = attacked.host.local(f"/sys/bus/pci/devices/{first.pci_bus_id}")
+    target = link.readlink()
+    link.unlink()
+    assert attacked.vendor.discover(attacked.host).cards == attacked.cards[1:]
+    link.symlink_to(target)
+    assert attacked.vendor.discover(attacked.host).cards == attacked.cards[1:]
 
 
 @pytest.mark.parametrize("name", WITH_PROGRAM)
