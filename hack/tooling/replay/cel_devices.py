@@ -55,9 +55,12 @@ def devices(rng: random.Random, count: int) -> list[dict[str, Any]]:
 
 
 def _device(rng: random.Random) -> dict[str, Any]:
+    driver = DRIVER if rng.random() < 0.9 else OTHER
+    # A name with the driver's domain and the same name without one: which counts is chance in the reference.
+    domains = [one for one in ("", f"{OTHER}/", "resource.kubernetes.io/") if one != f"{driver}/"]
     attributes: dict[str, Any] = {}
     for name, values in _ATTRIBUTES.items():
-        for domain in ("", f"{OTHER}/", "resource.kubernetes.io/"):
+        for domain in domains:
             if rng.random() < (0.75 if not domain else 0.2):
                 attributes[domain + name] = rng.choice(values)
     if rng.random() < 0.07:
@@ -65,10 +68,10 @@ def _device(rng: random.Random) -> dict[str, Any]:
     capacity = {
         domain + name: {"value": rng.choice(values)}
         for name, values in _CAPACITY.items()
-        for domain in ("", f"{OTHER}/")
+        for domain in domains[:-1]
         if rng.random() < (0.8 if not domain else 0.15)
     }
-    device: dict[str, Any] = {"driver": DRIVER if rng.random() < 0.9 else OTHER}
+    device: dict[str, Any] = {"driver": driver}
     if rng.random() < 0.6:
         device["allowMultipleAllocations"] = rng.random() < 0.6
     return device | {"attributes": attributes, "capacity": capacity}
