@@ -252,6 +252,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _fitting(line: str, width: int) -> str:
-    # What users wrote is in it; a line has to stay one.
-    flat = " ".join(line.split())
+    # What users wrote is in it: a line has to stay one, and half a surrogate pair cannot be printed.
+    flat = " ".join(line.encode("utf-8", "replace").decode().split())
     return flat if not width or len(flat) <= width else textwrap.shorten(flat, width, placeholder=" …")

@@ -22,12 +22,13 @@ from driver.allocation.models import JSON
 from driver.allocation.requests import Claim, Option
 from driver.allocation.why_not.answer import Change
 from driver.allocation.why_not.falsehood import conjuncts, shortened
+from driver.allocation.why_not.hints import Hints
 from driver.allocation.why_not.oracle import Oracle
-from driver.allocation.why_not.survey import Hints, Survey
+from driver.allocation.why_not.survey import Survey
 from driver.quantities import Quantity
 
 MAX_TRIES = 48
-MAX_STEPS = 60_000
+MAX_STEPS = 15_000
 _MAX_NODES = 4
 _MAX_ANYWHERE = 8
 _MAX_BLAMED = 4

@@ -105,6 +105,10 @@ class Judge:
             for request in claim.requests
             for option in request.options
         }
+        self._twins: dict[Option, Option] = {}
+        first: dict[Hashable, Option] = {}
+        for option in self._paths:
+            self._twins[option] = first.setdefault(_content(option), option)
         self._known: dict[Hashable, Shape] = {}
         self._singles = 0
         self._whole, self._unshared = held(whole=True), held(whole=False)
@@ -114,6 +118,10 @@ class Judge:
     def at(self, name: str) -> Seat:
         """Give a node with its pools."""
         return Seat(self._snapshot, name, self._profile)
+
+    def twin(self, option: Option) -> Option:
+        """Give the first request that asks the same of a card."""
+        return self._twins[option]
 
     def verdict(self, device: Device, option: Option, seat: Seat) -> Obstacle | Short | None:
         """Say what rules a card out for a request, None if it serves it."""
@@ -233,6 +241,13 @@ class Judge:
             # The mapping is kept, so that its id stays its own.
             kept = self._capacities[id(device.capacity)] = (device.capacity, number)
         return kept[1]
+
+
+def _content(option: Option) -> Hashable:
+    """Give all that a card is judged by."""
+    amounts = tuple((name, amount.nano, amount.text) for name, amount in sorted(option.capacity.items()))
+    tolerations = tuple(repr(sorted(one.items(), key=str)) for one in option.tolerations)
+    return option.device_class.name, option.selectors, option.admin, amounts, tolerations
 
 
 def pools_of(seat: Seat, *, incomplete: bool) -> list[Pool]:

@@ -24,6 +24,7 @@ from driver.errors import AllocationError
 from driver.quantities import Quantity
 
 _MAX_TEXT = 200
+_VERBS = {"SelectorInvalid": "does not compile", "SelectorNotSupported": "is not supported"}
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?<![\w.-])-?\d+(?![\w.-])")
 
 
@@ -173,7 +174,11 @@ def _of_selector(
         found = explained(expression, device.view, release=release)
         if found is None:
             continue
-        text = f"{found.text} is false" if not fatal else f"{found.text} raises: {found.error}"
+        text = (
+            f"{found.text} {_VERBS.get(reason, 'raises')}: {found.error}"
+            if fatal
+            else f"{found.text} is false"
+        )
         owner = ""
         if place < len(option.device_class.selectors):
             owner = f"class {shortened(option.device_class.name, 64)}: "

@@ -6,7 +6,8 @@ Flow: `Survey.visit` takes one node after the other. Where a request has not car
 are why; otherwise the allocator is asked, once for each set of equal nodes, and its refusal is why.
 
 Limits: the allocator's own order decides which request is to blame: the first one that cannot be met. At most
-`MAX_SEARCHES` nodes are searched and `MAX_STEPS` steps made; the others are counted as skipped.
+`MAX_SEARCHES` nodes are searched, `MAX_STEPS` steps made, and `MAX_VERDICTS` pairs of a card and a request
+looked at (requests that ask the same count once); the other nodes are counted as skipped.
 """
 
 from __future__ import annotations
@@ -14,103 +15,22 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from driver.allocation.decision import Decision, Refusal
 from driver.allocation.models import Device
 from driver.allocation.profile import Profile
 from driver.allocation.requests import Claim, Option, Request
 from driver.allocation.snapshot import Snapshot
+from driver.allocation.why_not.hints import MAX_HINTS, Hints, Tally, remember
 from driver.allocation.why_not.judge import Judge, Seat, Short, pools_of
-from driver.allocation.why_not.obstacles import Cut, Obstacle, cut, loss, plain
+from driver.allocation.why_not.obstacles import Obstacle, cut, loss, plain
 from driver.allocation.why_not.reasons import is_released
-from driver.quantities import Quantity
 
 MAX_SEARCHES = 400
-MAX_STEPS = 150_000
-_HINTS = 8
+MAX_STEPS = 30_000
+MAX_VERDICTS = 400_000
 _TOGETHER = frozenset({"NoDevice", "NoCombination"})
 _TOO_MUCH = frozenset({"CapacityTooSmall", "CapacityRequestTooLarge"})
-_Key = TypeVar("_Key", bound=Hashable)
-
-
-@dataclass(slots=True)
-class Tally:
-    """How often something stands in the way, and where first.
-
-    Attributes:
-        cards: How many cards.
-        nodes: How many nodes.
-        node: The first node.
-        device: The first card there.
-        message: What was said of it.
-        varies: Whether something else was said of others.
-    """
-
-    cards: int = 0
-    nodes: int = 0
-    node: str = ""
-    device: str = ""
-    message: str = ""
-    varies: bool = False
-    _last: str = ""
-
-    def add(self, node: str, device: str, message: str, *, cards: int = 1) -> None:
-        """Count a card, or with `cards=0` a node."""
-        if not self.nodes:
-            self.node, self.device, self.message = node, device, message
-        elif message != self.message:
-            self.varies = True
-        if node != self._last:
-            self.nodes += 1
-            self._last = node
-        self.cards += cards
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Reduction:
-    """Smaller amounts with which a node would have cards enough for a request."""
-
-    loss: float
-    node: str
-    amounts: tuple[tuple[str, Quantity], ...] = field(compare=False)
-
-
-@dataclass(slots=True)
-class Hints:
-    """Where changes to one request may help.
-
-    Attributes:
-        reductions: The smallest losses of amounts.
-        fewer: The largest number of cards that a node has, and the node.
-        released: Nodes on which only what others hold stands in the way.
-        taints: Nodes by taint.
-        selectors: Nodes by place of the selector and the part of it that is false.
-        few: Nodes that have not cards enough, whatever else stands in the way.
-        fitting: The fewest and the most cards that serve the request on any of these nodes.
-    """
-
-    reductions: list[Reduction] = field(default_factory=list)
-    fewer: tuple[int, str] = (0, "")
-    released: list[str] = field(default_factory=list)
-    taints: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
-    selectors: dict[tuple[int, str], list[str]] = field(default_factory=dict)
-    few: Tally = field(default_factory=Tally)
-    fitting: tuple[int, int] | None = None
-
-    def reduce(self, node: str, cuts: Sequence[Cut]) -> None:
-        """Remember a node that would have cards enough if they were asked for less."""
-        loss = cuts[-1].loss
-        if len(self.reductions) >= _HINTS and loss >= self.reductions[-1].loss:
-            return
-        amounts: dict[str, Quantity] = {}
-        for one in cuts:
-            for name, amount in one.amounts:
-                amounts[name] = min(amounts.get(name, amount), amount)
-        self.reductions.append(Reduction(loss, node, tuple(amounts.items())))
-        self.reductions.sort()
-        del self.reductions[_HINTS:]
-
 
 Blamed = tuple[int, Option]
 Verdicts = Sequence[Obstacle | Short | None]
@@ -128,6 +48,7 @@ class _Look:
         seen: Whether a request was looked at already.
         end: What surely ends the attempt for the whole pod.
         raising: The first request with a card that ends the attempt if the search comes to it.
+        judged: What rules out each card, by request.
     """
 
     blamed: Blamed | None = None
@@ -137,6 +58,7 @@ class _Look:
     seen: bool = False
     end: Obstacle | None = None
     raising: tuple[Blamed, Verdicts] | None = None
+    judged: dict[Option, Verdicts] = field(default_factory=dict)
 
 
 class Survey:
@@ -169,8 +91,10 @@ class Survey:
         self._judge = Judge(snapshot, claims, profile)
         self._decisions: dict[Hashable, Decision] = {}
         # Nothing can come between a single request and the cards that serve it.
-        self._alone = sum(len(claim.requests) for claim in claims) == 1 and not claims[0].constraints
-        self._steps = 0
+        self._alone = sum(len(claim.requests) for claim in claims) <= 1 and not any(
+            claim.constraints for claim in claims
+        )
+        self._steps = self._verdicts = 0
         self.tallies: dict[tuple[int, Option | None, str, str], Tally] = {}
         self.obstacles: dict[tuple[int, Option, Obstacle], int] = {}
         self.free: dict[tuple[int, Option, Obstacle], tuple[int, int]] = {}
@@ -183,7 +107,7 @@ class Survey:
 
     def visit(self, name: str) -> None:
         """Look at one node."""
-        if self._judge.exhausted:
+        if self._judge.exhausted or self._verdicts >= MAX_VERDICTS:
             self.skipped += 1
             return
         seat = self._judge.at(name)
@@ -244,7 +168,7 @@ class Survey:
         for option in request.options:
             if option.all_devices:
                 return None
-            verdicts = [self._judge.verdict(device, option, seat) for device in seat.devices]
+            verdicts = self._judged(option, seat, look)
             missing = ((place, option), verdicts)
             if not look.seen:
                 look.end = _sure_end(verdicts, option.count)
@@ -258,6 +182,14 @@ class Survey:
             if sum(one is None for one in verdicts) >= option.count:
                 return None
         return missing
+
+    def _judged(self, option: Option, seat: Seat, look: _Look) -> Verdicts:
+        twin = self._judge.twin(option)
+        known = look.judged.get(twin)
+        if known is None:
+            self._verdicts += len(seat.devices)
+            known = look.judged[twin] = [self._judge.verdict(one, twin, seat) for one in seat.devices]
+        return known
 
     def _decision(self, seat: Seat) -> Decision | None:
         shapes = tuple(self._judge.shape(device, seat) for device in seat.devices)
@@ -314,7 +246,7 @@ class Survey:
     def _as_refused(self, seat: Seat, refusal: Refusal) -> None:
         """Count cards for the reasons that the search found."""
         name = seat.node.name
-        if len(self.searched) < _HINTS:
+        if len(self.searched) < MAX_HINTS:
             self.searched.append(name)
         for one in refusal.devices:
             if one.reason in {"PoolIncomplete", "PoolInvalid"}:
@@ -360,10 +292,10 @@ class Survey:
             found = one.obstacle if isinstance(one, Short) else one
             released += is_released(found.reason)
             if found.taint is not None:
-                _remember(hints.taints, found.taint, node)
+                remember(hints.taints, found.taint, node)
             elif found.selector >= 0:
-                _remember(hints.selectors, (found.selector, found.part), node)
-        if released >= needed and len(hints.released) < _HINTS:
+                remember(hints.selectors, (found.selector, found.part), node)
+        if released >= needed and len(hints.released) < MAX_HINTS:
             hints.released.append(node)
 
     def _reduce(self, hints: Hints, seat: Seat, option: Option, judged: Verdicts, needed: int) -> None:
@@ -376,7 +308,7 @@ class Survey:
                     losses.append((lost, len(losses), device))
         losses = heapq.nsmallest(needed, losses)
         if len(losses) < needed or (
-            len(hints.reductions) >= _HINTS and losses[-1][0] >= hints.reductions[-1].loss
+            len(hints.reductions) >= MAX_HINTS and losses[-1][0] >= hints.reductions[-1].loss
         ):
             return
         cuts = [cut(device, option, self._judge.held(device)) for _, _, device in losses]
@@ -396,13 +328,3 @@ def _sure_end(verdicts: Verdicts, count: int) -> Obstacle | None:
             return one if fitting < count else None
         fitting += one is None
     return None
-
-
-def _remember(nodes: dict[_Key, list[str]], key: _Key, node: str) -> None:
-    known = nodes.get(key)
-    if known is None:
-        if len(nodes) >= _HINTS:
-            return
-        known = nodes[key] = []
-    if len(known) < _HINTS and node not in known:
-        known.append(node)

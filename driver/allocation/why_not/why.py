@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from driver.allocation.claims import parse_claim
+from driver.allocation.attempt import foregone
+from driver.allocation.claims import prepare
 from driver.allocation.cluster import Cluster
 from driver.allocation.errors import NoDeviceError
 from driver.allocation.models import JSON
@@ -26,10 +27,11 @@ from driver.allocation.snapshot import Snapshot
 from driver.allocation.why_not.answer import Change, Ground, Span, Values, WhyNot
 from driver.allocation.why_not.changes import Changes
 from driver.allocation.why_not.falsehood import shortened
+from driver.allocation.why_not.hints import Hints, Tally
 from driver.allocation.why_not.obstacles import Obstacle, plain
 from driver.allocation.why_not.oracle import oracle_of
 from driver.allocation.why_not.reasons import is_passing
-from driver.allocation.why_not.survey import Hints, Survey, Tally
+from driver.allocation.why_not.survey import Survey
 from driver.cel.environments import DEFAULT_RELEASE
 from driver.errors import AllocationError
 from driver.quantities import Quantity
@@ -62,9 +64,11 @@ def why_not(
     snapshot = state.snapshot if isinstance(state, Cluster) else state
     names = sorted(set(node_names(snapshot) if nodes is None else nodes))
     profile = Profile.of(release, None if isinstance(state, Cluster) else features)
-    try:
-        parsed = [parse_claim(one, snapshot.classes, profile) for one in claims]
-    except AllocationError as error:
+    prepared = prepare(claims, classes=snapshot.classes, profile=profile)
+    error = foregone(prepared) or next(
+        (one.first_problem for one in prepared.claims if one.first_problem is not None), None
+    )
+    if error is not None:
         return WhyNot(
             reason=error.reason,
             message=error.message,
@@ -73,6 +77,7 @@ def why_not(
             retriable=error.retriable,
             nodes=len(names),
         )
+    parsed = prepared.claims
     if not names:
         return WhyNot(
             reason="NoDevice",

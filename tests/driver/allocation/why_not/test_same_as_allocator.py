@@ -159,4 +159,4 @@ def test_hostile_claims_get_an_answer() -> None:
     for hostile in HOSTILE:
         answer = why_not(snapshot, claims=[hostile])
         assert answer.fits == 2 or answer.reason
-        assert len(answer.to_text(200)) < 2200
+        assert len(answer.to_text(200).encode()) < 2200

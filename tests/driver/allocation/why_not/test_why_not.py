@@ -412,3 +412,31 @@ def test_over_a_cluster_a_change_is_tried_on_all_nodes() -> None:
     wanted = claim(request(selectors=[selector], ask={"memory": "40Gi"}))
     cluster = Cluster.build(Snapshot.build(slices=slices, classes=[device_class()]))
     assert changes(why_not(cluster, claims=[wanted]))["Selector"] == f"drop {selector}: would fit on n99 (a)"
+
+
+def test_a_claim_that_can_be_met_nowhere_by_its_number_is_told_so_before_any_card_is_looked_at() -> None:
+    answer = ask(claim(request(count=33)), slices=[node("n1", card("a"))])
+    assert answer.reason == "TooManyDevices"
+    assert answer.grounds == ()
+
+
+def test_a_claim_without_requests_fits_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driver.allocation.why_not.survey.MAX_SEARCHES", 0)
+    assert ask(claim(), slices=[node("n1", card("a")), node("n2", card("a"))]).fits == 2
+
+
+def test_a_selector_that_does_not_compile_is_told_so() -> None:
+    answer = ask(claim(request(selectors=["device."])), slices=[node("n1", card("a"))])
+    assert answer.reason == "SelectorInvalid"
+    assert answer.grounds[0].text.startswith("device. does not compile: ")
+
+
+def test_requests_that_ask_the_same_are_looked_at_once_and_many_different_ones_on_few_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("driver.allocation.why_not.survey.MAX_VERDICTS", 12)
+    slices = [node(f"n{k}", card("a")) for k in range(12)]
+    same = claim(*(request(f"r{k}", ask={"memory": "99Gi"}) for k in range(6)))
+    assert ask(same, slices=slices).skipped == 0
+    different = claim(*(request(f"r{k}", ask={"memory": f"{90 + k}Gi"}) for k in range(6)))
+    assert ask(different, slices=slices).skipped == 10
