@@ -19,6 +19,8 @@ MAX_OUTCOMES = 256
 # Combinations of the values of several columns that are tried, and the steps to find those that occur.
 MAX_COMBINATIONS = 256
 MAX_SPLITS = 4096
+# Computed values of `cel.bind` up to which the parts of the body are answered one by one.
+MAX_COMPUTED = 3
 # What all evaluations of one selection may cost together, in the evaluator's units.
 MAX_UNITS = 20_000_000
 # More than the lookups of a selector of 10 KiB would cost, were they evaluated.

@@ -35,7 +35,7 @@ from driver.cel.syntax import (
     children,
 )
 from driver.selection.leaves import Constant, PerCombination, PerDevice, PerValue
-from driver.selection.limits import MAX_ANSWERS
+from driver.selection.limits import MAX_ANSWERS, MAX_COMPUTED
 from driver.selection.lookups import Keys, Lookup, Presence, Truth, equal_to, passing
 from driver.selection.operators import AllOf, AnyOf, Choice, Not, Operator, cheapest_first
 from driver.selection.orders import bound_of
@@ -102,7 +102,13 @@ class _Planner:
             condition = self.plan(node.condition, names)
             return Choice(condition, self.plan(node.yes, names), self.plan(node.no, names))
         if isinstance(node, Bind):
-            return self.plan(node.body, names.inside(node))
+            inner = names.inside(node)
+            # Each part inside is evaluated together with all that is bound around it.
+            return (
+                self.plan(node.body, inner)
+                if inner.computed <= MAX_COMPUTED
+                else self._evaluation(node, names)
+            )
         if isinstance(node, Call) and node.function == "!_":
             return Not(self.plan(node.args[0], names))
         return self._lookup(node, names) or self._evaluation(node, names)
@@ -239,7 +245,7 @@ class _Planner:
     def _own(self, node: Node) -> tuple[Hashable, ...]:
         match node:
             case Select(operand=Ident()):
-                return (node.field, node.optional, node.test, self._checked.types.get(node))
+                return (node.field, node.optional, node.test, self._innermost(node))
             case Select():
                 return (node.field, node.optional, node.test)
             case Call():
@@ -253,3 +259,10 @@ class _Planner:
             case OptionalMap():
                 return (node.variable, node.flat)
         return ()
+
+    def _innermost(self, node: Node) -> str:
+        # What the environments differ in is the type of attributes' values.
+        found = self._checked.types.get(node)
+        while found is not None and found.params:
+            found = found.params[-1]
+        return "" if found is None else found.name

@@ -60,10 +60,12 @@ class Names:
     Attributes:
         variables: What they stand for.
         binds: The `cel.bind`s around the place, outermost first.
+        computed: How many of them bind something else than a chain of names.
     """
 
     variables: Mapping[str, Variable] = field(default_factory=lambda: {"device": _DEVICE})
     binds: tuple[Bind, ...] = ()
+    computed: int = 0
 
     def find(self, name: str) -> Variable | None:
         """Give a variable; None for the name of a type."""
@@ -76,11 +78,14 @@ class Names:
         variable = Variable(
             reads_of(value, self), prefix_of(value, self), prefix_of(value, self, plain=True) is not None
         )
-        return Names({**self.variables, bind.variable: variable}, (*self.binds, bind))
+        computed = self.computed + (variable.prefix is None)
+        return Names({**self.variables, bind.variable: variable}, (*self.binds, bind), computed)
 
     def with_local(self, *variables: str) -> Names:
         """Give the variables in the body of a macro."""
-        return Names({**self.variables, **dict.fromkeys(filter(None, variables), _LOCAL)}, self.binds)
+        return Names(
+            {**self.variables, **dict.fromkeys(filter(None, variables), _LOCAL)}, self.binds, self.computed
+        )
 
 
 ROOT = Names()

@@ -35,9 +35,7 @@ _MOST_STEPS = 20_000
 
 def is_steady(node: Node, names: Names) -> bool:
     """Say whether a part ends no evaluation, whatever the device."""
-    if any(names.variables[bind.variable].prefix is None for bind in names.binds):
-        return False
-    return _steady(node, names, keys=frozenset())
+    return not names.computed and _steady(node, names, keys=frozenset())
 
 
 def _steady(node: Node, names: Names, *, keys: frozenset[str]) -> bool:
