@@ -126,11 +126,9 @@ class Selectors:
     """Makes selectors that have not been made before, the kinds in turn."""
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._kinds = itertools.cycle(KINDS.items())
+        # A number for each round over all kinds, so that odd and even ones alternate in each kind.
+        self._all = ((kind, make(number)) for number in itertools.count(1) for kind, make in KINDS.items())
 
     def take(self, count: int) -> list[tuple[str, str]]:
         """The next selectors, each with its kind."""
-        # The numbers end the zip, so that no kind is left out.
-        pairs = zip(itertools.islice(self._numbers, count), self._kinds, strict=False)
-        return [(kind, make(number)) for number, (kind, make) in pairs]
+        return list(itertools.islice(self._all, count))
