@@ -36,6 +36,25 @@ Blamed = tuple[int, Option]
 Verdicts = Sequence[Obstacle | Short | None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What claims come to on a node.
+
+    Attributes:
+        fits: Whether it can take them.
+        blamed: The request to blame.
+        verdicts: What rules out each card for it.
+        refusal: The allocator's, where it was asked.
+        end: What ends the attempt for the whole pod.
+    """
+
+    fits: bool = False
+    blamed: Blamed | None = None
+    verdicts: Verdicts = ()
+    refusal: Refusal | None = None
+    end: Obstacle | None = None
+
+
 @dataclass(slots=True)
 class _Look:
     """A node's requests one by one.
@@ -111,35 +130,48 @@ class Survey:
             self.skipped += 1
             return
         seat = self._judge.at(name)
-        found = self._first_impossible(seat)
-        if found.fits or (found.blamed is None or not found.certain):
-            if found.fits:
-                self.fitting.append(name)
-                return
-            decision = self._decision(seat)
-            if decision is None:
-                self.skipped += 1
-                return
-            if decision.refusal is None:
-                self.fitting.append(name)
-                return
+        outcome = self.outcome(seat)
+        if outcome is None:
+            self.skipped += 1
+        elif outcome.fits:
+            self.fitting.append(name)
+        else:
             self._pools(seat)
-            self._refuse(seat, decision.refusal)
-            # A card on which a selector raises may be taken by another request before it is looked at.
-            raises = any(map(_fatal, found.verdicts))
-            together = decision.refusal.reason in _TOGETHER
-            if found.raising is not None and not together:
-                self._blame(seat, *found.raising)
-            elif found.blamed is None or (raises and together):
-                self._as_refused(seat, decision.refusal)
-            else:
-                self._blame(seat, found.blamed, found.verdicts)
-            return
-        self._pools(seat)
-        if found.end is not None:
-            whole = (found.end.reason, "", "", found.end.remedy)
-            self.refused.setdefault(whole, Tally()).add(name, "", found.end.message, cards=0)
-        self._blame(seat, found.blamed, found.verdicts)
+            if outcome.end is not None:
+                whole = (outcome.end.reason, "", "", outcome.end.remedy)
+                self.refused.setdefault(whole, Tally()).add(name, "", outcome.end.message, cards=0)
+            if outcome.refusal is not None:
+                self._refuse(seat, outcome.refusal)
+            if outcome.blamed is not None:
+                self._blame(seat, outcome.blamed, outcome.verdicts)
+            elif outcome.refusal is not None:
+                self._as_refused(seat, outcome.refusal)
+
+    def seat(self, name: str) -> Seat:
+        """Give a node with its pools."""
+        return self._judge.at(name)
+
+    def outcome(self, seat: Seat) -> Outcome | None:
+        """Say what the claims come to on a node, None if that would take too long to find out."""
+        found = self._first_impossible(seat)
+        if found.fits:
+            return Outcome(fits=True)
+        if found.blamed is not None and found.certain:
+            return Outcome(blamed=found.blamed, verdicts=found.verdicts, end=found.end)
+        decision = self._decision(seat)
+        if decision is None:
+            return None
+        refusal = decision.refusal
+        if refusal is None:
+            return Outcome(fits=True)
+        together = refusal.reason in _TOGETHER
+        if found.raising is not None and not together:
+            blamed, verdicts = found.raising
+            return Outcome(refusal=refusal, blamed=blamed, verdicts=verdicts)
+        # A card on which a selector raises may be taken by another request before it is looked at.
+        if found.blamed is None or (together and any(map(_fatal, found.verdicts))):
+            return Outcome(refusal=refusal)
+        return Outcome(refusal=refusal, blamed=found.blamed, verdicts=found.verdicts)
 
     def _first_impossible(self, seat: Seat) -> _Look:
         """Find the first request without cards enough."""
