@@ -13,6 +13,7 @@ from typing import Any, cast
 import pynvml
 import pytest
 
+from driver.allocation import Snapshot, allocate
 from driver.api.base import decode
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, effective_policy
 from driver.cards import Card, IsolationLevel, device_name
@@ -30,7 +31,8 @@ from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.policy_source import PolicyView
 from tests.driver.vendors.fixture_node import NODES, FixtureNode, read_node
 from tests.support.folder_host import FolderHost
-from tests.support.node_world import NODE, POOL, World, claim, pod, prepare, result, unprepare
+from tests.support.node_world import NODE, World, claim, pod, prepare, unprepare
+from tooling.generate.device_classes import device_classes
 
 FACTS = {facts.name: facts for facts in VENDORS}
 
@@ -130,7 +132,7 @@ def test_a_container_gets_its_card_and_nothing_of_the_others(tested: OnFixture) 
 
 
 @pytest.mark.asyncio
-async def test_a_share_is_prepared_through_the_agent_and_nothing_is_left_of_it(
+async def test_a_share_is_published_allocated_and_prepared_and_nothing_is_left_of_it(
     tested: OnFixture, tmp_path: Path
 ) -> None:
     world = World(tmp_path / "world")
@@ -144,7 +146,11 @@ async def test_a_share_is_prepared_through_the_agent_and_nothing_is_left_of_it(
     await inventory.refresh()
     world.cards = cast("Any", inventory)  # the engine needs no more than a CardSource
     for expected in tested.node.expect:
-        wanted = claim("claim", result(device=expected["name"], memory="1024Mi", cores="10", pool=POOL))
+        (allocated,) = _allocated(
+            list(inventory.cards().values()), vendor=tested.facts.name, pci=expected["pci"]
+        )
+        assert (allocated["device"], allocated["consumedCapacity"]["memory"]) == (expected["name"], "1Gi")
+        wanted = claim("claim", allocated)
         world.add(wanted, pod())
         async with world.engine() as engine:
             await prepare(engine, wanted)
@@ -153,6 +159,13 @@ async def test_a_share_is_prepared_through_the_agent_and_nothing_is_left_of_it(
             assert nodes == {*expected["own"], *expected["shared"]}
             await unprepare(engine, wanted)
         assert (world.cdi_files, world.records) == ([], [])
+
+
+def test_names_of_before_that_are_for_some_models_are_for_the_fixtures(tested: OnFixture) -> None:
+    for_some = [entry for entry in tested.facts.legacy if entry.models]
+    for card in tested.cards():
+        fitting = [one for one in for_some if card.model.lower() in map(str.lower, one.models)]
+        assert len(fitting) == (1 if for_some else 0)
 
 
 def test_the_health_of_a_card_that_is_there_is_what_the_fixture_says(tested: OnFixture) -> None:
@@ -215,6 +228,31 @@ def test_what_the_matrix_says_was_tried_is_what_this_run_shows(tested: OnFixture
 
 _TRIED_ON_SILICON: frozenset[str] = frozenset()
 """Vendors with a recorded run on real cards."""
+
+
+def _allocated(cards: list[Card], *, vendor: str, pci: str) -> list[dict[str, Any]]:
+    """What the scheduler gives a claim of the vendor's class for this card."""
+    published = publication_of(cards, node=NODE).slices
+    exactly = {
+        "deviceClassName": f"{vendor}.dragoman.dev",
+        "selectors": [
+            {"cel": {"expression": f'device.attributes["resource.kubernetes.io"].pciBusID == "{pci}"'}}
+        ],
+        "capacity": {"requests": {"memory": "1Gi", "cores": "10"}},
+    }
+    snapshot = Snapshot.build(
+        slices=[
+            {**one, "spec": {**one["spec"], "pool": {**one["spec"]["pool"], "generation": 1}}}
+            for one in published
+        ],
+        classes=device_classes(sorted(FACTS)),
+        nodes=[{"metadata": {"name": NODE}}],
+    )
+    wanted = claim("claim")
+    wanted["spec"] = {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}
+    decision = allocate(snapshot, node=NODE, claims=[wanted])
+    assert decision.allocations is not None, decision.refusal
+    return list(decision.allocations[0]["devices"]["results"])
 
 
 def _lose_all_cards() -> None:
