@@ -34,6 +34,7 @@ from controller.policies import PolicyCheck
 from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
+from controller.publishing.unnumbered import Held, Unnumbered, unnumbered_view
 from controller.publishing.views import agent_view, inventory_view, node_view, slice_view
 from controller.queue import WorkQueue
 from controller.settings import CONTROLLER, Settings
@@ -124,6 +125,8 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         for node in stores.nodes_of_interest():
             publish_queue.add(node)
 
+    unnumbered = Unnumbered(publish_queue.add)
+    held_without_id = () if settings.mode == CONTROLLER else (_unnumbered_claims(client, unnumbered),)
     mode = ModeWatch(client, namespace=namespace, interval_s=settings.probe_interval, changed=mode_changed)
     publisher = Publisher(
         client,
@@ -133,11 +136,12 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             mode=lambda: mode.state,
             report_dropped=mode.report,
             fenced=settings.mode == CONTROLLER,
+            unnumbered=unnumbered.devices,
         ),
         metrics=metrics,
         recreation=Recreation(first_s=settings.recreate_after, cap_s=settings.recreate_cap),
     )
-    informers: list[Informer[Any]] = [inventories, nodes, agents, slices]
+    informers: list[Informer[Any]] = [inventories, nodes, agents, slices, *held_without_id]
     explainer = None
     if settings.mode == CONTROLLER:
 
@@ -206,7 +210,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         pods.subscribe(lambda key, _before, _after: explain_queue.add(key, after_s=settings.explain_after))
     return Parts(
         informers=tuple(informers),
-        publishing=(inventories, nodes, agents, slices),
+        publishing=(inventories, nodes, agents, slices, *held_without_id),
         queues=(publish_queue, explain_queue, policy_queue, *([allocating.queue] if allocating else [])),
         election=election,
         mode=mode,
@@ -221,6 +225,14 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         policy_queue=policy_queue,
         metrics=metrics,
     )
+
+
+def _unnumbered_claims(client: KubeClient, unnumbered: Unnumbered) -> Informer[Held]:
+    informer = Informer(
+        client, RESOURCE_CLAIMS, unnumbered_view, name="claims without share ids", page_size=50
+    )
+    informer.subscribe(unnumbered.note)
+    return informer
 
 
 def _admission(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -62,6 +62,7 @@ class Rights:
         held: Whether this replica leads at this moment.
         mode: What is known about native mode.
         fenced: Whether our own allocator gives the cards out, so that kube-scheduler must not.
+        unnumbered: Gives the cards of a node that claims hold without a shareID, and how many claims.
         report_dropped: Told of fields that vanished from a write.
     """
 
@@ -69,6 +70,7 @@ class Rights:
     mode: Callable[[], ModeState]
     report_dropped: Callable[[Sequence[DroppedField]], None]
     fenced: bool = False
+    unnumbered: Callable[[str], Mapping[str, int]] = lambda _node: {}
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class _Known:
 class _Wanted(NamedTuple):
     publication: Publication
     cards: int
+    waiting: int
 
 
 class Publisher:
@@ -157,8 +160,14 @@ class Publisher:
             cards = cards_of(decode_status(json.loads(inventory.status)))
         except DragomanError as invalid:
             return conditions.not_published(invalid.reason, f"{invalid} Slices are left as they are.")
-        publication = publication_of(cards, node=node, node_uid=owner.uid, fenced=self._rights.fenced)
-        return _Wanted(publication, len(cards))
+        fenced = self._rights.fenced
+        held = {} if fenced else self._rights.unnumbered(node)
+        waiting = [
+            card.name for card in cards if card.shareable and not card.unpublished and card.name in held
+        ]
+        offered = [card for card in cards if card.name not in waiting]
+        publication = publication_of(offered, node=node, node_uid=owner.uid, fenced=fenced)
+        return _Wanted(publication, len(cards), len(waiting))
 
     async def _publish(self, node: str, wanted: _Wanted, existing: Sequence[ExistingSlice]) -> float | None:
         publication = wanted.publication
@@ -287,5 +296,15 @@ def _result(wanted: _Wanted, dropped: Sequence[DroppedField]) -> Condition:
         cards=wanted.cards,
         offered=sum(len(item["spec"]["devices"]) for item in slices),
         slices=len(slices),
-        problems=wanted.publication.problems,
+        problems=(*_waiting(wanted.waiting), *wanted.publication.problems),
     )
+
+
+def _waiting(cards: int) -> tuple[str, ...]:
+    if not cards:
+        return ()
+    text = (
+        f"{cards} cards wait until the claims are gone that hold them without a shareID, from mode controller: "
+        "kube-scheduler would count wrongly."
+    )
+    return (text,)

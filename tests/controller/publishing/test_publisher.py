@@ -80,6 +80,7 @@ class World:
         self.mode = POSSIBLE
         self.held = True
         self.reported: list[Any] = []
+        self.unnumbered: dict[str, int] = {}
         self.metrics = Metrics()
         self.allocator(fenced=fenced)
         self.refuse: ApiError | None = None
@@ -99,6 +100,7 @@ class World:
                 mode=lambda: self.mode,
                 report_dropped=self.reported.append,
                 fenced=fenced,
+                unnumbered=lambda _node: self.unnumbered,
             ),
             metrics=self.metrics,
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
@@ -326,6 +328,32 @@ async def test_slices_change_over_to_the_other_allocator_by_being_made_again_at_
     assert world.written == [("POST", SLICE), ("DELETE", f"{SLICE}/{NAME}"), ("POST", SLICE)]
     posts = [sent.body["spec"] for sent in world.transport.writes() if sent.method == "POST"]
     assert ["nodeSelector" in spec for spec in posts] == [not fenced, fenced]
+
+
+async def test_a_card_that_kube_scheduler_would_miscount_stays_out_until_the_last_such_claim_is_gone() -> (
+    None
+):
+    world = World()
+    world.unnumbered = {"c-0": 2}
+    await world.reconcile()
+    assert offered(world) == ["c-1"]
+    assert "1 cards wait" in world.inventories.objects["n1"].published.message
+    world.unnumbered = {}
+    await world.reconcile()
+    assert offered(world) == ["c-0", "c-1"]
+
+
+async def test_a_card_that_cannot_be_shared_is_counted_rightly_and_stays() -> None:
+    world = World()
+    world.cards(2, shareable=False)
+    world.unnumbered = {"c-0": 1}
+    await world.reconcile()
+    assert offered(world) == ["c-0", "c-1"]
+
+
+def offered(world: World) -> list[str]:
+    sent = [one for one in world.transport.writes() if one.method in ("POST", "PUT")][-1]
+    return [device["name"] for device in sent.body["spec"]["devices"]]
 
 
 def without_sharing(document: Any) -> Any:
