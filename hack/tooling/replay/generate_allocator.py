@@ -50,7 +50,7 @@ def case(rng: random.Random, name: str) -> JSON:
         _node(rng, label)
         for label in rng.sample(("node-1", "node-10", "node-9", "node-2", "n"), rng.choice((1, 1, 2, 2, 3)))
     ]
-    pools = Pools(rng, nodes=nodes, lists=LISTS in features or rng.random() < 0.05)
+    pools = Pools(rng, nodes=nodes, lists=LISTS in features)
     for node in nodes:
         for _ in range(rng.choice((1, 1, 2, 3))):
             pools.add(node["name"])
