@@ -304,7 +304,7 @@ def _waiting(cards: int) -> tuple[str, ...]:
     if not cards:
         return ()
     text = (
-        f"{cards} cards wait until the claims are gone that hold them without a shareID, from mode controller: "
-        "kube-scheduler would count wrongly."
+        f"{cards} cards wait until the claims are gone that hold them without a shareID, from mode "
+        "controller: kube-scheduler would count wrongly."
     )
     return (text,)
