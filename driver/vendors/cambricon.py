@@ -43,6 +43,8 @@ FACTS = VendorFacts(
     guessed=(
         "How `cnmon info` indents its blocks: no whole answer of it was found; keys are found at any depth.",
         "That card N of cnmon is `/dev/cambricon_dev<N>`, as Cambricon's plugin takes it.",
+        "That `CAMBRICON_VISIBLE_DEVICES=void` keeps Cambricon's runtime from adding cards, as others' do.",
+        "The PCI vendor ID is other projects'; the public list of PCI IDs has none of Cambricon's.",
     ),
     legacy=(
         LegacyNames(

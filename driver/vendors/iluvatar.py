@@ -41,6 +41,8 @@ FACTS = VendorFacts(
     guessed=(
         "That card N of ixsmi is `/dev/iluvatar<N>`: Iluvatar's plugin says minor number, others say index.",
         "That `/dev/itrctl` is optional.",
+        "That `ILUVATAR_COREX_VISIBLE_DEVICES=none` keeps Iluvatar's runtime from adding cards.",
+        "The PCI vendor ID is other projects'; the public list of PCI IDs has none of Iluvatar's.",
     ),
     legacy=tuple(
         LegacyNames(

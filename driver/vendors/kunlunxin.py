@@ -44,6 +44,7 @@ FACTS = VendorFacts(
     guessed=(
         "Columns of `xpu_smi -m` are counted as other projects count them; no description of them was found.",
         "That number N of xpu_smi is `/dev/xpu<N>`.",
+        "The PCI vendor ID 0x2057 of newer cards is other projects'; 0x1d22 is Baidu's in the public list.",
     ),
     legacy=(
         LegacyNames(

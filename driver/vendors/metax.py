@@ -56,6 +56,7 @@ FACTS = VendorFacts(
     guessed=(
         "That all cards share `/dev/mxcd`, and that a program may use only those whose DRM nodes it has.",
         "That `/dev/mxnd` and `/dev/mxgd` are needed where they exist.",
+        "The PCI vendor ID is other projects'; the public list of PCI IDs has none of MetaX'.",
     ),
     legacy=(
         LegacyNames(

@@ -47,6 +47,7 @@ FACTS = VendorFacts(
         "HAMi's configuration: names; its device plugin: libvaml.",
     ),
     guessed=(
+        "The PCI vendor ID is other projects'; the public list of PCI IDs has none of Vastai's.",
         "The JSON: no answer of a real card was found, only code that reads it.",
         "That sysfs links the card's nodes to its PCI function, as drivers of character devices do.",
     ),

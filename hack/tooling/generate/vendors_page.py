@@ -37,8 +37,8 @@ def page() -> str:
             "",
             f"`accelerator.{DRIVER_NAME}` is the class of all of them.",
             "",
-            "| vendor | DeviceClass | cards are named by | how shares are held, strongest first |",
-            "|---|---|---|---|",
+            "| vendor | DeviceClass | PCI vendor IDs | cards are named by | how shares are held, strongest first |",
+            "|---|---|---|---|---|",
             *(_row(facts) for facts in sorted(vendors, key=lambda one: one.name)),
             "",
             _WHOLE,
@@ -77,7 +77,9 @@ def matrix(vendors: Sequence[VendorFacts]) -> list[str]:
 
 
 def _row(facts: VendorFacts) -> str:
-    return f"| {facts.title} | `{facts.device_class}` | {facts.identity} | {', '.join(facts.isolation)} |"
+    ids = ", ".join(f"`{number:04x}`" for number in sorted(facts.pci_vendors)) or "unknown"
+    held = ", ".join(facts.isolation)
+    return f"| {facts.title} | `{facts.device_class}` | {ids} | {facts.identity} | {held} |"
 
 
 def _origins(facts: VendorFacts) -> Iterator[str]:
