@@ -37,7 +37,7 @@ FACTS = VendorFacts(
         "HAMi's configuration: names, units of 512 MiB, 16 units of compute a card.",
     ),
     guessed=(
-        "Which value of `MTHREADS_VISIBLE_DEVICES` keeps Moore Threads' runtime out is not known; none is set.",
+        "Which value of `MTHREADS_VISIBLE_DEVICES` keeps Moore Threads' runtime out: none is set.",
         "That card N of mthreads-gmi is `/dev/mtgpu.<N>`.",
         "That programs need the card's DRM nodes beside it.",
     ),
