@@ -37,7 +37,7 @@ def page() -> str:
             "",
             f"`accelerator.{DRIVER_NAME}` is the class of all of them.",
             "",
-            "| vendor | DeviceClass | PCI vendor IDs | cards are named by | how shares are held, best first |",
+            "| vendor | DeviceClass | PCI vendor IDs | cards are named by | shares are held, best first |",
             "|---|---|---|---|---|",
             *(_row(facts) for facts in sorted(vendors, key=lambda one: one.name)),
             "",
