@@ -196,7 +196,13 @@ class Attempt:
     def _search(self) -> Search:
         books = ledgers(self._pools, self._in_use, self._prepared.profile)
         holdings = Holdings(self._claims, self._fit, books)
-        symmetry = Symmetry(claims=self._claims, devices=self._devices, fit=self._fit, holdings=holdings)
+        symmetry = Symmetry(
+            claims=self._claims,
+            devices=self._devices,
+            all_devices=self._all,
+            fit=self._fit,
+            holdings=holdings,
+        )
         return Search(
             claims=self._claims,
             all_devices=self._all,
@@ -289,7 +295,7 @@ class Attempt:
     def _may_end_it(self, claim: Claim, option: Option) -> bool:
         """Say whether the search could meet an error with this option before it finds that nothing fits."""
         if option.all_devices:
-            return bool(claim.constraints)
+            return any(constraint.binds(option.label) for constraint in claim.constraints)
         return any(isinstance(self._fit.outcome(device, option), AllocationError) for device in self._devices)
 
     def _without_solution(self) -> AllocationError:

@@ -232,7 +232,7 @@ class Search:
         candidates: Iterable[tuple[int, Device, Fits]] = self._fitting(question, option, refusals)
         # In first fit most devices are never looked at; once something failed, it pays to count.
         spare = len(self._order(option))
-        if self._foresees:
+        if self._foresees(option):
             candidates = tuple(candidates)
             spare = len(candidates) - (self._wanted(option) - question.number)
         tried: set[object] = set()
@@ -269,10 +269,9 @@ class Search:
             else:
                 yield place, devices[place], found
 
-    @property
-    def _foresees(self) -> bool:
-        """Whether looking at more devices than the scheduler would can change nothing but the time."""
-        return self._symmetry is not None and bool(self._failed) and self._symmetry.silent
+    def _foresees(self, option: Option) -> bool:
+        """Say whether looking at more devices than the scheduler would can change nothing but the time."""
+        return self._symmetry is not None and bool(self._failed) and self._symmetry.silent(option)
 
     def _suspect(self, question: Question) -> None:
         """Remember a request for which there was no device: what is given before it is soon in its way."""
@@ -283,15 +282,29 @@ class Search:
 
     def _hopeless(self, question: Question) -> bool:
         """Say whether a later request has too few devices already, which will only become fewer."""
-        if not self._suspects or not self._foresees:
+        if not self._suspects:
             return False
         here = (question.claim, question.request)
-        later = next((one for one in self._suspects if one > here and not self._can_meet(*one)), None)
+        later = next(
+            (one for one in self._suspects if self._quiet(here, one) and not self._can_meet(*one)), None
+        )
         if later is None:
             return False
         self._suspects.remove(later)
         self._suspects.insert(0, later)
         return True
+
+    def _quiet(self, here: tuple[int, int], there: tuple[int, int]) -> bool:
+        """Say whether nothing can end the attempt from one request up to another that comes later."""
+        if here >= there:
+            return False
+        return all(
+            self._foresees(option)
+            for claim in range(here[0], there[0] + 1)
+            for request, one in enumerate(self._claims[claim].requests)
+            if here <= (claim, request) <= there
+            for option in one.options
+        )
 
     def _can_meet(self, claim: int, request: int) -> bool:
         return any(self._enough(claim, option) for option in self._claims[claim].requests[request].options)

@@ -12,8 +12,7 @@ are and as much is left of each.
 
 Limits: names are not compared, so only what no later choice could see is left out. A value that one device
 alone has (a serial number) is the same as any other such value. Where mode All meets constraints, the order
-of devices decides between "no" and an error, so no two devices are alike then, and only situations that are
-the same in fact are known again.
+of its devices decides between "no" and an error, so each of them is like no other then.
 """
 
 from __future__ import annotations
@@ -36,7 +35,13 @@ class Symmetry:
     """What is alike in one search."""
 
     def __init__(
-        self, *, claims: Sequence[Claim], devices: Sequence[Device], fit: Fit, holdings: Holdings
+        self,
+        *,
+        claims: Sequence[Claim],
+        devices: Sequence[Device],
+        all_devices: Mapping[Option, tuple[Device, ...]],
+        fit: Fit,
+        holdings: Holdings,
     ) -> None:
         self._claims = claims
         self._devices = devices
@@ -46,13 +51,15 @@ class Symmetry:
         self._options: tuple[Option, ...] = tuple(
             option for claim in claims for request in claim.requests for option in request.options
         )
-        self._literal = any(
-            option.all_devices and claim.constraints
+        # What mode All may end the attempt with, if it comes to a device at the wrong time.
+        self._noisy = {
+            option
             for claim in claims
             for request in claim.requests
             for option in request.options
-        )
-        self._silent = not self._literal
+            if option.all_devices and any(one.binds(option.label) for one in claim.constraints)
+        }
+        self._single = {device for option in self._noisy for device in all_devices[option]}
         self._numbers: dict[Hashable, int] = {}
         self._classes: dict[Device, int] = {}
         self._shared_values: list[list[frozenset[tuple[str, object]]]] = []
@@ -61,11 +68,10 @@ class Symmetry:
         self._places: dict[int, dict[Device, int]] = {}
         self._rest: dict[tuple[int, int], int] = {}
 
-    @property
-    def silent(self) -> bool:
-        """Whether no device could end the attempt, whichever request looks at it."""
+    def silent(self, option: Option) -> bool:
+        """Say whether no device could end the attempt by being looked at for an option."""
         self._learn()
-        return self._silent
+        return option not in self._noisy
 
     def kind(self, claim: int, device: Device, order: Sequence[Device], start: int) -> Hashable:
         """Say what a device is like.
@@ -165,7 +171,7 @@ class Symmetry:
         self._gather_cards()
         for device in self._devices:
             alike = self._class(device)
-            self._classes[device] = self._number(device if self._literal else alike)
+            self._classes[device] = self._number(device if device in self._single else alike)
 
     def _several(self, constraint: Constraint) -> frozenset[tuple[str, object]]:
         """Give the elements that more than one device has."""
@@ -202,7 +208,7 @@ class Symmetry:
                 return "fits"
             return tuple(sorted((name, amount.nano) for name, amount in found.consumed.items()))
         if isinstance(found, AllocationError):
-            self._silent = False
+            self._noisy.add(option)
         # What raises, and what does not fit.
         return type(found).__name__
 
