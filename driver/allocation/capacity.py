@@ -103,8 +103,7 @@ def _stepped(
     taken = start - (start - asked) // width * width
     if asked > _MAX_INT64 or taken > _MAX_INT64:
         raise CapacityNotRepresentableError(f"{request} is more than can be counted with", remedy=_REMEDY)
-    rounded = Quantity(taken * unit, form)
-    return Quantity(rounded.nano, form, rounded.canonical())
+    return Quantity(taken * unit, form)
 
 
 def _units(amount: Quantity, unit: int) -> int:

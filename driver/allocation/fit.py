@@ -81,6 +81,7 @@ class Fit:
         self._features = profile.features
         self._known = verdicts
         self._verdicts: dict[tuple[Device, Option], Fits | DeviceRefusal | AllocationError] = {}
+        self._taken: dict[tuple[int, Option], Amounts | Shortage] = {}
         self._selected: dict[tuple[Device, Option], DeviceRefusal | None] = {}
 
     def shared(self, device: Device) -> bool:
@@ -144,6 +145,14 @@ class Fit:
         return shortage(device, charged, self.held(device)) or charged
 
     def _consumptions(self, device: Device, option: Option) -> Amounts | Shortage:
+        # Devices of one model share their capacities, and take the same.
+        key = (id(device.capacity), option)
+        found = self._taken.get(key)
+        if found is None:
+            found = self._taken[key] = self._computed(device, option)
+        return found
+
+    def _computed(self, device: Device, option: Option) -> Amounts | Shortage:
         try:
             return consumptions(
                 device,

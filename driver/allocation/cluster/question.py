@@ -13,8 +13,6 @@ says that nothing is left to it.
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -227,4 +225,7 @@ class Question:
 
 
 def _union(some: Iterable[int]) -> int:
-    return functools.reduce(operator.or_, some, 0)
+    result = 0
+    for one in some:
+        result |= one
+    return result
