@@ -60,7 +60,9 @@ class Likeness:
         patterns = tuple(self._pattern(name, outlook) for name in self._attributes)
         used: Hashable = None
         if segment is not None and (self._by_use or outlook.counters):
-            used = tuple((id(one.capacity), self._state.usage.use(one.id)) for one in segment.devices)
+            used = tuple(
+                (id(one.capacity), one.shareable, self._state.usage.use(one.id)) for one in segment.devices
+            )
         return outlook.signature, tuple(bits), patterns, used
 
     def _pattern(self, attribute: str, outlook: Outlook) -> Pattern:

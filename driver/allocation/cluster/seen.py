@@ -6,8 +6,7 @@ Flow: `Seen.look` gathers a node's pools as the allocator does and gives the nod
 equal signatures, and equal answers for each of their devices, get equal answers.
 
 Limits: a node is `plain` if all its devices stand in complete, valid pools of its own without counters: there
-the first devices that fit are the answer. The signature of a node that shares counters with other nodes is
-its own. Mutable, for one owner.
+the first devices that fit are the answer. Mutable, for one owner.
 """
 
 from __future__ import annotations
@@ -121,19 +120,14 @@ def _outlook(snapshot: Snapshot, numbering: Numbering, name: str, profile: Profi
     odd = segment is not None and bool(numbering.odd & span(segment.start, segment.stop))
     if devices == own and not peculiar and not odd and not any(map(_counted, pools)):
         return Outlook(name, segment, len(own), plain=True), False
-    alone = odd or any(_counted(pool) and _mixed(pool, mine) for pool in pools)
     node = snapshot.node(name)
-    signature = (name,) if alone else tuple(_signature(pool, mine, node) for pool in pools)
+    signature = (name,) if odd else tuple(_signature(pool, mine, node) for pool in pools)
     counters = any(map(_counted, pools))
     return Outlook(name, segment, signature, plain=False, counters=counters, devices=devices), peculiar
 
 
 def _counted(pool: Pool) -> bool:
     return bool(pool.counter_sets) or any(device.counters for device in pool.devices)
-
-
-def _mixed(pool: Pool, mine: Mapping[Device, int]) -> bool:
-    return len({device in mine for device in pool.everywhere}) > 1
 
 
 def _signature(pool: Pool, mine: Mapping[Device, int], node: Node) -> Hashable:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from driver.allocation.cluster.amounts import Amounts, Change
 from driver.allocation.cluster.bitmaps import bitmap
-from driver.allocation.cluster.numbering import Segment
+from driver.allocation.cluster.numbering import MAX_NANOS, Segment
 from driver.allocation.cluster.usage import Usage, Use
 from driver.allocation.models import Device
 
@@ -97,9 +97,9 @@ def _blocks(device: Device, use: Use | None) -> bool:
 
 
 def _left(device: Device, use: Use | None) -> dict[str, int]:
-    """Say what is left of each capacity; what is overdrawn is left out."""
+    """Say what is left of each capacity; what is overdrawn, or more than is counted with, is left out."""
     if use is None:
         return {}
     held = dict(use.consumed)
     left = {name: one.value.nano - held.get(name, 0) for name, one in device.capacity.items()}
-    return {name: amount for name, amount in left.items() if amount >= 0}
+    return {name: amount for name, amount in left.items() if 0 <= amount < MAX_NANOS}

@@ -205,6 +205,44 @@ def test_slices_that_come_out_of_order_are_still_tried_by_name() -> None:
     )
 
 
+def test_a_node_that_takes_the_numbers_of_one_that_went_keeps_its_own_place() -> None:
+    cluster = cluster_of(cards("n0"), cards("n1"))
+    cluster = cluster.with_slices(removed=["n0-n0"], changed=[cards("n9")])
+    assert cluster.first([named("c", request())]).node == "n1"
+    assert cluster.answers([named("c", request())]).feasible == ("n1", "n9")
+
+
+def test_so_many_nodes_out_of_order_that_all_are_numbered_anew_change_no_answer() -> None:
+    cluster = cluster_of(*(cards(f"n{number:03}", 1) for number in range(200)))
+    for number in range(150):
+        cluster = cluster.with_slices(
+            removed=[f"n{number:03}-n{number:03}"], changed=[cards(f"z{999 - number}", 1)]
+        )
+    assert cluster.first([named("c", request())]).node == "n150"
+    answers = cluster.answers([named("c", request())])
+    assert list(answers.feasible) == sorted(answers.feasible)
+    assert len(answers.feasible) == 200
+
+
+def test_values_that_constraints_compare_follow_slices() -> None:
+    def rooted(*roots: str) -> JSON:
+        some = [card(f"d{place}", attributes={"root": {"string": root}}) for place, root in enumerate(roots)]
+        return pool(*some, node="a")
+
+    cluster = cluster_of(rooted("x", "y"))
+    wanted = [named("c", request(count=2), constraints=[{"matchAttribute": "dragoman.dev/root"}])]
+    assert cluster.answers(wanted).feasible == ()
+    cluster = cluster.with_slices(changed=[rooted("y", "y")])
+    assert cluster.answers(wanted).feasible == ("a",)
+    assert cluster.with_slices(changed=[rooted("y", "z")]).answers(wanted).feasible == ()
+
+
+def test_amounts_beyond_all_reason_cost_no_memory() -> None:
+    cluster = cluster_of(cards("a"), pool(card("d0", "1e900"), node="b"))
+    assert cluster.first([named("c", request(ask={"memory": "90Gi"}))]).node == "b"
+    assert max(len(one.digits) for one in cluster._state.free.values()) < 120
+
+
 def puzzle(nodes: int) -> tuple[Cluster, JSON]:
     """Nodes that are all different, and a claim that fits on none for a reason that is hard to find."""
     slices = [

@@ -36,10 +36,13 @@ def sized(name: str, size: int | None) -> JSON:
     return card(name, attributes={} if size is None else {"size": {"int": size}})
 
 
-def partitions(node: str, units: str) -> list[JSON]:
+def partitions(node: str, units: str, *sizes: int) -> list[JSON]:
     draws = [{"counterSet": "c", "counters": {"units": {"value": "3"}}}]
     about: dict[str, Any] = {"pool": {"name": node, "generation": 1, "resourceSliceCount": 2}}
-    devices = [exclusive(f"d{place}", consumesCounters=draws) for place in range(2)]
+    devices = [
+        exclusive(f"d{place}", consumesCounters=draws, attributes={"size": {"int": size}})
+        for place, size in enumerate(sizes or (2, 2))
+    ]
     sets = [{"name": "c", "counters": {"units": {"value": units}}}]
     return [
         pool(*devices, node=node, slice_name=f"{node}-1", **about),
@@ -47,13 +50,20 @@ def partitions(node: str, units: str) -> list[JSON]:
     ]
 
 
+COMMON = pool(
+    {**sized("d0", 2), "nodeName": "a"},
+    {**sized("d1", 0), "nodeName": "b"},
+    node="",
+    name="common",
+    perDeviceNodeSelection=True,
+)
 TAINT = [{"key": "k", "effect": "NoSchedule"}]
 TOLERATED = [{"operator": "Exists"}]
 MATCH = [{"matchAttribute": f"{DRIVER}/root"}]
 DISTINCT = [{"distinctAttribute": f"{DRIVER}/root"}]
 HALF = {"memory": "50Gi"}
 
-CASES: dict[str, tuple[list[JSON], list[JSON], JSON, tuple[str, ...]]] = {
+CASES: dict[str, tuple[list[JSON], list[JSON], JSON | list[JSON], tuple[str, ...]]] = {
     "a taint": (
         [pool(card("d0", taints=TAINT), node="a"), pool(card("d0"), node="b")],
         [],
@@ -188,6 +198,48 @@ CASES: dict[str, tuple[list[JSON], list[JSON], JSON, tuple[str, ...]]] = {
         claim(request("x"), request("y", count=1)),
         ("b",),
     ),
+    "counters that a device draws on which nobody asks for": (
+        [*partitions("a", "3", 0, 2), *partitions("b", "3", 0, 2)],
+        [held("a", "d0")],
+        claim(request(selectors=[LARGE])),
+        ("b",),
+    ),
+    "admin access to what the pod has, which only a device that is not shared allows": (
+        [pool(exclusive("d0"), node="a"), pool(card("d0"), node="b")],
+        [],
+        [
+            claim(request(ask={"memory": "50Gi"}), name="c1"),
+            claim(request(ask={"memory": "50Gi"}, adminAccess=True), name="c2"),
+        ],
+        ("a",),
+    ),
+    "a selector that raises on a device before the one that fits": (
+        [pool(sized("d0", None), sized("d1", 2), node="a"), pool(sized("d0", 0), sized("d1", 2), node="b")],
+        [],
+        claim(request("x", selectors=[LARGE]), request("y")),
+        ("b",),
+    ),
+    "all devices of a kind, where a pool without any of them lacks a slice": (
+        [
+            pool(sized("d0", 0), node="a", pool={"name": "a", "generation": 1, "resourceSliceCount": 2}),
+            pool(sized("d0", 2), node="b"),
+        ],
+        [],
+        claim(request(allocationMode="All", selectors=[LARGE])),
+        ("b",),
+    ),
+    "devices of a common pool that are for one of them": (
+        [pool(node="a"), pool(node="b"), COMMON],
+        [],
+        claim(request(selectors=[LARGE])),
+        ("a",),
+    ),
+    "more than anybody counts with, all of it held": (
+        [pool(card("d0", "1e40"), node="a"), pool(card("d0"), node="b")],
+        [share("a", "1e40")],
+        claim(request(ask=HALF)),
+        ("b",),
+    ),
     "more than anybody counts with": (
         [pool(card("d0", "1e40"), node="a"), pool(card("d0"), node="b")],
         [],
@@ -206,8 +258,9 @@ CASES: dict[str, tuple[list[JSON], list[JSON], JSON, tuple[str, ...]]] = {
 @pytest.mark.parametrize("what", CASES)
 @pytest.mark.parametrize("release", ["1.36", "1.37"])
 def test_nodes_are_told_apart_by(what: str, release: str) -> None:
-    slices, claims, wanted, feasible = CASES[what]
+    slices, claims, asked, feasible = CASES[what]
+    wanted = asked if isinstance(asked, list) else [asked]
     cluster = Cluster.build(Snapshot.build(slices=slices, classes=[device_class()]), claims=claims)
     snapshot = Snapshot.build(slices=slices, classes=[device_class()], claims=claims)
-    check(cluster, snapshot, [wanted], release)
-    assert cluster.answers([wanted], release=release).feasible == feasible
+    check(cluster, snapshot, wanted, release)
+    assert cluster.answers(wanted, release=release).feasible == feasible
