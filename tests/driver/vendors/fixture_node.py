@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,20 @@ class FixtureNode:
             os.environ[variable] = str(script)
             made.libraries[name] = lambda: ctypes.CDLL(str(build()))
         return made
+
+    def install_programs(self, root: Path) -> None:
+        """Writes the vendor's programs below `root` as shell scripts that answer the same."""
+        for program in self.programs:
+            path = root / (program if program.startswith("/") else f"/usr/bin/{program}").lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = ["#!/bin/sh", 'case "$*" in']
+            for number, (asked, answer) in enumerate(self.answers.items()):
+                if asked[0] == program:
+                    stored = path.with_name(f"{path.name}.{number}")
+                    stored.write_text(answer)
+                    lines.append(f"{shlex.quote(' '.join(asked[1:]))}) exec cat {shlex.quote(str(stored))};;")
+            path.write_text("\n".join([*lines, "esac", "exit 2", ""]))
+            path.chmod(0o755)
 
     def vendor(self, host: FolderHost) -> Vendor:
         """The vendor, new as after a start of the agent."""

@@ -26,6 +26,7 @@ from driver.vendors.base import Vendor
 from driver.vendors.catalogue import VENDORS
 from driver.vendors.facts import Feature, Identity, Tried, VendorFacts
 from driver.vendors.registry import NodeVendors
+from kubelet_plugin.host import NodeHost
 from kubelet_plugin.inventory import Inventory
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.policy_source import PolicyView
@@ -159,6 +160,23 @@ async def test_a_share_is_published_allocated_and_prepared_and_nothing_is_left_o
             assert nodes == {*expected["own"], *expected["shared"]}
             await unprepare(engine, wanted)
         assert (world.cdi_files, world.records) == ([], [])
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(FACTS) if not read_node(name).library])
+def test_the_agents_own_host_sees_the_same_cards_with_real_files_and_programs(
+    name: str, tmp_path: Path
+) -> None:
+    node = read_node(name)
+    node.host(tmp_path)
+    node.install_programs(tmp_path)
+    host = NodeHost(tmp_path)
+    _, vendor = NodeVendors(driver_root="/", host=host)()
+    found = vendor.discover(host)
+    assert list(found.cards) == [_card(one, facts=FACTS[name]) for one in node.expect]
+    assert found.problems == ()
+    for card, expected in zip(found.cards, node.expect, strict=True):
+        nodes = {one.path for one in vendor.edits(card, host=host).device_nodes}
+        assert nodes == {*expected["own"], *expected["shared"]}
 
 
 def test_names_of_before_that_are_for_some_models_are_for_the_fixtures(tested: OnFixture) -> None:
