@@ -134,7 +134,7 @@ class Change:
     """Something that would help, tried with the allocator.
 
     Attributes:
-        kind: `Release`, `Publish`, `Amount`, `Count`, `Tolerate`, `Constraint` or `Selector`.
+        kind: `Release`, `Amount`, `Count`, `Tolerate`, `Constraint`, `Selector`, or `Several` of these.
         text: What to do, or what to wait for.
         request: The request that would change, "" if none.
         node: Where it would fit then.

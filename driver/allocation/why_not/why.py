@@ -94,7 +94,14 @@ def why_not(
         survey.visit(name)
     if survey.fitting:
         return _fits(survey.fitting, len(names), skipped=survey.skipped)
-    changes = Changes(oracle, claims, parsed, survey).found()
+
+    def look(changed: Sequence[JSON], node: str) -> tuple[Sequence[Claim], Survey]:
+        read = prepare(changed, classes=snapshot.classes, profile=profile).claims
+        one = Survey(snapshot, read, profile, lambda name: oracle.on(name, changed))
+        one.visit(node)
+        return read, one
+
+    changes = Changes(oracle, claims, parsed, survey, look).found()
     return _refused(survey, parsed, len(names), changes=changes)
 
 

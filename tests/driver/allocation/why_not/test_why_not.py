@@ -191,7 +191,8 @@ def test_a_taint_is_named_and_tolerating_it_is_tried() -> None:
 def test_a_taint_that_is_not_all_that_stands_in_the_way_is_not_advised_to_be_tolerated() -> None:
     tainted = card("a", taints=[{"key": "k", "effect": "NoSchedule"}])
     answer = ask(claim(request(ask={"memory": "1Gi"}, count=2)), slices=[node("n1", tainted)])
-    assert changes(answer) == {}
+    together = "tolerate the taint k:NoSchedule and count 1 instead of 2: would fit on n1 (a)"
+    assert changes(answer) == {"Several": together}
 
 
 def test_cards_that_are_held_as_a_whole_are_told_so() -> None:
@@ -440,3 +441,20 @@ def test_requests_that_ask_the_same_are_looked_at_once_and_many_different_ones_o
     assert ask(same, slices=slices).skipped == 0
     different = claim(*(request(f"r{k}", ask={"memory": f"{90 + k}Gi"}) for k in range(6)))
     assert ask(different, slices=slices).skipped == 10
+
+
+def test_where_no_single_change_helps_several_are_piled_up_on_a_node() -> None:
+    tainted = modelled("a", "A100", taints=[{"key": "k", "effect": "NoSchedule"}])
+    wanted = claim(request(selectors=[f'{MODEL} == "H100"'], ask={"memory": "90Gi"}))
+    answer = ask(wanted, slices=[node("n1", tainted)])
+    assert changes(answer) == {
+        "Several": (
+            f'drop {MODEL} == "H100" and ask for memory 80Gi instead of 90Gi and tolerate the taint '
+            "k:NoSchedule: would fit on n1 (a)"
+        )
+    }
+
+
+def test_more_changes_than_three_are_not_advised() -> None:
+    tainted = modelled("a", "A100", taints=[{"key": f"k{k}", "effect": "NoSchedule"} for k in range(4)])
+    assert ask(claim(request(ask={"memory": "1Gi"})), slices=[node("n1", tainted)]).changes == ()
