@@ -22,6 +22,10 @@ _BITS = re.compile(r"0|[1-9][0-9]{0,2}")
 _MAPPED = 0xFFFF << 32
 
 
+def _read(text: str) -> int:
+    return costs.traversed(len(text)) + costs.READ
+
+
 def read_address(text: str) -> Address | None:
     """Read an IP address; None where it is none."""
     if len(text) > _LONGEST or "%" in text:
@@ -62,8 +66,8 @@ def _text(address: Address) -> str:
     return str(IPv4Address(address.number) if address.length == 32 else IPv6Address(address.number))
 
 
-overload("ip(string) -> ip", cost=costs.first)(_required)
-overload("cidr(string) -> cidr", cost=costs.first)(_required_network)
+overload("ip(string) -> ip", cost=_read)(_required)
+overload("cidr(string) -> cidr", cost=_read)(_required_network)
 overload("string(ip) -> string", folds=True)(_text)
 
 
@@ -72,17 +76,17 @@ def _network_text(network: Network) -> str:
     return f"{_text(network.address)}/{network.bits}"
 
 
-@overload("isIP(string) -> bool", cost=costs.first)
+@overload("isIP(string) -> bool", cost=_read)
 def _is_ip(text: str) -> bool:
     return read_address(text) is not None
 
 
-@overload("isCIDR(string) -> bool", cost=costs.first)
+@overload("isCIDR(string) -> bool", cost=_read)
 def _is_cidr(text: str) -> bool:
     return read_network(text) is not None
 
 
-@overload("ip.isCanonical(string) -> bool", cost=lambda text: costs.traversed(2 * len(text)))
+@overload("ip.isCanonical(string) -> bool", cost=lambda text: 2 * _read(text))
 def _is_canonical(text: str) -> bool:
     return _text(_required(text)) == text
 
@@ -148,9 +152,7 @@ def _bytes(network: Network) -> int:
 
 
 def _ip_cost(network: Network, other: object) -> int:
-    return costs.traversed(2 * _bytes(network)) + (
-        costs.traversed(len(other)) if isinstance(other, str) else 0
-    )
+    return costs.traversed(2 * _bytes(network)) + (_read(other) if isinstance(other, str) else 0)
 
 
 def _cidr_cost(network: Network, other: object) -> int:

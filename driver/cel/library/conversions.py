@@ -76,7 +76,7 @@ def _double(number: int) -> float:
     return float(number)
 
 
-@overload("double(string) -> double", folds=True)
+@overload("double(string) -> double", cost=costs.read, folds=True)
 def _double_read(text: str) -> float:
     number = read_float(text)
     if number is None:
@@ -106,7 +106,7 @@ def _int_seconds(stamp: Timestamp) -> int:
     return stamp.nanos // SECOND
 
 
-@overload("int(string) -> int", folds=True)
+@overload("int(string) -> int", cost=costs.read, folds=True)
 def _int_read(text: str) -> int:
     if len(text) > _LONGEST or not _INT.fullmatch(text):
         raise _failed(text, "an int")
@@ -125,7 +125,7 @@ def _uint(number: int) -> UInt:
     return to_uint(number)
 
 
-@overload("uint(string) -> uint", folds=True)
+@overload("uint(string) -> uint", cost=costs.read, folds=True)
 def _uint_read(text: str) -> UInt:
     if len(text) > _LONGEST or not _UINT.fullmatch(text):
         raise _failed(text, "a uint")
@@ -161,7 +161,7 @@ def _string_int(number: int) -> str:
     return str(int(number))
 
 
-@overload("string(timestamp) -> string", folds=True)
+@overload("string(timestamp) -> string", cost=lambda _: costs.WRITTEN, folds=True)
 def _string_timestamp(stamp: Timestamp) -> str:
     return write_timestamp(stamp)
 
@@ -172,7 +172,7 @@ def _duration_int(_number: int) -> Duration:
     raise EvaluationError("an int cannot be converted to a duration")
 
 
-@overload("duration(string) -> duration", folds=True)
+@overload("duration(string) -> duration", cost=costs.read, folds=True)
 def _duration(text: str) -> Duration:
     length = read_duration(text)
     if length is None:
@@ -185,7 +185,7 @@ def _timestamp(seconds: int) -> Timestamp:
     return in_range(Timestamp(seconds * SECOND))
 
 
-@overload("timestamp(string) -> timestamp", folds=True)
+@overload("timestamp(string) -> timestamp", cost=costs.read, folds=True)
 def _timestamp_read(text: str) -> Timestamp:
     stamp = read_timestamp(text)
     if stamp is None:

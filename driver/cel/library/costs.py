@@ -6,8 +6,9 @@ memory are bounded before they are spent.
 
 Flow: the functions here are `cost=` of entries: they are given a call's arguments.
 
-Limits: the added units start beyond `_FREE` characters or elements, so that what is typical costs exactly
-what it costs there.
+Limits: a million units must end within a second, so about a microsecond's work is worth one. The added
+units start where work grows beyond what a call costs anyway; what is typical costs exactly, or within a few
+units, what it costs there.
 """
 
 from __future__ import annotations
@@ -16,16 +17,23 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from driver.cel.values import OptionalValue, key_value
+from driver.cel.values import DomainMap, OptionalValue, key_value
 
 TRAVERSAL = 0.1
 PATTERN = 0.25
 LIST = 10
-_FREE = 4096
+_FREE = 256
+_FEW = 4
 MANY = 1 << 18
 _CONTAINERS = (list, dict, OptionalValue)
+_DEEP = frozenset({list, dict, DomainMap, OptionalValue})
 # Comparing an entry of a map takes as long as comparing so many elements of a list.
 _ENTRY = 3
+# What it takes to write a timestamp; to read an address or find a time zone; to look for a time zone that
+# does not exist, or to compile a pattern.
+WRITTEN = 4
+READ = 8
+LOOKED_UP = 100
 # More than any budget.
 LIMIT = 1 << 24
 # Values that are looked at for what they hold; looking takes time too.
@@ -44,12 +52,17 @@ def traversed(length: float) -> int:
 
 def large(length: float) -> int:
     """Give the units for work or memory that the reference does not count."""
-    return 0 if length <= _FREE else int(length // 10)
+    return 0 if length <= _FREE else int(length // 8)
 
 
 def first(value: Any, *_: Any) -> int:
     """Charge a traversal of the first argument."""
     return traversed(size(value))
+
+
+def read(text: str, *_: Any) -> int:
+    """Charge the reading of a text that the reference takes for a unit however long it is."""
+    return 1 if len(text) <= _FREE // 8 else 1 + len(text)
 
 
 def second(_: Any, value: Any) -> int:
@@ -61,8 +74,8 @@ def smaller(left: Any, right: Any) -> int:
     """Charge a traversal of the smaller argument, and what containers hold within."""
     units = traversed(min(size(left), size(right)))
     if isinstance(left, _CONTAINERS) and type(left) is type(right):
-        elements = _elements(left)
-        return units + large(elements) * (_ENTRY * 10 if isinstance(left, dict) else 1)
+        elements = _elements(left) * (_ENTRY if isinstance(left, dict) else 1)
+        return units + (elements if elements > _FEW else 0)
     return units
 
 
@@ -72,7 +85,7 @@ def nested(*values: Any) -> int:
     for value in values:
         for one in _within(value):
             if isinstance(one, _CONTAINERS):
-                units += large(_elements(one))
+                units += _elements(one)
                 if units > LIMIT:
                     return units
     return units
@@ -108,6 +121,17 @@ def walked(value: Any, *_: Any) -> int:
     if not isinstance(value, _CONTAINERS):
         return int(len(value) * TRAVERSAL) if isinstance(value, (str, bytes)) else 1
     units = visited = 0
+    if isinstance(value, list) and len(kinds := set(map(type, value))) == 1 and not kinds & _DEEP:
+        # The most usual lists are counted without looking at each element.
+        lengths = map(len, value) if kinds & {str, bytes} else ()
+        longest = max(lengths, default=0)
+        return 2 * large(len(value)) + (
+            sum(int(len(one) * TRAVERSAL) for one in value)
+            if longest >= 10
+            else 0
+            if kinds & {str, bytes}
+            else len(value)
+        )
     rest: list[Any] = [value]
     while rest:
         visited += 1

@@ -184,6 +184,7 @@ def _named(name: str) -> OptionalValue:
 
 
 def _cost(value: Format, text: str) -> int:
+    # Enough for a URL too: its pattern is the longest by far.
     return costs.traversed(1 + len(text)) * math.ceil(value.pattern_size * costs.PATTERN)
 
 

@@ -12,6 +12,7 @@ reference's is not beyond twelve elements. Up to 1.36 `includes` looks at 48 ele
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ _LONGEST_RANGE = 1_000_000
 _INSERTION_SORTED = 12
 # In this order an empty list of no known type is taken for one of ints.
 _KINDS = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
+_PLAIN = frozenset({bool, int, UInt, str, bytes})
 _ZEROS: dict[str, Any] = {"int": 0, "uint": UInt(0), "double": 0.0, "duration": Duration(0)}
 _ADDITIONS: dict[str, Callable[[Any, Any], Any]] = {
     "int": lambda left, right: to_int(left + right),
@@ -48,7 +50,14 @@ def _require_order(value: Any) -> None:
         raise no_overload("compare", value)
 
 
+def _plain(elements: list[Any]) -> bool:
+    # Of one type that Python orders as CEL does.
+    return len(kinds := set(map(type, elements))) == 1 and kinds <= _PLAIN
+
+
 def _is_sorted(elements: list[Any]) -> bool:
+    if _plain(elements):
+        return all(map(operator.le, elements, elements[1:]))
     for place, element in enumerate(elements):
         _require_order(element)
         if place and _compared(elements[place - 1], element) == 1:
@@ -60,6 +69,8 @@ def _extreme(name: str, preferred: int) -> Callable[[list[Any]], Any]:
     def find(elements: list[Any]) -> Any:
         if not elements:
             raise EvaluationError(f"{name} called on an empty list")
+        if _plain(elements):
+            return min(elements) if preferred > 0 else max(elements)
         result = elements[0]
         for element in elements:
             _require_order(element)
@@ -104,6 +115,9 @@ def _register_by_kind() -> None:
 
 @overload("indexOf(list(A), A) -> int", method=True, cost=costs.walked)
 def _index_of(elements: list[Any], value: Any) -> int:
+    if type(value) is str:
+        # Nothing but a string equals a string, in Python too.
+        return elements.index(value) if value in elements else -1
     return next((place for place, element in enumerate(elements) if same(element, value)), -1)
 
 
@@ -113,12 +127,17 @@ def _last_index_of(elements: list[Any], value: Any) -> int:
     return next((place for place in places if same(elements[place], value)), -1)
 
 
+def _included(elements: list[Any], value: Any) -> bool:
+    if type(value) is str:
+        return value in elements
+    return any(same(element, value) for element in elements)
+
+
 def _includes_some(target: Any, value: Any) -> bool:
     if not isinstance(target, list):
         return same(target, value)
-    for element in target[:_MOST_INCLUDED]:
-        if same(element, value):
-            return True
+    if _included(target[:_MOST_INCLUDED], value):
+        return True
     if len(target) > _MOST_INCLUDED:
         raise EvaluationError(f"includes does not look at lists of more than {_MOST_INCLUDED} elements")
     return False
@@ -127,10 +146,16 @@ def _includes_some(target: Any, value: Any) -> bool:
 def _includes(target: Any, value: Any) -> bool:
     if not isinstance(target, list):
         return same(target, value)
-    return any(same(element, value) for element in target)
+    return _included(target, value)
 
 
-overload("includes(dyn, dyn) -> bool", method=True, since=(1, 36), until=_NEWER)(_includes_some)
+def _looked_at(target: Any, _value: Any) -> int:
+    return 1 + (min(len(target), _MOST_INCLUDED) // 2 if isinstance(target, list) else 0)
+
+
+overload("includes(dyn, dyn) -> bool", method=True, cost=_looked_at, since=(1, 36), until=_NEWER)(
+    _includes_some
+)
 overload("includes(dyn, dyn) -> bool", method=True, cost=costs.walked, since=_NEWER)(_includes)
 
 

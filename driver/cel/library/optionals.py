@@ -90,8 +90,12 @@ def _last(elements: list[Any]) -> OptionalValue:
     return OptionalValue(present=True, value=elements[-1]) if elements else NONE
 
 
-@overload("optional.unwrap(list(optional(A))) -> list(A)")
-@overload("unwrapOpt(list(optional(A))) -> list(A)", method=True)
+def _unwrapped(elements: list[Any]) -> int:
+    return 1 + len(elements) // 4
+
+
+@overload("optional.unwrap(list(optional(A))) -> list(A)", cost=_unwrapped)
+@overload("unwrapOpt(list(optional(A))) -> list(A)", method=True, cost=_unwrapped)
 def _unwrap(elements: list[Any]) -> list[Any]:
     for element in elements:
         if type(element) is not OptionalValue:

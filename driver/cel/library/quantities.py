@@ -145,22 +145,27 @@ def _less(left: Quantity, right: Quantity) -> bool:
     return left.nano < right.nano
 
 
-@overload("add(quantity, quantity) -> quantity", method=True)
+def _added(left: Quantity, right: Quantity | int) -> int:
+    number = right if isinstance(right, int) else right.nano
+    return 1 + (left.nano.bit_length() + number.bit_length()) // 256
+
+
+@overload("add(quantity, quantity) -> quantity", method=True, cost=_added)
 def _add(left: Quantity, right: Quantity) -> Quantity:
     return _sum(_stored(left), _stored(right), 1)
 
 
-@overload("sub(quantity, quantity) -> quantity", method=True)
+@overload("sub(quantity, quantity) -> quantity", method=True, cost=_added)
 def _sub(left: Quantity, right: Quantity) -> Quantity:
     return _sum(_stored(left), _stored(right), -1)
 
 
-@overload("add(quantity, int) -> quantity", method=True)
+@overload("add(quantity, int) -> quantity", method=True, cost=_added)
 def _add_int(left: Quantity, right: int) -> Quantity:
     return _sum(_stored(left), _from_int(right), 1)
 
 
-@overload("sub(quantity, int) -> quantity", method=True)
+@overload("sub(quantity, int) -> quantity", method=True, cost=_added)
 def _sub_int(left: Quantity, right: int) -> Quantity:
     return _sum(_stored(left), _from_int(right), -1)
 

@@ -13,7 +13,6 @@ categories (`\p{Letter}`) and the freedom of case, which Go has since 1.25, are 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +29,7 @@ _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.never_nl = False
 _KEPT = 24
+_kept: dict[str, Any] = {}
 _DIFFERENT = re.compile(
     r"\\Q.*?(?:\\E|\Z)|(?P<byte>\\C)|(?P<name>\(\?P?<[^>]*[^\x00-\x7f>][^>]*>)"
     r"|(?P<class>\\[pP]\{\^?)(?P<long>[A-Za-z_ -]+)\}|\\.",
@@ -80,13 +80,22 @@ _CATEGORIES = {
 }
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def compiled(pattern: str) -> Any:
-    """Compile a pattern.
+    """Compile a pattern, or find it among those used last.
 
     Raises:
         EvaluationError: It is not one of Go's.
     """
+    kept = _kept.get(pattern)
+    if kept is None:
+        kept = _compile(pattern)
+        while len(_kept) >= _KEPT:
+            _kept.pop(next(iter(_kept)), None)
+        _kept[pattern] = kept
+    return kept
+
+
+def _compile(pattern: str) -> Any:
     try:
         result = re2.compile(_DIFFERENT.sub(_as_re2, pattern), options=_OPTIONS)
     except (re2.error, UnicodeError) as error:
@@ -104,6 +113,16 @@ def _as_re2(found: re.Match[str]) -> str:
         name = _CATEGORIES.get("".join(words)) or "_".join(map(str.capitalize, words))
         return f"{found['class']}{_ODD_NAMES.get(name, name)}}}"
     return found[0]
+
+
+def _matched(text: str, pattern: str, *_: Any) -> int:
+    units = costs.matched(text, pattern)
+    return units if pattern in _kept else units + costs.LOOKED_UP + len(pattern)
+
+
+def _found_all(text: str, pattern: str, *_: Any) -> int:
+    # Each match takes some microseconds.
+    return _matched(text, pattern) + 8 * len(text)
 
 
 def _check(nodes: Sequence[Node], _type_of: Callable[[Node], Type]) -> str | None:
@@ -124,24 +143,24 @@ def _check_both(nodes: Sequence[Node], _type_of: Callable[[Node], Type]) -> str 
     return _problem(nodes[0]) or _problem(nodes[1])
 
 
-@overload("matches(string, string) -> bool", cost=costs.matched, check=_check_both)
-@overload("matches(string, string) -> bool", method=True, cost=costs.matched, check=_check)
+@overload("matches(string, string) -> bool", cost=_matched, check=_check_both)
+@overload("matches(string, string) -> bool", method=True, cost=_matched, check=_check)
 def _matches(text: str, pattern: str) -> bool:
-    return compiled(pattern).search(text) is not None
+    return compiled(pattern).search(text.encode()) is not None
 
 
-@overload("find(string, string) -> string", method=True, cost=costs.matched, check=_check)
+@overload("find(string, string) -> string", method=True, cost=_matched, check=_check)
 def _find(text: str, pattern: str) -> str:
-    found = compiled(pattern).search(text)
-    return "" if found is None else str(found.group())
+    found = compiled(pattern).search(text.encode())
+    return "" if found is None else str(found.group().decode())
 
 
-@overload("findAll(string, string) -> list(string)", method=True, cost=costs.matched, check=_check)
+@overload("findAll(string, string) -> list(string)", method=True, cost=_found_all, check=_check)
 def _find_all(text: str, pattern: str) -> list[str]:
     return _found(text, pattern, -1)
 
 
-@overload("findAll(string, string, int) -> list(string)", method=True, cost=costs.matched, check=_check)
+@overload("findAll(string, string, int) -> list(string)", method=True, cost=_found_all, check=_check)
 def _find_some(text: str, pattern: str, limit: int) -> list[str]:
     return _found(text, pattern, limit)
 

@@ -90,7 +90,7 @@ def _cost(text: str, args: list[Any]) -> int:
     def measure(place: int, verb: str, precision: int | None) -> str:
         nonlocal length
         value = args[place]
-        length += min(precision or 0, 1 << 16) + (0 if verb != "s" else costs.walked(value) * 10)
+        length += 20 + min(precision or 0, 1 << 16) + (0 if verb != "s" else costs.walked(value) * 20)
         return ""
 
     try:
@@ -98,7 +98,7 @@ def _cost(text: str, args: list[Any]) -> int:
     except EvaluationError:
         # It will be raised when it runs.
         return costs.traversed(len(text))
-    return costs.traversed(len(text)) + costs.large(length)
+    return costs.traversed(len(text)) + length // 10
 
 
 def _check(nodes: Sequence[Node], type_of: Callable[[Node], Type]) -> str | None:

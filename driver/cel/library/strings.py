@@ -171,7 +171,7 @@ def _quote(text: str) -> str:
 
 def _joined(elements: list[Any], separator: str = "") -> int:
     length = sum(map(costs.size, elements)) + len(separator) * max(0, len(elements) - 1)
-    return costs.traversed(2 * length)
+    return costs.traversed(2 * length) + 2 * costs.large(len(elements))
 
 
 @overload("join(list(string)) -> string", method=True, cost=_joined)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from driver.cel.errors import EvaluationError
+from driver.cel.library import costs
 from driver.cel.library.entry import overload
 from driver.cel.library.operators import quotient, to_int
 from driver.cel.values import INT_MAX, INT_MIN, Duration, Timestamp
@@ -27,6 +28,7 @@ MINUTE, HOUR = 60 * SECOND, 3600 * SECOND
 FIRST_SECOND, LAST_SECOND = -62135596800, 253402300799
 _DAY = 86400
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+_ALWAYS_UTC = frozenset({"", "UTC", "Local"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -58,13 +60,27 @@ def day_number(year: int, month: int, day: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _zone(name: str) -> ZoneInfo | None:
-    if name in {"", "UTC", "Local"}:
-        return None
+def _rules(name: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise EvaluationError(f"unknown time zone {name[:64]}") from None
+        return None
+
+
+def _zone(name: str) -> ZoneInfo | None:
+    if name in _ALWAYS_UTC:
+        return None
+    rules = _rules(name)
+    if rules is None:
+        raise EvaluationError(f"unknown time zone {name[:64]}")
+    return rules
+
+
+def _in_zone(_stamp: Timestamp, zone: str) -> int:
+    # An unknown zone is looked for on disk each time.
+    if zone in _ALWAYS_UTC or ":" in zone:
+        return 1
+    return 1 + (costs.READ if _rules(zone) is not None else costs.LOOKED_UP)
 
 
 def _offset(stamp: Timestamp, zone: str) -> int:
@@ -120,7 +136,7 @@ def _register_parts() -> None:
         overload(f"{name}(timestamp) -> int", method=True)(
             lambda stamp, part=part: part(stamp.nanos // SECOND)
         )
-        overload(f"{name}(timestamp, string) -> int", method=True)(
+        overload(f"{name}(timestamp, string) -> int", method=True, cost=_in_zone)(
             lambda stamp, zone, part=part: part(stamp.nanos // SECOND + _offset(stamp, zone))
         )
 
@@ -133,7 +149,7 @@ def _milliseconds(stamp: Timestamp) -> int:
     return stamp.nanos % SECOND // 10**6
 
 
-@overload("getMilliseconds(timestamp, string) -> int", method=True)
+@overload("getMilliseconds(timestamp, string) -> int", method=True, cost=_in_zone)
 def _milliseconds_in_zone(stamp: Timestamp, zone: str) -> int:
     _offset(stamp, zone)
     return _milliseconds(stamp)

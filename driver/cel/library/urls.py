@@ -16,7 +16,11 @@ from driver.cel.library.go_urls import UrlError, parameters, parse
 from driver.cel.values import Url
 
 
-@overload("url(string) -> url", cost=costs.first)
+def _read(text: str) -> int:
+    return 2 * costs.READ + len(text)
+
+
+@overload("url(string) -> url", cost=lambda text: costs.first(text) + 2 * _read(text))
 def _url(text: str) -> Url:
     try:
         parse(text, request=True)
@@ -25,7 +29,7 @@ def _url(text: str) -> Url:
         raise EvaluationError(f"{text[:64]!r} is not a URL: {error}") from None
 
 
-@overload("isURL(string) -> bool")
+@overload("isURL(string) -> bool", cost=_read)
 def _is_url(text: str) -> bool:
     try:
         parse(text, request=True)
@@ -59,6 +63,10 @@ def _escaped_path(url: Url) -> str:
     return url.escaped_path
 
 
-@overload("getQuery(url) -> map(string, list(string))", method=True)
+def _queried(url: Url) -> int:
+    return 1 + len(url.query)
+
+
+@overload("getQuery(url) -> map(string, list(string))", method=True, cost=_queried)
 def _query(url: Url) -> dict[str, list[str]]:
     return parameters(url.query)
