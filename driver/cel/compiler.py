@@ -19,7 +19,7 @@ from driver.cel.checker import Checked
 from driver.cel.costing import Costs
 from driver.cel.device import DeviceView
 from driver.cel.errors import EvaluationError
-from driver.cel.frames import UNSET, Closure, Failed, Frame, exhausted
+from driver.cel.frames import ABSORBED, UNSET, Closure, Failed, Frame, exhausted
 from driver.cel.inference import is_dyn
 from driver.cel.syntax import (
     Bind,
@@ -137,12 +137,14 @@ class _Compiler:
                 if type(value) is not bool:
                     error = _no_bool(operator, value, position)
             except EvaluationError as raised:
+                frame.left -= ABSORBED
                 error = raised
             for operand, cost in rest:
                 frame.left -= cost
                 try:
                     value = operand(frame)
                 except EvaluationError as raised:
+                    frame.left -= ABSORBED
                     error = error or raised
                     continue
                 if value is decisive:
@@ -226,7 +228,7 @@ class _Compiler:
         if len(entries) == 1:
             types = tuple(self._checked.types[one] if self._trust.of(one) else DYN for one in nodes)
             closure = calls.single(entries[0], args, types, node)
-            return calls.remembered(closure) if all(map(self.costs.constant, nodes)) else closure
+            return calls.remembered(closure) if self.costs.pure(node) else closure
         return calls.dispatched(entries, args, node)
 
     # Variables

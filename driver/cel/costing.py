@@ -41,6 +41,7 @@ class Costs:
     def __init__(self, checked: Checked) -> None:
         self._checked = checked
         self._known: dict[Node, int] = {}
+        self._pure: dict[Node, bool] = {}
 
     def of(self, node: Node) -> int:
         """Give the units that evaluating a node costs at least."""
@@ -66,6 +67,17 @@ class Costs:
         if isinstance(node, MapLiteral):
             return all(self.constant(key) and self.constant(value) for key, value in node.entries)
         return False
+
+    def pure(self, node: Node) -> bool:
+        """Say whether a node is constant, or a call of constants, or a call of such calls."""
+        if not isinstance(node, Call):
+            return self.constant(node)
+        known = self._pure.get(node)
+        if known is None:
+            entries = self._checked.overloads[node]
+            known = len(entries) == 1 and not entries[0].lazy and all(map(self.pure, self.arguments(node)))
+            self._pure[node] = known
+        return known
 
     def arguments(self, node: Call) -> tuple[Node, ...]:
         """Give a call's arguments, the value before the dot first."""

@@ -19,6 +19,8 @@ from driver.cel.device import DeviceView
 from driver.cel.errors import BudgetError, EvaluationError
 
 Closure = Callable[["Frame"], Any]
+ABSORBED = 3
+"""Units for an error that an operator absorbs: errors take longer than they cost in the reference."""
 UNSET = object()
 """What the slot of a variable holds whose value nobody has asked for yet."""
 

@@ -17,7 +17,7 @@ from typing import Any
 from driver.cel.calls import panicking
 from driver.cel.costing import Costs
 from driver.cel.errors import EvaluationError
-from driver.cel.frames import Closure, Frame, exhausted
+from driver.cel.frames import ABSORBED, Closure, Frame, exhausted
 from driver.cel.inference import is_dyn
 from driver.cel.library.lists import sorted_by
 from driver.cel.syntax import Comprehension
@@ -121,6 +121,7 @@ def _quantifier(loop: Loop, *, decisive: bool) -> Closure:
             try:
                 value = body(frame)
             except EvaluationError as raised:
+                frame.left -= ABSORBED
                 error = error or raised
                 continue
             if value is decisive:
