@@ -36,6 +36,7 @@ class Devices:
         self._views: list[DeviceView | None] = []
         self._live = Bitmap()
         self._problems = Bitmap()
+        self._readable = (0, 0)
         self._columns: dict[Path, Column] = {}
         self._names: dict[Path, int] = {}
         # By number: in which generation a device was added or removed there.
@@ -54,7 +55,11 @@ class Devices:
     @property
     def readable(self) -> int:
         """Devices that selectors can be evaluated on; only these are in columns."""
-        return without(self._live.bits, self._problems.bits)
+        generation, bits = self._readable
+        if generation != self.generation:
+            bits = without(self._live.bits, self._problems.bits)
+            self._readable = (self.generation, bits)
+        return bits
 
     def view(self, number: int) -> DeviceView:
         """Give a device."""

@@ -24,11 +24,12 @@ from driver.selection.plan import Parts, plan
 class Kept:
     """A selector's plan and its last answer."""
 
-    __slots__ = ("_exhausted", "_generation", "_plan", "_sets", "_units", "_whole")
+    __slots__ = ("_exhausted", "_generation", "_plan", "_selector", "_sets", "_units", "_whole")
 
     def __init__(self, selector: Selector, parts: Parts) -> None:
         self._plan = plan(selector, parts)
-        self._whole = Part(selector.checked, selector.checked.tree, whole=True)
+        self._selector = selector
+        self._whole: Part | None = None
         self._sets: Sets = (0, 0)
         self._generation = -1
         self._units = 0
@@ -66,14 +67,20 @@ class Kept:
         cost = sum(part.highest_cost for part in self._plan.evaluated)
         doubtful = run.doubtful if cost + MAX_LOOKUP_COST <= MAX_COST else run.readable
         if doubtful:
-            yes, wrong = each(self._whole, run, doubtful)
+            yes, wrong = self._each(run, doubtful)
             true, raises = without(true, doubtful) | yes, without(raises, doubtful) | wrong
         self._units = MAX_UNITS - run.meter.left
         return true, raises
 
     def _mended(self, run: Run, changed: int) -> Sets:
-        yes, wrong = each(self._whole, run, changed & run.readable)
+        yes, wrong = self._each(run, changed & run.readable)
         # Numbers at the end may have gone altogether.
         unchanged = without(run.readable, changed)
         true, raises = self._sets
         return true & unchanged | yes, raises & unchanged | wrong
+
+    def _each(self, run: Run, devices: int) -> Sets:
+        if self._whole is None:
+            checked = self._selector.checked
+            self._whole = Part(checked, checked.tree, whole=True)
+        return each(self._whole, run, devices)

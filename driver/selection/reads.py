@@ -12,9 +12,10 @@ read anything of it. A missing domain reads like an empty one in every chain tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from driver.cel.access import device_path
 from driver.cel.syntax import (
     Bind,
     Call,
@@ -120,6 +121,10 @@ def prefix_of(node: Node, names: Names, *, plain: bool = False) -> Path | None:
 
 def path_of(node: Node, names: Names) -> Path | None:
     """Give the column that a node is the value of, None if it is none; chains with `?` are none."""
+    if isinstance(node, (Select, Index)):
+        usual = device_path(node)
+        if usual is not None and names.find(usual[0].name) is _DEVICE:
+            return usual[1:]
     found = prefix_of(node, names, plain=True)
     return found if found is not None and is_column(found) else None
 
@@ -136,31 +141,46 @@ def reads_of(node: Node, names: Names) -> Reads:
 
 
 def _collect(node: Node, names: Names, found: set[Path]) -> bool:
-    match node:
-        case Literal():
+    if isinstance(node, Literal):
+        return True
+    if isinstance(node, Ident):
+        variable = names.find(node.name)
+        return variable is None or _variable(variable, found)
+    if isinstance(node, (Select, Index)):
+        return _chain(node, names, found)
+    if isinstance(node, Call):
+        if node.function == "_in_" and (key := _key_in(node, names)) is not None:
+            found.add(key)
             return True
-        case Ident():
-            variable = names.find(node.name)
-            return variable is None or _variable(variable, found)
-        case Select() | Index():
-            return _chain(node, names, found)
-        case Call(function="_in_", args=(Literal(value=str(key)), container)):
-            above = prefix_of(container, names)
-            if above is not None and len(above) in {1, 2} and not is_column(above):
-                found.add((*above, key))
-                return True
-        case Comprehension(operand=operand, condition=condition, body=body):
-            inner = names.with_local(node.variable, node.second)
-            return (
-                _collect(operand, names, found)
-                and (condition is None or _collect(condition, inner, found))
-                and _collect(body, inner, found)
-            )
-        case OptionalMap(operand=operand, body=body):
-            return _collect(operand, names, found) and _collect(body, names.with_local(node.variable), found)
-        case Bind(body=body):
-            return _collect(body, names.inside(node), found)
-    return all(_collect(child, names, found) for child in children(node))
+    elif isinstance(node, Comprehension):
+        inner = names.with_local(node.variable, node.second)
+        return (
+            _collect(node.operand, names, found)
+            and (node.condition is None or _collect(node.condition, inner, found))
+            and _collect(node.body, inner, found)
+        )
+    elif isinstance(node, OptionalMap):
+        inner = names.with_local(node.variable)
+        return _collect(node.operand, names, found) and _collect(node.body, inner, found)
+    elif isinstance(node, Bind):
+        return _collect(node.body, names.inside(node), found)
+    return _all(children(node), names, found)
+
+
+def _all(nodes: Iterable[Node], names: Names, found: set[Path]) -> bool:
+    for node in nodes:  # noqa: SIM110 - this is walked for each selector, and a generator costs twice as much
+        if not _collect(node, names, found):
+            return False
+    return True
+
+
+def _key_in(node: Call, names: Names) -> Path | None:
+    """Give the column that says whether `key in map` holds, if the key is constant and the map a domain."""
+    key, container = node.args
+    if not isinstance(key, Literal) or type(key.value) is not str:
+        return None
+    above = prefix_of(container, names)
+    return None if above is None or not 1 <= len(above) <= 2 or is_column(above) else (*above, key.value)
 
 
 def _variable(variable: Variable, found: set[Path]) -> bool:
@@ -178,10 +198,13 @@ def _chain(node: Select | Index, names: Names, found: set[Path]) -> bool:
             if above:
                 found.add((*above, node.field))
             return True
-    prefix = prefix_of(node, names)
-    if prefix is not None:
-        if is_column(prefix):
-            found.add(prefix)
-            return True
-        return False
-    return all(_collect(child, names, found) for child in children(node))
+    path = path_of(node, names)
+    if path is None:
+        prefix = prefix_of(node, names)
+        if prefix is None:
+            return _all(children(node), names, found)
+        if not is_column(prefix):
+            return False
+        path = prefix
+    found.add(path)
+    return True

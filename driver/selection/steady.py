@@ -27,8 +27,10 @@ from driver.cel.syntax import (
 )
 from driver.selection.reads import Names, path_of, prefix_of
 
-_GROWING = frozenset({"replace", "join", "format", "split", "range", "lists.range", "flatten", "quote"})
-_HASHING = frozenset({"transformMap", "transformMapEntry"})
+_GROWING = frozenset({"replace", "join", "format", "split", "range", "lists.range", "quote"})
+# Loops that make keys, or that the reference panics in where an element is an error; so do some functions.
+_HASHING = frozenset({"transformMap", "transformMapEntry", "sortBy"})
+_PANICKING = frozenset({"sort", "distinct", "flatten"})
 _MOST_ELEMENTS = 64
 _MOST_STEPS = 20_000
 
@@ -45,7 +47,11 @@ def _steady(node: Node, names: Names, *, keys: frozenset[str]) -> bool:
         case MapLiteral() | Bind() | OptionalMap():
             return False
         case Call(function=function, args=args):
-            if function in _GROWING or (function == "_in_" and isinstance(args[1], ListLiteral)):
+            if (
+                function in _GROWING
+                or function in _PANICKING
+                or (function == "_in_" and isinstance(args[1], ListLiteral))
+            ):
                 return False
         case Index(key=key):
             if not (
