@@ -8,8 +8,9 @@ one. Where the choice of the node needs to know the devices (best fit, topology)
 are compared.
 
 Limits: pure. A node fits if, and only if, it fits without a policy. The order of nodes goes by how full they
-are, whatever keeps a claim from single cards. `MAX_COMPARED` nodes are compared; a required topology is
-looked for on all nodes that fit, until `MAX_STEPS` steps of search are used up.
+are, whatever keeps a claim from single cards. `MAX_COMPARED` nodes are compared. Where devices can be close
+together is known at once in a `Cluster`, for attributes with a single value; otherwise a required topology is
+looked for on up to `MAX_LOOKED` nodes that fit, until `MAX_STEPS` steps of search are used up.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from driver.allocation.cluster import Cluster
 from driver.allocation.decision import Decision, Refusal
 from driver.allocation.models import JSON, Device
 from driver.allocation.nodes import Node, matches
+from driver.allocation.placement import topology
 from driver.allocation.placement.cards import Better, Placed
 from driver.allocation.placement.errors import TopologyUnmetError
 from driver.allocation.placement.policy import FIRST_FIT, PlacementPolicy, Strategy, Wish
@@ -37,6 +39,7 @@ from driver.cel.environments import DEFAULT_RELEASE
 from driver.errors import AllocationError
 
 MAX_COMPARED = 8
+MAX_LOOKED = 256
 _UNFIT = 4.0
 
 
@@ -111,7 +114,29 @@ def _on_cluster(
         release=release,
         share_id=share_id,
         decide=answers.decision,
+        near=_near(cluster, claims, policy, release),
     )
+
+
+def _near(cluster: Cluster, claims: Sequence[JSON], policy: PlacementPolicy, release: str) -> frozenset[str]:
+    """Give the nodes on which each claim's devices can be as close together as anywhere in the cluster.
+
+    Known at once for attributes with a single value; where a claim lets the allocator choose between
+    requests, the closer one may not be the one that its author prefers, so nothing is said.
+    """
+    parsed = _parsed(claims, cluster.snapshot)
+    if policy.topology is Wish.NONE or parsed is None:
+        return frozenset()
+    requests = [request for claim in parsed for request in claim.requests]
+    several = sum(request.options[0].count for request in requests) > 1
+    if not several or any(len(request.options) > 1 for request in requests):
+        return frozenset()
+    for attribute in policy.topology_attributes:
+        bound = [topology.bound(raw, claim, attribute) for raw, claim in zip(claims, parsed, strict=True)]
+        feasible = cluster.answers(bound, release=release).feasible
+        if feasible:
+            return frozenset(feasible)
+    return frozenset()
 
 
 def _chosen(
@@ -123,18 +148,21 @@ def _chosen(
     release: str,
     share_id: Callable[[], str],
     decide: Callable[[str], Decision],
+    near: frozenset[str] = frozenset(),
 ) -> Decision:
     parsed = _parsed(claims, snapshot)
     ranked = rank_nodes(snapshot, names, policy.nodes, _first_option(parsed))
+    ranked.sort(key=lambda name: name not in near)
     found: list[tuple[int, float, int, Decision]] = []
     refusals: list[Refusal] = []
-    steps, compared = 0, _compared(policy)
+    steps, refused, compared = 0, 0, _compared(policy)
     required = policy.topology is Wish.REQUIRED
     for rank, name in enumerate(ranked):
         first = decide(name)
         steps += first.steps
         if first.refusal is not None:
             refusals.append(first.refusal)
+            refused += 1
             continue
         better = Better(snapshot, name, claims, parsed or (), policy, release=release, share_id=share_id)
         placed = better.than(first)
@@ -144,7 +172,7 @@ def _chosen(
         else:
             refusals.append(_unmet(name, policy))
         enough = found and (len(found) >= compared or (compared > 1 and _best(found[-1], policy)))
-        if enough or steps > MAX_STEPS:
+        if enough or steps > MAX_STEPS or len(refusals) - refused >= MAX_LOOKED:
             break
     if not found:
         return Decision("", None, _together(refusals), steps)

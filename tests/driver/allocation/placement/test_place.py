@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from driver.allocation import Decision, Snapshot
+from driver.allocation.cluster import Cluster
 from driver.allocation.placement import PlacementPolicy, Strategy, Wish, place
 from tests.driver.allocation.builders import (
     allocated,
@@ -258,3 +260,26 @@ def test_whole_cards_and_shares_are_both_counted_as_held() -> None:
     held = [allocated(claim(request()), first)]
     decision = put(claim(request(ask={"memory": "1Gi"})), slices=slices, held=held, nodes=Strategy.SPREAD)
     assert decision.node == "n2"
+
+
+def apart_and_near(count: int) -> list[JSON]:
+    slices = [node(f"n{k:02d}", placed_card("a", numa=0), placed_card("b", numa=1)) for k in range(count)]
+    return [*slices, node("n99", placed_card("a", numa=0), placed_card("b", numa=0))]
+
+
+@pytest.mark.parametrize("wish", [Wish.PREFERRED, Wish.REQUIRED])
+def test_in_a_cluster_the_one_node_with_a_compact_set_is_found_among_many(wish: Wish) -> None:
+    cluster = Cluster.build(Snapshot.build(slices=apart_and_near(30), classes=[device_class()]))
+    policy = PlacementPolicy(topology=wish, topology_attributes=(NUMA,))
+    assert place(cluster, claims=[ask(count=2)], policy=policy).node == "n99"
+
+
+def test_a_required_topology_is_looked_for_on_a_bounded_number_of_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(import_module("driver.allocation.placement.place"), "MAX_LOOKED", 5)
+    snapshot = Snapshot.build(slices=apart_and_near(30), classes=[device_class()])
+    policy = PlacementPolicy(topology=Wish.REQUIRED, topology_attributes=(NUMA,))
+    refused = place(snapshot, claims=[ask(count=2)], policy=policy).refusal
+    assert refused is not None
+    assert refused.message.startswith("0 of 5 nodes fit (5 TopologyUnmet)")
