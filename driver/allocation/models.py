@@ -50,6 +50,21 @@ _KEPT_FIELDS = ("bindsToNode", "bindingConditions", "bindingFailureConditions")
 _NOTHING: JSON = {}
 
 
+_CONSUMPTION_FIELDS = frozenset({"counterSet", "counters"})
+_SLICE_FIELDS = frozenset(
+    {
+        "driver",
+        "pool",
+        "nodeName",
+        "nodeSelector",
+        "allNodes",
+        "perDeviceNodeSelection",
+        "devices",
+        "sharedCounters",
+    }
+)
+
+
 class DeviceID(NamedTuple):
     """What a device is known by: nothing else says whether it is in use."""
 
@@ -98,6 +113,31 @@ class NodeSelection:
     def parse(cls, raw: JSON) -> NodeSelection:
         """Read the three fields that slices and devices share."""
         return cls(raw.get("nodeName") or "", raw.get("allNodes") is True, raw.get("nodeSelector"))
+
+    @property
+    def readable(self) -> bool:
+        """Whether it can be compared with nodes."""
+        try:
+            self.check()
+        except (KeyError, TypeError, AttributeError):
+            return False
+        return True
+
+    def check(self) -> None:
+        """Look at the shape.
+
+        Raises:
+            TypeError: It is not that of a NodeSelector.
+            KeyError: A requirement has no key or no operator.
+        """
+        if not isinstance(self.node_name, str):
+            raise TypeError("nodeName has to be a name")
+        for term in (self.selector or {}).get("nodeSelectorTerms") or ():
+            for one in (*(term.get("matchExpressions") or ()), *(term.get("matchFields") or ())):
+                if not (isinstance(one["key"], str) and isinstance(one["operator"], str)):
+                    raise TypeError("a requirement of a nodeSelector needs a key and an operator")
+                if not all(isinstance(value, str) for value in one.get("values") or ()):
+                    raise TypeError("the values of a nodeSelector have to be strings")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +190,16 @@ class Device:
         """
         sharing = sharing or Sharing()
         unknown = sorted(set(raw) - _DEVICE_FIELDS)
+        unknown += sorted(
+            {name for one in raw.get("consumesCounters") or () for name in set(one) - _CONSUMPTION_FIELDS}
+        )
+        if not isinstance(raw["name"], str):
+            raise TypeError(f"{raw['name']!r} is no name of a device")
+        for name in ("bindingConditions", "bindingFailureConditions"):
+            if not isinstance(raw.get(name) or [], list):
+                raise TypeError(f"{name} of device {raw['name']!r} has to be a list")
+        if nodes is None:
+            NodeSelection.parse(raw).check()
         capacity, capacity_view = _capacity(raw.get("capacity"), driver, sharing)
         return cls(
             id=DeviceID(sharing.one(driver), sharing.one(pool), sharing.one(raw["name"])),
@@ -214,13 +264,16 @@ def parse_slice(raw: JSON, *, sharing: Sharing | None = None) -> Slice:
     """
     sharing = sharing or Sharing()
     spec = raw["spec"]
+    driver, pool, generation, count = _identity(spec)
     nodes = NodeSelection.parse(spec)
     per_device = spec.get("perDeviceNodeSelection") is True
-    driver, pool = spec["driver"], spec["pool"]["name"]
+    name: str = raw["metadata"]["name"]
     problem = ""
     devices: tuple[Device, ...] = ()
     sets: tuple[tuple[str, Amounts], ...] = ()
     try:
+        _known(spec)
+        nodes.check()
         devices = tuple(
             Device.parse(
                 device, driver=driver, pool=pool, nodes=None if per_device else nodes, sharing=sharing
@@ -230,20 +283,38 @@ def parse_slice(raw: JSON, *, sharing: Sharing | None = None) -> Slice:
         sets = tuple(
             (one["name"], _parse_counters(one.get("counters"))) for one in spec.get("sharedCounters") or ()
         )
-    except (DragomanError, KeyError, TypeError, AttributeError) as error:
-        problem = f"slice {raw['metadata']['name']} cannot be read: {error}"
+    except (DragomanError, KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"slice {name} cannot be read: {error}"
+        nodes = nodes if nodes.readable else NodeSelection()
     return Slice(
-        name=raw["metadata"]["name"],
+        name=name,
         driver=driver,
         pool=pool,
-        generation=spec["pool"].get("generation", 0),
-        count=spec["pool"].get("resourceSliceCount", 1),
+        generation=generation,
+        count=count,
         nodes=nodes,
         per_device=per_device,
         counter_sets=sets,
         devices=devices,
         problem=problem,
     )
+
+
+def _known(spec: JSON) -> None:
+    unknown = sorted(set(spec) - _SLICE_FIELDS)
+    if unknown:
+        raise TypeError(f"the field {unknown[0]} is not supported yet")
+
+
+def _identity(spec: JSON) -> tuple[str, str, int, int]:
+    """Read what says which pool a slice is part of: without it, it is part of none."""
+    driver, pool = spec["driver"], spec["pool"]
+    name, generation, count = pool["name"], pool.get("generation", 0), pool.get("resourceSliceCount", 1)
+    if not isinstance(driver, str) or not isinstance(name, str):
+        raise TypeError("the driver and the pool need names")
+    if type(generation) is not int or type(count) is not int:
+        raise TypeError("a pool's generation and resourceSliceCount have to be numbers")
+    return driver, name, generation, count
 
 
 _Capacities: TypeAlias = tuple[Mapping[str, Capacity], DeviceView]

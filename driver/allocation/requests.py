@@ -44,14 +44,17 @@ class DeviceClass:
 
     @classmethod
     def parse(cls, raw: JSON) -> DeviceClass:
-        """Read a DeviceClass (v1)."""
-        spec = raw.get("spec") or {}
-        unknown = sorted(set(spec) - _CLASS_FIELDS)
-        selectors, problem = expressions(spec.get("selectors"))
-        if unknown:
-            problem = f"the field {unknown[0]} is not supported yet"
-        config = tuple(spec.get("config") or ())
-        return cls(raw["metadata"]["name"], selectors, config, problem or class_over_limit(spec))
+        """Read a DeviceClass (v1); what is wrong with it is its `problem`."""
+        name: str = raw["metadata"]["name"]
+        try:
+            spec = raw.get("spec") or {}
+            selectors, problem = expressions(spec.get("selectors"))
+            if unknown := sorted(set(spec) - _CLASS_FIELDS):
+                problem = f"the field {unknown[0]} is not supported yet"
+            config = tuple(spec.get("config") or ())
+            return cls(name, selectors, config, problem or class_over_limit(spec))
+        except (KeyError, TypeError, AttributeError) as error:
+            return cls(name, (), (), f"it cannot be read: {error!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ whose amounts cannot be read holds the whole device: doubt never frees anything.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -104,7 +104,7 @@ def _results(claim: JSON) -> list[tuple[DeviceID, JSON]]:
 def _reading(kind: str, raw: object) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
         name = metadata.get("name", "?") if isinstance(metadata, Mapping) else "?"
         raise InvalidInputError(
@@ -112,6 +112,20 @@ def _reading(kind: str, raw: object) -> Iterator[None]:
             field=f"{kind} {name}",
             remedy="Give objects as the API server stores them.",
         ) from None
+
+
+def _readable(
+    raw: Iterable[JSON], read: Callable[[JSON], T], problems: list[InvalidInputError]
+) -> Iterator[T]:
+    for one in raw:
+        try:
+            yield read(one)
+        except InvalidInputError as error:
+            problems.append(error)
+
+
+def _title(name: str) -> str:
+    return f"ResourceSlice {name}"
 
 
 def _slice(raw: JSON, sharing: Sharing) -> Slice:
@@ -143,6 +157,7 @@ class Snapshot:
         classes: DeviceClasses by name.
         nodes: Nodes by name.
         in_use: What is held.
+        problems: Slices, classes and nodes that could not be read, and so take part in nothing.
     """
 
     slices: tuple[Slice, ...]
@@ -152,6 +167,7 @@ class Snapshot:
     _by_node: Mapping[str, tuple[Slice, ...]]
     _by_pool: Mapping[tuple[str, str], tuple[Slice, ...]]
     _sharing: Sharing
+    problems: tuple[InvalidInputError, ...] = ()
 
     @classmethod
     def build(
@@ -162,21 +178,26 @@ class Snapshot:
         claims: Iterable[JSON] = (),
         nodes: Iterable[JSON] = (),
     ) -> Snapshot:
-        """Read v1 objects.
+        """Read v1 objects; what is no slice, class or node at all is left out and named in `problems`.
 
         Args:
             slices: ResourceSlices of the whole cluster.
             classes: DeviceClasses.
             claims: ResourceClaims; those with an allocation are what is in use.
             nodes: Nodes, for slices that choose them by label.
+
+        Raises:
+            InvalidInputError: What a claim holds cannot be read: nothing is safe to give then.
         """
         sharing = Sharing()
+        problems: list[InvalidInputError] = []
         return cls._of(
-            [_slice(one, sharing) for one in slices],
-            classes={one.name: one for one in map(_class, classes)},
-            nodes={one.name: one for one in map(_node, nodes)},
+            list(_readable(slices, lambda one: _slice(one, sharing), problems)),
+            classes={one.name: one for one in _readable(classes, _class, problems)},
+            nodes={one.name: one for one in _readable(nodes, _node, problems)},
             in_use=InUse.of(claims),
             sharing=sharing,
+            problems=problems,
         )
 
     @classmethod
@@ -188,6 +209,7 @@ class Snapshot:
         nodes: Mapping[str, Node],
         in_use: InUse,
         sharing: Sharing,
+        problems: Iterable[InvalidInputError],
     ) -> Snapshot:
         given = tuple(slices)
         ordered = tuple(sorted(given, key=lambda one: one.name))
@@ -206,6 +228,7 @@ class Snapshot:
             _by_node={name: tuple(some) for name, some in by_node.items()},
             _by_pool={key: tuple(some) for key, some in by_pool.items()},
             _sharing=sharing,
+            problems=tuple(problems),
         )
 
     def with_slices(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Snapshot:
@@ -226,6 +249,7 @@ class Snapshot:
             nodes=self.nodes,
             in_use=self.in_use,
             sharing=self._sharing,
+            problems=[one for one in self.problems if one.field not in {_title(name) for name in gone}],
         )
 
     def with_classes(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Snapshot:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driver.allocation import Decision, Snapshot
+from driver.allocation import Decision, Snapshot, allocate
 from driver.errors import InvalidInputError
 from tests.driver.allocation.builders import (
     DRIVER,
@@ -186,9 +186,62 @@ def test_a_slice_with_an_unreadable_quantity_makes_its_pool_invalid_and_no_other
     assert given(decide([claim(request())], slices=[broken, pool(exclusive("b"), name="p2")])) == ["b"]
 
 
-def test_what_is_no_slice_at_all_is_refused_by_name() -> None:
-    with pytest.raises(InvalidInputError, match="ResourceSlice x"):
-        Snapshot.build(slices=[{"metadata": {"name": "x"}}], classes=[])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"metadata": {"name": "x"}},
+        {"metadata": {"name": "x"}, "spec": {"driver": 3, "pool": {"name": "p"}}},
+        {"metadata": {"name": "x"}, "spec": {"driver": DRIVER, "pool": {"name": "p", "generation": "1"}}},
+    ],
+)
+def test_what_is_no_slice_at_all_is_named_and_holds_up_nothing(broken: dict[str, Any]) -> None:
+    snapshot = Snapshot.build(slices=[broken, pool(exclusive("a"))], classes=[device_class()])
+    assert [one.field for one in snapshot.problems] == ["ResourceSlice x"]
+    assert given(allocate(snapshot, node=NODE, claims=[claim(request())])) == ["a"]
+    assert snapshot.with_slices(removed=["x"]).problems == ()
+
+
+SELECTOR_WITHOUT_OPERATOR = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"skipNodeOperations": ["*"]}, "the field skipNodeOperations is not supported yet"),
+        ({"devices": ["a"]}, "cannot be read"),
+        ({"devices": [{"name": ["a"]}]}, "is no name of a device"),
+        ({"devices": [exclusive("a", bindingConditions="ready")]}, "bindingConditions of device 'a'"),
+        ({"nodeName": None, "nodeSelector": SELECTOR_WITHOUT_OPERATOR}, "cannot be read: 'operator'"),
+    ],
+)
+def test_a_slice_with_a_part_that_cannot_be_read_makes_its_pool_invalid_and_no_other(
+    more: dict[str, Any], message: str
+) -> None:
+    broken = pool(name="p1", **more)
+    snapshot = Snapshot.build(slices=[broken], classes=[device_class()])
+    assert message in snapshot.slices[0].problem
+    assert given(decide([claim(request())], slices=[broken, pool(exclusive("b"), name="p2")])) == ["b"]
+
+
+def test_a_device_of_a_compatibility_group_is_not_given_away() -> None:
+    drawing = {"counterSet": "s", "counters": {"c": {"value": "1"}}, "compatibilityGroups": ["x"]}
+    sets = pool(slice_name="sets", sharedCounters=[{"name": "s", "counters": {"c": {"value": "1"}}}])
+    del sets["spec"]["devices"]
+    listed = pool(exclusive("a", consumesCounters=[drawing]))
+    for one in (sets, listed):
+        one["spec"]["pool"]["resourceSliceCount"] = 2
+    assert reasons(decide([claim(request())], slices=[sets, listed], release="1.37")) == {"a": "NotSupported"}
+
+
+@pytest.mark.parametrize("spec", [{"selectors": [1]}, {"selectors": [{"cel": None}]}, {"config": 1}, [1]])
+def test_a_class_that_cannot_be_read_holds_up_only_those_who_use_it(spec: Any) -> None:
+    broken = {"metadata": {"name": "broken"}, "spec": spec}
+    slices = [pool(exclusive("a"))]
+    decision = decide([claim(request(deviceClassName="broken"))], slices=slices, classes=[broken])
+    assert refused(decision) == "NotSupported"
+    assert decision.refusal is not None
+    assert decision.refusal.field == "DeviceClass broken"
+    assert given(decide([claim(request())], slices=slices, classes=[broken])) == ["a"]
 
 
 def test_an_allocation_that_cannot_be_read_stops_everything_by_name() -> None:
