@@ -10,14 +10,14 @@ Limits: a result that is not a bool is an error, as in the scheduler.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 
 from driver.cel.checker import Checked, check
 from driver.cel.compiler import Program, compile_tree
 from driver.cel.device import DeviceView
-from driver.cel.environments import DEFAULT_RELEASE, environment
+from driver.cel.environments import DEFAULT_RELEASE, Environment, environment
 from driver.cel.errors import BudgetError, EvaluationError, PositionedSelectorError, SelectorRaisedError
+from driver.cel.outcomes import Outcomes
 from driver.cel.parser import parse
 from driver.cel.values import kind_of
 
@@ -79,22 +79,21 @@ def compile_selector(
         SelectorNotSupportedError: It makes a message.
         InvalidInputError: A release that we know nothing about.
     """
-    outcome = _compiled(expression, release, list_attributes, stored)
+    known = environment(release, list_attributes=list_attributes, stored=stored)
+    outcome = _OUTCOMES.get(
+        expression, (release, list_attributes, stored), lambda: _compiled(expression, known)
+    )
     if isinstance(outcome, Selector):
         return outcome
     raise outcome.with_traceback(None)
 
 
-@functools.lru_cache(maxsize=1024)
-def _compiled(
-    expression: str,
-    release: str,
-    list_attributes: bool,  # noqa: FBT001 - the cache tells keywords from positions
-    stored: bool,  # noqa: FBT001
-) -> Selector | PositionedSelectorError:
-    known = environment(release, list_attributes=list_attributes, stored=stored)
+_OUTCOMES: Outcomes[Selector | PositionedSelectorError] = Outcomes()
+
+
+def _compiled(expression: str, known: Environment) -> Selector | PositionedSelectorError:
     try:
         tree = parse(expression, newer=known.newer_parser)
-        return Selector(expression, release, check(tree, source=expression, environment=known))
+        return Selector(expression, known.release, check(tree, source=expression, environment=known))
     except PositionedSelectorError as error:
         return error
