@@ -91,18 +91,19 @@ def element(holder: Closure, key: Closure, position: int, *, optional: bool) -> 
 
     def get(frame: Frame) -> Any:
         container = holder(frame)
+        chained = type(container) is OptionalValue
+        if chained:
+            if not container.present:
+                # What would be looked up in it is not worked out, so it cannot raise.
+                frame.left += 1
+                return NONE
+            container = container.value
         wanted = key(frame)
-        if type(container) is dict and type(wanted) is str and not optional:
+        if type(container) is dict and type(wanted) is str and not (optional or chained):
             try:
                 return container[wanted]
             except KeyError:
                 raise _absent(wanted, position) from None
-        chained = type(container) is OptionalValue
-        if chained:
-            if not container.present:
-                frame.left += 1
-                return NONE
-            container = container.value
         found = _find(container, wanted, position)
         if optional or chained:
             if found is None or not found.present:

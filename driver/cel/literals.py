@@ -46,7 +46,7 @@ class Literals:
 
     def add_index(self, node: Index) -> None:
         """Note an index whose key may be of a type that nothing can be indexed with."""
-        if not isinstance(node.key, Literal):
+        if not isinstance(node.key, Literal) or isinstance(node.key.value, bytes):
             self._indexes.append(node)
 
     def check(self, types: Mapping[Node, Type], overloads: Mapping[Node, tuple[Entry, ...]]) -> None:
