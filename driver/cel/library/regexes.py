@@ -32,7 +32,7 @@ _KEPT = 24
 _kept: dict[str, Any] = {}
 _DIFFERENT = re.compile(
     r"\\Q.*?(?:\\E|\Z)|(?P<byte>\\C)|(?P<name>\(\?P?<[^>]*[^\x00-\x7f>][^>]*>)"
-    r"|(?P<class>\\[pP]\{\^?)(?P<long>[A-Za-z_ -]+)\}|\\.",
+    r"|(?P<class>\\[pP]\{\^?)(?P<long>[A-Za-z_ -]+)\}|(?P<one>\\[pP])(?P<letter>[a-z])|\\.",
     re.DOTALL,
 )
 _ODD_NAMES = {"Signwriting": "SignWriting"}
@@ -112,7 +112,7 @@ def _as_re2(found: re.Match[str]) -> str:
         words = re.split("[_ -]+", found["long"].lower())
         name = _CATEGORIES.get("".join(words)) or "_".join(map(str.capitalize, words))
         return f"{found['class']}{_ODD_NAMES.get(name, name)}}}"
-    return found[0]
+    return f"{found['one']}{found['letter'].upper()}" if found["one"] else found[0]
 
 
 def _matched(text: str, pattern: str, *_: Any) -> int:

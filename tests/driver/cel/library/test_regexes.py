@@ -15,6 +15,7 @@ from .conftest import Outcome
         ("'a\\nb'.matches('a$')", "false"),
         ("'a\\nb'.matches('(?m)a$') && 'ABC'.matches('(?i)abc') && 'a\\nb'.matches('(?s)a.b')", "true"),
         ("'é'.matches('^.$') && 'é'.matches('\\\\pL') && !'é'.matches('\\\\w')", "true"),
+        ("'!'.matches('\\\\pp') && !'!'.matches('\\\\pl')", "true"),
         ("'x'.matches('\\\\p{Letter}') && '1'.matches('\\\\p{digit}')", "true"),
         ("'\\u03c9'.matches('\\\\p{greek}') && !'a'.matches('\\\\p{Greek}')", "true"),
         ("'abc'.find('b+') == 'b' && 'abc'.find('x') == ''", "true"),
