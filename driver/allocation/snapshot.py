@@ -10,6 +10,7 @@ whose amounts cannot be read holds the whole device: doubt never frees anything.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -23,6 +24,7 @@ from driver.allocation.sharing import Sharing
 from driver.errors import InvalidInputError, QuantityError
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,36 @@ def _node(raw: JSON) -> Node:
         return Node(raw["metadata"]["name"], dict(raw["metadata"].get("labels") or {}))
 
 
+def _slice_name(one: Slice) -> str:
+    return one.name
+
+
+def _regrouped(
+    groups: Mapping[K, tuple[Slice, ...]],
+    old: Iterable[Slice],
+    new: Iterable[Slice],
+    *,
+    key: Callable[[Slice], K],
+    by_name: bool = False,
+) -> Mapping[K, tuple[Slice, ...]]:
+    """Give groups of slices after some went and others came."""
+    touched: dict[K, list[Slice]] = {}
+    gone = set(old)
+    for one in gone:
+        touched[key(one)] = [other for other in groups[key(one)] if other not in gone]
+    for one in new:
+        if key(one) not in touched:
+            touched[key(one)] = list(groups.get(key(one), ()))
+        touched[key(one)].append(one)
+    result = dict(groups)
+    for group, some in touched.items():
+        if some:
+            result[group] = tuple(sorted(some, key=_slice_name) if by_name else some)
+        else:
+            del result[group]
+    return result
+
+
 def _changed(known: Mapping[str, T], changed: Mapping[str, T], removed: Iterable[str]) -> Mapping[str, T]:
     gone = set(removed)
     return {name: one for name, one in {**known, **changed}.items() if name in changed or name not in gone}
@@ -243,13 +275,21 @@ class Snapshot:
         """
         parsed = {one.name: one for one in (_slice(raw, self._sharing) for raw in changed)}
         gone = {*removed, *parsed}
-        return self._of(
-            [*(one for one in self.slices if one.name not in gone), *parsed.values()],
-            classes=self.classes,
-            nodes=self.nodes,
-            in_use=self.in_use,
-            sharing=self._sharing,
-            problems=[one for one in self.problems if one.field not in {_title(name) for name in gone}],
+        slices, old = list(self.slices), []
+        for name in gone:
+            place = bisect.bisect_left(slices, name, key=_slice_name)
+            while place < len(slices) and slices[place].name == name:
+                old.append(slices.pop(place))
+        for one in parsed.values():
+            bisect.insort(slices, one, key=_slice_name)
+        new = list(parsed.values())
+        titles = {_title(name) for name in gone}
+        return replace(
+            self,
+            slices=tuple(slices),
+            _by_node=_regrouped(self._by_node, old, new, key=lambda one: one.nodes.node_name, by_name=True),
+            _by_pool=_regrouped(self._by_pool, old, new, key=lambda one: (one.driver, one.pool)),
+            problems=tuple(one for one in self.problems if one.field not in titles),
         )
 
     def with_classes(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Snapshot:
@@ -282,6 +322,16 @@ class Snapshot:
     def node_names(self) -> list[str]:
         """The nodes that were given, or if none were, those that slices name; in order of their names."""
         return sorted(self.nodes or (name for name in self._by_node if name))
+
+    @property
+    def homes(self) -> list[str]:
+        """The nodes that slices name, with "" if there are slices that name none; in order."""
+        return sorted(self._by_node)
+
+    def named(self, name: str) -> Slice | None:
+        """Give the slice of a name."""
+        place = bisect.bisect_left(self.slices, name, key=_slice_name)
+        return self.slices[place] if place < len(self.slices) and self.slices[place].name == name else None
 
     def local(self, node: str) -> tuple[Slice, ...]:
         """Give the slices that name a node; those that name none for ""."""

@@ -95,7 +95,9 @@ class Cluster:
             InvalidInputError: A slice is not what the API server would store; nothing has changed then.
         """
         self._check_current()
-        return self._moved(self.snapshot.with_slices(changed=changed, removed=removed))
+        come, gone = list(changed), list(removed)
+        snapshot = self.snapshot.with_slices(changed=come, removed=gone)
+        return self._moved(snapshot, slices={*gone, *(one["metadata"]["name"] for one in come)})
 
     def with_nodes(self, *, changed: Iterable[JSON] = (), removed: Iterable[str] = ()) -> Cluster:
         """Give the cluster after Nodes (v1) changed; only the new one may be asked from now on.
@@ -117,9 +119,9 @@ class Cluster:
         self._check_current()
         return replace(self, snapshot=self.snapshot.with_classes(changed=changed, removed=removed))
 
-    def _moved(self, snapshot: Snapshot, *, nodes: Iterable[str] = ()) -> Cluster:
+    def _moved(self, snapshot: Snapshot, *, slices: Iterable[str] = (), nodes: Iterable[str] = ()) -> Cluster:
         world = self._world
-        gone, come = world.replace(snapshot, nodes=nodes)
+        gone, come = world.replace(snapshot, slices=slices, nodes=nodes)
         state = self._state.with_segments(gone=gone, come=come)
         if world.disordered:
             world = World(snapshot)

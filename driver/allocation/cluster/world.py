@@ -47,13 +47,9 @@ class World:
         self.generation = 0
         self._seen: dict[Profile, Seen] = {}
         self._ordered: list[Segment] = []
-        for node in self._homes(snapshot):
+        for node in snapshot.homes:
             self._place(node)
         self.values.warm(tuple(self.numbering.segments.values()))
-
-    @staticmethod
-    def _homes(snapshot: Snapshot) -> list[str]:
-        return sorted({one.nodes.node_name for one in snapshot.slices})
 
     def seen(self, profile: Profile) -> Seen:
         """Give the outlooks of all nodes by the rules of a release."""
@@ -64,34 +60,37 @@ class World:
         return found
 
     def replace(
-        self, snapshot: Snapshot, *, nodes: Iterable[str] = ()
+        self, snapshot: Snapshot, *, slices: Iterable[str] = (), nodes: Iterable[str] = ()
     ) -> tuple[list[Segment], list[Segment]]:
         """Follow a change of slices and nodes.
 
         Args:
-            snapshot: The state after; slices that stayed are the same objects.
+            snapshot: The state after.
+            slices: Names of slices that are not what they were.
             nodes: Nodes that are not what they were.
 
         Returns:
             The devices that went, and those that came.
         """
-        before, after = set(self.snapshot.slices), set(snapshot.slices)
-        changed = before ^ after
+        pairs = [(self.snapshot.named(name), snapshot.named(name)) for name in slices]
+        changed = [one for pair in pairs for one in pair if one is not None]
         homes = {one.nodes.node_name for one in changed}
         names = snapshot.node_names
+        left, joined = (set[str](), set[str]())
+        if names != self.names:
+            left, joined = set(self.names) - set(names), set(names) - set(self.names)
         affected = self._affected(changed, snapshot)
-        known, wanted = set(self.names), set(names)
-        again = known & wanted
+        again = set(self.names if affected is None else affected.union(nodes)) - left - joined
         if affected is not None:
-            again &= affected.union(nodes)
+            again = {name for name in again if self._is_node(name)}
         for seen in self._seen.values():
-            seen.forget(again | (known - wanted))
+            seen.forget(again | left)
         gone = [segment for node in sorted(homes) if (segment := self._clear(node)) is not None]
         self.snapshot = snapshot
         come = [segment for node in sorted(homes) if (segment := self._place(node)) is not None]
         self.values.replace(gone=gone, come=come)
         for seen in self._seen.values():
-            seen.look(snapshot, self.numbering, again | (wanted - known))
+            seen.look(snapshot, self.numbering, again | joined)
         self.names = names
         self.generation += 1
         return gone, come
@@ -100,6 +99,10 @@ class World:
     def disordered(self) -> bool:
         """Whether so many nodes are out of order that everything should be numbered anew."""
         return self.displaced.bit_count() > max(_MOST_DISPLACED, len(self.names) // 16)
+
+    def _is_node(self, name: str) -> bool:
+        place = bisect.bisect_left(self.names, name)
+        return place < len(self.names) and self.names[place] == name
 
     def _affected(self, changed: Iterable[Slice], snapshot: Snapshot) -> set[str] | None:
         """Give the nodes that may see something else than before; None if that may be all."""

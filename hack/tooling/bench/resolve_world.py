@@ -178,7 +178,7 @@ def distinct_claim(number: int, draw: random.Random) -> JSON:
             {"memory": f"{draw.randint(256, 24 * 1024)}Mi", "cores": str(draw.randint(0, 60))},
             draw.choice((1, 1, 1, 2, 3, 4)),
         )
-        for place in range(draw.choice((1, 1, 1, 2)))
+        for place in range(draw.choice((1, 1, 1, 1, 1, 2)))
     ]
     constraints = []
     if draw.random() < 0.4:

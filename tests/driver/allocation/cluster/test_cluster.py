@@ -237,6 +237,42 @@ def test_values_that_constraints_compare_follow_slices() -> None:
     assert cluster.with_slices(changed=[rooted("y", "z")]).answers(wanted).feasible == ()
 
 
+KINDS: dict[str, JSON] = {
+    "shared": card("d0"),
+    "small": card("d0", "40Gi"),
+    "exclusive": exclusive("d0"),
+    "tainted": card("d0", taints=[{"key": "k", "effect": "NoSchedule"}]),
+    "unreadable": card("d0", unheardOf=1),
+    "odd": card("d0", "1e40"),
+}
+
+
+@pytest.mark.parametrize("before", KINDS)
+@pytest.mark.parametrize("after", KINDS)
+def test_a_device_that_becomes_another_is_what_it_became(before: str, after: str) -> None:
+    held = named("h", request(ask={"memory": "30Gi"}))
+    cluster = cluster_of(pool(KINDS[before], node="a"))
+    decision = cluster.first([held])
+    claims = []
+    if decision.allocations is not None:
+        claims.append({**held, "status": {"allocation": decision.allocations[0]}})
+        cluster = cluster.with_claims(changed=claims)
+    changed = pool(KINDS[after], node="a")
+    snapshot = Snapshot.build(slices=[changed], classes=[device_class()], claims=claims)
+    cluster = cluster.with_slices(changed=[changed])
+    check(cluster, snapshot, [named("c", request(ask={"memory": "50Gi"}))])
+    check(cluster, snapshot, [named("c", request(ask={"memory": "5Gi"}), request("more"))])
+
+
+def test_what_two_nodes_call_by_one_name_is_held_on_both() -> None:
+    about: dict[str, Any] = {"pool": {"name": "common", "generation": 1, "resourceSliceCount": 2}}
+    slices = [pool(exclusive("d0"), node=node, slice_name=node, **about) for node in ("a", "b")]
+    cluster = cluster_of(*slices)
+    assert cluster.answers([named("c", request())]).feasible == ("a", "b")
+    cluster, _ = placed(cluster, named("c", request()))
+    assert cluster.answers([named("d", request())]).feasible == ()
+
+
 def test_amounts_beyond_all_reason_cost_no_memory() -> None:
     cluster = cluster_of(cards("a"), pool(card("d0", "1e900"), node="b"))
     assert cluster.first([named("c", request(ask={"memory": "90Gi"}))]).node == "b"
