@@ -401,13 +401,17 @@ class _Checker:
             self._assert_bool(condition, node.condition, f"the condition of {kind}()")
         else:
             (body,) = self._with_variables(names, node.body)
+        return self._bindings.resolve(self._result(node, body, names[node.variable]))
+
+    def _result(self, node: Comprehension, body: Type, variable: Type) -> Type:
+        kind = node.kind
         if kind in {"all", "exists", "exists_one", "filter"}:
             self._assert_bool(body, node.body, f"the condition of {kind}()")
-            return list_of(names[node.variable]) if kind == "filter" else BOOL
+            return list_of(variable) if kind == "filter" else BOOL
         if kind in {"map", "transformList"}:
             return list_of(body)
         if kind == "transformMap":
-            return map_of(first, body)
+            return map_of(variable, body)
         return self._entries(node, body)
 
     def _elements(self, node: Comprehension, ranged: Type) -> tuple[Type, Type]:
@@ -448,7 +452,7 @@ class _Checker:
 
     def _bind(self, node: Bind) -> Type:
         found = self.visit(node.value)
-        return self._with_variables({node.variable: found}, node.body)[0]
+        return self._bindings.resolve(self._with_variables({node.variable: found}, node.body)[0])
 
     def _optional_map(self, node: OptionalMap) -> Type:
         operand = self.visit(node.operand)
@@ -459,6 +463,7 @@ class _Checker:
                 f"{name}() needs an optional, but this is of type {self._bindings.final(operand)}", node
             )
         (body,) = self._with_variables({node.variable: self._bindings.resolve(held)}, node.body)
+        body = self._bindings.resolve(body)
         result = body if node.flat else optional_of(body)
         return self._either(node.body, result, optional_of(self._bindings.fresh()))
 
