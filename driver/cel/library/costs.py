@@ -33,11 +33,11 @@ _ENTRY = 3
 # does not exist, or to compile a pattern.
 WRITTEN = 4
 READ = 8
-LOOKED_UP = 100
+LOOKED_UP = 150
 # More than any budget.
 LIMIT = 1 << 24
 # Values that are looked at for what they hold; looking takes time too.
-_VISITED = 1 << 18
+_VISITED = 1 << 17
 
 
 def size(value: Any) -> int:

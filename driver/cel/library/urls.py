@@ -64,7 +64,7 @@ def _escaped_path(url: Url) -> str:
 
 
 def _queried(url: Url) -> int:
-    return 1 + len(url.query)
+    return 1 + 2 * len(url.query)
 
 
 @overload("getQuery(url) -> map(string, list(string))", method=True, cost=_queried)
