@@ -198,13 +198,19 @@ def placing_table(found: Mapping[Scenario, Outcome]) -> str:
 
 
 def answers_table(found: Mapping[Scenario, Outcome]) -> str:
-    """How long answers about all nodes, and releases, take."""
+    """How long answers about all nodes, releases, and changes of slices take."""
     rows = []
     for scenario, outcome in found.items():
-        if outcome.answers:
-            rows.append((f"{scenario.name}: all nodes", f"{len(outcome.answers)}", *_cells(outcome.answers)))
-        if outcome.releases:
-            rows.append((f"{scenario.name}: release", f"{len(outcome.releases)}", *_cells(outcome.releases)))
+        parts = {
+            "all nodes": outcome.answers,
+            "release": outcome.releases,
+            "slice changed, then first": outcome.slices,
+        }
+        rows += [
+            (f"{scenario.name}: {what}", f"{len(times)}", *_cells(times))
+            for what, times in parts.items()
+            if times
+        ]
     return table(("question", "times", "mean ms", "p50", "p99", "max"), rows)
 
 

@@ -36,6 +36,8 @@ ALL_EVERY = 10
 """So many claims of a stream are asked of all nodes for one that is."""
 RELEASED = 0.3
 WARMING = 40
+SLICES = 30
+"""So many slices change, one after the other, after a stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,7 @@ class Outcome:
         placing: For each claim, from its JSON to the state after it was placed, or until it was refused.
         answers: For each question about all nodes, until all that can serve are known.
         releases: For each claim that went, until the state after.
+        slices: For each slice that changed, from its JSON text to the state after, and the next answer.
         cold: The slowest claim before the index had seen what is asked for.
         placed: How many claims found a place.
         checked: How many answers were compared with plain evaluation, all with the same result.
@@ -80,6 +83,7 @@ class Outcome:
     placing: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
     releases: list[float] = field(default_factory=list)
+    slices: list[float] = field(default_factory=list)
     cold: float = 0.0
     placed: int = 0
     checked: int = 0
@@ -91,8 +95,12 @@ class DifferentError(Exception):
     """An answer differs from plain evaluation."""
 
 
-def measure(scenario: Scenario) -> Outcome:
+def measure(scenario: Scenario, *, settle: Callable[[], object] = gc.collect) -> Outcome:
     """Build the cluster and run a scenario.
+
+    Args:
+        scenario: What to measure.
+        settle: Called when everything is built, before anything is measured.
 
     Raises:
         DifferentError: An answer differs from plain evaluation.
@@ -109,7 +117,7 @@ def measure(scenario: Scenario) -> Outcome:
     cluster = Cluster.build(snapshot, claims=held)
     outcome.build_s = time.process_time() - began
     built = _rss_mib()
-    run = _Run(cluster, outcome)
+    run = _Run(cluster, outcome, settle)
     if scenario.mode == "stream":
         run.stream(scenario)
     else:
@@ -119,7 +127,8 @@ def measure(scenario: Scenario) -> Outcome:
 
 
 class _Run:
-    def __init__(self, cluster: Cluster, outcome: Outcome) -> None:
+    def __init__(self, cluster: Cluster, outcome: Outcome, settle: Callable[[], object]) -> None:
+        self._settle = settle
         self._cluster = cluster
         self._outcome = outcome
         self._live: list[str] = []
@@ -128,7 +137,7 @@ class _Run:
         """The claims of the scenarios, one after the other."""
         ask = self._first if scenario.mode == "first" else self._of_all
         self._outcome.cold, _ = self._asked(world.plain_claim(-1))
-        _settle()
+        self._settle()
         for number in range(scenario.claims):
             self._place(world.plain_claim(number), ask)
 
@@ -139,7 +148,7 @@ class _Run:
         for number in range(WARMING):
             took, _ = self._asked(world.distinct_claim(10**6 + number, warm))
             self._outcome.cold = max(self._outcome.cold, took)
-        _settle()
+        self._settle()
         for number in range(scenario.claims):
             claim = world.distinct_claim(number, draw)
             before = self._cluster
@@ -152,6 +161,20 @@ class _Run:
                 self._ask_all(world.distinct_claim(10**5 + number, draw), checked=checked)
             if self._live and draw.random() < RELEASED:
                 self._release(self._live.pop(draw.randrange(len(self._live))))
+
+        for number in range(SLICES):
+            self._change(draw.randrange(scenario.nodes), generation=number + 2)
+
+    def _change(self, node: int, *, generation: int) -> None:
+        text = world.slice_text(node, generation=generation)
+
+        def change() -> Cluster:
+            cluster = self._cluster.with_slices(changed=[json.loads(text)])
+            cluster.first([world.plain_claim(generation)])
+            return cluster
+
+        took, self._cluster = _timed(change)
+        self._outcome.slices.append(took)
 
     def _asked(self, claim: world.JSON) -> tuple[float, Decision]:
         return _timed(lambda: self._cluster.first([claim]))
@@ -239,4 +262,4 @@ def _rss_mib() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(Scenario(**json.loads(sys.argv[1]))))))
+    print(json.dumps(asdict(measure(Scenario(**json.loads(sys.argv[1])), settle=_settle))))
