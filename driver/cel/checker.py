@@ -143,10 +143,11 @@ class _Checker:
         return _LITERALS[type(node.value)]
 
     def _ident(self, node: Ident) -> Type:
-        found = self._variables.get(node.name)
+        name = node.name.removeprefix(".")
+        # Up to 1.36 a variable hides what stands behind a dot, too.
+        found = self._variables.get(node.name if self._environment.newer_parser else name)
         if found is not None:
             return found
-        name = node.name.removeprefix(".")
         if name == "device":
             return DEVICE
         if name in TYPE_NAMES and "." not in name:

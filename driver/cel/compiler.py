@@ -37,7 +37,7 @@ from driver.cel.syntax import (
     Ternary,
 )
 from driver.cel.trust import Trust
-from driver.cel.types import DYN
+from driver.cel.types import DEVICE, DYN
 from driver.cel.values import NONE, OptionalValue, kind_of, make_map, no_overload
 
 
@@ -96,10 +96,16 @@ class _Compiler:
         return _constant(node.value)
 
     def _ident(self, node: Ident) -> Closure:
-        return self._scope.get(node.name, access.whole_device)
+        name = node.name
+        if name[0] == "." and self._checked.types[node] != DEVICE:
+            # In releases where a variable hides what stands behind a dot.
+            name = name[1:]
+        return self._scope.get(name, access.whole_device)
 
     def _reads_device(self, node: Node) -> bool:
-        return isinstance(node, Ident) and node.name not in self._scope
+        return (
+            isinstance(node, Ident) and node.name not in self._scope and self._checked.types[node] == DEVICE
+        )
 
     def _select(self, node: Select) -> Closure:
         if self._reads_device(node.operand):

@@ -69,8 +69,11 @@ def _has(source: str, argument: Node, position: int) -> Node:
 
 
 def _variable(source: str, node: Node, *, loop: bool = True) -> str:
-    if not isinstance(node, Ident):
+    if not isinstance(node, Ident) or (node.name[0] == "." and not loop):
         raise _refused("the first argument must be the name of a variable", source, node)
+    if node.name[0] == ".":
+        # The reference lets such a name pass and never finds it again.
+        return f"{node.name} "
     if loop and node.name == _ACCUMULATOR:
         raise _refused(f"{_ACCUMULATOR} cannot be a variable", source, node, "Use another name.")
     return node.name

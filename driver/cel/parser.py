@@ -229,8 +229,7 @@ class _Parser:
         kind, name, _, where = self._tokens[self._at]
         if opening == "." and kind == IDENT:
             self._at += 1
-            # Up to 1.36 a variable hides what stands behind a dot, too.
-            return self._name(name, where, dot="." if self._newer else "")
+            return self._name(name, where, dot=".")
         return None
 
     def _postfix(self, node: Node) -> Node:
@@ -305,7 +304,7 @@ class _Parser:
         if name in RESERVED:
             raise self._wrong(f"{name!r} is a reserved word", position)
         if self._accept("("):
-            return self._call(name, None, position)
+            return self._call(f"{dot}{name}", None, position)
         return Ident(f"{dot}{name}", position)
 
     def _list(self, position: int) -> Node:
