@@ -224,6 +224,8 @@ def equal(left: Any, right: Any) -> bool:
     Raises:
         EvaluationError: The types cannot be compared.
     """
+    if type(left) is str:
+        return type(right) is str and left == right
     if right is None:
         return left is None
     kind, other = kind_of(left), kind_of(right)

@@ -14,6 +14,7 @@ categories (`\p{Letter}`) and the freedom of case, which Go has since 1.25, are 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ _OPTIONS.log_errors = False
 _OPTIONS.never_nl = False
 _KEPT = 24
 _kept: dict[str, Any] = {}
+_changing = threading.Lock()
 _DIFFERENT = re.compile(
     r"\\Q.*?(?:\\E|\Z)|(?P<byte>\\C)|(?P<name>\(\?P?<[^>]*[^\x00-\x7f>][^>]*>)"
     r"|(?P<class>\\[pP]\{\^?)(?P<long>[A-Za-z_ -]+)\}|(?P<one>\\[pP])(?P<letter>[a-z])|\\.",
@@ -89,9 +91,10 @@ def compiled(pattern: str) -> Any:
     kept = _kept.get(pattern)
     if kept is None:
         kept = _compile(pattern)
-        while len(_kept) >= _KEPT:
-            _kept.pop(next(iter(_kept)), None)
-        _kept[pattern] = kept
+        with _changing:
+            if len(_kept) >= _KEPT:
+                del _kept[next(iter(_kept))]
+            _kept[pattern] = kept
     return kept
 
 

@@ -6,8 +6,11 @@ from driver.cel.versions import Version
 
 from .conftest import Outcome
 
-VERSIONS = st.from_regex(
-    r"(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]?)\.0(-(alpha|beta|[1-9]|a-b)(\.[1-9])?)?", fullmatch=True
+VERSIONS = st.builds(
+    lambda major, minor, label: f"{major}.{minor}.0{label}",
+    st.integers(0, 20),
+    st.integers(0, 20),
+    st.sampled_from(["", "-alpha", "-beta", "-1", "-2", "-10", "-a-b", "-alpha.1", "-alpha.beta", "+b"]),
 )
 
 
