@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from driver.allocation.cluster.numbering import Numbering, Segment
 from driver.allocation.cluster.seen import Seen
 from driver.allocation.cluster.values import Values
+from driver.allocation.cluster.warm import warm
 from driver.allocation.models import Slice
 from driver.allocation.profile import Profile
 from driver.allocation.snapshot import Snapshot
@@ -49,7 +50,9 @@ class World:
         self._ordered: list[Segment] = []
         for node in snapshot.homes:
             self._place(node)
-        self.values.warm(tuple(self.numbering.segments.values()))
+        segments = tuple(self.numbering.segments.values())
+        self.values.warm(segments)
+        warm(self.numbering.index, [segment.devices[0] for segment in segments])
 
     def seen(self, profile: Profile) -> Seen:
         """Give the outlooks of all nodes by the rules of a release."""

@@ -35,7 +35,7 @@ CHECKED = 50
 ALL_EVERY = 10
 """So many claims of a stream are asked of all nodes for one that is."""
 RELEASED = 0.3
-WARMING = 40
+WARMING = 5
 SLICES = 30
 """So many slices change, one after the other, after a stream."""
 
@@ -73,7 +73,7 @@ class Outcome:
         answers: For each question about all nodes, until all that can serve are known.
         releases: For each claim that went, until the state after.
         slices: For each slice that changed, from its JSON text to the state after, and the next answer.
-        cold: The slowest claim before the index had seen what is asked for.
+        cold: The slowest of the first few claims, which are not among the others.
         placed: How many claims found a place.
         checked: How many answers were compared with plain evaluation, all with the same result.
         build_s: Time to read all slices and claims, in seconds.

@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driver.allocation import Snapshot
 from driver.allocation.cluster.amounts import Amounts, Change
 from driver.allocation.cluster.bitmaps import Segments, bitmap, bits, content_of, part, span
 from driver.allocation.cluster.persistent import Persistent
+from driver.allocation.cluster.warm import warm
+from driver.cel import Selector
+from driver.selection import Index, Selection
+from tests.driver.allocation.builders import card, pool
 
 NUMBERS = st.sets(st.integers(0, 300))
 WIDTHS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=12)
@@ -110,3 +115,29 @@ def test_a_persistent_mapping_keeps_its_entries_when_it_outgrows_its_chunks() ->
     assert dict(mapping) == {number: number for number in range(6000)}
     with pytest.raises(KeyError):
         mapping[6000]
+
+
+def test_the_index_is_asked_in_advance_about_what_many_devices_have_in_common() -> None:
+    asked: list[str] = []
+
+    class Spy(Index):
+        def select(self, selector: Selector) -> Selection:
+            asked.append(selector.expression)
+            return super().select(selector)
+
+    attributes = [
+        {"uuid": {"string": f"u{number}"}, "vendor": {"string": "a"}, "with-dash": {"int": 1}}
+        for number in range(10)
+    ]
+    slices = [pool(*(card(f"d{place}", attributes=one) for place, one in enumerate(attributes)))]
+    (one,) = Snapshot.build(slices=slices, classes=[]).slices
+    index = Spy()
+    index.add([device.view for device in one.devices])
+    warm(index, one.devices)
+    assert set(asked) == {
+        'device.driver == ""',
+        "device.allowMultipleAllocations",
+        'device.attributes["dragoman.dev"].vendor == ""',
+        'device.capacity["dragoman.dev"].memory.compareTo(quantity("1")) > 0',
+        'device.capacity["dragoman.dev"].cores.compareTo(quantity("1")) > 0',
+    }
