@@ -216,7 +216,7 @@ class Grammar:
         return f"{pools.quoted(text, self.rng)}.format([{values}])"
 
     def _broken(self, text: str) -> str:
-        place = self.rng.randrange(len(text))
+        place = self.rng.randrange(len(text) + 1)
         junk: str = self.rng.choice(_JUNK)
         return text[:place] + junk + text[place + self.rng.randrange(2) :]
 
