@@ -21,15 +21,14 @@ from driver.cel.environments import (
     OPTIONAL_INDEX,
     TYPE_NAMES,
     TYPE_SPACES,
-    Candidate,
     Environment,
-    Resolution,
 )
 from driver.cel.errors import InvalidSelectorError
 from driver.cel.hints import function_hint, nearest
-from driver.cel.inference import Bindings, has_variable, is_dyn
+from driver.cel.inference import is_dyn
 from driver.cel.library import Entry
 from driver.cel.literals import EXEMPT, Literals
+from driver.cel.macro_types import MacroCheck
 from driver.cel.syntax import (
     Bind,
     Call,
@@ -71,7 +70,6 @@ _LITERALS: dict[type, Type] = {
     str: STRING,
     bytes: BYTES,
 }
-_MANY_RESOLUTIONS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +102,12 @@ def check(tree: Node, *, source: str, environment: Environment) -> Checked:
     return checker.finish(tree)
 
 
-class _Checker:
+class _Checker(MacroCheck):
     def __init__(self, source: str, environment: Environment) -> None:
-        self._source = source
-        self._environment = environment
-        self._bindings = Bindings()
-        self._types: dict[Node, Type] = {}
+        super().__init__(source, environment)
         self._overloads: dict[Node, tuple[Entry, ...]] = {}
         self._global: set[Node] = set()
         self._constants: dict[Node, Any] = {}
-        self._variables: dict[str, Type] = {}
         self._literals = Literals(source, self._constants)
 
     def finish(self, tree: Node) -> Checked:
@@ -128,9 +122,6 @@ class _Checker:
                 remedy="Compare it with something.",
             )
         return Checked(tree, types, self._overloads, frozenset(self._global), self._constants)
-
-    def _invalid(self, message: str, node: Node, remedy: str = "") -> InvalidSelectorError:
-        return InvalidSelectorError(message, source=self._source, position=node.position, remedy=remedy)
 
     def visit(self, node: Node) -> Type:
         result = _VISITORS[type(node)](self, node)
@@ -238,15 +229,6 @@ class _Checker:
         self._require_bool(node.condition, "a condition")
         return self._either(node, self.visit(node.yes), self.visit(node.no))
 
-    def _either(self, node: Node, yes: Type, no: Type) -> Type:
-        if yes == no and not has_variable(yes):
-            return yes
-        either = self._bindings.fresh()
-        if not self._bindings.assign_all((yes, no), (either, either)):
-            final = self._bindings.final
-            raise self._invalid(f"the two outcomes are of types {final(yes)} and {final(no)}", node)
-        return self._bindings.resolve(either)
-
     def _list(self, node: ListLiteral) -> Type:
         joined: Type | None = None
         for place, element in enumerate(node.elements):
@@ -343,131 +325,6 @@ class _Checker:
         remedy = "Convert one side, as in double(x) or string(x)." if name[0] == "_" else ""
         return self._invalid(f"{_spoken(name)} does not take ({kinds})", node, remedy)
 
-    def _resolve(self, name: str, found: tuple[Type, ...], *, method: bool) -> Resolution | None:
-        for one in found:
-            if one.variable or (one.params and has_variable(one)):
-                return self._match(name, found, method=method)
-        known = self._environment.resolutions
-        key = (name, method, found)
-        resolution = known.get(key)
-        if resolution is None:
-            resolution = self._match(name, found, method=method)
-            if resolution is not None and not has_variable(resolution[1]):
-                if len(known) > _MANY_RESOLUTIONS:
-                    known.clear()
-                known[key] = resolution
-        return resolution
-
-    def _match(self, name: str, found: tuple[Type, ...], *, method: bool) -> Resolution | None:
-        matching: list[Candidate] = []
-        result: Type | None = None
-        for candidate in self._environment.overloads(name, method=method):
-            parameters, gives = candidate.parameters, candidate.result
-            if len(parameters) != len(found):
-                continue
-            if candidate.generic:
-                *fresh, gives = self._bindings.instantiate((*parameters, gives))
-                parameters = tuple(fresh)
-            if self._bindings.assign_all(found, parameters):
-                matching.append(candidate)
-                gives = self._bindings.resolve(gives)
-                if result is None:
-                    result = gives
-                elif not is_dyn(result) and result != gives:
-                    result = DYN
-        if result is None:
-            return None
-        return tuple(one.entry for one in matching if one.entry is not None), result
-
-    # Macros
-
-    def _with_variables(self, variables: dict[str, Type], *bodies: Node) -> list[Type]:
-        outer = self._variables
-        self._variables = {**outer, **variables}
-        found = [self.visit(body) for body in bodies]
-        self._variables = outer
-        return found
-
-    def _comprehension(self, node: Comprehension) -> Type:
-        kind = node.kind
-        ranged = self._bindings.resolve(self.visit(node.operand))
-        if kind == "sortBy":
-            return self._sort_by(node, ranged)
-        first, second = self._elements(node, ranged)
-        names = {node.variable: second} if not node.second else {node.variable: first, node.second: second}
-        if not node.second and ranged.name == "map":
-            names = {node.variable: first}
-        if node.condition is not None:
-            condition, body = self._with_variables(names, node.condition, node.body)
-            self._assert_bool(condition, node.condition, f"the condition of {kind}()")
-        else:
-            (body,) = self._with_variables(names, node.body)
-        return self._bindings.resolve(self._result(node, body, names[node.variable]))
-
-    def _result(self, node: Comprehension, body: Type, variable: Type) -> Type:
-        kind = node.kind
-        if kind in {"all", "exists", "exists_one", "filter"}:
-            self._assert_bool(body, node.body, f"the condition of {kind}()")
-            return list_of(variable) if kind == "filter" else BOOL
-        if kind in {"map", "transformList"}:
-            return list_of(body)
-        if kind == "transformMap":
-            return map_of(variable, body)
-        return self._entries(node, body)
-
-    def _elements(self, node: Comprehension, ranged: Type) -> tuple[Type, Type]:
-        """Give the types of index or key, and of element or value."""
-        if ranged.name == "list":
-            return INT, ranged.params[0]
-        if ranged.name == "map":
-            return ranged.params[0], ranged.params[1]
-        if ranged.variable:
-            self._bindings.assign(DYN, ranged)
-        elif ranged != DYN:
-            raise self._invalid(f"{node.kind}() goes through lists and maps, not through {ranged}", node)
-        return DYN, DYN
-
-    def _assert_bool(self, found: Type, node: Node, what: str) -> None:
-        if not self._bindings.assign(found, BOOL):
-            raise self._invalid(f"{what} must be a bool, but is of type {self._bindings.final(found)}", node)
-
-    def _entries(self, node: Comprehension, body: Type) -> Type:
-        made = map_of(self._bindings.fresh(), self._bindings.fresh())
-        if not self._bindings.assign(body, made):
-            raise self._invalid(
-                f"transformMapEntry() needs a map, but this is of type {self._bindings.final(body)}",
-                node.body,
-                "Write {key: value}.",
-            )
-        return self._bindings.resolve(made)
-
-    def _sort_by(self, node: Comprehension, ranged: Type) -> Type:
-        element = self._elements(node, ranged)[1]
-        (key,) = self._with_variables({node.variable: element}, node.body)
-        found = (self._bindings.resolve(ranged), list_of(key))
-        resolution = self._resolve("@sortByAssociatedKeys", found, method=True)
-        if resolution is None:
-            kinds = " by ".join(str(self._bindings.final(one)) for one in (ranged, key))
-            raise self._invalid(f"sortBy() does not sort {kinds}", node)
-        return resolution[1]
-
-    def _bind(self, node: Bind) -> Type:
-        found = self.visit(node.value)
-        return self._bindings.resolve(self._with_variables({node.variable: found}, node.body)[0])
-
-    def _optional_map(self, node: OptionalMap) -> Type:
-        operand = self.visit(node.operand)
-        held = self._bindings.fresh()
-        if not self._bindings.assign(operand, optional_of(held)):
-            name = "optFlatMap" if node.flat else "optMap"
-            raise self._invalid(
-                f"{name}() needs an optional, but this is of type {self._bindings.final(operand)}", node
-            )
-        (body,) = self._with_variables({node.variable: self._bindings.resolve(held)}, node.body)
-        body = self._bindings.resolve(body)
-        result = body if node.flat else optional_of(body)
-        return self._either(node.body, result, optional_of(self._bindings.fresh()))
-
     VISITORS: ClassVar[dict[type, Callable[..., Type]]] = {
         Literal: _literal,
         Ident: _ident,
@@ -478,9 +335,9 @@ class _Checker:
         Ternary: _ternary,
         ListLiteral: _list,
         MapLiteral: _map,
-        Comprehension: _comprehension,
-        Bind: _bind,
-        OptionalMap: _optional_map,
+        Comprehension: MacroCheck.comprehension,
+        Bind: MacroCheck.bind,
+        OptionalMap: MacroCheck.optional_map,
     }
 
 
