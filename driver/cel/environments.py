@@ -26,6 +26,8 @@ RELEASES: Mapping[str, tuple[int, int]] = {"1.34": (1, 34), "1.35": (1, 35), "1.
 DEFAULT_RELEASE = "1.36"
 _LISTS_SINCE = (1, 36)
 _NEW_PARSER = (1, 37)
+# Functions that come with the gate; stored expressions have them in any case.
+_GATED = frozenset({"includes"})
 
 _A, _B = Type("A", variable=True), Type("B", variable=True)
 # Names of types as values, with the types of what `type(x)` compares with them.
@@ -173,7 +175,9 @@ def environment(release: str, *, list_attributes: bool = True, stored: bool = Tr
         (OPTIONAL_INDEX, False): _OPTIONAL_INDEX,
     }
     for entry in REGISTRY:
-        if not entry.exists_in(version) or entry.since > limit:
+        if not entry.exists_in(limit):
+            continue
+        if entry.name in _GATED and not (stored or list_attributes):
             continue
         key = (entry.name, entry.method)
         functions[key] = (*functions.get(key, ()), _candidate(entry, entry.parameters, entry.result))

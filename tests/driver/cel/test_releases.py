@@ -48,3 +48,9 @@ def test_new_expressions_have_the_functions_of_the_release_before() -> None:
     assert not new.overloads("includes", method=True)
     assert environment("1.36").overloads("includes", method=True)
     assert new.overloads("startsWith", method=True)
+
+
+def test_new_expressions_have_includes_only_with_the_gate() -> None:
+    without = environment("1.37", stored=False, list_attributes=False)
+    assert not without.overloads("includes", method=True)
+    assert environment("1.37", stored=False).overloads("includes", method=True)

@@ -85,6 +85,20 @@ def test_what_is_wrong_with_constants_is_found_when_compiling(outcome: Outcome, 
 
 
 @pytest.mark.parametrize(
+    "expression",
+    [
+        "(dyn([1]) + ['a'])[0].startsWith('a')",
+        "device.attributes['d'].?i.orValue('x').size() == 1",
+        "dyn(optional.of('a')).optMap(x, x + 1).hasValue()",
+        "cel.bind(y, dyn(1.0), y.orValue('a')) < 'b'",
+        "[dyn([1]), dyn(['a'])].map(l, l + ['b'])[0].map(s, s.upperAscii()).size() == 2",
+    ],
+)
+def test_a_value_that_is_not_of_the_type_promised_is_an_error(outcome: Outcome, expression: str) -> None:
+    assert outcome(expression) == "evaluation-error"
+
+
+@pytest.mark.parametrize(
     ("expression", "hint"),
     [
         ("device.drivr == 'd'", "'driver'"),
