@@ -238,30 +238,76 @@ def test_values_that_constraints_compare_follow_slices() -> None:
 
 
 KINDS: dict[str, JSON] = {
-    "shared": card("d0"),
-    "small": card("d0", "40Gi"),
-    "exclusive": exclusive("d0"),
-    "tainted": card("d0", taints=[{"key": "k", "effect": "NoSchedule"}]),
-    "unreadable": card("d0", unheardOf=1),
-    "odd": card("d0", "1e40"),
+    "shared": pool(card("d0")),
+    "small": pool(card("d0", "40Gi")),
+    "exclusive": pool(exclusive("d0")),
+    "tainted": pool(card("d0", taints=[{"key": "k", "effect": "NoSchedule"}])),
+    "unreadable": pool(card("d0", unheardOf=1)),
+    "odd": pool(card("d0", "1e40")),
+    "twice": pool(card("d0"), card("d0")),
+    "incomplete": pool(card("d0"), pool={"name": "node-a", "generation": 1, "resourceSliceCount": 2}),
 }
 
 
 @pytest.mark.parametrize("before", KINDS)
 @pytest.mark.parametrize("after", KINDS)
-def test_a_device_that_becomes_another_is_what_it_became(before: str, after: str) -> None:
+@pytest.mark.parametrize("used", [False, True])
+def test_a_node_that_becomes_another_is_what_it_became(before: str, after: str, used: bool) -> None:
     held = named("h", request(ask={"memory": "30Gi"}))
-    cluster = cluster_of(pool(KINDS[before], node="a"))
+    cluster = cluster_of(KINDS[before])
     decision = cluster.first([held])
     claims = []
-    if decision.allocations is not None:
+    if used and decision.allocations is not None:
         claims.append({**held, "status": {"allocation": decision.allocations[0]}})
         cluster = cluster.with_claims(changed=claims)
-    changed = pool(KINDS[after], node="a")
-    snapshot = Snapshot.build(slices=[changed], classes=[device_class()], claims=claims)
-    cluster = cluster.with_slices(changed=[changed])
+    snapshot = Snapshot.build(slices=[KINDS[after]], classes=[device_class()], claims=claims)
+    cluster = cluster.with_slices(changed=[KINDS[after]])
     check(cluster, snapshot, [named("c", request(ask={"memory": "50Gi"}))])
     check(cluster, snapshot, [named("c", request(ask={"memory": "5Gi"}), request("more"))])
+
+
+def test_devices_for_all_nodes_that_come_are_seen_on_all_nodes() -> None:
+    cluster = cluster_of(cards("a", 1), cards("b", 1))
+    wanted = [named("c", request(count=2))]
+    assert cluster.answers(wanted).feasible == ()
+    network = pool(exclusive("far"), node="", name="net", allNodes=True)
+    cluster = cluster.with_slices(changed=[network])
+    assert cluster.answers(wanted).feasible == ("a", "b")
+    assert cluster.with_slices(removed=[network["metadata"]["name"]]).answers(wanted).feasible == ()
+
+
+def test_of_two_states_of_one_claim_the_last_counts() -> None:
+    full = named("c", request())
+    result = {"request": "r", "driver": "dragoman.dev", "pool": "a", "device": "d0", "shareID": "s"}
+    amounts = [{"memory": "80Gi", "cores": "0"}, {"memory": "10Gi", "cores": "0"}]
+    states = [
+        {**full, "status": {"allocation": {"devices": {"results": [{**result, "consumedCapacity": one}]}}}}
+        for one in amounts
+    ]
+    cluster = cluster_of(cards("a", 1), claims=tuple(states))
+    assert cluster.first([named("d", request(ask={"memory": "70Gi"}))]).allocations is not None
+
+
+@pytest.mark.parametrize(("release", "feasible"), [("1.36", ("a", "b")), ("1.37", ("b",))])
+def test_a_full_card_is_in_the_way_of_all_devices_from_1_37_on(
+    release: str, feasible: tuple[str, ...]
+) -> None:
+    sized = [
+        pool(
+            card("d0", attributes={"size": {"int": 2}}),
+            card("d1", attributes={"size": {"int": two}}),
+            node=node,
+        )
+        for node, two in (("a", 2), ("b", 0))
+    ]
+    result: JSON = {"request": "r", "driver": "dragoman.dev", "pool": "a", "device": "d1", "shareID": "s"}
+    result |= {"consumedCapacity": {"memory": "80Gi", "cores": "0"}}
+    held = named("h") | {"status": {"allocation": {"devices": {"results": [result]}}}}
+    large = 'device.attributes["dragoman.dev"].size > 1'
+    wanted = [named("c", request(allocationMode="All", selectors=[large], ask={"memory": "10Gi"}))]
+    cluster = cluster_of(*sized, claims=(held,))
+    check(cluster, Snapshot.build(slices=sized, classes=[device_class()], claims=[held]), wanted, release)
+    assert cluster.answers(wanted, release=release).feasible == feasible
 
 
 def test_what_two_nodes_call_by_one_name_is_held_on_both() -> None:
