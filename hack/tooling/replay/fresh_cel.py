@@ -115,7 +115,7 @@ def compare(
         # What was called on purpose may have become part of something that does not compile.
         again = (grammar.targeted(one, depth=1, tame=True) for one in rare for _ in range(2 * LEAST_USES))
         comparison.add(_lines(reference, grammar, again))
-    comparison.result.rare = [one.id for one in comparison.rare(grammar.overloads)]
+    comparison.result.rare = sorted(one.id for one in comparison.rare(grammar.overloads))
     return comparison.result
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from driver.errors import InvalidInputError
 from tooling.replay import __main__ as command
 from tooling.replay import allocations, selectors
 from tooling.replay.errors import ReplayError
@@ -107,11 +108,37 @@ def test_allocations_come_in_the_order_of_the_nodes_to_try_with_shares_counted_o
     assert [one["shareID"] for one in results] == [f"share-{place}" for place in range(len(results))]
 
 
-def test_a_case_that_cannot_be_read_gets_an_answer_for_each_node(capsys: pytest.CaptureFixture[str]) -> None:
-    case = {"id": "c", "slices": [{"spec": 1}], "tryNodes": ["a", "b"]}
-    found = allocations.answer(allocations.inputs(Line(1, case)), release="1.36")
-    assert [one["errorKind"] for one in found["nodes"]] == ["invalid-input", "invalid-input"]
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(InvalidInputError("broken"), "invalid-input"), (ZeroDivisionError(), "internal-error")],
+)
+def test_a_case_that_fails_gets_an_answer_for_each_node(
+    failure: Exception, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(**_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(allocations.Snapshot, "build", broken)
+    found = allocations.answer(
+        allocations.inputs(Line(1, {"id": "c", "tryNodes": ["a", "b"]})), release="1.36"
+    )
+    assert [one["errorKind"] for one in found["nodes"]] == [kind, kind]
     assert "case c" in capsys.readouterr().err
+
+
+def test_objects_that_are_none_are_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    for objects in (
+        {"slices": [1]},
+        {"classes": [{}]},
+        {"claims": ["x"]},
+        {"nodes": [None]},
+        {"allocated": {"devices": [1]}},
+    ):
+        found = allocations.answer(
+            allocations.inputs(Line(1, {"id": "c", "tryNodes": ["a"], **objects})), release="1.36"
+        )
+        assert [one["node"] for one in found["nodes"]] == ["a"]
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(

@@ -271,3 +271,22 @@ def test_options_name_the_number_of_cases(
     options = SimpleNamespace(what="cel", fresh=5, cases=50, kubernetes="1.37")
     assert fresh_cel.run(options) == 0  # type: ignore[arg-type]
     assert "1.37, seed 5:" in capsys.readouterr().out
+
+
+def test_an_error_of_the_reference_alone_is_no_disagreement_if_the_newer_release_agrees() -> None:
+    class Failing(StandIn):
+        def _selected(self, place: int, line: dict[str, Any], views: list[DeviceView]) -> dict[str, Any]:
+            told = super()._selected(place, line, views)
+            if told["outcome"] == "true":
+                told |= {"outcome": "evaluation-error", "message": "unsupported conversion to ref.Val: x"}
+            return told
+
+    class Newer(StandIn):
+        def ask(self, command: str, *flags: str, lines: Any = ()) -> list[Any]:
+            return [one["outcome"] for one in super().ask(command, *flags, lines=lines)]
+
+    mended = fresh_cel.compare(Failing(), release="1.37", seed=1, count=100, newer=Newer())  # type: ignore[arg-type]
+    assert not mended.wrong
+    assert mended.flaws
+    alone = fresh_cel.compare(Failing(), release="1.37", seed=1, count=100)  # type: ignore[arg-type]
+    assert alone.wrong
