@@ -9,7 +9,7 @@ exact class is the type; `kind_of` names it. A map is a dict whose keys are plai
 Limits: peculiarities of the reference are kept because selectors may rest on them: a version, quantity,
 address, URL or format compared with something of another type on its right is an error rather than false;
 a quantity that `add` or `sub` made cannot stand on the right of `==`; a list whose elements cannot be
-compared counts as equal; an integer meets a double as a double.
+compared counts as equal, unless `+` made it; an integer meets a double as a double.
 """
 
 from __future__ import annotations
@@ -157,6 +157,12 @@ class OptionalValue:
 NONE = OptionalValue(present=False)
 
 
+class JoinedList(list[Any]):
+    """What `+` makes of two lists: on the left of `==` it does not pass over what cannot be compared."""
+
+    __slots__ = ()
+
+
 class DomainMap(dict[str, dict[str, Any]]):
     """`device.attributes` and `device.capacity`: a domain that the device lacks reads as an empty map.
 
@@ -177,6 +183,7 @@ KINDS: dict[type, str] = {
     str: "string",
     bytes: "bytes",
     list: "list",
+    JoinedList: "list",
     dict: "map",
     DomainMap: "map",
     Duration: "duration",
@@ -261,6 +268,8 @@ def _equal_urls(left: Url, right: Url) -> bool:
 
 
 def _equal_lists(left: list[Any], right: list[Any]) -> bool:
+    if type(left) is JoinedList:
+        return len(left) == len(right) and _all_equal(left, right)
     if len(left) != len(right):
         return False
     if len(left) > _SHORT and len(types := set(map(type, left))) == 1 and types == set(map(type, right)):
@@ -273,6 +282,19 @@ def _equal_lists(left: list[Any], right: list[Any]) -> bool:
 _SHORT = 32
 # Of these, equal in Python is equal in CEL; not so doubles, since a list holds NaN to be equal to itself.
 _PLAIN = (str, int, bool, bytes)
+
+
+def _all_equal(left: list[Any], right: list[Any]) -> bool:
+    problem: EvaluationError | None = None
+    for one, other in zip(left, right, strict=True):
+        try:
+            if not equal(one, other):
+                return False
+        except EvaluationError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return True
 
 
 def _equal_maps(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
@@ -289,7 +311,12 @@ def _find_stored(mapping: dict[Any, Any], stored: Any) -> OptionalValue:
 
 
 def _equal_optionals(left: OptionalValue, right: OptionalValue) -> bool:
-    return left.present == right.present and (not left.present or equal(left.value, right.value))
+    if not left.present or not right.present:
+        return left.present == right.present
+    # Not even null can be compared with these, within an optional.
+    if right.value is None and kind_of(left.value) in _STRICT:
+        raise no_overload("_==_", left.value, right.value)
+    return equal(left.value, right.value)
 
 
 # What cannot be compared with a value of another type; everything else is merely different from it.

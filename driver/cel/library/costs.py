@@ -17,7 +17,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from driver.cel.values import DomainMap, OptionalValue, key_value
+from driver.cel.values import DomainMap, JoinedList, OptionalValue, key_value, kind_of
 
 TRAVERSAL = 0.1
 PATTERN = 0.25
@@ -26,7 +26,7 @@ _FREE = 256
 _FEW = 4
 MANY = 1 << 18
 _CONTAINERS = (list, dict, OptionalValue)
-_DEEP = frozenset({list, dict, DomainMap, OptionalValue})
+_DEEP = frozenset({list, JoinedList, dict, DomainMap, OptionalValue})
 # Comparing an entry of a map takes as long as comparing so many elements of a list.
 _ENTRY = 3
 # What it takes to write a timestamp; to read an address or find a time zone; to look for a time zone that
@@ -73,7 +73,7 @@ def second(_: Any, value: Any) -> int:
 def smaller(left: Any, right: Any) -> int:
     """Charge a traversal of the smaller argument, and what containers hold within."""
     units = traversed(min(size(left), size(right)))
-    if isinstance(left, _CONTAINERS) and type(left) is type(right):
+    if isinstance(left, _CONTAINERS) and kind_of(left) == kind_of(right):
         elements = _elements(left) * (_ENTRY if isinstance(left, dict) else 1)
         return units + (elements if elements > _FEW else 0)
     return units

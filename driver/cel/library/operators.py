@@ -23,6 +23,7 @@ from driver.cel.values import (
     UINT_MAX,
     DomainMap,
     Duration,
+    JoinedList,
     UInt,
     compare,
     equal,
@@ -96,6 +97,12 @@ def _negated(value: Any) -> Any:
     raise no_overload("-_", value)
 
 
+def _joined(left: list[Any], right: list[Any]) -> list[Any]:
+    if not left or not right:
+        return left or right
+    return JoinedList(left + right)
+
+
 def _ordered(decide: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     return lambda left, right: decide(compare(left, right), 0)
 
@@ -137,7 +144,7 @@ def _register_arithmetic() -> None:
     overload("-_(double) -> double", guarded=False)(_negated)
     overload("_+_(string, string) -> string", cost=costs.both)(operator.add)
     overload("_+_(bytes, bytes) -> bytes", cost=costs.both)(operator.add)
-    overload("_+_(list(A), list(A)) -> list(A)", cost=costs.lists_joined)(operator.add)
+    overload("_+_(list(A), list(A)) -> list(A)", cost=costs.lists_joined)(_joined)
 
 
 def _register_equality() -> None:

@@ -34,6 +34,8 @@ SCALARS = st.one_of(NUMBERS, st.none(), st.booleans(), st.text(max_size=3), st.b
         ('semver("1.0.0") == dyn(null)', "false"),
         ('dyn(null) == semver("1.0.0")', "false"),
         ('optional.of(semver("1.0.0")) == optional.of(dyn(1))', "evaluation-error"),
+        ('optional.of(semver("1.0.0")) == optional.of(dyn(null))', "evaluation-error"),
+        ('optional.of(dyn(null)) == optional.of(semver("1.0.0"))', "false"),
     ],
 )
 def test_kubernetes_own_types_cannot_be_compared_with_others_on_their_right(
@@ -49,9 +51,13 @@ def test_kubernetes_own_types_cannot_be_compared_with_others_on_their_right(
         ('{"a": semver("1.0.0")} == dyn({"a": 1})', "true"),
         ('[semver("1.0.0"), semver("2.0.0")] == dyn([5])', "false"),
         ("[1] == dyn(['a'])", "false"),
+        ('[semver("1.0.0")] + [semver("2.0.0")] == dyn([5, 6])', "evaluation-error"),
+        ('dyn([5, 6]) == [semver("1.0.0")] + [semver("2.0.0")]', "false"),
+        ('[semver("1.0.0")] + [] == dyn([5])', "true"),
+        ('[dyn(semver("1.0.0"))] + [dyn(1)] == dyn([5, 6])', "false"),
     ],
 )
-def test_elements_that_cannot_be_compared_pass_for_equal(
+def test_elements_that_cannot_be_compared_pass_for_equal_but_in_joined_lists(
     outcome: Outcome, expression: str, expected: str
 ) -> None:
     assert outcome(expression) == expected
