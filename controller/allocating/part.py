@@ -127,7 +127,7 @@ class Allocating:
     def begin(self) -> list[str]:
         """All keys there are; to be called when this replica begins to lead."""
         for node in self._inventories.keys():  # noqa: SIM118 - a store, no dict
-            self._cards.refresh(node)
+            self._refresh(node)
         return self.allocator.begin()
 
     async def reconcile(self, key: str) -> float | None:
@@ -145,8 +145,13 @@ class Allocating:
 
     def node_changed(self, node: str) -> None:
         """Something changed about a node: its cards, its agent, its slices, or itself."""
-        self._cards.refresh(node)
+        self._refresh(node)
         self.wake()
+
+    def _refresh(self, node: str) -> None:
+        changes = self._cards.refresh(node)
+        if changes:
+            self.books.slices_changed(changes)
 
     def wake(self) -> None:
         """Something may fit now that did not."""
@@ -183,7 +188,7 @@ class Allocating:
         if before != after:
             self.node_changed(key)
 
-    def _class_changed(self, _key: str, before: ClassView | None, after: ClassView | None) -> None:
+    def _class_changed(self, key: str, before: ClassView | None, after: ClassView | None) -> None:
         if before != after:
-            self.books.classes_changed()
+            self.books.class_changed(key, after)
             self.wake()
