@@ -182,6 +182,38 @@ _MACROS = st.one_of(
 )
 
 
+# What only some values can do, what ends an evaluation, and what looks at several columns in other ways.
+_FUNCTIONS = st.one_of(
+    _joined(_attribute(), ".includes(", _scalar, ")"),
+    _joined("sets.", st.sampled_from(("contains", "intersects")), "(", _list, ", ", _list, ")"),
+    _joined(_attribute(st.just("model")), ".lowerAscii().", _string_test, "(", _string, ")"),
+    _joined("string(", _attribute(), ") ", _comparison, " ", _string),
+    _joined("int(", _attribute(), ") ", _comparison, " ", _int),
+    _joined("type(", _attribute(), ") == ", st.sampled_from(("string", "int", "bool", "list", "type(1u)"))),
+    _joined(
+        _attribute(st.sampled_from(("tags", "model"))),
+        ".",
+        st.sampled_from(("sort", "distinct")),
+        "() == ",
+        _list,
+    ),
+    _joined("{'a': 2, 'ab': 3}[", _attribute(), "] == ", _int),
+    _joined("{", _attribute(), ": 1}.size() ", _comparison, " ", _int),
+    _joined("[1, 2, 3][", _attribute(), "] ", _comparison, " ", _int),
+    _joined(_list, "[0] == ", _scalar),
+    _joined(_attribute(), " in {'a': 1, 'ab': 2}"),
+    _joined("quantity(", _attribute(st.just("model")), ").isGreaterThan(", _quantity, ")"),
+    _joined("isSemver(", _attribute(st.sampled_from(("model", "version"))), ")"),
+    _joined(_version, ".major() ", _comparison, " ", _int),
+    _joined(_memory, ".add(", _quantity, ") == ", _quantity),
+    _joined("[", _attribute(), ", ", _attribute(), "] == [", _attribute(), ", ", _attribute(), "]"),
+    _joined("dyn([", _attribute(), "]).exists(x, x in ['a', 'b'])"),
+    _joined("device.attributes[", _domain, "].transformList(k, v, v == ", _scalar, ")[0]"),
+    _joined("optional.of(", _attribute(), ").orValue(", _scalar, ") == ", _scalar),
+    _joined("'%s'.format([", _attribute(), "]) == ", _string),
+)
+
+
 def _bound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.one_of(
         _joined(
@@ -211,4 +243,4 @@ def _nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 def selectors() -> st.SearchStrategy[str]:
     """Selectors; most compile."""
-    return st.recursive(st.one_of(_TESTS, _MACROS), _nested, max_leaves=6)
+    return st.recursive(st.one_of(_TESTS, _TESTS, _MACROS, _FUNCTIONS), _nested, max_leaves=6)
