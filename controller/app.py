@@ -23,6 +23,7 @@ from controller.allocating.allocator import Answer
 from controller.allocating.part import WAKE, Allocating, Surroundings
 from controller.allocating.telling import Telling
 from controller.events import Events
+from controller.explaining.answers import note_of
 from controller.explaining.classes import is_ours
 from controller.explaining.explainer import Explainer, Sources
 from controller.explaining.views import UNSCHEDULED, claim_view, class_view, pod_view
@@ -118,7 +119,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     )
 
     events = Events(client, instance=identity, metrics=metrics)
-    allocating = telling = admission = None
+    ours = None
 
     def mode_changed(state: ModeState) -> None:
         metrics.native_possible.set(_MODE_VALUES[state.verdict])
@@ -144,39 +145,20 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     informers: list[Informer[Any]] = [inventories, nodes, agents, slices, *held_without_id]
     explainer = None
     if settings.mode == CONTROLLER:
-
-        def answered(answer: Answer) -> None:
-            if telling is not None and telling.note(answer):
-                explain_queue.add(answer.pod, after_s=settings.explain_after)
-
-        around = Surroundings(
-            held=lambda: election.held,
-            offered=lambda node: (
-                stores.agent_ready(node)
-                and handed_over(stores.fenced_since(node), wait_s=settings.handover_wait)
-            ),
-            release=lambda: known_release(mode.state.release),
-            amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],
-            is_ours=is_ours,
-            answered=answered,
-        )
-        allocating = Allocating(
+        ours = _ours(
             client,
-            inventories,
-            around,
-            policy=_placement(settings),
-            orphaned_s=settings.orphaned_after,
-        )
-        telling = (
-            Telling(allocating.sources, events, again_s=settings.explain_again) if settings.explain else None
+            settings,
+            namespace=namespace,
+            stores=stores,
+            election=election,
+            mode=mode,
+            tell=explain_queue,
+            events=events,
+            metrics=metrics,
         )
         for watched in (agents, slices):
-            watched.subscribe(_wake(allocating, after_s=settings.handover_wait))
-        informers += allocating.informers
-        if settings.webhook_port:
-            admission = _admission(
-                client, settings, namespace=namespace, around=around, allocating=allocating, metrics=metrics
-            )
+            watched.subscribe(_wake(ours.allocating, after_s=settings.handover_wait))
+        informers += ours.allocating.informers
     elif settings.explain:
         # A claim may have 320 KiB of configuration that is none of ours.
         claims = Informer(client, RESOURCE_CLAIMS, claim_view, page_size=50)
@@ -211,20 +193,80 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     return Parts(
         informers=tuple(informers),
         publishing=(inventories, nodes, agents, slices, *held_without_id),
-        queues=(publish_queue, explain_queue, policy_queue, *([allocating.queue] if allocating else [])),
+        queues=(publish_queue, explain_queue, policy_queue, *([ours.allocating.queue] if ours else [])),
         election=election,
         mode=mode,
         publisher=publisher,
         explainer=explainer,
-        allocating=allocating,
-        telling=telling,
-        admission=admission,
+        allocating=ours.allocating if ours else None,
+        telling=ours.telling if ours else None,
+        admission=ours.admission if ours else None,
         policies=PolicyCheck(client, events, held=lambda: election.held),
         publish_queue=publish_queue,
         explain_queue=explain_queue,
         policy_queue=policy_queue,
         metrics=metrics,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ours:
+    """What there is in mode controller only."""
+
+    allocating: Allocating
+    telling: Telling | None
+    admission: Admission | None
+
+
+def _ours(
+    client: KubeClient,
+    settings: Settings,
+    *,
+    namespace: str,
+    stores: Stores,
+    election: LeaderElection,
+    mode: ModeWatch,
+    tell: WorkQueue,
+    events: Events,
+    metrics: Metrics,
+) -> _Ours:
+    telling: Telling | None = None
+
+    def answered(answer: Answer) -> None:
+        if telling is not None and telling.note(answer):
+            tell.add(answer.pod, after_s=settings.explain_after)
+
+    around = Surroundings(
+        held=lambda: election.held,
+        offered=lambda node: (
+            stores.agent_ready(node) and handed_over(stores.fenced_since(node), wait_s=settings.handover_wait)
+        ),
+        release=lambda: known_release(mode.state.release),
+        amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],
+        is_ours=is_ours,
+        answered=answered,
+    )
+    allocating = Allocating(
+        client,
+        stores.inventories,
+        around,
+        policy=_placement(settings),
+        orphaned_s=settings.orphaned_after,
+    )
+    if settings.explain:
+        telling = Telling(
+            allocating.sources,
+            allocating.books,
+            events,
+            note_of=lambda found, single: note_of(found, single=single),
+            again_s=settings.explain_again,
+        )
+    admission = None
+    if settings.webhook_port:
+        admission = _admission(
+            client, settings, namespace=namespace, around=around, allocating=allocating, metrics=metrics
+        )
+    return _Ours(allocating=allocating, telling=telling, admission=admission)
 
 
 def _unnumbered_claims(client: KubeClient, unnumbered: Unnumbered) -> Informer[Held]:

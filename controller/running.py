@@ -56,7 +56,9 @@ async def lead(parts: Parts, settings: Settings) -> None:
         if parts.allocating is not None:
             group.create_task(_allocate(parts, parts.allocating, workers=settings.allocate_workers))
         if parts.telling is not None:
-            group.create_task(parts.explain_queue.run(parts.telling.tell, workers=1, first=list))
+            group.create_task(
+                parts.explain_queue.run(parts.telling.tell, workers=1, first=list, rest=parts.telling.rest)
+            )
 
 
 async def _explain(parts: Parts, explainer: Explainer) -> None:

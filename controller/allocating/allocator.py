@@ -59,11 +59,15 @@ class Answer:
 
     Attributes:
         pod: `namespace/name`.
+        claims: The claims that were asked about, with their amounts.
+        nodes: The nodes that the pod may use.
         decision: The decision; None if it did not come to one.
         error: Why not.
     """
 
     pod: str
+    claims: tuple[JSON, ...] = ()
+    nodes: tuple[str, ...] = ()
     decision: Decision | None = None
     error: AllocationError | ClaimError | ConfigError | None = None
 
@@ -185,13 +189,14 @@ class Allocator:
             if not mine:
                 self._waiting.discard(key)
                 return None
-            decision = self._decide(view, mine, pinned={claim.node for _, claim in claims if claim.node})
+            answer = self._decide(key, view, mine, pinned={claim.node for _, claim in claims if claim.node})
         except (AllocationError, ClaimError, ConfigError) as error:
             self._waiting.add(key)
             self._answered(Answer(pod=key, error=error))
             return self._next_try(view)
-        self._answered(Answer(pod=key, decision=decision))
-        if decision.allocations is None:
+        self._answered(answer)
+        decision = answer.decision
+        if decision is None or decision.allocations is None:
             self._waiting.add(key)
             return self._next_try(view)
         self._waiting.discard(key)
@@ -204,13 +209,18 @@ class Allocator:
     def _next_try(self, view: PodView) -> float:
         return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
 
-    def _decide(self, view: PodView, mine: Sequence[tuple[str, ClaimView]], *, pinned: set[str]) -> Decision:
+    def _decide(
+        self, key: str, view: PodView, mine: Sequence[tuple[str, ClaimView]], *, pinned: set[str]
+    ) -> Answer:
         documents = [self._with_amounts(_document(name, claim)) for name, claim in mine]
         for document in documents:
             config = document["spec"]["devices"].get("config") or []
             refuse_in_spec(config, field=f"{document['metadata']['name']}: spec.devices.config")
         nodes = self._nodes_for(view, pinned=pinned)
-        return self._books.place(documents, policy=self._policy, nodes=nodes, release=self._sources.release())
+        decision = self._books.place(
+            documents, policy=self._policy, nodes=nodes, release=self._sources.release()
+        )
+        return Answer(pod=key, claims=tuple(documents), nodes=tuple(nodes), decision=decision)
 
     def _with_amounts(self, document: JSON) -> JSON:
         kept = self._sources.amounts_kept()

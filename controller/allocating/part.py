@@ -18,7 +18,7 @@ from controller.allocating.allocator import Allocator, Answer
 from controller.allocating.books import Books
 from controller.allocating.cards import Cards
 from controller.allocating.pod_fit import NodeFacts, node_facts
-from controller.allocating.sources import Inventories, Sources, Store
+from controller.allocating.sources import Inventories, Sources
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, ClassView, PodView, claim_view, class_view, pod_view
 from controller.queue import WorkQueue
@@ -66,7 +66,7 @@ class Allocating:
     def __init__(
         self,
         client: KubeClient,
-        inventories: Store[Inventories],
+        inventories: Inventories,
         around: Surroundings,
         *,
         policy: PlacementPolicy,

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from controller.allocating.pod_fit import NodeFacts
 from controller.allocating.views import ClaimView, ClassView, PodView
 from driver.kube.client import JSON
 from driver.kube.informer import Handler
 
-T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -37,12 +36,25 @@ class Store(Protocol[T_co]):
         """Takes over the answer to a write."""
 
 
-class Inventories(Protocol):
+class Inventory(Protocol):
     """A stored AcceleratorNode."""
 
     @property
     def status(self) -> bytes:
         """Its status as JSON text; b"" if it has none."""
+
+
+class Inventories(Protocol):
+    """The stored AcceleratorNodes."""
+
+    def get(self, key: str) -> Inventory | None:
+        """That of a node."""
+
+    def keys(self) -> list[str]:
+        """Names of all nodes that have one."""
+
+    def subscribe(self, handler: Handler[Any]) -> None:
+        """Adds a handler of changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +77,7 @@ class Sources:
     pods: Store[PodView]
     nodes: Store[NodeFacts]
     classes: Store[ClassView]
-    inventories: Store[Inventories]
+    inventories: Inventories
     offered: Callable[[str], bool]
     release: Callable[[], str]
     amounts_kept: Callable[[], bool | None]

@@ -1,20 +1,25 @@
 """Tells people why a pod of theirs waits, in Events on the pod and its claims.
 
 Flow: the allocator's answers are noted; a queue looks at each pod that was refused, after it has waited for a
-moment, and writes an Event if the answer is new or was said long ago.
+moment, works out why, and writes an Event if that is new or was said long ago.
 
-Limits: an answer names nobody else's claims or namespaces. What one pod is told is rate-limited, not what all
-are told together: each pod that waits costs one Event in `again_s`.
+Limits: what the allocator works on changes in this loop, so the reasons are worked out in it; then the loop
+has to itself four times as long as that took. An answer names nobody else's claims or namespaces. What one
+pod is told is rate-limited, not what all are told together: each pod that waits costs one Event in `again_s`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.allocating.allocator import Answer
+from controller.allocating.books import Books
 from controller.allocating.sources import Sources
 from controller.events import Events, Subject, cut
+from driver.allocation.why_not import WhyNot
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
 
 
@@ -29,40 +34,55 @@ class _Told:
 class Telling:
     """Notes answers, and writes Events."""
 
-    def __init__(self, sources: Sources, events: Events, *, again_s: float) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        books: Books,
+        events: Events,
+        *,
+        note_of: Callable[[WhyNot, bool], str],
+        again_s: float,
+    ) -> None:
         """Starts without answers.
 
         Args:
             sources: Where pods and claims are found.
+            books: Why something does not fit.
             events: Writes Events.
+            note_of: Puts an answer into words; told whether it is about one claim.
             again_s: Seconds before an unchanged answer is repeated.
         """
         self._sources = sources
+        self._books = books
         self._events = events
+        self._note_of = note_of
         self._again_s = again_s
-        self._answers: dict[str, tuple[str, str]] = {}
+        self._answers: dict[str, Answer] = {}
         self._told: dict[str, _Told] = {}
+        self._owed_s = 0.0
 
     def note(self, answer: Answer) -> bool:
         """Takes note of an answer; whether there is something to tell."""
-        text = _words(answer)
-        if text is None:
-            self._answers.pop(answer.pod, None)
-            self._told.pop(answer.pod, None)
+        if answer.error is None and (answer.decision is None or answer.decision.allocations is not None):
+            self._forget(answer.pod)
             return False
-        self._answers[answer.pod] = text
+        self._answers[answer.pod] = answer
         return True
+
+    async def rest(self) -> None:
+        """Gives the loop to others for longer than the last answer took."""
+        owed, self._owed_s = self._owed_s, 0.0
+        await asyncio.sleep(owed)
 
     async def tell(self, key: str) -> float | None:
         """Tells a pod (`namespace/name`) what is known; seconds until it is looked at again, or None."""
         view, answer = self._sources.pods.get(key), self._answers.get(key)
         if view is None or not view.waits or answer is None:
-            self._answers.pop(key, None)
-            self._told.pop(key, None)
+            self._forget(key)
             return None
-        reason, note = answer
         now = asyncio.get_running_loop().time()
         before = self._told.get(key)
+        reason, note = self._words(answer)
         if before is not None and before.reason == reason and now < before.at + self._again_s:
             return before.at + self._again_s - now
         same = before is not None and (before.reason, before.note) == (reason, note)
@@ -80,9 +100,18 @@ class Telling:
             await self._events.tell(subject, reason=reason, note=note, times=told.times)
         return self._again_s
 
+    def _words(self, answer: Answer) -> tuple[str, str]:
+        if answer.error is not None:
+            return answer.error.reason, cut(str(answer.error))
+        began = time.monotonic()
+        claims = [
+            {**one, "metadata": {**one["metadata"], "name": f"claim-{number}", "namespace": "pod"}}
+            for number, one in enumerate(answer.claims, 1)
+        ]
+        found = self._books.why_not(claims, nodes=answer.nodes, release=self._sources.release())
+        self._owed_s = 4 * (time.monotonic() - began)
+        return found.reason, cut(self._note_of(found, len(claims) == 1))
 
-def _words(answer: Answer) -> tuple[str, str] | None:
-    if answer.error is not None:
-        return answer.error.reason, cut(str(answer.error))
-    refusal = answer.decision.refusal if answer.decision is not None else None
-    return None if refusal is None else (refusal.reason, cut(refusal.summary()))
+    def _forget(self, key: str) -> None:
+        self._answers.pop(key, None)
+        self._told.pop(key, None)

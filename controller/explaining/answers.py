@@ -82,6 +82,16 @@ def answer(
     return _refused(found, said, single=len(claims) == 1)
 
 
+def note_of(found: WhyNot, *, single: bool) -> str:
+    """What a person reads of an answer that is no.
+
+    Args:
+        found: The answer, about claims named `pod/claim-1` and so on.
+        single: Whether it is about one claim, which then needs no name.
+    """
+    return _refused(found, None, single=single).note
+
+
 def _available(found: WhyNot, said: Remark | None) -> Answer:
     if said is not None and said.everywhere:
         return Answer(reason=said.reason, note=cut(said.note))

@@ -1,0 +1,109 @@
+"""What people are told about pods that wait for our allocator."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from controller.allocating.telling import Telling
+from controller.events import Events
+from controller.explaining.answers import note_of
+from controller.metrics import Metrics
+from driver.kube.client import KubeClient
+from tests.controller.allocating.world import World
+from tests.support.scripted_api import Request, ScriptedTransport
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+
+
+class Told:
+    """A world whose answers are told."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.transport = ScriptedTransport(self._answer)
+        self.telling = Telling(
+            self.world.part.sources,
+            self.world.part.books,
+            Events(KubeClient(self.transport), instance="i", metrics=Metrics()),
+            note_of=lambda found, single: note_of(found, single=single),
+            again_s=300,
+        )
+
+    def _answer(self, request: Request) -> Any:
+        return request.body
+
+    async def decide(self, *pods: str) -> None:
+        before = len(self.world.answers)
+        await self.world.reconcile(*pods)
+        for answer in self.world.answers[before:]:
+            self.telling.note(answer)
+
+    @property
+    def notes(self) -> list[tuple[str, str, str]]:
+        return [
+            (sent.body["regarding"]["kind"], sent.body["reason"], sent.body["note"])
+            for sent in self.transport.requests
+            if sent.method == "POST"
+        ]
+
+
+async def test_pod_and_claim_are_told_what_is_missing_and_what_would_help() -> None:
+    told = Told()
+    told.world.ask("a", "800Mi")
+    told.world.ask("b", "400Mi")
+    await told.decide("a", "b")
+    await told.telling.tell("default/b")
+    assert [(kind, reason) for kind, reason, _ in told.notes] == [
+        ("Pod", "NoDevice"),
+        ("ResourceClaim", "NoDevice"),
+    ]
+    note = told.notes[0][2]
+    assert "asks 400Mi, free 200Mi of 1000Mi" in note
+    assert "Would help" in note
+    assert "default/a" not in note, "another one's claim is nobody's business"
+
+
+async def test_what_is_wrong_with_the_claim_itself_is_told_in_its_own_words() -> None:
+    told = Told()
+    told.world.kept = False
+    told.world.ask("p", memory="")
+    await told.decide("p")
+    await told.telling.tell("default/p")
+    assert {reason for _, reason, _ in told.notes} == {"ClaimNotStamped"}
+    assert "make the template anew first" in told.notes[0][2]
+
+
+async def test_an_unchanged_answer_is_told_again_only_after_a_while_and_then_counted() -> None:
+    told = Told()
+    told.world.ask("p", "2000Mi")
+    await told.decide("p")
+    assert await told.telling.tell("default/p") == 300
+    first = len(told.transport.requests)
+    assert await told.telling.tell("default/p") == 300
+    assert len(told.transport.requests) == first
+    await asyncio.sleep(300)
+    await told.telling.tell("default/p")
+    assert [sent.method for sent in told.transport.requests[first:]] == ["PATCH", "PATCH"]
+
+
+async def test_a_pod_that_got_its_claims_is_told_nothing() -> None:
+    told = Told()
+    told.world.ask("a", "800Mi")
+    told.world.ask("b", "800Mi")
+    await told.decide("a", "b")
+    told.world.take_back("a")
+    await told.decide("b")
+    assert await told.telling.tell("default/b") is None
+    assert told.notes == []
+
+
+async def test_a_pod_that_is_gone_is_told_nothing() -> None:
+    told = Told()
+    told.world.ask("p", "2000Mi")
+    await told.decide("p")
+    told.world.pod("p")
+    assert await told.telling.tell("default/p") is None
+    assert told.notes == []
