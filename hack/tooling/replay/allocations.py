@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from driver.allocation import Features, Snapshot, allocate, error_kind
+from driver.allocation import Decision, Features, Snapshot, allocate, error_kind
 from driver.errors import DragomanError
 from tooling.replay.check import AllocationCheck
 from tooling.replay.lines import Line, read
@@ -82,9 +82,14 @@ def decide(
         share_id=lambda: f"share-{next(numbers)}",
         features=Features.named(features),
     )
+    return as_answer(decision)
+
+
+def as_answer(decision: Decision) -> dict[str, Any]:
+    """A decision in the form of the corpus."""
     if decision.allocations is not None:
-        return {"node": node, "allocations": list(decision.allocations)}
-    refused: dict[str, Any] = {"node": node, "allocations": None}
+        return {"node": decision.node, "allocations": list(decision.allocations)}
+    refused: dict[str, Any] = {"node": decision.node, "allocations": None}
     kind = error_kind(decision.refusal) if decision.refusal else None
     return refused | ({"errorKind": kind} if kind else {})
 

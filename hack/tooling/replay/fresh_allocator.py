@@ -19,6 +19,7 @@ from typing import Any
 from tooling.bench.table import table
 from tooling.cluster.progress import to_terminal
 from tooling.replay.allocations import answer, inputs
+from tooling.replay.by_cluster import differing_nodes, is_stock
 from tooling.replay.check import percent
 from tooling.replay.fresh import chosen_seed, close
 from tooling.replay.generate_allocator import LISTS, ODD, case
@@ -46,6 +47,7 @@ class Run:
         chance: Cases that the reference answers by chance or not in time; not compared.
         used: Outcomes by what is in the case.
         agreed: Of these, the same in all.
+        by_cluster: Outcomes for which `Cluster` was asked too.
         wrong: Disagreements, as lines of a corpus.
     """
 
@@ -59,6 +61,7 @@ class Run:
     chance: int = 0
     used: Counter[str] = field(default_factory=Counter)
     agreed: Counter[str] = field(default_factory=Counter)
+    by_cluster: int = 0
     wrong: list[dict[str, Any]] = field(default_factory=list)
 
     def table(self) -> str:
@@ -77,6 +80,7 @@ class Run:
         )
         return (
             f"{self.outcomes:,} outcomes ({self.solved:,} solutions): {rates}, {self.over} over; "
+            f"{self.by_cluster:,} asked of the cluster as well; "
             f"beside: {self.flaws} flaws of 1.36 not copied, {self.chance} cases of chance"
         )
 
@@ -203,10 +207,13 @@ def _judge(result: Run, problem: dict[str, Any], theirs: _Theirs, release: str) 
         if verdict.exact:
             result.agreed.update(tags)
         wrong = wrong or not verdict.exact
-    if wrong:
+    differing = differing_nodes(problem, ours, release=release) if is_stock(problem) else []
+    result.by_cluster += len(ours["nodes"]) if is_stock(problem) else 0
+    if wrong or differing:
         expected = {"allocator": theirs.answer.get("allocator"), "nodes": theirs.answer["nodes"]}
         name = "expected137" if release >= "1.37" else "expected"
-        result.wrong.append({**problem, name: expected, "kubernetes": release, "ours": ours["nodes"]})
+        told = {**problem, name: expected, "kubernetes": release, "ours": ours["nodes"]}
+        result.wrong.append(told | ({"clusterDiffersOn": differing} if differing else {}))
 
 
 def run(options: argparse.Namespace) -> int:

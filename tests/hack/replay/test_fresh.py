@@ -14,6 +14,7 @@ from driver.cel import DeviceView
 from tooling.replay import __main__ as command
 from tooling.replay import fresh_allocator, fresh_cel, reference
 from tooling.replay.allocations import answer, inputs
+from tooling.replay.by_cluster import differing_nodes, is_stock
 from tooling.replay.cel_types import parse_type
 from tooling.replay.errors import ReplayError
 from tooling.replay.fresh import close
@@ -290,3 +291,18 @@ def test_an_error_of_the_reference_alone_is_no_disagreement_if_the_newer_release
     assert mended.flaws
     alone = fresh_cel.compare(Failing(), release="1.37", seed=1, count=100)  # type: ignore[arg-type]
     assert alone.wrong
+
+
+def test_a_cluster_that_answers_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh_allocator, "differing_nodes", lambda *_, **__: ["node-1"])
+    runs = fresh_allocator.compare_both({"1.37": StandIn()}, seed=1, count=5)  # type: ignore[dict-item]
+    assert runs["1.37"].wrong[0]["clusterDiffersOn"] == ["node-1"]
+
+
+def test_the_cluster_is_held_to_what_is_answered_node_by_node() -> None:
+    problem = next(one for one in fresh_allocator.problems(1, 50) if is_stock(one))
+    ours = answer(inputs(Line(1, problem)), release="1.36")
+    assert differing_nodes(problem, ours, release="1.36") == []
+    for one in ours["nodes"]:
+        one["allocations"] = None if one["allocations"] else [{}]
+    assert differing_nodes(problem, ours, release="1.36") == problem["tryNodes"]
