@@ -13,16 +13,16 @@ hold up everything else.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from driver.cel import DeviceView, Selector
 from driver.selection.devices import Devices
 from driver.selection.kept import Kept
-from driver.selection.limits import MAX_KEPT
+from driver.selection.limits import MAX_KEPT, MAX_TEXT
 from driver.selection.numbers import Slots
 from driver.selection.plan import Parts
+from driver.selection.recent import Recent
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Index:
     def __init__(self) -> None:
         self._devices = Devices()
         self._parts = Parts()
-        self._kept: OrderedDict[Selector, Kept] = OrderedDict()
+        self._kept: Recent[Selector, Kept] = Recent(count=MAX_KEPT, weight=MAX_TEXT)
 
     @property
     def live(self) -> int:
@@ -78,12 +78,9 @@ class Index:
 
     def select(self, selector: Selector) -> Selection:
         """Say for which devices a selector is true, and on which it raises."""
-        kept = self._kept.get(selector)
+        kept = self._kept.find(selector)
         if kept is None:
-            kept = self._kept[selector] = Kept(selector, self._parts)
-            if len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(selector)
+            kept = Kept(selector, self._parts)
+            self._kept.keep(selector, kept, weight=len(selector.expression))
         true, raises = kept.answer(self._devices)
         return Selection(true, raises | self._devices.problems)

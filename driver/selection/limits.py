@@ -14,6 +14,8 @@ MAX_COLUMNS = 64
 MAX_ANSWERS = 512
 # Whole selectors whose plan and last answer are kept.
 MAX_KEPT = 256
+# Characters of the selectors that either of these come from; what is kept takes up to 300 bytes for each.
+MAX_TEXT = 1 << 17
 # Distinct values up to which the outcome for each is kept, so that after a change only new values are tried.
 MAX_OUTCOMES = 256
 # Combinations of the values of several columns that are tried, and the steps to find those that occur.

@@ -4,7 +4,7 @@ Purpose: the cheapest way to an answer, found from the tree alone.
 
 Flow: `&&`, `||`, `!`, `?:` and `cel.bind` are followed; what is below them is a part that is looked up or
 evaluated. Parts that read one column are shared between selectors through `Parts`, by what they say rather
-than where they stand.
+than where they stand; those used last are kept.
 
 Limits: an expression inside `cel.bind` is never shared, since it says something only together with what its
 variables stand for.
@@ -12,12 +12,10 @@ variables stand for.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 from driver.cel import Selector
-from driver.cel.checker import Checked
 from driver.cel.syntax import (
     Bind,
     Call,
@@ -35,36 +33,24 @@ from driver.cel.syntax import (
     children,
 )
 from driver.selection.leaves import Constant, PerCombination, PerDevice, PerValue
-from driver.selection.limits import MAX_ANSWERS, MAX_COMPUTED
+from driver.selection.limits import MAX_ANSWERS, MAX_COMPUTED, MAX_TEXT
 from driver.selection.lookups import Keys, Lookup, Presence, Truth, equal_to, passing
 from driver.selection.operators import AllOf, AnyOf, Choice, Not, Operator, cheapest_first
 from driver.selection.orders import bound_of
 from driver.selection.outcomes import LOOKUP_RANK
 from driver.selection.part import Part
 from driver.selection.reads import ROOT, Names, is_column, path_of, prefix_of, reads_of
+from driver.selection.recent import Recent
 from driver.selection.steady import is_steady
 
 _LOOKED_UP: tuple[type, ...] = (str, int, bool)
 
 
-class Parts:
-    """Parts that selectors share, those used last."""
+class Parts(Recent[Hashable, PerValue]):
+    """Parts that selectors share."""
 
     def __init__(self) -> None:
-        self._parts: OrderedDict[Hashable, PerValue] = OrderedDict()
-
-    def find(self, key: Hashable) -> PerValue | None:
-        """Give a part that was kept."""
-        found = self._parts.get(key)
-        if found is not None:
-            self._parts.move_to_end(key)
-        return found
-
-    def keep(self, key: Hashable, part: PerValue) -> None:
-        """Keep a part."""
-        self._parts[key] = part
-        if len(self._parts) > MAX_ANSWERS:
-            self._parts.popitem(last=False)
+        super().__init__(count=MAX_ANSWERS, weight=MAX_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +68,16 @@ class Plan:
 
 def plan(selector: Selector, parts: Parts) -> Plan:
     """Find out how to answer a selector."""
-    planner = _Planner(selector.checked, selector.release, parts)
+    planner = _Planner(selector, parts)
     root = planner.plan(selector.checked.tree, ROOT)
     return Plan(root, tuple(planner.evaluated))
 
 
 class _Planner:
-    def __init__(self, checked: Checked, release: str, parts: Parts) -> None:
-        self._checked = checked
-        self._release = release
+    def __init__(self, selector: Selector, parts: Parts) -> None:
+        self._checked = selector.checked
+        self._release = selector.release
+        self._weight = len(selector.expression)
         self._parts = parts
         self.evaluated: list[Part] = []
 
@@ -229,7 +216,7 @@ class _Planner:
         found = self._parts.find(key)
         if found is None:
             found = PerValue(Part(self._checked, node), path)
-            self._parts.keep(key, found)
+            self._parts.keep(key, found, weight=self._weight)
         self.evaluated.append(found.part)
         return found
 
