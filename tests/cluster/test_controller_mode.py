@@ -85,7 +85,7 @@ def test_what_kube_scheduler_gave_before_counts_and_its_pod_runs_on(
     handed_over: Installation, place: Space
 ) -> None:
     place.create(*sharing("too-much", request(memory="30Gi", cores="10", cel=ON)))
-    place.event("too-much", "CapacityInUse", reason="NoDevice", seconds=60)
+    place.event("too-much", "asks 30Gi", reason="NoDevice", seconds=60)
     assert place.pod("native")["status"]["phase"] == "Running"
     assert "allocation" not in (place.claim_of("too-much").get("status") or {})
 

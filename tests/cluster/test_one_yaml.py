@@ -79,7 +79,7 @@ def test_two_pods_share_a_card_and_a_third_is_told_why_it_waits(space: Space) ->
         space.create(*sharing(name, request(memory="18Gi", cores="30", cel=ON)))
     space.any_running(("one", "two", "three"))
     waiting_pod = _the_one_that_waits(space)
-    space.event(waiting_pod, "CapacityInUse", reason="NoDevice", seconds=60)
+    space.event(waiting_pod, "asks 18Gi", reason="NoDevice", seconds=60)
 
 
 def _the_one_that_waits(space: Space) -> str:
