@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from driver.cel.budget import MAX_COST
 from driver.cel.checker import Checked
 from driver.cel.errors import EvaluationError, PanicError
 from driver.cel.frames import Closure, Frame, placed
 from driver.cel.library import Entry
 from driver.cel.library.costs import nested
+from driver.cel.library.regexes import compiled
 from driver.cel.syntax import Call, ListLiteral, Literal
 from driver.cel.types import Type
 from driver.cel.values import kind_of, no_overload
@@ -37,6 +39,16 @@ _COMPARING = frozenset(
 )
 
 
+# Functions that take longer than their units say: what they cost in addition once an evaluation has spent a
+# tenth of what it may.
+_SLOW = {
+    **dict.fromkeys(("quantity", "isQuantity", "add", "sub", "semver", "isSemver"), 8),
+    **dict.fromkeys(("duration", "timestamp", "string", "double", "format"), 6),
+}
+_PATIENCE = MAX_COST * 9 // 10
+# Functions whose second argument is a pattern; how many of them an evaluation remembers.
+_PATTERNS = frozenset({"matches", "find", "findAll"})
+_PATTERNS_SEEN = 7
 # Functions in whose cost tracking the reference panics if an argument is an error: the argument's place.
 _PANICKING = {"sort": 0, "distinct": 0, "flatten": 1}
 
@@ -53,16 +65,22 @@ def panicking(closure: Closure) -> Closure:
     return call
 
 
-def cost_of(entry: Entry) -> Callable[..., int] | None:
-    """Give what a function charges: for what compares elements also what those hold."""
-    cost = entry.cost
-    if entry.name not in _COMPARING:
-        return cost
+def charging(entry: Entry) -> Callable[[Frame, Any], None] | None:
+    """Give what charges for a call, None where a unit does that is charged with what surrounds it."""
+    cost, slow = entry.cost, _SLOW.get(entry.name, 0)
+    deep = entry.name in _COMPARING
+    if cost is None and not slow and not deep:
+        return None
 
-    def with_nested(*values: Any) -> int:
-        return (1 if cost is None else cost(*values)) + nested(*values)
+    def charge(frame: Frame, values: Any) -> None:
+        units = 0 if cost is None else cost(*values)
+        if deep:
+            units += nested(*values)
+        if frame.left < _PATIENCE:
+            units += slow
+        frame.charge(units)
 
-    return with_nested
+    return charge
 
 
 def single(entry: Entry, args: tuple[Closure, ...], types: tuple[Type, ...], node: Call) -> Closure:
@@ -71,7 +89,8 @@ def single(entry: Entry, args: tuple[Closure, ...], types: tuple[Type, ...], nod
     place = _PANICKING.get(entry.name, len(args))
     if place < len(args):
         args = (*args[:place], panicking(args[place]), *args[place + 1 :])
-    if not entry.guarded or all(map(_fits, entry.parameters, types)):
+    fits = not entry.guarded or all(map(_fits, entry.parameters, types))
+    if fits and not _made_up_pattern(entry, node):
         if entry.name == "_==_":
             return _equality(entry, args, position)
         return _direct(entry, args, position)
@@ -84,9 +103,21 @@ def _fits(parameter: Type, found: Type) -> bool:
     return parameter.name == found.name and all(map(_fits, parameter.params, found.params))
 
 
+def _made_up_pattern(entry: Entry, node: Call) -> bool:
+    if entry.name not in _PATTERNS:
+        return False
+    return not isinstance(node.args[0 if entry.method else 1], Literal)
+
+
+def _charge_pattern(frame: Frame, pattern: str) -> None:
+    if pattern not in frame.patterns:
+        frame.patterns = (*frame.patterns[-_PATTERNS_SEEN:], pattern)
+        frame.charge(compiled(pattern).programsize)
+
+
 def _direct(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure:
-    run, cost = entry.run, cost_of(entry)
-    if cost is None and len(args) == 2:
+    run, charge = entry.run, charging(entry)
+    if charge is None and len(args) == 2:
         first, second = args
 
         def binary(frame: Frame) -> Any:
@@ -100,8 +131,8 @@ def _direct(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure:
     def call(frame: Frame) -> Any:
         values = [arg(frame) for arg in args]
         try:
-            if cost is not None:
-                frame.charge(cost(*values))
+            if charge is not None:
+                charge(frame, values)
             return run(*values)
         except EvaluationError as error:
             raise placed(error, position) from None
@@ -134,18 +165,22 @@ def _equality(entry: Entry, args: tuple[Closure, ...], position: int) -> Closure
 
 
 def _guarded(entry: Entry, args: tuple[Closure, ...], node: Call) -> Closure:
-    run, cost, takes, position = entry.run, cost_of(entry), entry.takes, node.position
+    run, charge, takes, position = entry.run, charging(entry), entry.takes, node.position
+    made_up = _made_up_pattern(entry, node)
 
     def call(frame: Frame) -> Any:
         values = tuple([arg(frame) for arg in args])
         if not takes(values):
             raise placed(no_overload(node.function, *values), position)
         try:
-            if cost is not None:
-                frame.charge(cost(*values))
-            return run(*values)
+            if charge is not None:
+                charge(frame, values)
+            result = run(*values)
         except EvaluationError as error:
             raise placed(error, position) from None
+        if made_up:
+            _charge_pattern(frame, values[1])
+        return result
 
     return call
 
@@ -175,15 +210,20 @@ def dispatched(entries: tuple[Entry, ...], args: tuple[Closure, ...], node: Call
     """Choose among overloads by the types of the values."""
     position, function = node.position, node.function
     # One that is not guarded takes whatever no other does.
-    choices = [(one, cost_of(one)) for one in sorted(entries, key=lambda entry: not entry.guarded)]
+    choices = sorted(entries, key=lambda entry: not entry.guarded)
     counted_by_overload = function in _COUNTED_BY_OVERLOAD
+    slow = _SLOW.get(function, 0)
     free = _UNCOUNTED if function[0] == "_" or counted_by_overload else 0
 
     def call(frame: Frame) -> Any:
         values = tuple([arg(frame) for arg in args])
-        for entry, cost in choices:
+        for entry in choices:
             if entry.takes(values):
-                units = 1 if cost is None else cost(*values)
+                units = 1 if entry.cost is None else entry.cost(*values)
+                if entry.name in _COMPARING:
+                    units += nested(*values)
+                if slow and frame.left < _PATIENCE:
+                    frame.left -= slow
                 if counted_by_overload:
                     units = 1 + units // len(values[0]) // 8 if units > free else 1
                 frame.charge(units if units > free else 1)

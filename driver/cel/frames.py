@@ -32,14 +32,16 @@ class Frame:
         device: What is evaluated on.
         left: Units that may still be spent; below zero the evaluation has failed.
         slots: Values of variables.
+        patterns: Regular expressions that were made up and have been charged for.
     """
 
-    __slots__ = ("device", "left", "slots")
+    __slots__ = ("device", "left", "patterns", "slots")
 
     def __init__(self, device: DeviceView, slots: int = 0, spent: int = 0) -> None:
         self.device = device
         self.left = MAX_COST - spent
         self.slots: list[Any] = [UNSET] * slots
+        self.patterns: tuple[str, ...] = ()
 
     def charge(self, units: int) -> None:
         """Spend units.

@@ -69,3 +69,15 @@ def test_an_evaluation_of_more_than_a_million_units_is_given_up(card: DeviceView
 def test_what_costs_too_much_is_no_error_that_an_operator_absorbs(card: DeviceView) -> None:
     with pytest.raises(SelectorRaisedError, match="costs too much"):
         compile_selector("true || false ? lists.range(260000).all(x, true) || true : true").evaluate(card)
+
+
+def test_a_pattern_that_is_made_up_is_charged_for_once_in_an_evaluation(card: DeviceView) -> None:
+    once = cost("'abc'.matches(device.driver + 'x')", card)
+    twice = cost("'abc'.matches(device.driver + 'x') || 'abc'.matches(device.driver + 'x')", card)
+    assert twice < 2 * once
+
+
+def test_functions_that_take_long_cost_more_once_a_tenth_is_spent(card: DeviceView) -> None:
+    few = cost("lists.range(1000).all(x, quantity(string(x)).isInteger())", card)
+    many = cost("lists.range(40000).all(x, quantity(string(x)).isInteger())", card)
+    assert many > 45 * few
