@@ -211,8 +211,11 @@ class Question:
         for request in claim.requests:
             free = [one for one in request.options if not binds(one.label) or one.all_devices]
             unbound &= _union(self._nodes_for_option(one, -1) for one in free)
+        places = self._values.places(attribute, self._numbering.segments.values())
+        if places is None:
+            return self._bounds.highest
         found = unbound
-        for among in self._values.places(attribute, self._numbering.segments.values()):
+        for among in places:
             nodes = self._bounds.highest
             for request in claim.requests:
                 if not nodes:

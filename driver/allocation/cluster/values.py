@@ -7,7 +7,9 @@ Flow: for an attribute each value of a node gets a place in the order in which v
 `places[k]` are the devices that have their node's k-th value. `pattern` gives the places of a node's devices.
 
 Limits: made when first asked for, one attribute at a time, and then kept up to date; of more than
-`MAX_ATTRIBUTES` the one that nobody has asked for the longest is dropped. Mutable, for one owner.
+`MAX_ATTRIBUTES` the one that nobody has asked for the longest is dropped. An attribute of which a node has
+more than `MAX_PLACES` values has no places: it is a name rather than something in common. Mutable, for one
+owner.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from driver.allocation.constraints import Constraint
 from driver.allocation.models import Device
 
 MAX_ATTRIBUTES = 32
+MAX_PLACES = 64
 _COMMON = 16
 
 _MISSING = -1
@@ -50,29 +53,34 @@ class _Attribute:
         self._name = name
         self._same: dict[Pattern, Pattern] = {}
         self.patterns: dict[Segment, Pattern] = {}
-        self.places: list[int] = []
+        self.places: list[int] | None = []
         self.add(segments)
 
     def add(self, segments: Iterable[Segment]) -> None:
-        found: list[list[int]] = [[] for _ in self.places]
+        found: list[list[int]] = []
         for segment in segments:
             pattern = pattern_of(self._name, segment.devices)
             self.patterns[segment] = self._same.setdefault(pattern, pattern)
+            if self.places is None or max(pattern) >= MAX_PLACES:
+                self.places = None
+                continue
+            found += [[] for _ in range(max(pattern) + 1 - len(found))]
             for number, place in enumerate(pattern, segment.start):
-                if place == _MISSING:
-                    continue
-                # What cannot be compared may stand alone, so it counts as having a value.
-                counted = max(place, 0)
-                while counted >= len(found):
-                    found.append([])
-                    self.places.append(0)
-                found[counted].append(number)
-        for place, numbers in enumerate(found):
-            self.places[place] |= bitmap(numbers)
+                if place == _INCOMPARABLE:
+                    # What cannot be compared may stand alone, so it counts as having a value.
+                    found = found or [[]]
+                    found[0].append(number)
+                elif place != _MISSING:
+                    found[place].append(number)
+        if self.places is not None:
+            self.places += [0] * (len(found) - len(self.places))
+            for place, numbers in enumerate(found):
+                self.places[place] |= bitmap(numbers)
 
     def remove(self, segment: Segment) -> None:
         rest = ~span(segment.start, segment.stop)
-        self.places = [some & rest for some in self.places]
+        if self.places is not None:
+            self.places = [some & rest for some in self.places]
         self.patterns.pop(segment, None)
 
 
@@ -92,8 +100,8 @@ class Values:
         for name, _ in count.most_common(_COMMON):
             self._attribute(name, segments)
 
-    def places(self, attribute: str, segments: Iterable[Segment]) -> Sequence[int]:
-        """Give for each place the devices whose value has it on their node."""
+    def places(self, attribute: str, segments: Iterable[Segment]) -> Sequence[int] | None:
+        """Give for each place the devices whose value has it on their node; None if there are too many."""
         return self._attribute(attribute, segments).places
 
     def pattern(self, attribute: str, segment: Segment, segments: Iterable[Segment]) -> Pattern:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from driver.allocation import Snapshot, search
-from driver.allocation.cluster import Cluster
+from driver.allocation.cluster import Cluster, values
 from driver.allocation.cluster import ask as asking
 from driver.errors import InvalidInputError
 from tests.driver.allocation.builders import card, claim, device_class, exclusive, pool, request
@@ -274,6 +274,21 @@ def test_devices_for_all_nodes_that_come_are_seen_on_all_nodes() -> None:
     cluster = cluster.with_slices(changed=[network])
     assert cluster.answers(wanted).feasible == ("a", "b")
     assert cluster.with_slices(removed=[network["metadata"]["name"]]).answers(wanted).feasible == ()
+
+
+def test_an_attribute_with_a_value_for_each_device_is_compared_all_the_same(monkeypatch: Any) -> None:
+    monkeypatch.setattr(values, "MAX_PLACES", 2)
+    slices = [
+        pool(
+            *(card(f"d{place}", attributes={"root": {"string": one}}) for place, one in enumerate(roots)),
+            node=node,
+        )
+        for node, roots in (("a", "xyz"), ("b", "xyx"))
+    ]
+    wanted = [named("c", request(count=2), constraints=[{"matchAttribute": "dragoman.dev/root"}])]
+    cluster = cluster_of(*slices)
+    check(cluster, Snapshot.build(slices=slices, classes=[device_class()]), wanted)
+    assert cluster.answers(wanted).feasible == ("b",)
 
 
 def test_of_two_states_of_one_claim_the_last_counts() -> None:
