@@ -34,7 +34,7 @@ from driver.allocation.nodes import Node
 from driver.allocation.pools import Pool
 from driver.allocation.preference import Preference, ordered
 from driver.allocation.requests import Claim, Option, Request
-from driver.allocation.search import MAX_RESULTS, Search
+from driver.allocation.search import MAX_RESULTS, Place, Search
 from driver.allocation.snapshot import InUse
 from driver.allocation.symmetry import Symmetry
 from driver.errors import AllocationError
@@ -193,13 +193,20 @@ class Attempt:
             devices=devices,
         )
 
-    def _search(self) -> Search:
+    def _search(self, first: Place = (0, 0), last: Place | None = None, limit: int | None = None) -> Search:
         books = ledgers(self._pools, self._in_use, self._prepared.profile)
         holdings = Holdings(self._claims, self._fit, books)
         symmetry = Symmetry(
             claims=self._claims,
             devices=self._devices,
             all_devices=self._all,
+            options=[
+                option
+                for number, claim in enumerate(self._claims)
+                for place, request in enumerate(claim.requests)
+                if first <= (number, place) and (last is None or (number, place) <= last)
+                for option in request.options
+            ],
             fit=self._fit,
             holdings=holdings,
         )
@@ -209,6 +216,10 @@ class Attempt:
             order=self._order,
             holdings=holdings,
             symmetry=symmetry if self._shortcuts else None,
+            first=first,
+            last=last,
+            part=self._search if last is None and self._shortcuts else None,
+            limit=limit,
         )
 
     def _order(self, option: Option) -> Sequence[Device]:

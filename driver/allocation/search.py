@@ -15,6 +15,7 @@ that of the search without shortcuts; only steps differ.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,11 @@ from driver.allocation.models import Device
 from driver.allocation.requests import Claim, Option
 from driver.allocation.symmetry import Symmetry
 
-# About a second.
-MAX_STEPS = 150_000
+# About two seconds; kube-scheduler gives a node ten.
+MAX_STEPS = 250_000
 MAX_RESULTS = 32
+# From how many steps on a search is long enough to look at parts of it apart.
+_LONG = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,9 @@ class Outcome(enum.Enum):
     EXCEEDED = enum.auto()
 
 
+Place: TypeAlias = tuple[int, int]
+"""A claim and a request in it, by index."""
+
 _Frame: TypeAlias = Generator[Question | None, Outcome | None, Outcome]
 
 
@@ -78,6 +84,10 @@ class Search:
         order: Callable[[Option], Sequence[Device]],
         holdings: Holdings,
         symmetry: Symmetry | None,
+        first: Place = (0, 0),
+        last: Place | None = None,
+        part: Callable[[Place, Place, int], Search] | None = None,
+        limit: int | None = None,
     ) -> None:
         """Make a search.
 
@@ -87,6 +97,10 @@ class Search:
             order: In what order devices are tried for an option.
             holdings: An empty one, to be filled.
             symmetry: What is alike; nothing is left out if None.
+            first: The request to begin with.
+            last: The request to end with; None for the last one.
+            part: Makes a search for some of the requests by themselves, with so many steps at most.
+            limit: After how many steps it is given up; `MAX_STEPS` if None.
         """
         self._claims = claims
         self._all = all_devices
@@ -94,7 +108,15 @@ class Search:
         self._holdings = holdings
         self._symmetry = symmetry
         self._failed: set[object] = set()
-        self._suspects: list[tuple[int, int]] = []
+        self._suspects: list[Place] = []
+        self._from, self._to = first, last
+        self._part = part
+        self._furthest: Place = first
+        self._parts_seen: set[tuple[Place, Place]] = set()
+        self._limit = MAX_STEPS if limit is None else limit
+        self._apart_at = _LONG
+        # Some of the requests cannot even be met by themselves.
+        self._given_up = False
         self.steps = 0
         self.deepest: tuple[Option, tuple[DeviceRefusal, ...]] | None = None
         self._deepest_at = -1
@@ -110,7 +132,7 @@ class Search:
         Raises:
             AllocationError: What ends the attempt at once.
         """
-        first = self._first(0, 0)
+        first = self._first(*self._from)
         if first is None:
             return True
         stack = [self._frame(first)]
@@ -125,20 +147,24 @@ class Search:
                 continue
             if question is None:
                 return True
+            if self._given_up:
+                return False
             stack.append(self._frame(question))
             outcome = None
         return False
 
     def _step(self) -> None:
         self.steps += 1
-        if self.steps > MAX_STEPS:
+        if self.steps > self._limit:
             raise SearchLimitError(
-                f"no combination of devices was found in {MAX_STEPS} steps",
+                f"no combination of devices was found in {self._limit} steps",
                 remedy="Ask for fewer devices in one pod, or for fewer claims.",
             )
 
     def _first(self, claim: int, request: int) -> Question | None:
         while claim < len(self._claims):
+            if self._to is not None and (claim, request) > self._to:
+                return None
             if request < len(self._claims[claim].requests):
                 return Question(claim, request)
             claim, request = claim + 1, 0
@@ -146,6 +172,7 @@ class Search:
 
     def _frame(self, question: Question) -> _Frame:
         """Answer a question, unless one like it is known to have no answer."""
+        self._furthest = max(self._furthest, (question.claim, question.request))
         key = self._key(question)
         if key is not None and key in self._failed:
             return Outcome.FAILED
@@ -159,7 +186,39 @@ class Search:
             outcome = yield from self._next_device(question, question.option)
         if outcome is Outcome.FAILED and self._symmetry is not None:
             self._failed.add(key if key is not None else self._key(question, now=True))
+            if question.option is None:
+                self._look_apart()
         return outcome
+
+    def _look_apart(self) -> None:
+        """Find out, once the search is long, whether some of the requests fail whatever is given before them.
+
+        Looked at are those up to the furthest one that was reached, the last by itself first. What that may
+        cost grows with what the search has cost so far.
+        """
+        if self._part is None or self.steps < self._apart_at:
+            return
+        if self._quiet(self._from, self._furthest):
+            budget = self.steps
+            for place in reversed(self._places()):
+                if self._given_up or budget <= 0 or (place, self._furthest) in self._parts_seen:
+                    continue
+                part = self._part(place, self._furthest, budget)
+                with contextlib.suppress(SearchLimitError):
+                    self._given_up = not part.solve()
+                    self._parts_seen.add((place, self._furthest))
+                budget -= part.steps
+                self.steps += part.steps
+        self._apart_at = 2 * self.steps
+
+    def _places(self) -> list[Place]:
+        """Give the requests after the first, up to the furthest."""
+        return [
+            (claim, request)
+            for claim, one in enumerate(self._claims)
+            for request in range(len(one.requests))
+            if self._from < (claim, request) <= self._furthest
+        ]
 
     def _key(self, question: Question, *, now: bool = False) -> object | None:
         """Say what a question is like; None as long as nothing has failed, since nothing is like it then."""
@@ -294,7 +353,7 @@ class Search:
         self._suspects.insert(0, later)
         return True
 
-    def _quiet(self, here: tuple[int, int], there: tuple[int, int]) -> bool:
+    def _quiet(self, here: Place, there: Place) -> bool:
         """Say whether nothing can end the attempt from one request up to another that comes later."""
         if here >= there:
             return False

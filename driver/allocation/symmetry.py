@@ -40,6 +40,7 @@ class Symmetry:
         claims: Sequence[Claim],
         devices: Sequence[Device],
         all_devices: Mapping[Option, tuple[Device, ...]],
+        options: Sequence[Option],
         fit: Fit,
         holdings: Holdings,
     ) -> None:
@@ -48,9 +49,7 @@ class Symmetry:
         self._fit = fit
         self._holdings = holdings
         self._books: Mapping[Device, Ledger] = holdings.books
-        self._options: tuple[Option, ...] = tuple(
-            option for claim in claims for request in claim.requests for option in request.options
-        )
+        self._options = tuple(options)
         # What mode All may end the attempt with, if it comes to a device at the wrong time.
         self._noisy = {
             option
