@@ -65,10 +65,15 @@ def panicking(closure: Closure) -> Closure:
     return call
 
 
+def _compares(entry: Entry) -> bool:
+    # What a map holds is not looked at for a key.
+    return entry.name in _COMPARING and all(one.name != "map" for one in entry.parameters)
+
+
 def charging(entry: Entry) -> Callable[[Frame, Any], None] | None:
     """Give what charges for a call, None where a unit does that is charged with what surrounds it."""
     cost, slow = entry.cost, _SLOW.get(entry.name, 0)
-    deep = entry.name in _COMPARING
+    deep = _compares(entry)
     if cost is None and not slow and not deep:
         return None
 
@@ -220,7 +225,7 @@ def dispatched(entries: tuple[Entry, ...], args: tuple[Closure, ...], node: Call
         for entry in choices:
             if entry.takes(values):
                 units = 1 if entry.cost is None else entry.cost(*values)
-                if entry.name in _COMPARING:
+                if _compares(entry):
                     units += nested(*values)
                 if slow and frame.left < _PATIENCE:
                     frame.left -= slow
