@@ -32,6 +32,8 @@ from driver.allocation.symmetry import Symmetry
 # About two seconds; kube-scheduler gives a node ten.
 MAX_STEPS = 250_000
 MAX_RESULTS = 32
+# How many situations are kept, a kilobyte each at most.
+_REMEMBERED = 50_000
 # From how many steps on a search is long enough to look at parts of it apart.
 _LONG = 2_000
 
@@ -185,7 +187,8 @@ class Search:
         else:
             outcome = yield from self._next_device(question, question.option)
         if outcome is Outcome.FAILED and self._symmetry is not None:
-            self._failed.add(key if key is not None else self._key(question, now=True))
+            if len(self._failed) < _REMEMBERED:
+                self._failed.add(key if key is not None else self._key(question, now=True))
             if question.option is None:
                 self._look_apart()
         return outcome
