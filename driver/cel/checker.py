@@ -115,6 +115,11 @@ class _Checker(MacroCheck):
         if self._bindings.used:
             final = self._bindings.final
             types = {node: final(one) if one.params or one.variable else one for node, one in types.items()}
+        for node, found in self._read:
+            if self._bindings.final(found).name == "type":
+                raise self._invalid(
+                    "a variable cannot stand for a type", node, "Use dyn(...) where it gets its value."
+                )
         self._literals.check(types, self._overloads)
         if not self._environment.accepts_result(types[tree]):
             raise InvalidSelectorError(
@@ -138,6 +143,7 @@ class _Checker(MacroCheck):
         # Up to 1.36 a variable hides what stands behind a dot, too.
         found = self._variables.get(node.name if self._environment.newer_parser else name)
         if found is not None:
+            self._read.append((node, found))
             return found
         if name == "device":
             return DEVICE

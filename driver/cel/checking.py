@@ -29,6 +29,8 @@ class Check:
         self._bindings = Bindings()
         self._types: dict[Node, Type] = {}
         self._variables: dict[str, Type] = {}
+        # What variables are read as, by node, to be looked at when all types are known.
+        self._read: list[tuple[Node, Type]] = []
 
     def visit(self, node: Node) -> Type:
         """Find the type of a node."""

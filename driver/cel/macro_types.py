@@ -43,6 +43,9 @@ class MacroCheck(Check):
 
     def _result(self, node: Comprehension, body: Type, variable: Type) -> Type:
         kind = node.kind
+        if kind in {"filter", "transformMap"}:
+            # These read the variable whether the body does or not, as bindings do.
+            self._read.append((node, variable))
         if kind in {"all", "exists", "exists_one", "filter"}:
             self._assert_bool(body, node.body, f"the condition of {kind}()")
             return list_of(variable) if kind == "filter" else BOOL
@@ -91,6 +94,7 @@ class MacroCheck(Check):
     def bind(self, node: Bind) -> Type:
         """Find the type of what follows a binding."""
         found = self.visit(node.value)
+        self._read.append((node, found))
         return self._bindings.resolve(self._with_variables({node.variable: found}, node.body)[0])
 
     def optional_map(self, node: OptionalMap) -> Type:
@@ -102,6 +106,7 @@ class MacroCheck(Check):
             raise self._invalid(
                 f"{name}() needs an optional, but this is of type {self._bindings.final(operand)}", node
             )
+        self._read.append((node, held))
         (body,) = self._with_variables({node.variable: self._bindings.resolve(held)}, node.body)
         body = self._bindings.resolve(body)
         result = body if node.flat else optional_of(body)
