@@ -1,0 +1,160 @@
+"""An explanation for a person.
+
+Limits: at most `GROUNDS` reasons, `CHANGES` remedies and `HOLDERS` holders of a card, unless all are wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from controller.cli.screen import Screen, count
+from driver.kube.client import JSON
+
+GROUNDS = 6
+CHANGES = 4
+HOLDERS = 4
+EVENTS = 3
+_NAMES = 3
+_SETTLED = ("NoClaims", "Succeeded", "Failed", "Deleting", "Allocated", "OtherDriver")
+
+
+def show(document: JSON, screen: Screen, *, everything: bool, now: datetime | None = None) -> None:
+    """Writes a document of `explanation`."""
+    screen.line(document["words"])
+    _claims(document["claims"], screen)
+    answer = document["answer"]
+    if answer is not None and not answer["fits"]:
+        show_answer(answer, screen, everything=everything)
+    said = [one for one in document["events"] if one["by"].startswith("dragoman.dev/")]
+    if said and (answer is None or document["node"]):
+        _events(said, screen, everything=everything, now=now or datetime.now(UTC))
+    elif answer is None and document["state"] == "Waiting":
+        screen.heading("The controller's last answer")
+        screen.line("There is none yet: it answers after a few seconds, in Events on the pod.", indent=2)
+    if document["neededRights"] and document["state"] not in ("Running", *_SETTLED):
+        screen.heading("For an answer of its own this command needs the right to")
+        for right in document["neededRights"]:
+            screen.line(right, indent=2)
+
+
+def show_answer(answer: JSON, screen: Screen, *, everything: bool, indent: int = 0) -> None:
+    """Writes an answer of `answer_of`: grounds, what would help, cards with their holders."""
+    grounds = answer["grounds"]
+    left_out = answer["leftOut"]
+    if grounds or left_out:
+        screen.heading("Why not", indent=indent)
+        shown = grounds if everything else grounds[:GROUNDS]
+        for one in shown:
+            screen.line(_ground(one), indent=indent + 2)
+        if len(shown) < len(grounds):
+            rest = sum(one["cards"] for one in grounds[len(shown) :])
+            screen.line(
+                f"{count(len(grounds) - len(shown), 'further reason')} ({rest:,} cards; --all)",
+                indent=indent + 2,
+            )
+        for one in left_out if everything else left_out[:GROUNDS]:
+            names = one["nodes"] if everything else one["nodes"][:_NAMES]
+            more = len(one["nodes"]) - len(names)
+            where = ", ".join(names) + (f" and {more:,} more" if more else "")
+            screen.line(f"{count(len(one['nodes']), 'node')} ({where}): {one['message']}", indent=indent + 2)
+    if answer["shareConfig"] is not None:
+        screen.line(answer["shareConfig"]["message"], indent=indent + 2)
+    if answer["changes"]:
+        screen.heading("What would help", indent=indent)
+        for one in answer["changes"] if everything else answer["changes"][:CHANGES]:
+            where = ", ".join(filter(None, (one["node"], *one["devices"][:2])))
+            verb = "then it fits on" if one["passing"] else "it would fit on"
+            screen.line(f"{one['text']}: {verb} {where}", indent=indent + 2)
+    _cards(answer, screen, everything=everything, indent=indent)
+
+
+def _ground(one: JSON) -> str:
+    where = count(one["nodes"], "node")
+    if one["cards"]:
+        where = f"{count(one['cards'], 'card')} on {where}"
+    request = f"{one['request']}: " if one["request"] else ""
+    example = one["example"]
+    named = " on ".join(part for part in (example["device"], example["node"]) if part)
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", one["reason"]).lower()
+    return f"{where}: {words}: {request}{one['text']} (for example {named})"
+
+
+def _cards(answer: JSON, screen: Screen, *, everything: bool, indent: int) -> None:
+    cards = answer["cards"]
+    if not cards:
+        return
+    hidden = answer["nodes"] - answer["cardsOfNodes"]
+    more = f" of {count(answer['cardsOfNodes'], 'node')}; {hidden:,} more with --all" if hidden > 0 else ""
+    screen.heading(f"Cards{more}", indent=indent)
+    rows: list[Sequence[str]] = []
+    for one in cards:
+        holders = [_holder(each) for each in one["holders"]]
+        shown = holders if everything else holders[:HOLDERS]
+        if len(shown) < len(holders):
+            shown = [*shown, f"{len(holders) - len(shown)} more"]
+        rows.append(
+            (
+                one["node"],
+                one["card"],
+                f"{one['memoryFree']} of {one['memory']}",
+                f"{one['coresFreePercent']} %",
+                one["reason"] or "would do",
+                "; ".join(shown) or "nobody",
+            )
+        )
+    screen.table(("NODE", "CARD", "MEMORY FREE", "CORES FREE", "WHY NOT", "HELD BY"), rows, indent=indent + 2)
+
+
+def _holder(one: JSON) -> str:
+    what = "the whole card" if one["wholeCard"] else f"{one['memory']}"
+    if one["coresPercent"]:
+        what += f", {one['coresPercent']} %"
+    pods = f", pod {', '.join(one['pods'][:2])}" if one["pods"] else ""
+    return f"{one['claim']} ({what}{pods})"
+
+
+def _claims(claims: Sequence[JSON], screen: Screen) -> None:
+    for one in claims:
+        label = " ".join(filter(None, ("Claim", one["name"] or one["entry"] or "(extended resources)")))
+        template = f", from template {one['template']}" if one["template"] else ""
+        screen.heading(f"{label}{template}")
+        screen.line(one["words"], indent=2)
+        if one["remedy"]:
+            screen.line(one["remedy"], indent=2)
+        if one["shares"]:
+            rows = [
+                (
+                    each["request"],
+                    each["node"],
+                    " ".join(filter(None, (each["card"], f"({each['model']})" if each["model"] else ""))),
+                    each["words"],
+                    each["limits"] or "nothing said by the node yet",
+                )
+                for each in one["shares"]
+            ]
+            screen.table(("REQUEST", "NODE", "CARD", "SHARE", "LIMITS IN FORCE"), rows, indent=2)
+
+
+def _events(events: Sequence[JSON], screen: Screen, *, everything: bool, now: datetime) -> None:
+    agent = events[0]["by"] != "dragoman.dev/controller"
+    screen.heading("What the node said last" if agent else "The controller's last answer")
+    for one in events if everything else events[:EVENTS]:
+        times = f", {one['count']:,} times" if one["count"] > 1 else ""
+        screen.line(
+            f"{_age(one['last'], now)}{times}, on {one['about']}: {one['reason']}: {one['note']}", indent=2
+        )
+
+
+def _age(moment: str, now: datetime) -> str:
+    try:
+        then: Any = datetime.fromisoformat(moment)
+        seconds = max(int((now - then).total_seconds()), 0)
+    except (ValueError, TypeError):
+        return "at an unknown time"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

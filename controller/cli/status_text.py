@@ -1,0 +1,125 @@
+"""The cluster's state for a person.
+
+Limits: at most `ROWS` nodes and `NOTICES` notices, those with trouble first, unless all are wanted.
+"""
+
+from __future__ import annotations
+
+from controller.cli.screen import Screen, count
+from driver.kube.client import JSON
+from driver.quantities import format_bytes
+
+ROWS = 20
+NOTICES = 8
+_NAMES = 4
+
+
+def show(document: JSON, screen: Screen, *, everything: bool) -> None:
+    """Writes a document of `status_of`."""
+    mode, totals = document["mode"], document["totals"]
+    seen = {"none": "nobody allocates yet", "handover": "handover"}.get(mode["seen"], mode["seen"])
+    kubernetes = document["kubernetes"]
+    rows = [
+        ("Mode", f"{seen}: {mode['words']}"),
+        ("Kubernetes", " ".join(filter(None, (kubernetes["version"] + ".", kubernetes["note"])))),
+    ]
+    if document["controllers"] is not None:
+        ready = sum(one["ready"] for one in document["controllers"])
+        rows.append(("Controllers", f"{ready} of {len(document['controllers'])} Ready"))
+    if document["agents"] is not None:
+        rows.append(("Agents", f"{document['agents']['ready']} of {document['agents']['pods']} Ready"))
+    cards = f"{totals['offered']:,} of {totals['cards']:,} offered on {count(totals['nodes'], 'node')}"
+    rows.append(("Cards", f"{cards}, held by {count(totals['claims'], 'claim')}"))
+    screen.pairs(rows)
+    if mode["waitsFor"]:
+        screen.heading("The handover waits for")
+        for text in mode["waitsFor"]:
+            screen.line(text, indent=2)
+    if totals["offered"]:
+        _totals(totals, screen)
+    _nodes(document["nodes"], screen, everything=everything)
+    _notices(document["notices"], screen, everything=everything)
+    if document["missingRights"]:
+        screen.heading("Not everything could be read")
+        for right in document["missingRights"]:
+            screen.line(f"You lack the right to {right}.", indent=2)
+
+
+def _totals(totals: JSON, screen: Screen) -> None:
+    memory, cores = totals["memory"], totals["cores"]
+    free = memory["totalBytes"] - memory["usedBytes"]
+    screen.line()
+    screen.table(
+        ("", "", "USED", "FREE", "ALL"),
+        [
+            (
+                "memory",
+                screen.bar(memory["usedBytes"], memory["totalBytes"]),
+                memory["used"],
+                format_bytes(free) if free >= 0 else f"-{format_bytes(-free)}",
+                memory["total"],
+            ),
+            (
+                "cores",
+                screen.bar(cores["usedPercent"], cores["totalPercent"]),
+                f"{cores['usedPercent']:,} %",
+                f"{cores['totalPercent'] - cores['usedPercent']:,} %",
+                f"{cores['totalPercent']:,} %",
+            ),
+        ],
+    )
+
+
+def _nodes(nodes: list[JSON], screen: Screen, *, everything: bool) -> None:
+    if not nodes:
+        screen.line()
+        screen.line("No node has an agent that has reported cards yet (AcceleratorNodes: none).")
+        return
+    ordered = sorted(nodes, key=lambda one: (not _troubled(one), one["name"]))
+    shown = ordered if everything else ordered[:ROWS]
+    screen.line()
+    screen.table(
+        ("NODE", "AGENT", "PUBLISHED", "CARDS", "MEMORY USED", "", "CORES USED"),
+        [
+            (
+                one["name"],
+                {True: "Ready", False: "not Ready", None: "?"}[one["agent"]["ready"]],
+                _condition(one),
+                f"{one['offered']}"
+                if one["offered"] == one["cards"]
+                else f"{one['offered']} of {one['cards']}",
+                f"{one['memory']['used']} of {one['memory']['total']}",
+                screen.bar(one["memory"]["usedBytes"], one["memory"]["totalBytes"]),
+                f"{one['cores']['usedPercent']} of {one['cores']['totalPercent']} %",
+            )
+            for one in shown
+        ],
+    )
+    if len(shown) < len(ordered):
+        rest = ordered[len(shown) :]
+        trouble = sum(map(_troubled, rest))
+        with_trouble = f", {trouble:,} of them with notices" if trouble else ""
+        screen.line(f"and {count(len(rest), 'more node')}{with_trouble} (--all shows them)")
+
+
+def _notices(notices: list[JSON], screen: Screen, *, everything: bool) -> None:
+    if not notices:
+        return
+    screen.heading("Notices")
+    shown = notices if everything else notices[:NOTICES]
+    for one in shown:
+        names = one["nodes"] if everything else one["nodes"][:_NAMES]
+        more = len(one["nodes"]) - len(names)
+        where = ", ".join(names) + (f" and {more:,} more" if more else "")
+        screen.line(f"{one['reason']} ({where}): {one['message']}", indent=2)
+    if len(shown) < len(notices):
+        screen.line(f"and {count(len(notices) - len(shown), 'more notice')} (--all shows them)", indent=2)
+
+
+def _condition(one: JSON) -> str:
+    said = one["published"]
+    return "yes" if (said["status"], said["reason"]) == ("True", "Published") else str(said["reason"])
+
+
+def _troubled(one: JSON) -> bool:
+    return _condition(one) != "yes" or one["agent"]["ready"] is False or bool(one["problems"])
