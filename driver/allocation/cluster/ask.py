@@ -26,6 +26,7 @@ from driver.allocation.cluster.numbering import Segment
 from driver.allocation.cluster.question import Question
 from driver.allocation.cluster.seen import Outlook
 from driver.allocation.cluster.state import State
+from driver.allocation.cluster.take import take
 from driver.allocation.cluster.world import World
 from driver.allocation.decision import Decision, Refusal
 from driver.allocation.errors import SearchLimitError
@@ -135,25 +136,33 @@ class Ask:
         if outlook is None or not outlook.plain or outlook.segment is None or self._preference is not None:
             return self.decide(name)
         segment = outlook.segment
-        if self._question.exact and (found := self._taken(segment)) is not None:
+        if self._question.single is not None and (found := self._taken(segment, self._question.single)):
             return found
         some = self._question.noticed >> segment.start
         devices = tuple(device for place, device in enumerate(segment.devices) if some >> place & 1)
         pool = Pool("", "", devices, counter_sets={}, everywhere=devices, incomplete=False, invalid="")
         return self._decide(self._snapshot.node(name), [pool], _Known(segment, self._question))
 
-    def _taken(self, segment: Segment) -> Decision | None:
-        """Take the first devices that fit, where that is all there is to it; None where it is not."""
+    def _taken(self, segment: Segment, option: Option) -> Decision | None:
+        """Take devices for the only request, where that needs no search; None where it does."""
         (claim,) = self._prepared.claims
-        (request,) = claim.requests
-        option, *others = request.options
-        places = self._question.wanted[option].fit >> segment.start & ((1 << len(segment.devices)) - 1)
-        if others or not 0 < option.count <= min(places.bit_count(), MAX_RESULTS):
+        fitting = self._question.wanted[option].fit >> segment.start & ((1 << len(segment.devices)) - 1)
+        constraints = [one for one in claim.constraints if one.binds(option.label)]
+        values, segments = self._world.values, self._world.numbering.segments
+        if not 0 < option.count <= MAX_RESULTS:
+            return None
+        places = take(
+            list(bits(fitting)),
+            option.count,
+            constraints=constraints,
+            pattern=lambda attribute: values.pattern(attribute, segment, segments.values()),
+        )
+        if places is None:
             return None
         node, profile = self._snapshot.node(segment.node), self._prepared.profile
         fit = Fit(node=node, in_use=self._snapshot.in_use, ledgers={}, profile=profile)
         chosen = []
-        for place in itertools.islice(bits(places), option.count):
+        for place in places:
             device = segment.devices[place]
             fits = fit.outcome(device, option)
             if not isinstance(fits, Fits):
@@ -193,6 +202,8 @@ class Ask:
         others = sorted(
             itertools.chain(self._names(candidates & displaced), (min(names) for names in self._bare()))
         )
+        if not others:
+            return self._names(candidates)
         return heapq.merge(self._names(candidates & ~displaced), others)
 
     def _among(self, nodes: Iterable[str]) -> Iterator[str]:

@@ -63,6 +63,7 @@ class Question:
         noticed: Devices that some option would not pass over.
         takes_all: Whether some option wants all devices.
         helped_from_outside: Whether devices that name no node may play a part.
+        single: The only thing that is asked, if it is only one, for a number of devices, and nothing raises.
         exact: Whether each plain node that is a candidate can serve the claims.
         candidates: Nodes that may serve the claims or end the attempt, by their highest device number.
     """
@@ -85,6 +86,9 @@ class Question:
         self.takes_all = any(option.all_devices for option in self.wanted)
         self.helped_from_outside = self.takes_all or bool(self.noticed & ~numbering.local)
         self.exact = self._is_exact()
+        self.single: Option | None = None
+        if len(self.wanted) == 1 and len(prepared.claims) == 1 and not self.raises and not self.takes_all:
+            (self.single,) = self.wanted
         self.candidates = self._candidates()
 
     def _is_exact(self) -> bool:
