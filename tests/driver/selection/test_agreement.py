@@ -98,7 +98,7 @@ def test_the_index_agrees_with_the_evaluator_beyond_its_limits(
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-@settings(_in_parts, max_examples=4_000)
+@settings(_in_parts, max_examples=2_000)
 @given(_additions, st.lists(selectors(), min_size=1, max_size=4), _steps)
 def test_the_index_agrees_with_the_evaluator_in_thousands_of_cases(
     additions: Any, texts: list[str], steps: Any
