@@ -6,7 +6,7 @@ Flow: overloads on `driver.cel.values.Timestamp` and `Duration`; reading and wri
 `library.time_text`.
 
 Limits: timestamps lie in the years 1 to 9999 in UTC; in another zone they may show as year 0 or 10000.
-The zones are those of the machine; `Local` is taken for UTC.
+The zones are those of the machine, or of the package tzdata where it has none; `Local` is taken for UTC.
 """
 
 from __future__ import annotations
