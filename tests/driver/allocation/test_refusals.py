@@ -277,7 +277,8 @@ def test_a_class_with_a_part_that_is_not_supported_yet_is_refused_by_name() -> N
     assert refused(decision) == "NotSupported"
 
 
-def test_a_search_that_would_explode_is_given_up_with_a_reason() -> None:
+def test_a_search_that_would_explode_is_given_up_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driver.allocation.search.MAX_STEPS", 20_000)
     # Cards and amounts that are all different: whether they can be packed is hard to say for anybody.
     slices = [pool(*(card(f"card-{number}", memory=f"{100 + 7 * number}Gi") for number in range(12)))]
     claims = [
