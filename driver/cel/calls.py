@@ -20,6 +20,7 @@ from driver.cel.frames import Closure, Frame, placed
 from driver.cel.library import Entry
 from driver.cel.library.costs import nested
 from driver.cel.library.regexes import compiled
+from driver.cel.literals import PATTERN_FUNCTIONS
 from driver.cel.syntax import Call, ListLiteral, Literal
 from driver.cel.types import Type
 from driver.cel.values import kind_of, no_overload
@@ -46,9 +47,10 @@ _SLOW = {
     **dict.fromkeys(("duration", "timestamp", "string", "double", "format"), 6),
 }
 _PATIENCE = MAX_COST * 9 // 10
-# Functions whose second argument is a pattern; how many of them an evaluation remembers.
-_PATTERNS = frozenset({"matches", "find", "findAll"})
+# How many patterns that it has charged for an evaluation remembers; from how many instructions on a literal
+# one is charged for like one that is made up.
 _PATTERNS_SEEN = 7
+_LARGE_PATTERN = 10_000
 # Functions in whose cost tracking the reference panics if an argument is an error: the argument's place.
 _PANICKING = {"sort": 0, "distinct": 0, "flatten": 1}
 
@@ -109,9 +111,12 @@ def _fits(parameter: Type, found: Type) -> bool:
 
 
 def _made_up_pattern(entry: Entry, node: Call) -> bool:
-    if entry.name not in _PATTERNS:
+    if entry.name not in PATTERN_FUNCTIONS:
         return False
-    return not isinstance(node.args[0 if entry.method else 1], Literal)
+    pattern = node.args[0 if entry.method else 1]
+    if not isinstance(pattern, Literal) or not isinstance(pattern.value, str):
+        return True
+    return bool(compiled(pattern.value).programsize > _LARGE_PATTERN)
 
 
 def _charge_pattern(frame: Frame, pattern: str) -> None:

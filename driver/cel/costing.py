@@ -27,6 +27,7 @@ from driver.cel.syntax import (
     OptionalMap,
     Select,
     Ternary,
+    children,
 )
 from driver.cel.types import Type
 
@@ -42,6 +43,7 @@ class Costs:
         self._checked = checked
         self._known: dict[Node, int] = {}
         self._pure: dict[Node, bool] = {}
+        self._constant: dict[Node, bool] = {}
 
     def of(self, node: Node) -> int:
         """Give the units that evaluating a node costs at least."""
@@ -62,11 +64,12 @@ class Costs:
         """Say whether a node needs no evaluation."""
         if isinstance(node, Literal) or node in self._checked.constants:
             return True
-        if isinstance(node, ListLiteral):
-            return all(map(self.constant, node.elements))
-        if isinstance(node, MapLiteral):
-            return all(self.constant(key) and self.constant(value) for key, value in node.entries)
-        return False
+        if not isinstance(node, (ListLiteral, MapLiteral)):
+            return False
+        known = self._constant.get(node)
+        if known is None:
+            known = self._constant[node] = all(map(self.constant, children(node)))
+        return known
 
     def pure(self, node: Node) -> bool:
         """Say whether a node is constant, or a call of constants, or a call of such calls."""

@@ -51,7 +51,10 @@ class InvalidSelectorError(PositionedSelectorError):
 
 
 class SelectorNotSupportedError(PositionedSelectorError):
-    """The expression uses a part of CEL that Kubernetes knows and this evaluator does not: messages."""
+    """The expression uses what Kubernetes knows and this evaluator does not.
+
+    That is messages, and regular expressions of more than a million instructions.
+    """
 
     reason = "SelectorNotSupported"
 

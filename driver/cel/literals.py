@@ -14,14 +14,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from driver.cel.errors import EvaluationError, InvalidSelectorError, PanicError
+from driver.cel.budget import MAX_PATTERN_INSTRUCTIONS
+from driver.cel.errors import (
+    EvaluationError,
+    InvalidSelectorError,
+    PanicError,
+    SelectorNotSupportedError,
+)
 from driver.cel.library import Entry
+from driver.cel.library.regexes import compiled
 from driver.cel.syntax import Call, Index, ListLiteral, Literal, MapLiteral, Node, children
 from driver.cel.types import Type
 from driver.cel.values import kind_of, make_map, no_overload
 
 _ABSENT = object()
 _KEYS = frozenset({"string", "int", "uint", "double", "bool"})
+PATTERN_FUNCTIONS = frozenset({"matches", "find", "findAll"})
+"""Functions whose second argument is a regular expression."""
 EXEMPT = "format"
 """The function whose list may hold values of different types, however deep in its arguments they stand."""
 
@@ -35,6 +44,7 @@ class Literals:
         self._containers: list[ListLiteral | MapLiteral] = []
         self._calls: list[tuple[Call, tuple[Node, ...]]] = []
         self._indexes: list[Index] = []
+        self._instructions = 0
 
     def add(self, node: ListLiteral | MapLiteral) -> None:
         """Note a list or map, after what it contains."""
@@ -54,6 +64,7 @@ class Literals:
 
         Raises:
             InvalidSelectorError: One of them is wrong.
+            SelectorNotSupportedError: Regular expressions are too large.
         """
         for node, arguments in self._calls:
             self._check_call(arguments, types, overloads[node])
@@ -83,6 +94,19 @@ class Literals:
                 problem = entry.check(arguments if entry.name == EXEMPT else shown, lambda node: types[node])
                 if problem is not None:
                     raise self._invalid(problem, arguments[-1])
+                if entry.name in PATTERN_FUNCTIONS:
+                    self._count_pattern(shown[1])
+
+    def _count_pattern(self, node: Node) -> None:
+        if isinstance(node, Literal) and isinstance(node.value, str):
+            self._instructions += compiled(node.value).programsize
+            if self._instructions > MAX_PATTERN_INSTRUCTIONS:
+                raise SelectorNotSupportedError(
+                    "regular expressions as large as these are not supported",
+                    source=self._source,
+                    position=node.position,
+                    remedy="Count fewer repetitions, above all of classes such as \\pL.",
+                )
 
     def _fold(self, node: Call, arguments: tuple[Node, ...], entries: tuple[Entry, ...]) -> None:
         if not any(entry.folds for entry in entries):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.cel import DeviceView, compile_selector
+from driver.cel import DeviceView, SelectorNotSupportedError, compile_selector
 
 MIB = 1 << 20
 # What is measured is far below; these are to catch what runs away, on any machine.
@@ -83,6 +83,7 @@ HOSTILE = {
     "patterns made up in a loop": "lists.range(90000).all(x, 'a'.matches('(a{999})' + string(x)) || true)",
     "large patterns": r"lists.range(90000).all(x, 'a'.matches('\\pL{100}' + string(x)) || true)",
     "errors of quantities": "lists.range(90000).all(x, quantity('a' + string(x)).isInteger() || true)",
+    "hundreds of large patterns": "||".join(rf"'a'.matches('\\pL{{{n}}}')" for n in range(100, 300)),
     "comparing lists": LIST.format("l.all(x, l == l)"),
     "searching lists": LIST.format("l.all(x, l.indexOf(x) == x)"),
     "sorting": "dyn(lists.range(90000)).sort().size() > 0 && lists.range(90000).sort().size() > 0",
@@ -92,7 +93,7 @@ HOSTILE = {
 
 _CHILD = f"""
 import json, resource, sys, time
-from driver.cel import DeviceView, compile_selector
+from driver.cel import DeviceView, SelectorNotSupportedError, compile_selector
 from driver.errors import SelectorError
 card = DeviceView.build({{"attributes": {{"s": {{"string": "x"}}}}}}, driver="d")
 resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}))
@@ -133,8 +134,15 @@ def test_a_hostile_expression_gets_an_answer_or_a_clear_error(
     answers: dict[str, tuple[object, bool]], name: str
 ) -> None:
     answer, serves = answers[name]
-    assert answer in {True, False, "InvalidSelector", "SelectorRaised"}
+    assert answer in {True, False, "InvalidSelector", "SelectorNotSupported", "SelectorRaised"}
     assert serves
+
+
+def test_patterns_that_are_too_large_together_are_refused_with_their_column() -> None:
+    large = r"'a'.matches('\\pL{200}')"
+    with pytest.raises(SelectorNotSupportedError, match="regular expressions") as caught:
+        compile_selector(" || ".join([large] * 20))
+    assert caught.value.column > len(large)
 
 
 def test_deep_expressions_are_answered_on_a_deep_stack_of_the_caller(card: DeviceView) -> None:
