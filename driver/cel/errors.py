@@ -51,10 +51,7 @@ class InvalidSelectorError(PositionedSelectorError):
 
 
 class SelectorNotSupportedError(PositionedSelectorError):
-    """The expression uses what Kubernetes knows and this evaluator does not.
-
-    That is messages, and regular expressions of more than a million instructions.
-    """
+    """The expression makes a message, or its regular expressions are very large together."""
 
     reason = "SelectorNotSupported"
 
