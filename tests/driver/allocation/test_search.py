@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +10,20 @@ from hypothesis import given as generated
 from hypothesis import settings, target
 from hypothesis import strategies as st
 
-from driver.allocation import Decision, Features, Profile, Snapshot, error_kind, gather, prepare
+from driver.allocation import (
+    Decision,
+    Features,
+    InUse,
+    Preference,
+    Profile,
+    Snapshot,
+    error_kind,
+    gather,
+    prepare,
+)
 from driver.allocation.attempt import Attempt
+from driver.allocation.models import Device
+from driver.allocation.requests import Option
 from driver.errors import AllocationError
 from tests.driver.allocation.builders import (
     DRIVER,
@@ -244,6 +257,14 @@ def build_claim(requests: list[list[dict[str, Any]]], constraints: list[tuple[st
     return claim(*built, name=name, constraints=[{kind: attribute} for kind, attribute in constraints])
 
 
+class Backwards:
+    """Prefers the last devices for every second request."""
+
+    def order(self, devices: Sequence[Device], option: Option, in_use: InUse) -> Sequence[Device]:
+        assert in_use is not None
+        return list(reversed(devices)) if "r1" in option.label else devices
+
+
 def attempted(attempt: Attempt) -> tuple[list[tuple[int, str, str]], str]:
     """What was chosen, or why nothing was."""
     try:
@@ -259,12 +280,14 @@ def attempted(attempt: Attempt) -> tuple[list[tuple[int, str, str]], str]:
     devices=WORLDS,
     drawn=CLAIMS,
     lists=st.booleans(),
+    preference=st.sampled_from([None, Backwards()]),
     release=st.sampled_from(["1.36", "1.37"]),
 )
 def test_shortcuts_change_neither_the_answer_nor_the_error(
     devices: list[dict[str, Any]],
     drawn: list[tuple[list[list[dict[str, Any]]], list[tuple[str, str]]]],
     lists: bool,
+    preference: Preference | None,
     release: str,
 ) -> None:
     slices, held = build_slices(devices)
@@ -285,7 +308,14 @@ def test_shortcuts_change_neither_the_answer_nor_the_error(
     node = snapshot.node(NODE)
     pools = gather(snapshot, node, profile)
     short, long = (
-        Attempt(prepared, node=node, pools=pools, in_use=snapshot.in_use, shortcuts=shortcuts)
+        Attempt(
+            prepared,
+            node=node,
+            pools=pools,
+            in_use=snapshot.in_use,
+            preference=preference,
+            shortcuts=shortcuts,
+        )
         for shortcuts in (True, False)
     )
     with pytest.MonkeyPatch.context() as patch:
