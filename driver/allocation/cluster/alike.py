@@ -3,7 +3,7 @@
 Purpose: decide for one node, and know it for all that differ from it in names only.
 
 Flow: `Likeness.key` of a node; equal keys mean that the allocator comes to the same end, with the same
-devices by their place on the node.
+devices by their place on the node. `Likeness.nodes` finds all plain nodes with the key of one at once.
 
 Limits: a key holds what the claims can see and no more: which devices serve, raise or are counted for which
 option, what values constraints find equal, and for each combination of options whether a device has room for
@@ -20,7 +20,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from driver.allocation.cluster.bitmaps import content_of, part
 from driver.allocation.cluster.numbering import Numbering
 from driver.allocation.cluster.question import Charge, Question
-from driver.allocation.cluster.seen import Outlook
+from driver.allocation.cluster.seen import Outlook, Seen
 from driver.allocation.cluster.state import State
 from driver.allocation.cluster.values import Pattern, Values, pattern_of
 
@@ -30,11 +30,14 @@ MAX_COMBINATIONS = 64
 class Likeness:
     """What nodes have in common in the eyes of one question."""
 
-    def __init__(self, question: Question, *, numbering: Numbering, state: State, values: Values) -> None:
+    def __init__(
+        self, question: Question, *, numbering: Numbering, state: State, seen: Seen, values: Values
+    ) -> None:
         self._question = question
         self._numbering = numbering
         self._state = state
         self._values = values
+        self._plain = seen.plain
         combined = self._combinations()
         self._by_use = combined is None
         fields = dict.fromkeys(
@@ -44,6 +47,7 @@ class Likeness:
         if any(option.admin for option in question.wanted):
             fields[numbering.exclusive] = None
         fields.pop(0, None)
+        self._bitmaps = list(fields)
         self._fields = [content_of(one) for one in fields]
         self._attributes = sorted(
             {one.attribute for claim in question.prepared.claims for one in claim.constraints}
@@ -64,6 +68,16 @@ class Likeness:
                 (id(one.capacity), one.shareable, self._state.usage.use(one.id)) for one in segment.devices
             )
         return outlook.signature, tuple(bits), patterns, used
+
+    def nodes(self, outlook: Outlook) -> int:
+        """Mark the plain nodes with the key of a node, by their highest numbers; 0 if it is not plain."""
+        segment = outlook.segment
+        if segment is None or not outlook.plain or self._by_use:
+            return 0
+        found = self._numbering.bounds.alike(self._bitmaps, segment.start, segment.stop) & self._plain
+        for name in self._attributes:
+            found &= self._values.alike(name, segment, self._numbering.segments.values())
+        return found
 
     def _pattern(self, attribute: str, outlook: Outlook) -> Pattern:
         if outlook.plain and outlook.segment is not None:

@@ -66,6 +66,7 @@ class Ask:
         self._preference = preference
         self._share_id = share_id
         self._steps = 0
+        self._left = 0
         self._likeness: Likeness | None = None
         self._foregone = foregone(prepared) is not None
         if not self._foregone:
@@ -88,10 +89,10 @@ class Ask:
         if self._foregone:
             return self.decide(head)
         futile: set[Hashable] = set()
+        futile_nodes = 0
         for name in self._candidates() if all_nodes else self._among(nodes):
             outlook = self._seen.nodes.get(name)
-            key = self._alike(outlook) if futile and outlook else None
-            if key in futile:
+            if outlook and (outlook.top & futile_nodes or (futile and self._like().key(outlook) in futile)):
                 continue
             decision = self._probe(name, outlook)
             if decision.refusal is None:
@@ -102,29 +103,51 @@ class Ask:
                 return self.decide(name)
             if self._steps > MAX_STEPS:
                 return self._given_up(decision)
-            if outlook:
-                futile.add(self._alike(outlook) if key is None else key)
+            if outlook and (alike := self._like().nodes(outlook)):
+                futile_nodes |= alike
+                self._left &= ~alike
+            elif outlook:
+                futile.add(self._like().key(outlook))
         return self.decide(head)
 
     def answers(self) -> Answers:
         """Decide about all nodes."""
         if self._foregone:
             return Answers((), (), self.decide)
-        candidates = self._question.candidates
-        certain = candidates & self._seen.plain if self._question.exact else 0
-        feasible = list(self._names(certain))
+        feasible = self._question.candidates & self._seen.plain if self._question.exact else 0
+        rest = self._question.candidates & ~feasible
+        by_key: list[str] = []
+        while rest and self._steps <= MAX_STEPS:
+            number = (rest & -rest).bit_length() - 1
+            outlook = self._seen.nodes[self._world.numbering.segment_at(number).node]
+            alike = self._like().nodes(outlook)
+            if not alike:
+                by_key.append(outlook.name)
+            elif self._probe(outlook.name, outlook).refusal is None:
+                feasible |= rest & alike
+            rest &= ~(alike | outlook.top)
+        some, undecided = self._by_key(itertools.chain(by_key, *self._bare()))
+        undecided += self._names(rest)
+        return Answers(
+            tuple(sorted(itertools.chain(self._names(feasible), some))), tuple(sorted(undecided)), self.decide
+        )
+
+    def _by_key(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Decide about nodes that are not plain: those that can serve the claims, and those undecided."""
+        feasible: list[str] = []
         undecided: list[str] = []
         known: dict[Hashable, bool] = {}
-        for outlook in self._in_doubt(candidates & ~certain):
-            key = self._alike(outlook)
+        for name in names:
+            outlook = self._seen.nodes[name]
+            key = self._like().key(outlook)
             if key not in known:
                 if self._steps > MAX_STEPS:
-                    undecided.append(outlook.name)
+                    undecided.append(name)
                     continue
-                known[key] = self._probe(outlook.name, outlook).refusal is None
+                known[key] = self._probe(name, outlook).refusal is None
             if known[key]:
-                feasible.append(outlook.name)
-        return Answers(tuple(sorted(feasible)), tuple(sorted(undecided)), self.decide)
+                feasible.append(name)
+        return feasible, undecided
 
     def decide(self, name: str) -> Decision:
         """Ask the allocator."""
@@ -186,25 +209,34 @@ class Ask:
         self._steps += decision.steps
         return decision
 
-    def _alike(self, outlook: Outlook) -> Hashable:
+    def _like(self) -> Likeness:
         if self._likeness is None:
             self._likeness = Likeness(
                 self._question,
                 numbering=self._world.numbering,
                 state=self._state,
+                seen=self._seen,
                 values=self._world.values,
             )
-        return self._likeness.key(outlook)
+        return self._likeness
 
     def _candidates(self) -> Iterator[str]:
         """Give the nodes that may do, in the order of their names."""
-        candidates, displaced = self._question.candidates, self._world.displaced
+        displaced = self._world.displaced
+        self._left = self._question.candidates & ~displaced
         others = sorted(
-            itertools.chain(self._names(candidates & displaced), (min(names) for names in self._bare()))
+            itertools.chain(
+                self._names(self._question.candidates & displaced), (min(names) for names in self._bare())
+            )
         )
-        if not others:
-            return self._names(candidates)
-        return heapq.merge(self._names(candidates & ~displaced), others)
+        return heapq.merge(self._in_order(), others) if others else self._in_order()
+
+    def _in_order(self) -> Iterator[str]:
+        """Give the nodes that are left, as long as there are any."""
+        while self._left:
+            lowest = self._left & -self._left
+            self._left ^= lowest
+            yield self._world.numbering.segment_at(lowest.bit_length() - 1).node
 
     def _among(self, nodes: Iterable[str]) -> Iterator[str]:
         """Give those of some nodes that may do; those that nobody knows may."""
@@ -214,10 +246,6 @@ class Ask:
             outlook = self._seen.nodes.get(name)
             if outlook is None or outlook.top & candidates or name in bare:
                 yield name
-
-    def _in_doubt(self, candidates: int) -> Iterator[Outlook]:
-        names = itertools.chain(self._names(candidates), *self._bare())
-        return (self._seen.nodes[name] for name in names)
 
     def _bare(self) -> list[set[str]]:
         """Give the nodes without devices of their own that may do, by what they see."""

@@ -66,16 +66,32 @@ class Segments:
     def __init__(self) -> None:
         self.highest = 0
         self.lower = 0
+        # The lowest numbers of the segments of each width.
+        self._lowest: dict[int, int] = {}
 
     def add(self, start: int, stop: int) -> None:
         """Make a segment of at least one number."""
         self.highest |= 1 << (stop - 1)
         self.lower |= span(start, stop - 1)
+        self._lowest[stop - start] = self._lowest.get(stop - start, 0) | 1 << start
 
     def remove(self, start: int, stop: int) -> None:
         """Forget a segment."""
         self.highest &= ~(1 << (stop - 1))
         self.lower &= ~span(start, stop - 1)
+        self._lowest[stop - start] &= ~(1 << start)
+
+    def alike(self, every: Iterable[int], start: int, stop: int) -> int:
+        """Mark the segments that have the same places in each of some bitmaps as one segment has.
+
+        A multiplication writes what the segment has into all segments of its width.
+        """
+        lowest = self._lowest[stop - start]
+        mask = (1 << (stop - start)) - 1
+        different = 0
+        for some in every:
+            different |= some ^ lowest * (some >> start & mask)
+        return lowest << (stop - start - 1) & ~self.tops(different)
 
     def without_lowest(self, some: int) -> int:
         """Take the lowest number of each segment out of a bitmap."""

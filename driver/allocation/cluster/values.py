@@ -52,15 +52,19 @@ class _Attribute:
     def __init__(self, name: str, segments: Iterable[Segment]) -> None:
         self._name = name
         self._same: dict[Pattern, Pattern] = {}
+        self.nodes: dict[Pattern, int] = {}
         self.patterns: dict[Segment, Pattern] = {}
         self.places: list[int] | None = []
         self.add(segments)
 
     def add(self, segments: Iterable[Segment]) -> None:
         found: list[list[int]] = []
+        alike: dict[Pattern, list[int]] = {}
         for segment in segments:
             pattern = pattern_of(self._name, segment.devices)
-            self.patterns[segment] = self._same.setdefault(pattern, pattern)
+            pattern = self._same.setdefault(pattern, pattern)
+            self.patterns[segment] = pattern
+            alike.setdefault(pattern, []).append(segment.stop - 1)
             if self.places is None or max(pattern) >= MAX_PLACES:
                 self.places = None
                 continue
@@ -72,6 +76,8 @@ class _Attribute:
                     found[0].append(number)
                 elif place != _MISSING:
                     found[place].append(number)
+        for pattern, numbers in alike.items():
+            self.nodes[pattern] = self.nodes.get(pattern, 0) | bitmap(numbers)
         if self.places is not None:
             self.places += [0] * (len(found) - len(self.places))
             for place, numbers in enumerate(found):
@@ -81,7 +87,10 @@ class _Attribute:
         rest = ~span(segment.start, segment.stop)
         if self.places is not None:
             self.places = [some & rest for some in self.places]
-        self.patterns.pop(segment, None)
+        pattern = self.patterns.pop(segment)
+        self.nodes[pattern] &= ~(1 << (segment.stop - 1))
+        if not self.nodes[pattern]:
+            del self.nodes[pattern], self._same[pattern]
 
 
 class Values:
@@ -107,6 +116,11 @@ class Values:
     def pattern(self, attribute: str, segment: Segment, segments: Iterable[Segment]) -> Pattern:
         """Give the places of the devices of a node."""
         return self._attribute(attribute, segments).patterns[segment]
+
+    def alike(self, attribute: str, segment: Segment, segments: Iterable[Segment]) -> int:
+        """Mark the nodes that have the pattern of one node, by their highest device number."""
+        found = self._attribute(attribute, segments)
+        return found.nodes[found.patterns[segment]]
 
     def replace(self, *, gone: Sequence[Segment], come: Sequence[Segment]) -> None:
         """Follow a change of slices."""

@@ -141,3 +141,27 @@ def test_the_index_is_asked_in_advance_about_what_many_devices_have_in_common() 
         'device.capacity["dragoman.dev"].memory.compareTo(quantity("1")) > 0',
         'device.capacity["dragoman.dev"].cores.compareTo(quantity("1")) > 0',
     }
+
+
+@given(widths=WIDTHS, every=st.lists(NUMBERS, max_size=3), which=st.integers(0, 20))
+def test_segments_alike_are_those_of_one_width_with_the_same_places(
+    widths: list[tuple[int, int]], every: list[set[int]], which: int
+) -> None:
+    segments = Segments()
+    spans = []
+    place = 0
+    for gap, width in widths:
+        spans.append((place + gap, place + gap + width))
+        place += gap + width
+        segments.add(*spans[-1])
+
+    def places(start: int, stop: int) -> list[set[int]]:
+        return [{number - start for number in some if start <= number < stop} for some in every]
+
+    start, stop = spans[which % len(spans)]
+    wanted = {
+        end - 1
+        for begin, end in spans
+        if end - begin == stop - start and places(begin, end) == places(start, stop)
+    }
+    assert set(bits(segments.alike(map(bitmap, every), start, stop))) == wanted
