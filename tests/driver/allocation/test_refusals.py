@@ -116,6 +116,37 @@ def test_a_selector_that_raises_or_does_not_compile_ends_the_attempt() -> None:
         )
 
 
+@pytest.mark.parametrize(("expression", "reason"), [("1", "SelectorInvalid"), (UUID, "SelectorFailed")])
+def test_a_selector_that_gives_something_other_than_true_or_false_is_refused(
+    expression: str, reason: str
+) -> None:
+    assert refused(decide([claim(request(selectors=[expression]))], slices=[pool(card("a"))])) == reason
+
+
+def test_a_selector_of_a_class_is_named_with_its_class() -> None:
+    classes = [device_class("mine", "true", f"{UUID} > 1")]
+    wanted = claim(request(deviceClassName="mine"))
+    decision = decide([wanted], slices=[pool(card("a"))], classes=classes)
+    assert refused(decision) == "SelectorFailed"
+    assert decision.refusal is not None
+    assert decision.refusal.field == "DeviceClass mine: spec.selectors[1].cel.expression"
+    assert given(decide([claim(request())], slices=[pool(card("a"))], classes=classes)) == ["a"]
+
+
+def test_a_false_selector_of_the_class_shields_that_of_the_request() -> None:
+    classes = [device_class("none", "false")]
+    wanted = claim(request(deviceClassName="none", selectors=[f"{UUID} > 1"]))
+    assert reasons(decide([wanted], slices=[pool(card("a"))], classes=classes)) == {"a": "SelectorFalse"}
+
+
+def test_an_error_of_a_later_claim_shows_only_if_the_earlier_ones_found_devices() -> None:
+    raising = claim(request(selectors=[f"{UUID} > 1"]), name="later")
+    asked = [claim(request(selectors=["false"]), name="first"), raising]
+    assert refused(decide(asked, slices=[pool(card("a"))])) == "NoDevice"
+    asked = [claim(request(ask={"memory": "1Gi"}), name="first"), raising]
+    assert refused(decide(asked, slices=[pool(card("a"))])) == "SelectorFailed"
+
+
 def test_a_device_after_the_one_that_is_taken_cannot_raise() -> None:
     slices = [pool(card("a"), exclusive("b"))]
     assert given(decide([claim(request(selectors=[f'{UUID} == "uuid-a"']))], slices=slices)) == ["a"]
