@@ -19,7 +19,7 @@ from driver.cel.environments import DEFAULT_RELEASE, Environment, environment
 from driver.cel.errors import BudgetError, EvaluationError, PositionedSelectorError, SelectorRaisedError
 from driver.cel.outcomes import Outcomes
 from driver.cel.parser import parse
-from driver.cel.values import kind_of
+from driver.cel.values import OptionalValue, kind_of
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +57,9 @@ class Selector:
             ) from None
         except BudgetError as error:
             raise SelectorRaisedError(str(error)) from None
+        while type(result) is OptionalValue and result.present:
+            # The reference takes what an optional holds, but only for the result of the whole.
+            result = result.value
         if type(result) is not bool:
             raise SelectorRaisedError(f"the result is of type {kind_of(result)}, not true or false")
         return result
