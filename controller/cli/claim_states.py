@@ -100,11 +100,11 @@ def _unallocated(entry: Entry, claim: JSON, facts: Facts, classes: Classes) -> C
         if not facts.needed:
             return ClaimState(entry, "Unknown", "It waits. Whether it asks for cards of ours cannot be seen.")
         return ClaimState(entry, "OtherDriver", "It asks for devices of other drivers only.")
-    if kind is Kind.MIXED and facts.mode in (CONTROLLER, HANDOVER):
+    if kind is Kind.MIXED and facts.allocating in (CONTROLLER, HANDOVER):
         return ClaimState(
             entry,
             "MixedDrivers",
-            "It asks for devices of this driver and of others at once; mode controller does not allocate that.",
+            "It asks for devices of this driver and of others; mode controller does not allocate that.",
             remedy="Make a claim for each driver; a pod may have several.",
         )
     try:

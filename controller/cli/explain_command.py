@@ -1,10 +1,13 @@
-"""`kubectl dragoman explain`."""
+"""`kubectl dragoman explain`.
+
+Limits: the allocator is loaded while the API server answers, and not at all if there is nothing to explain.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 
-from controller.cli.explain import explanation
 from controller.cli.explain_text import show
 from controller.cli.facts import read_facts
 from controller.cli.main import ANSWERED, Common
@@ -20,9 +23,13 @@ def run(common: Common, what: str) -> int:
     async def work(reading: Reading, namespace: str) -> JSON:
         # One after the other: a name that is misspelt costs nobody a list of the cluster.
         subject = await look_at(reading, kind, name, namespace=namespace)
-        facts = await read_facts(reading)
-        rules = await asyncio.to_thread(common.setup.rules)
-        return explanation(subject, facts, rules, everything=common.everything)
+        facts, rules, part = await asyncio.gather(
+            read_facts(reading),
+            asyncio.to_thread(common.setup.rules),
+            asyncio.to_thread(import_module, "controller.cli.explain"),
+        )
+        found: JSON = part.explanation(subject, facts, rules, everything=common.everything)
+        return found
 
     document = common.ask(work)
     common.show(document, lambda found, screen: show(found, screen, everything=common.everything))

@@ -89,23 +89,26 @@ def _cards(answer: JSON, screen: Screen, *, everything: bool, indent: int) -> No
     hidden = answer["nodes"] - answer["cardsOfNodes"]
     more = f" of {count(answer['cardsOfNodes'], 'node')}; {hidden:,} more with --all" if hidden > 0 else ""
     screen.heading(f"Cards{more}", indent=indent)
-    rows: list[Sequence[str]] = []
-    for one in cards:
+    rows = [
+        (
+            one["node"],
+            one["card"],
+            f"{one['memoryFree']} of {one['memory']}",
+            f"{one['coresFreePercent']} %",
+            one["reason"] or "would do",
+        )
+        for one in cards
+    ]
+    screen.table(("NODE", "CARD", "MEMORY FREE", "CORES FREE", "WHY NOT"), rows, indent=indent + 2)
+    held = [one for one in cards if one["holders"]]
+    if held:
+        screen.heading("Held by", indent=indent)
+    for one in held:
         holders = [_holder(each) for each in one["holders"]]
         shown = holders if everything else holders[:HOLDERS]
         if len(shown) < len(holders):
-            shown = [*shown, f"{len(holders) - len(shown)} more"]
-        rows.append(
-            (
-                one["node"],
-                one["card"],
-                f"{one['memoryFree']} of {one['memory']}",
-                f"{one['coresFreePercent']} %",
-                one["reason"] or "would do",
-                "; ".join(shown) or "nobody",
-            )
-        )
-    screen.table(("NODE", "CARD", "MEMORY FREE", "CORES FREE", "WHY NOT", "HELD BY"), rows, indent=indent + 2)
+            shown = [*shown, f"{len(holders) - len(shown):,} more"]
+        screen.line(f"{one['card']} on {one['node']}: {'; '.join(shown)}", indent=indent + 2)
 
 
 def _holder(one: JSON) -> str:

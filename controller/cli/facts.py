@@ -99,6 +99,12 @@ class Facts:
         return HANDOVER if len(fenced) > 1 else CONTROLLER if fenced.pop() else NATIVE
 
     @property
+    def allocating(self) -> str:
+        """The same, and where nothing is published yet, who is to allocate."""
+        seen = self.mode
+        return self.settings.get("DRAGOMAN_MODE", NOTHING) if seen == NOTHING else seen
+
+    @property
     def settings(self) -> Mapping[str, str]:
         """What the controllers were told; of several versions the last by name."""
         found: dict[str, str] = {}

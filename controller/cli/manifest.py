@@ -146,7 +146,9 @@ def _add(found: Manifest, document: JSON, *, place: int, filename: str, namespac
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     if not name:
         raise InvalidInputError(f"{where} has no metadata.name.", remedy="Give it a name.")
-    placed = {**document, "metadata": {**metadata, "name": name}}
+    # What is created has no status yet, whatever the file says.
+    placed = {key: value for key, value in document.items() if key != "status"}
+    placed["metadata"] = {**metadata, "name": name}
     if kind in ("ResourceClaim", "ResourceClaimTemplate", "DeviceClass") and version != _DRA:
         raise InvalidInputError(
             f"{where} is of {version or 'no version'}.", remedy=f"Write it for {_DRA}: fields differ."

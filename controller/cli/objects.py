@@ -115,6 +115,8 @@ async def look_at(reading: Reading, kind: str, name: str, *, namespace: str) -> 
         waiting = [one for one in found or [] if not (one.get("spec") or {}).get("nodeName")]
         pod = waiting[0] if waiting else None
     subjects = [(kind, name)]
+    if kind == "ResourceClaim" and pod is not None:
+        subjects.append(("Pod", str(pod["metadata"]["name"])))
     subjects += [("ResourceClaim", one.name) for one in entries if one.claim is not None and kind == "Pod"]
     events = await asyncio.gather(*(_events(reading, one, namespace) for one in subjects))
     return Subject(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
-from controller.cli.facts import NATIVE, Facts, cards_of
+from controller.cli.facts import CONTROLLER, HANDOVER, Facts, cards_of
 from controller.cli.rules import Question, Rules
 from controller.cli.shares import by_card, used_of
 from controller.cli.world import LeftOut, World
@@ -105,7 +105,7 @@ def asked(claim: JSON, classes: Classes, *, facts: Facts, stored: bool) -> JSON:
     refuse_in_spec(devices.get("config") or [], field=f"{name}: spec.devices.config")
     annotations = claim["metadata"].get("annotations") or {}
     lost = not keeps_amounts(facts.release)
-    if facts.mode == NATIVE:
+    if facts.allocating not in (CONTROLLER, HANDOVER):
         return claim
     if stored and (lost or STAMP in annotations):
         check_stamp(devices, annotations, is_ours=classes.is_ours)
@@ -138,7 +138,9 @@ def answer_of(
     if nodes and not found.field:
         question = Question(snapshot=world.snapshot, claims=claims, classes=world.facts.classes)
         said = world.rules.remark(question)
-    listed = _listed(world, found, nodes, everything=everything) if not found.fits else []
+    # Where something is wrong with the claim itself the cards have no part in it.
+    about_cards = not found.fits and not found.field
+    listed = _listed(world, found, nodes, everything=everything) if about_cards else []
     return {
         **found.to_json(),
         "headline": found.headline(),
@@ -200,5 +202,9 @@ def _listed(world: World, found: WhyNot, nodes: Sequence[str], *, everything: bo
 def _no_node(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
         return "no node has cards of ours: no AcceleratorNode is there"
-    listed = "; ".join(f"{len(one.nodes):,}: {one.message.rstrip('.')}" for one in left_out[:4])
+    listed = "; ".join(f"{_nodes(len(one.nodes))}: {one.message.rstrip('.')}" for one in left_out[:4])
     return f"no node with cards can be used ({listed})"
+
+
+def _nodes(number: int) -> str:
+    return f"{number:,} node" if number == 1 else f"{number:,} nodes"

@@ -141,7 +141,7 @@ class _Simulation:
         try:
             existing = self._stored.claims.get(key)
             claim = existing or self._manifest.claims[key]
-            found = self._placed(None, [(key, claim)], notes, stored=existing is not None)
+            found = self._placed(None, [(key, claim, existing is not None)], notes)
         except (_RefusedError, DragomanError) as refused:
             found = _refusal(refused)
         named = {"number": number, "kind": "ResourceClaim", "namespace": key[0], "name": key[1]}
@@ -162,8 +162,7 @@ class _Simulation:
                 "outcome": "NothingAsked",
                 "words": "It asks for no claims and no extended resources of ours.",
             }
-        stored = any(one[2] for one in claims)
-        return self._placed(pod, [(key, claim) for key, claim, _ in claims], notes, stored=stored)
+        return self._placed(pod, claims, notes)
 
     def _claim(self, entry: Entry, pod: JSON, namespace: str) -> tuple[Key, JSON, bool]:
         """A pod's claim, with whether it (or its template) comes from the API server."""
@@ -195,13 +194,11 @@ class _Simulation:
             )
         return key, self._manifest.claims[key], False
 
-    def _placed(
-        self, pod: JSON | None, claims: Sequence[tuple[Key, JSON]], notes: list[str], *, stored: bool
-    ) -> JSON:
+    def _placed(self, pod: JSON | None, claims: Sequence[tuple[Key, JSON, bool]], notes: list[str]) -> JSON:
         waiting: list[tuple[Key, JSON]] = []
         shares: list[Share] = []
         others = 0
-        for key, claim in claims:
+        for key, claim, stored in claims:
             if (claim.get("status") or {}).get("allocation"):
                 held = shares_of(claim)
                 shares += held
@@ -219,8 +216,7 @@ class _Simulation:
                     "Make a claim for each driver; a pod may have several.",
                 )
             # A claim of the API server has been through the webhook, one of the file has not yet.
-            own = key not in self._manifest.claims and stored
-            waiting.append((key, asked(claim, self._classes, facts=self._facts, stored=own)))
+            waiting.append((key, asked(claim, self._classes, facts=self._facts, stored=stored)))
         if others:
             notes.append("Claims for devices of other drivers are passed over.")
         if not waiting:
@@ -346,7 +342,7 @@ def _claims_named(pod: JSON) -> Iterator[Key]:
 
 def _policy(facts: Facts) -> PlacementPolicy:
     """The controller's placement policy, where it decides; kube-scheduler's first fit elsewhere."""
-    if facts.mode != CONTROLLER:
+    if facts.allocating != CONTROLLER:
         return PlacementPolicy()
     settings = facts.settings
     words = {

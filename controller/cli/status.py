@@ -154,8 +154,10 @@ def _waits_for(nodes: Sequence[str], facts: Facts, why: str) -> list[str]:
         else "Gone"
         for node in nodes
     )
+    reasons.pop("Published", None)
     listed = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common(3))
-    return [f"The slices of {_some(nodes)} are as before ({listed}): {why}."]
+    because = f" ({listed})" if listed else ""
+    return [f"The slices of {_some(nodes)} are as before{because}: {why}."]
 
 
 def _resting(facts: Facts, *, wait_s: float, now: datetime) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from controller.cli.screen import Screen, count
 from driver.kube.client import JSON
-from driver.quantities import format_bytes
 
 ROWS = 20
 NOTICES = 8
@@ -24,8 +23,8 @@ def show(document: JSON, screen: Screen, *, everything: bool) -> None:
         ("Kubernetes", " ".join(filter(None, (kubernetes["version"] + ".", kubernetes["note"])))),
     ]
     if document["controllers"] is not None:
-        ready = sum(one["ready"] for one in document["controllers"])
-        rows.append(("Controllers", f"{ready} of {len(document['controllers'])} Ready"))
+        ready, found = sum(one["ready"] for one in document["controllers"]), len(document["controllers"])
+        rows.append(("Controllers", f"{ready} of {found} Ready" if found else "none found: is it installed?"))
     if document["agents"] is not None:
         rows.append(("Agents", f"{document['agents']['ready']} of {document['agents']['pods']} Ready"))
     cards = f"{totals['offered']:,} of {totals['cards']:,} offered on {count(totals['nodes'], 'node')}"
@@ -47,7 +46,6 @@ def show(document: JSON, screen: Screen, *, everything: bool) -> None:
 
 def _totals(totals: JSON, screen: Screen) -> None:
     memory, cores = totals["memory"], totals["cores"]
-    free = memory["totalBytes"] - memory["usedBytes"]
     screen.line()
     screen.table(
         ("", "", "USED", "FREE", "ALL"),
@@ -55,9 +53,9 @@ def _totals(totals: JSON, screen: Screen) -> None:
             (
                 "memory",
                 screen.bar(memory["usedBytes"], memory["totalBytes"]),
-                memory["used"],
-                format_bytes(free) if free >= 0 else f"-{format_bytes(-free)}",
-                memory["total"],
+                _amount(memory["usedBytes"]),
+                _amount(memory["totalBytes"] - memory["usedBytes"]),
+                _amount(memory["totalBytes"]),
             ),
             (
                 "cores",
@@ -88,7 +86,7 @@ def _nodes(nodes: list[JSON], screen: Screen, *, everything: bool) -> None:
                 f"{one['offered']}"
                 if one["offered"] == one["cards"]
                 else f"{one['offered']} of {one['cards']}",
-                f"{one['memory']['used']} of {one['memory']['total']}",
+                f"{_amount(one['memory']['usedBytes'])} of {_amount(one['memory']['totalBytes'])}",
                 screen.bar(one["memory"]["usedBytes"], one["memory"]["totalBytes"]),
                 f"{one['cores']['usedPercent']} of {one['cores']['totalPercent']} %",
             )
@@ -119,6 +117,20 @@ def _notices(notices: list[JSON], screen: Screen, *, everything: bool) -> None:
 def _condition(one: JSON) -> str:
     said = one["published"]
     return "yes" if (said["status"], said["reason"]) == ("True", "Published") else str(said["reason"])
+
+
+def _amount(amount: int) -> str:
+    """Bytes as a person reads them: 117.2 TiB."""
+    size, unit = float(abs(amount)), "MiB"
+    size /= 1 << 20
+    for larger in ("GiB", "TiB", "PiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    if not amount:
+        return "0"
+    text = f"{size:.1f}".removesuffix(".0")
+    return f"{'-' if amount < 0 else ''}{text} {unit}"
 
 
 def _troubled(one: JSON) -> bool:

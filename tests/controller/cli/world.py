@@ -37,8 +37,11 @@ CLASS: JSON = {
         ]
     },
 }
+ANY_CLASS: JSON = {
+    "metadata": {"name": "accelerator.dragoman.dev", "labels": {"dragoman.dev/driver": "true"}},
+    "spec": {"selectors": [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]},
+}
 OTHER_CLASS: JSON = {"metadata": {"name": "fpga.example.com"}, "spec": {}}
-FREE = {"Ready": ("True", "Published", "")}
 TOKEN = "token-that-nobody-may-see"
 
 _COLLECTIONS = {
@@ -165,7 +168,7 @@ class World:
     version: str = "v1.36.3"
     inventories: list[JSON] = field(default_factory=list)
     slices: list[JSON] = field(default_factory=list)
-    classes: list[JSON] = field(default_factory=lambda: [CLASS, OTHER_CLASS])
+    classes: list[JSON] = field(default_factory=lambda: [CLASS, ANY_CLASS, OTHER_CLASS])
     nodes: list[JSON] = field(default_factory=list)
     pods: list[JSON] = field(default_factory=list)
     claims: list[JSON] = field(default_factory=list)

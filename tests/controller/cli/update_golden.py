@@ -1,0 +1,32 @@
+"""Writes the golden texts anew: `python -m tests.controller.cli.update_golden`; then read the difference."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tests.controller.cli.cases import CASES, EXAMPLES
+from tests.controller.cli.world import dragoman
+
+GOLDEN = Path(__file__).parent / "golden"
+WIDTH = 100
+
+
+def text_of(name: str, folder: Path) -> str:
+    """What a case prints, with its command and its exit status."""
+    world, arguments = CASES[name]()
+    done = dragoman(world, folder, *arguments, columns=WIDTH)
+    shown = " ".join(arguments).replace(f"{EXAMPLES}/", "")
+    return f"$ kubectl dragoman {shown}\n{done.out}{done.err}exit status {done.status}\n"
+
+
+def main() -> None:
+    """Writes all of them."""
+    GOLDEN.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in CASES:
+            (GOLDEN / f"{name}.txt").write_text(text_of(name, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
