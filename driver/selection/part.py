@@ -23,7 +23,7 @@ from driver.cel.checker import Checked
 from driver.cel.compiler import Program, compile_tree
 from driver.cel.errors import BudgetError, EvaluationError
 from driver.cel.syntax import Bind, Node
-from driver.cel.values import DomainMap
+from driver.cel.values import DomainMap, OptionalValue
 from driver.selection.limits import MAX_UNITS
 
 ENDED: Final = "ended"
@@ -85,6 +85,17 @@ class Part:
         """
         return next(self.outcomes((view,), meter))
 
+    def _other(self, result: object) -> Outcome:
+        """What a result means that is neither true nor false."""
+        if type(result) is not OptionalValue:
+            return None
+        if not self._whole:
+            # What an optional holds counts where it is the result of the whole selector, and nowhere else.
+            return ENDED
+        while type(result) is OptionalValue and result.present:
+            result = result.value
+        return result if result is True or result is False else None
+
     def outcomes(self, views: Iterable[DeviceView], meter: Meter) -> Iterator[Outcome]:
         """Evaluate it on devices, one after another.
 
@@ -100,7 +111,7 @@ class Part:
             outcome: Outcome
             try:
                 result = run(frame)
-                outcome = result if result is True or result is False else None
+                outcome = result if result is True or result is False else self._other(result)
             except EvaluationError:
                 outcome = None
             except BudgetError:

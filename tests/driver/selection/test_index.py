@@ -287,3 +287,22 @@ def test_parts_that_cost_too_much_together_raise_as_the_whole_does() -> None:
     for count in (1, 12):
         selector = compile_selector(" && ".join([loop] * count))
         assert index.select(selector) == evaluated(selector, devices)
+
+
+@pytest.mark.parametrize(
+    ("text", "true", "raises"),
+    [
+        (f"dyn({A}.?ready)", 0b001, 0b100),
+        (f"true ? dyn({A}.?ready) : dyn(true)", 0b001, 0b100),
+        (f"dyn({A}.?ready) && true", 0b000, 0b111),
+        (f'{A}.?kind.orValue("x") == "never" || dyn({A}.?ready)', 0b000, 0b111),
+    ],
+)
+def test_what_an_optional_holds_counts_only_as_the_result_of_the_whole(
+    text: str, true: int, raises: int
+) -> None:
+    index = Index()
+    views = [device(ready=True), device(ready=False), device()]
+    index.add(views)
+    assert select(index, text) == Selection(true=true, raises=raises)
+    assert select(index, text) == evaluated(compile_selector(text), dict(enumerate(views)))
