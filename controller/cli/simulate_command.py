@@ -35,9 +35,9 @@ def run(common: Common, filename: str) -> int:
                 remedy="Ask whoever runs the cluster for it, or have them run this command.",
             )
         stored = part.missing_objects(manifest)
-        for resource, found in ((RESOURCE_CLAIMS, stored.claims), (TEMPLATES, stored.templates)):
-            for where, name in found:
-                found[where, name] = await reading.one(resource, name, namespace=where)
+        for resource, wanted in ((RESOURCE_CLAIMS, stored.claims), (TEMPLATES, stored.templates)):
+            for where, name in wanted:
+                wanted[where, name] = await reading.one(resource, name, namespace=where)
         found: JSON = part.simulation(manifest, stored, facts, rules, everything=common.everything)
         return found
 
