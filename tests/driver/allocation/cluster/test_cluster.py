@@ -266,6 +266,17 @@ def test_a_node_that_becomes_another_is_what_it_became(before: str, after: str, 
     check(cluster, snapshot, [named("c", request(ask={"memory": "5Gi"}), request("more"))])
 
 
+def test_a_node_that_gets_other_values_is_not_taken_for_what_it_was() -> None:
+    def rooted(node: str, *roots: str) -> JSON:
+        some = [card(f"d{place}", attributes={"root": {"string": root}}) for place, root in enumerate(roots)]
+        return pool(*some, node=node)
+
+    wanted = [named("c", request(count=2), constraints=[{"distinctAttribute": "dragoman.dev/root"}])]
+    cluster = cluster_of(rooted("a", "y", "y"), rooted("b", "y", "y"))
+    assert cluster.answers(wanted).feasible == ()
+    assert cluster.with_slices(changed=[rooted("b", "x", "y")]).answers(wanted).feasible == ("b",)
+
+
 def test_devices_for_all_nodes_that_come_are_seen_on_all_nodes() -> None:
     cluster = cluster_of(cards("a", 1), cards("b", 1))
     wanted = [named("c", request(count=2))]
@@ -379,10 +390,15 @@ def test_searches_over_many_nodes_end_the_attempt_when_they_take_as_many_steps_a
         pool(*(exclusive(f"d{place}") for place in range(count)), node=f"n{count}") for count in range(1, 9)
     ]
     wanted = named("c", *(request(f"r{place}") for place in range(9)))
-    refusal = cluster_of(*slices).first([wanted]).refusal
+    cluster = cluster_of(*slices)
+    refusal = cluster.first([wanted]).refusal
     assert refusal is not None
     assert refusal.reason == "SearchLimit"
     assert "over several nodes" in refusal.message
+    answers = cluster.answers([wanted])
+    assert answers.feasible == ()
+    assert answers.undecided
+    assert answers.decision(answers.undecided[-1]).refusal is not None
 
 
 def test_many_requests_are_answered_as_each_node_answers_them() -> None:

@@ -154,6 +154,14 @@ def test_segments_alike_are_those_of_one_width_with_the_same_places(
         spans.append((place + gap, place + gap + width))
         place += gap + width
         segments.add(*spans[-1])
+    # One makes room for two of half its width.
+    first, last = spans[0]
+    if last - first > 1:
+        segments.remove(first, last)
+        middle = (first + last) // 2
+        spans[:1] = [(first, middle), (middle, last)]
+        segments.add(first, middle)
+        segments.add(middle, last)
 
     def places(start: int, stop: int) -> list[set[int]]:
         return [{number - start for number in some if start <= number < stop} for some in every]
@@ -165,3 +173,12 @@ def test_segments_alike_are_those_of_one_width_with_the_same_places(
         if end - begin == stop - start and places(begin, end) == places(start, stop)
     }
     assert set(bits(segments.alike(map(bitmap, every), start, stop))) == wanted
+
+
+def test_a_segment_that_was_removed_is_like_none() -> None:
+    segments = Segments()
+    segments.add(0, 2)
+    segments.add(2, 4)
+    segments.remove(0, 2)
+    segments.add(1, 2)
+    assert segments.alike((), 2, 4) == 1 << 3

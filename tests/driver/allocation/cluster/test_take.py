@@ -51,3 +51,11 @@ def test_what_cannot_be_compared_is_left_to_the_allocator() -> None:
     assert take([1], 1, constraints=rule, pattern=lambda _: (-2, 0)) == [1]
     lists = [Constraint("d/a", distinct=False, requests=frozenset(), lists=True)]
     assert take([0], 1, constraints=lists, pattern=lambda _: (0,)) is None
+
+
+def test_the_first_of_several_that_do_are_taken() -> None:
+    match = [Constraint("d/a", distinct=False, requests=frozenset())]
+    distinct = [Constraint("d/a", distinct=True, requests=frozenset())]
+    assert take([0, 1, 2, 3], 2, constraints=match, pattern=lambda _: (1, 0, 0, 0)) == [1, 2]
+    assert take([0, 1, 2, 3], 2, constraints=distinct, pattern=lambda _: (0, 0, 1, 2)) == [0, 2]
+    assert take([0, 1, 2], 3, constraints=distinct, pattern=lambda _: (0, 0, 1)) is None

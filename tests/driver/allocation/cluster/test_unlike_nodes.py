@@ -128,6 +128,12 @@ CASES: dict[str, tuple[list[JSON], list[JSON], JSON | list[JSON], tuple[str, ...
         claim(request("x", ask=HALF), request("y", ask=HALF)),
         ("b",),
     ),
+    "room for more requests than are combined": (
+        [pool(card("d0", "40Gi"), node="a"), pool(card("d0", "40Gi"), node="b")],
+        [share("a", "10Gi")],
+        claim(*(request(f"r{size}", ask={"memory": f"{size}Gi"}) for size in range(1, 9))),
+        ("b",),
+    ),
     "equal values": (
         [
             pool(rooted("d0", "x"), rooted("d1", "y"), node="a"),
