@@ -1,0 +1,244 @@
+"""`kubectl dragoman`, run by kubectl: as whoever runs the cluster, and as somebody with one namespace."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from driver.kube.resources import RESOURCE_CLAIMS, Resource
+from tests.cluster.support import cards, waiting
+from tests.cluster.support.api import JSON, SERVICE_ACCOUNTS, Api
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.space import Space, open_space
+from tests.cluster.support.target import ROOT, Target
+
+pytestmark = pytest.mark.cluster
+
+ON = cards.on(cards.NVIDIA_40)
+_ROLE_BINDINGS = Resource(
+    group="rbac.authorization.k8s.io",
+    version="v1",
+    plural="rolebindings",
+    kind="RoleBinding",
+    namespaced=True,
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> JSON:
+        """The answer as a program reads it."""
+        found: JSON = json.loads(self.out)
+        return found
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a kubeconfig, kubectl and the plugin on the PATH."""
+
+    kubectl: str
+    kubeconfig: Path
+    path: str
+
+    def dragoman(self, *arguments: str) -> Ran:
+        """Runs `kubectl dragoman`."""
+        done = subprocess.run(
+            [self.kubectl, "dragoman", *arguments],
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": self.path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def admin(installed: Installation, target: Target, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    folder = tmp_path_factory.mktemp("path")
+    plugin = folder / "kubectl-dragoman"
+    plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m controller.kubectl "$@"\n')
+    plugin.chmod(0o755)
+    return Person(target.program("kubectl"), target.kubeconfig, f"{folder}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def developer(admin: Person, space: Space, target: Target, tmp_path: Path) -> Person:
+    """A ServiceAccount that may view one namespace."""
+    api = space.api
+    api.create(SERVICE_ACCOUNTS, {"metadata": {"name": "developer"}}, namespace=space.name)
+    binding = {
+        "metadata": {"name": "developer"},
+        "roleRef": {"apiGroup": _ROLE_BINDINGS.group, "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": space.name}],
+    }
+    api.create(_ROLE_BINDINGS, binding, namespace=space.name)
+    return Person(admin.kubectl, _kubeconfig(api, space.name, target, tmp_path), admin.path)
+
+
+@pytest.fixture
+def others(installed: Installation) -> Iterator[Space]:
+    """Somebody else's namespace."""
+    one = open_space(installed.api, "somebody-else")
+    yield one
+    installed.expect_nothing_left(one.close())
+
+
+def _kubeconfig(api: Api, namespace: str, target: Target, folder: Path) -> Path:
+    path = SERVICE_ACCOUNTS.path(namespace=namespace, name="developer", subresource="token")
+    body: JSON = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = api.request("POST", path, body=body).json()["status"]["token"]
+    document = yaml.safe_load(target.kubeconfig.read_text())
+    for one in document["clusters"]:
+        authority = one["cluster"].pop("certificate-authority", "")
+        if authority:
+            data = (target.kubeconfig.parent / authority).read_bytes()
+            one["cluster"]["certificate-authority-data"] = base64.b64encode(data).decode()
+    for one in document["contexts"]:
+        one["context"]["namespace"] = namespace
+    for one in document["users"]:
+        one["user"] = {"token": token}
+    found = folder / "developer"
+    found.write_text(yaml.safe_dump(document))
+    return found
+
+
+def _waits(space: Space, others: Space) -> None:
+    """Somebody else holds most of a card, and a pod of ours waits for more than is left."""
+    others.create(*sharing("theirs", request(memory="30Gi", cores="50", cel=ON)))
+    others.running("theirs")
+    space.create(*sharing("waits", request(memory="20Gi", cel=ON)))
+    space.wait_pod("waits", Space.claim_name, what="has its claim")
+
+
+def test_status_shows_mode_nodes_and_what_is_held(
+    admin: Person, installed: Installation, space: Space
+) -> None:
+    space.create(*sharing("holds", request(memory="4Gi", cores="30", cel=ON)))
+    space.running("holds")
+    done = admin.dragoman("status", "-o", "json")
+    assert (done.status, done.err) == (0, "")
+    found = done.document
+    assert found["mode"]["seen"] == "native"
+    (node,) = found["nodes"]
+    assert node["name"] == installed.node
+    assert node["agent"]["ready"] is True
+    assert node["offered"] == len(cards.ALL)
+    assert found["totals"]["memory"]["usedBytes"] >= 4 << 30
+    text = admin.dragoman("status").out
+    assert "native: kube-scheduler allocates" in text
+    assert installed.node in text
+
+
+def test_explain_names_the_holder_to_whoever_may_see_it(admin: Person, space: Space, others: Space) -> None:
+    _waits(space, others)
+    done = admin.dragoman("explain", "pod/waits", "-n", space.name)
+    assert (done.status, done.err) == (0, "")
+    assert "capacity in use" in done.out
+    assert f"{others.name}/theirs-card-" in done.out
+    claim = admin.dragoman("explain", f"claim/{Space.claim_name(space.pod('waits'))}", "-n", space.name)
+    assert f"{others.name}/theirs-card-" in claim.out
+
+
+def test_explain_with_one_namespace_shows_the_controllers_answer_and_the_missing_right(
+    developer: Person, space: Space, others: Space
+) -> None:
+    _waits(space, others)
+    note = space.event("waits", "capacity in use", seconds=90)
+    done = developer.dragoman("explain", "pod/waits")
+    assert (done.status, done.err) == (0, "")
+    assert note in done.out
+    assert "list resourceclaims.resource.k8s.io in all namespaces" in done.out
+    assert others.name not in done.out
+    assert "theirs" not in done.out
+
+
+def test_explain_of_a_running_pod_says_what_it_holds_and_its_limits(developer: Person, space: Space) -> None:
+    space.create(*sharing("holds", request(memory="4Gi", cores="30", cel=ON)))
+    space.running("holds")
+    claim = Space.claim_name(space.pod("holds"))
+    waiting.wait_for(
+        space.api,
+        RESOURCE_CLAIMS,
+        claim,
+        lambda one: (one.get("status") or {}).get("devices"),
+        what="has the node's word",
+        namespace=space.name,
+        seconds=30,
+    )
+    done = developer.dragoman("explain", "pod/holds", "-o", "json")
+    (one,) = done.document["claims"]
+    (share,) = one["shares"]
+    assert (share["card"], share["memory"], share["coresPercent"]) == (cards.NVIDIA_40.device, "4Gi", 30)
+    assert "4096 MiB of memory" in share["limits"]
+    assert share["isolation"]["memory"] == "preload"
+
+
+def test_simulate_says_what_would_fit_and_creates_nothing(admin: Person, space: Space) -> None:
+    path = ROOT / "manifests" / "examples" / "two-containers.yaml"
+    done = admin.dragoman("simulate", "-f", str(path), "-n", space.name, "-o", "json")
+    assert (done.status, done.err) == (0, "")
+    assert [one["outcome"] for one in done.document["steps"]] == ["Fits"]
+    assert space.pods() == []
+    assert space.claims() == []
+
+
+def test_simulate_comes_to_the_same_cards_as_kube_scheduler(
+    admin: Person, space: Space, tmp_path: Path
+) -> None:
+    objects = [one for name in ("one", "two") for one in sharing(name, request(memory="9Gi", cores="40"))]
+    file = tmp_path / "objects.yaml"
+    file.write_text(yaml.safe_dump_all(objects))
+    done = admin.dragoman("simulate", "-f", str(file), "-n", space.name, "-o", "json")
+    expected = {one["name"]: [each["card"] for each in one["shares"]] for one in done.document["steps"]}
+    for name in ("one", "two"):
+        space.create(*sharing(name, request(memory="9Gi", cores="40")))
+        space.running(name)
+    seen = {
+        name: [one["device"] for one in space.claim_of(name)["status"]["allocation"]["devices"]["results"]]
+        for name in ("one", "two")
+    }
+    assert seen == expected
+
+
+def test_simulate_says_no_with_the_reason(admin: Person, space: Space, tmp_path: Path) -> None:
+    file = tmp_path / "objects.yaml"
+    file.write_text(yaml.safe_dump_all(sharing("huge", request(memory="4000Gi"))))
+    done = admin.dragoman("simulate", "-f", str(file), "-n", space.name)
+    assert (done.status, done.err) == (1, "")
+    assert "asks 4000Gi" in done.out
+
+
+def test_without_the_right_there_is_one_sentence(developer: Person) -> None:
+    done = developer.dragoman("status")
+    assert (done.status, done.out) == (2, "")
+    assert "list acceleratornodes.dragoman.dev" in done.err
+
+
+def test_credentials_that_nobody_knows_are_one_sentence(developer: Person) -> None:
+    document = yaml.safe_load(developer.kubeconfig.read_text())
+    for one in document["users"]:
+        one["user"] = {"token": "not-a-token-of-this-cluster"}
+    developer.kubeconfig.write_text(yaml.safe_dump(document))
+    done = developer.dragoman("explain", "pod/any")
+    assert (done.status, done.out) == (2, "")
+    assert "log in again" in done.err
+    assert "not-a-token-of-this-cluster" not in done.err
