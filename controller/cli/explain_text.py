@@ -99,16 +99,28 @@ def _cards(answer: JSON, screen: Screen, *, everything: bool, indent: int) -> No
         )
         for one in cards
     ]
-    screen.table(("NODE", "CARD", "MEMORY FREE", "CORES FREE", "WHY NOT"), rows, indent=indent + 2)
-    held = [one for one in cards if one["holders"]]
-    if held:
+    columns = ("NODE", "CARD", "MEMORY FREE", "CORES FREE", "WHY NOT")
+    holders = [_holders(one, everything=everything) for one in cards]
+    sentences = [_card(one, who) for one, who in zip(cards, holders, strict=True)]
+    if screen.table(columns, rows, indent=indent + 2, otherwise=sentences) and any(holders):
         screen.heading("Held by", indent=indent)
-    for one in held:
-        holders = [_holder(each) for each in one["holders"]]
-        shown = holders if everything else holders[:HOLDERS]
-        if len(shown) < len(holders):
-            shown = [*shown, f"{len(holders) - len(shown):,} more"]
-        screen.line(f"{one['card']} on {one['node']}: {'; '.join(shown)}", indent=indent + 2)
+        for one, who in zip(cards, holders, strict=True):
+            if who:
+                screen.line(f"{one['card']} on {one['node']}: {who}", indent=indent + 2)
+
+
+def _card(one: JSON, holders: str) -> str:
+    free = f"{one['memoryFree']} of {one['memory']} and {one['coresFreePercent']} % free"
+    held = f"; held by {holders}" if holders else ""
+    return f"{one['card']} on {one['node']}: {one['reason'] or 'would do'}; {free}{held}"
+
+
+def _holders(card: JSON, *, everything: bool) -> str:
+    told = [_holder(one) for one in card["holders"]]
+    shown = told if everything else told[:HOLDERS]
+    if len(shown) < len(told):
+        shown = [*shown, f"{len(told) - len(shown):,} more"]
+    return "; ".join(shown)
 
 
 def _holder(one: JSON) -> str:
@@ -134,11 +146,13 @@ def _claims(claims: Sequence[JSON], screen: Screen) -> None:
                     each["node"],
                     " ".join(filter(None, (each["card"], f"({each['model']})" if each["model"] else ""))),
                     each["words"],
-                    each["limits"] or "nothing said by the node yet",
+                    each["limits"] or "The node has not said it yet.",
                 )
                 for each in one["shares"]
             ]
-            screen.table(("REQUEST", "NODE", "CARD", "SHARE", "LIMITS IN FORCE"), rows, indent=2)
+            sentences = [f"{row[0]}: {row[2]} on {row[1]}: {row[3]}. {row[4]}" for row in rows]
+            columns = ("REQUEST", "NODE", "CARD", "SHARE", "LIMITS IN FORCE")
+            screen.table(columns, rows, indent=2, otherwise=sentences)
 
 
 def _events(events: Sequence[JSON], screen: Screen, *, everything: bool, now: datetime) -> None:

@@ -9,7 +9,6 @@ are replaced.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
@@ -17,13 +16,15 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 _WIDE = 10_000
 _BAR = 20
+_GAP = 2
+_LAST = 32
 
 
 def clean(text: object) -> str:
@@ -94,29 +95,50 @@ class Screen:
             ) or [name]:
                 self._put(Text(one))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, indent: int = 0) -> None:
-        """A table; the last columns give way where there is too little room."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for number, column in enumerate(columns):
-            last = number == len(columns) - 1
-            table.add_column(column, no_wrap=not last, overflow="fold" if last else "ellipsis")
-        for row in rows:
-            table.add_row(*(Text(clean(cell)) for cell in row))
-        width = max(self.width - indent, 40)
-        with io.StringIO() as text:
-            console = Console(
-                file=text,
-                width=width,
-                force_terminal=self._terminal,
-                no_color=self._console.no_color,
-                highlight=False,
-                legacy_windows=False,
-                color_system="standard" if self._terminal else None,
-            )
-            console.print(table)
-            lines = text.getvalue().splitlines()
-        for line in lines:
-            self._stream.write(f"{' ' * indent}{line.rstrip()}\n")
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        indent: int = 0,
+        otherwise: Sequence[str] = (),
+    ) -> bool:
+        """A table, of which nothing is ever cut off.
+
+        Args:
+            columns: Headings.
+            rows: Cells; the last of a row may be wrapped.
+            indent: Characters before it.
+            otherwise: What to say, a sentence for each row, where there is too little room for the table.
+
+        Returns:
+            Whether it is a table.
+        """
+        cells = [[clean(cell) for cell in row] for row in rows]
+        widths = [
+            max(cell_len(row[number]) for row in (columns, *cells)) for number in range(len(columns) - 1)
+        ]
+        before = indent + sum(widths) + _GAP * len(widths)
+        longest = max((cell_len(row[-1]) for row in (columns, *cells)), default=0)
+        if otherwise and before + min(longest, _LAST) > self.width:
+            for sentence in otherwise:
+                self.line(sentence, indent=indent)
+            return False
+        room = max(self.width - before, min(longest, _LAST))
+        self._row(columns, widths, indent=indent, room=room, style="dim")
+        for row in cells:
+            self._row(row, widths, indent=indent, room=room)
+        return True
+
+    def _row(
+        self, cells: Sequence[str], widths: Sequence[int], *, indent: int, room: int, style: str = ""
+    ) -> None:
+        last = [cells[-1]] if self.width >= _WIDE else textwrap.wrap(cells[-1], room) or [""]
+        start = " " * indent
+        for cell, width in zip(cells, widths, strict=False):
+            start += cell + " " * (width - cell_len(cell) + _GAP)
+        for number, part in enumerate(last):
+            self._put(Text(f"{start if number == 0 else ' ' * cell_len(start)}{part}".rstrip(), style=style))
 
     def bar(self, used: int, total: int) -> str:
         """How much of something is used."""

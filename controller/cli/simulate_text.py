@@ -64,4 +64,5 @@ def _step(one: JSON, screen: Screen) -> None:
             )
             for each in one["shares"]
         ]
-        screen.table(("CLAIM", "REQUEST", "CARD", "SHARE"), rows, indent=2)
+        sentences = [f"{row[0]}, {row[1]}: {row[2]}: {row[3]}" for row in rows]
+        screen.table(("CLAIM", "REQUEST", "CARD", "SHARE"), rows, indent=2, otherwise=sentences)

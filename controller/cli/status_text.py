@@ -11,6 +11,7 @@ from driver.kube.client import JSON
 ROWS = 20
 NOTICES = 8
 _NAMES = 4
+_ROOM_FOR_BARS = 100
 
 
 def show(document: JSON, screen: Screen, *, everything: bool) -> None:
@@ -76,28 +77,35 @@ def _nodes(nodes: list[JSON], screen: Screen, *, everything: bool) -> None:
     ordered = sorted(nodes, key=lambda one: (not _troubled(one), one["name"]))
     shown = ordered if everything else ordered[:ROWS]
     screen.line()
-    screen.table(
-        ("NODE", "AGENT", "PUBLISHED", "CARDS", "MEMORY USED", "", "CORES USED"),
-        [
-            (
-                one["name"],
-                {True: "Ready", False: "not Ready", None: "?"}[one["agent"]["ready"]],
-                _condition(one),
-                f"{one['offered']}"
-                if one["offered"] == one["cards"]
-                else f"{one['offered']} of {one['cards']}",
-                f"{_amount(one['memory']['usedBytes'])} of {_amount(one['memory']['totalBytes'])}",
-                screen.bar(one["memory"]["usedBytes"], one["memory"]["totalBytes"]),
-                f"{one['cores']['usedPercent']} of {one['cores']['totalPercent']} %",
-            )
-            for one in shown
-        ],
-    )
+    rows: list[tuple[str, ...]] = [
+        (
+            one["name"],
+            {True: "Ready", False: "not Ready", None: "?"}[one["agent"]["ready"]],
+            _condition(one),
+            f"{one['offered']}" if one["offered"] == one["cards"] else f"{one['offered']} of {one['cards']}",
+            f"{_amount(one['memory']['usedBytes'])} of {_amount(one['memory']['totalBytes'])}",
+            screen.bar(one["memory"]["usedBytes"], one["memory"]["totalBytes"]),
+            f"{one['cores']['usedPercent']} of {one['cores']['totalPercent']} %",
+        )
+        for one in shown
+    ]
+    columns: tuple[str, ...] = ("NODE", "AGENT", "PUBLISHED", "CARDS", "MEMORY USED", "", "CORES USED")
+    if screen.width < _ROOM_FOR_BARS:
+        columns, rows = _without_bars(columns), [_without_bars(row) for row in rows]
+    sentences = [
+        f"{row[0]}: agent {row[1]}, published: {row[2]}, cards {row[3]}, memory {row[4]}, cores {row[-1]}"
+        for row in rows
+    ]
+    screen.table(columns, rows, otherwise=sentences)
     if len(shown) < len(ordered):
         rest = ordered[len(shown) :]
         trouble = sum(map(_troubled, rest))
         with_trouble = f", {trouble:,} of them with notices" if trouble else ""
         screen.line(f"and {count(len(rest), 'more node')}{with_trouble} (--all shows them)")
+
+
+def _without_bars(row: tuple[str, ...]) -> tuple[str, ...]:
+    return (*row[:5], *row[6:])
 
 
 def _notices(notices: list[JSON], screen: Screen, *, everything: bool) -> None:
