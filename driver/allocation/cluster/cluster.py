@@ -5,10 +5,11 @@ Purpose: the allocator's answer for all nodes without asking it on all nodes.
 Flow: `Cluster.build` once, then `with_claims`, `with_slices` and the like follow what happens, each giving a
 new cluster; `first` and `answers` find the nodes that may do by bitmaps, and let the allocator decide there.
 
-Limits: the index is not immutable: after `with_slices` and `with_nodes` only the new cluster may be asked.
-Clusters that differ in claims or classes live side by side. A search that ends at the allocator's limit on
-one node, or that takes as many steps over several, ends the attempt, so that no claim holds up others for
-long.
+Limits: the index is not immutable: after `with_slices` and `with_nodes` only the new cluster may be asked,
+and by one thread at a time. Clusters that differ in claims or classes live side by side. Features are those
+of a stock cluster of the release. A search that ends at the allocator's limit on one node, or that takes as
+many steps over several, ends the attempt: a claim that cannot be answered holds up others for a few seconds
+at most.
 """
 
 from __future__ import annotations
