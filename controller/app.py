@@ -19,8 +19,8 @@ import structlog
 from controller.admission.keeper import Keeper, KeeperSettings
 from controller.admission.review import Knowledge
 from controller.admission.server import Admission
-from controller.allocating.allocator import Answer
-from controller.allocating.part import WAKE, Allocating, Surroundings
+from controller.allocating.allocator import WAKE, Answer
+from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.telling import Telling
 from controller.events import Events
 from controller.explaining.answers import note_of

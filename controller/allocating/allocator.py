@@ -42,13 +42,17 @@ from driver.allocation.placement import PlacementPolicy
 from driver.api.asked import check_stamp, restored
 from driver.api.share_allocation import refuse_in_spec
 from driver.errors import AllocationError, ClaimError, ConfigError
-from driver.kube.client import JSON, ApiError, KubeClient
+from driver.kube.client import JSON, ApiError, ConflictError, KubeClient
 from driver.kube.resources import RESOURCE_CLAIMS
 
 _AGAIN_S = 60.0
 _SOON_S = 0.5
-_DEFINITE = (400, 403, 404, 409, 410, 413, 422)
-"""Answers that say that nothing was stored."""
+_WAKE_S = 1.0
+WAKE = "wake/"
+"""Keys that begin so, when it is their turn, wake up the pods that wait because nothing fitted."""
+_DEFINITE = (400, 403, 404, 410, 413, 422)
+"""Answers that say that nothing was stored. A conflict says less: HTTP clients send a PUT again by themselves
+where a kept connection breaks, and then it may be one with our own first try."""
 
 _log = structlog.get_logger("allocating")
 
@@ -126,7 +130,8 @@ class Allocator:
         self._placed.clear()
         self._waiting.clear()
         self._orphans.clear()
-        pods, claims = self._sources.pods.keys(), self._sources.claims.keys()
+        pods = self._sources.pods.keys()
+        claims = dict.fromkeys((*self._books.all_doubted(), *self._sources.claims.keys()))
         return [*self._in_turn(pods), *(f"claim/{key}" for key in claims)]
 
     def refused_pods(self) -> list[str]:
@@ -202,8 +207,7 @@ class Allocator:
         self._waiting.discard(key)
         wanted = self._book(key, mine, decision)
         self._usage.expect(key, node=decision.node, asks=view.asks)
-        for one in wanted:
-            await self._write(one)
+        await self._write_all(wanted)
         return None
 
     def _next_try(self, view: PodView) -> float:
@@ -297,40 +301,61 @@ class Allocator:
         found = self._sources.classes.get(name)
         return found is not None and found.ours
 
+    async def _write_all(self, wanted: Sequence[Wanted]) -> None:
+        left = list(wanted)
+        try:
+            while left:
+                await self._write(left.pop(0))
+        finally:
+            # One that was not even tried must not stay booked: nothing would ever end that.
+            for one in left:
+                self._undo(one)
+
     async def _write(self, wanted: Wanted) -> None:
         key = f"{wanted.namespace}/{wanted.name}"
-        self._check_leading()
         try:
+            self._check_leading()
             stored = await write(self._client, wanted, now=self._wall_clock())
-        except AllocationError as refused:
+        except (AllocationError, NotLeadingError) as refused:
             self._undo(wanted)
             if isinstance(refused, ClaimChangedError):
                 return
             raise
-        except ApiError as failed:
-            if failed.status in _DEFINITE:
+        except BaseException as failed:
+            if isinstance(failed, ApiError) and failed.status in _DEFINITE:
                 self._undo(wanted)
-            else:
-                # Nobody knows whether it was stored: it stays in the books until somebody does.
-                self._books.doubt(wanted)
-                self._again(f"claim/{key}", 0.5)
+                raise
+            # Nobody knows whether it was stored (also where this task is cut off in the middle): it stays in
+            # the books until somebody does.
+            self._books.doubt(wanted)
+            self._again(f"claim/{key}", 0.5)
+            if isinstance(failed, ConflictError):
+                await self._settle(wanted)
             raise
         self._sources.claims.observe(stored)
         self._books.drop(wanted.uid)
+
+    async def _settle(self, doubted: Wanted) -> None:
+        stored = await settled(self._client, doubted)
+        if stored is not None:
+            self._sources.claims.observe(stored)
+        if stored is not None and (stored.get("status") or {}).get("allocation"):
+            self._books.drop(doubted.uid)
+        else:
+            self._undo(doubted)
 
     def _undo(self, wanted: Wanted) -> None:
         self._books.drop(wanted.uid)
         placed = self._placed.pop(wanted.uid, None)
         if placed is not None:
             self._usage.unexpect(placed[0])
+        # What was decided meanwhile counted with it.
+        self._again(WAKE, _WAKE_S)
 
     async def _reconcile_claim(self, key: str) -> float | None:
         doubted = self._books.doubted(key)
         if doubted is not None:
-            stored = await settled(self._client, doubted)
-            if stored is not None:
-                self._sources.claims.observe(stored)
-            self._books.drop(doubted.uid)
+            await self._settle(doubted)
         view = self._sources.claims.get(key)
         if view is None or not view.ours or view.reserved or view.deleting or self._wanted_by_a_pod(key):
             self._orphans.pop(key, None)

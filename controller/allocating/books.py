@@ -79,6 +79,10 @@ class Books:
         """What was written to a claim without an answer, None if nothing was."""
         return self._doubted.get(key)
 
+    def all_doubted(self) -> list[str]:
+        """The claims (`namespace/name`) of which it is not known what was stored."""
+        return list(self._doubted)
+
     def slices_changed(self, changes: SliceChanges) -> None:
         """Takes over that cards of a node came, changed or went."""
         if self._cluster is not None:

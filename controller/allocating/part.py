@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.allocating.allocator import Allocator, Answer
+from controller.allocating.allocator import WAKE, Allocator, Answer
 from controller.allocating.books import Books
 from controller.allocating.cards import Cards
 from controller.allocating.pod_fit import NodeFacts, node_facts
@@ -28,8 +28,6 @@ from driver.kube.informer import Informer
 from driver.kube.resources import DEVICE_CLASSES, NODES, PODS, RESOURCE_CLAIMS
 
 _WAKE_S = 1.0
-WAKE = "wake/"
-"""Keys that begin so, when it is their turn, wake up the pods that wait because nothing fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,11 @@ async def write(client: KubeClient, wanted: Wanted, *, now: datetime) -> JSON:
     problem = difference(allocation, (stored.get("status") or {}).get("allocation") or {})
     if problem:
         _log.error("allocation lost on the way", claim=f"{wanted.namespace}/{wanted.name}", lost=problem)
-        await release(client, stored)
+        try:
+            await release(client, stored)
+        except ApiError as failed:
+            # Whatever the server said to that: what counts is that the allocation may still be stored.
+            raise ApiError(f"An allocation could not be taken back: {failed}", status=0) from failed
         raise AllocationLostError(
             f"The API server stored the allocation of {wanted.namespace}/{wanted.name} without {problem}.",
             remedy="Look for an admission webhook or policy that changes ResourceClaims.",
@@ -120,6 +124,10 @@ async def release(client: KubeClient, claim: JSON) -> JSON:
 async def settled(client: KubeClient, wanted: Wanted) -> JSON | None:
     """What is stored of a claim whose write got no answer; None if it is gone or another one by now.
 
+    A write that is still on its way to the server could be stored after the claim was read. So a claim
+    without an allocation is changed (its finalizer is taken off): what comes late finds another
+    resourceVersion.
+
     Raises:
         ApiError: It cannot be told yet.
     """
@@ -129,7 +137,20 @@ async def settled(client: KubeClient, wanted: Wanted) -> JSON | None:
         if failed.status == 404:
             return None
         raise
-    return claim if claim["metadata"].get("uid") == wanted.uid else None
+    metadata = claim["metadata"]
+    if metadata.get("uid") != wanted.uid:
+        return None
+    finalizers = metadata.get("finalizers") or []
+    # Without the finalizer, the status was not written with this resourceVersion.
+    if (claim.get("status") or {}).get("allocation") or FINALIZER not in finalizers:
+        return claim
+    kept = [one for one in finalizers if one != FINALIZER]
+    return await client.replace(
+        RESOURCE_CLAIMS,
+        {**claim, "metadata": {**metadata, "finalizers": kept}},
+        name=wanted.name,
+        namespace=wanted.namespace,
+    )
 
 
 def difference(sent: JSON, stored: JSON) -> str:

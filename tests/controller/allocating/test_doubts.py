@@ -1,0 +1,173 @@
+"""Writes of which nobody knows at first what became of them, and decisions that are written in part."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from controller.allocating.allocator import WAKE
+from controller.allocating.errors import NotLeadingError
+from controller.allocating.writing import FINALIZER
+from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for
+from tests.controller.allocating.world import World, without_shares
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+
+
+def refuses_puts(status: int) -> Any:
+    return lambda request: error_for(status, message="no") if request.method == "PUT" else None
+
+
+def is_status(request: Any) -> bool:
+    return bool(request.method == "PUT" and request.path.endswith("/status"))
+
+
+@pytest.mark.parametrize("status", [403, 409])
+async def test_of_claims_decided_together_those_never_tried_do_not_stay_booked(status: int) -> None:
+    world = World()
+    world.claim("a")
+    world.claim("b")
+    world.pod("p", "a", "b")
+    world.refuse = refuses_puts(status)
+    with pytest.raises(ApiError):
+        await world.reconcile("p")
+    world.refuse = lambda _request: None
+    await world.reconcile("p")
+    assert world.allocation("a")
+    assert world.allocation("b")
+
+
+async def test_where_leadership_ends_between_two_writes_the_second_does_not_stay_booked() -> None:
+    world = World()
+    world.claim("a")
+    world.claim("b")
+    world.pod("p", "a", "b")
+
+    def lose(request: Any) -> None:
+        if is_status(request):
+            world.leading = False
+
+    world.after = lose
+    with pytest.raises(NotLeadingError):
+        await world.reconcile("p")
+    world.leading = True
+    await world.reconcile("p")
+    assert world.allocation("b")
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["was not stored", "was stored"])
+async def test_a_write_that_was_cut_off_is_asked_for_when_this_replica_leads_again(stored: bool) -> None:
+    world = World()
+    world.ask("a", "600Mi")
+
+    def cut_off(request: Any) -> None:
+        if is_status(request):
+            raise asyncio.CancelledError
+
+    if stored:
+        world.after = cut_off
+    else:
+        world.refuse = cut_off
+    with pytest.raises(asyncio.CancelledError):
+        await world.reconcile("a")
+    world.refuse = world.after = lambda _request: None
+    world.ask("b", "600Mi")
+    await world.reconcile("b")
+    assert world.allocation("b") is None
+    for key in world.part.begin():
+        await world.part.reconcile(key)
+    await world.reconcile("a")
+    assert world.allocation("a")
+
+
+async def test_a_doubt_about_a_claim_that_is_gone_ends_when_this_replica_leads_again() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    world.refuse = lambda request: UnreachableError("timed out", status=0) if is_status(request) else None
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    world.refuse = lambda _request: None
+    world.claims._take_over({}, 10_000)  # a list without it
+    del world.stored["a"]
+    for key in world.part.begin():
+        await world.part.reconcile(key)
+    world.ask("b", "600Mi")
+    await world.reconcile("b")
+    assert world.allocation("b")
+
+
+async def test_a_write_that_arrives_after_it_was_given_up_finds_another_version() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    late: list[Any] = []
+
+    def delay(request: Any) -> ApiError | None:
+        if is_status(request):
+            late.append(request)
+            return UnreachableError("timed out", status=0)
+        return None
+
+    world.refuse = delay
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    world.refuse = lambda _request: None
+    await world.part.reconcile("claim/default/a")
+    answer = world._answer(late[0])
+    assert isinstance(answer, ConflictError)
+    assert FINALIZER not in world.stored["a"]["metadata"]["finalizers"]
+
+
+async def test_a_conflict_with_a_first_try_of_the_same_write_counts_as_stored() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    # The connection breaks after the first try was stored, and the client sends it again.
+    first = iter([True])
+    world.after = lambda request: (
+        world._answer(request) if is_status(request) and next(first, False) else None
+    )
+    with pytest.raises(ConflictError):
+        await world.reconcile("a")
+    world.ask("b", "600Mi")
+    await world.reconcile("b")
+    assert world.allocation("a")
+    assert world.allocation("b") is None
+
+
+async def test_an_allocation_that_lost_something_and_cannot_be_taken_back_stays_booked() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+
+    def lose(claim: Any) -> None:
+        without_shares(claim)
+        allocation = (claim.get("status") or {}).get("allocation")
+        if allocation:
+            allocation["devices"].pop("config")
+            world.refuse = refuses_puts(403)
+
+    world.mangle = lose
+    with pytest.raises(ApiError):
+        await world.reconcile("a")
+    world.mangle, world.refuse = lambda _claim: None, lambda _request: None
+    world.ask("b", "600Mi")
+    await world.reconcile("b")
+    assert world.allocation("b") is None
+
+
+async def test_what_was_refused_because_of_a_write_that_failed_gets_its_turn_soon() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    handled: list[str] = []
+
+    async def note(key: str) -> None:
+        handled.append(key)
+
+    worker = asyncio.create_task(world.part.queue.run(note, workers=1, first=list))
+    await asyncio.sleep(0)
+    world.refuse = refuses_puts(404)
+    with pytest.raises(ApiError):
+        await world.reconcile("a")
+    await asyncio.sleep(2)
+    worker.cancel()
+    assert WAKE in handled
