@@ -130,13 +130,16 @@ class Allocator:
         self._placed.clear()
         self._waiting.clear()
         self._orphans.clear()
-        pods = self._sources.pods.keys()
         claims = dict.fromkeys((*self._books.all_doubted(), *self._sources.claims.keys()))
-        return [*self._in_turn(pods), *(f"claim/{key}" for key in claims)]
+        return [*self.waiting_pods(), *(f"claim/{key}" for key in claims)]
 
     def refused_pods(self) -> list[str]:
         """Keys of the pods that wait because nothing fitted, in the order in which they should be tried."""
         return self._in_turn(self._waiting)
+
+    def waiting_pods(self) -> list[str]:
+        """Keys of all pods that wait for claims, in the order in which they should be tried."""
+        return self._in_turn(self._sources.pods.keys())
 
     def _in_turn(self, keys: Iterable[str]) -> list[str]:
         views = [(view, key) for key in keys if (view := self._pod(key)) is not None and view.waits]
@@ -232,10 +235,11 @@ class Allocator:
             raise AmountsUnknownError(
                 "Whether the API server keeps the amounts that claims ask for is not known yet."
             )
-        if kept:
-            return document
         devices, annotations = document["spec"]["devices"], document["metadata"]["annotations"]
-        check_stamp(devices, annotations, is_ours=self._class_is_ours)
+        # A server that keeps them now may have dropped them before it was upgraded: what the webhook carried
+        # over then counts as ever, or a claim for a share would get a whole card.
+        if not kept:
+            check_stamp(devices, annotations, is_ours=self._class_is_ours)
         return {**document, "spec": {"devices": restored(devices, is_ours=self._class_is_ours)}}
 
     def _book(self, key: str, mine: Sequence[tuple[str, ClaimView]], decision: Decision) -> list[Wanted]:

@@ -189,4 +189,6 @@ class Allocating:
     def _class_changed(self, key: str, before: ClassView | None, after: ClassView | None) -> None:
         if before != after:
             self.books.class_changed(key, after)
-            self.wake()
+            # Also of pods that were passed over: their claims may be ours from now on.
+            for pod in self.allocator.waiting_pods():
+                self.queue.add(pod)

@@ -359,3 +359,34 @@ async def test_pods_that_were_refused_are_tried_in_the_order_of_priority_and_age
     assert world.part.allocator.refused_pods() == [
         f"pod/default/{name}" for name in ("high", "middle", "low")
     ]
+
+
+async def test_amounts_that_were_carried_over_count_on_a_server_that_keeps_amounts_by_now() -> None:
+    devices = {"requests": [{"name": "gpu", "exactly": {"deviceClassName": CLASS, **asks("400Mi", "30")}}]}
+    entries, stamp = carry_over(devices, is_ours=lambda _name: True)
+    world = World()
+    world.claim("p", memory="", config=tuple(entries), annotations={STAMP: stamp})
+    world.pod("p", "p")
+    await world.reconcile("p")
+    (result,) = world.allocation("p")["devices"]["results"]
+    assert result["consumedCapacity"] == {"memory": "400Mi", "cores": "30"}
+
+
+async def test_a_pod_whose_class_is_made_after_it_gets_its_turn() -> None:
+    world = World()
+    world.claim("p", device_class="later")
+    world.pod("p", "p")
+    worker = asyncio.create_task(
+        world.part.queue.run(world.part.reconcile, workers=1, first=world.part.begin)
+    )
+    await asyncio.sleep(1)
+    world._put(
+        world.classes,
+        {
+            "metadata": {"name": "later"},
+            "spec": {"selectors": [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]},
+        },
+    )
+    await asyncio.sleep(1)
+    worker.cancel()
+    assert world.allocation("p")
