@@ -33,7 +33,9 @@ def show(document: JSON, screen: Screen, *, everything: bool, now: datetime | No
         _events(said, screen, everything=everything, now=now or datetime.now(UTC))
     elif answer is None and document["state"] == "Waiting":
         screen.heading("The controller's last answer")
-        screen.line("There is none yet: it answers after a few seconds, in Events on the pod.", indent=2)
+        hidden = [one for one in document["missingRights"] if one.startswith("list events ")]
+        why = "There is none yet: it answers after a few seconds, in Events on the pod."
+        screen.line(f"It cannot be seen without the right to {hidden[0]}." if hidden else why, indent=2)
     if document["neededRights"] and document["state"] not in ("Running", *_SETTLED):
         screen.heading("For an answer of its own this command needs the right to")
         for right in document["neededRights"]:

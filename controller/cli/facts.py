@@ -13,6 +13,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 
 from controller.cli.reading import Reading, right
@@ -30,6 +31,9 @@ from driver.kube.resources import (
 from driver.slices import FENCE
 
 NATIVE, CONTROLLER, HANDOVER, NOTHING = "native", "controller", "handover", "none"
+
+HANDOVER_WAIT_S = 30.0
+"""The controller's default for `handover-wait`."""
 
 _PARTS = "app.kubernetes.io/name=dragoman,app.kubernetes.io/component in (agent,controller)"
 _SETTINGS = (
@@ -117,6 +121,31 @@ class Facts:
     def nodes_with_slices(self) -> frozenset[str]:
         """Nodes that have ResourceSlices, fenced or not."""
         return frozenset(map(slice_node, self.slices))
+
+    def resting(self, node: str, *, now: datetime) -> float:
+        """Seconds until a node's cards are given out by the controller, 0 if they are or it does not do so.
+
+        kube-scheduler may still bind pods by what it saw before the slices were fenced.
+        """
+        made = self._fenced_since.get(node)
+        if made is None:
+            return 0.0
+        wait_s = float(self.settings.get("DRAGOMAN_HANDOVER_WAIT") or HANDOVER_WAIT_S)
+        return max(wait_s - (now - made).total_seconds(), 0.0)
+
+    @cached_property
+    def _fenced_since(self) -> Mapping[str, datetime]:
+        """When the newest fenced slice of each node was made; nodes with open slices left out."""
+        found: dict[str, datetime] = {}
+        for item in self.slices:
+            made = str(item["metadata"].get("creationTimestamp") or "")
+            if made and is_fenced(item):
+                moment = datetime.fromisoformat(made)
+                found[slice_node(item)] = max(moment, found.get(slice_node(item), moment))
+        for item in self.slices:
+            if not is_fenced(item):
+                found.pop(slice_node(item), None)
+        return found
 
     def agent(self, node: str) -> PartPod | None:
         """The agent of a node: a Ready one if there is one."""

@@ -15,8 +15,8 @@ from typing import Any
 
 from controller.cli.reading import Reading
 from driver.errors import InvalidInputError
-from driver.kube.client import JSON, ForbiddenError, NotFoundError
-from driver.kube.resources import EVENTS, PODS, RESOURCE_CLAIMS, Resource
+from driver.kube.client import JSON, ForbiddenError
+from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
 
 TEMPLATES = Resource(
     group="resource.k8s.io",
@@ -25,6 +25,7 @@ TEMPLATES = Resource(
     kind="ResourceClaimTemplate",
     namespaced=True,
 )
+CORE_EVENTS = Resource(group="", version="v1", plural="events", kind="Event", namespaced=True)
 MAX_CLAIMS = 64
 _OURS = "dragoman.dev/"
 _SCHEDULER = ("default-scheduler", "FailedScheduling")
@@ -173,33 +174,31 @@ async def _entry(reading: Reading, one: Entry, namespace: str) -> Entry:
 
 async def _events(reading: Reading, subject: tuple[str, str], namespace: str) -> list[JSON]:
     kind, name = subject
-    selector = f"regarding.kind={kind},regarding.name={name}"
-    try:
-        return await reading.all(EVENTS, _event, namespace=namespace, field_selector=selector) or []
-    except NotFoundError:
-        return []
+    selector = f"involvedObject.kind={kind},involvedObject.name={name}"
+    # The same objects in two groups; before 1.36 the role `view` knows only the older one (tried on 1.34.4).
+    return await reading.all(CORE_EVENTS, _event, namespace=namespace, field_selector=selector) or []
 
 
 def _event(document: JSON) -> JSON | None:
-    who = str(document.get("reportingController") or "")
-    who = who or str((document.get("deprecatedSource") or {}).get("component") or "")
+    who = str(document.get("reportingComponent") or "")
+    who = who or str((document.get("source") or {}).get("component") or "")
     reason = str(document.get("reason") or "")
     if not who.startswith(_OURS) and (who, reason) != _SCHEDULER:
         return None
     series = document.get("series") or {}
     last = (
         series.get("lastObservedTime")
-        or document.get("deprecatedLastTimestamp")
+        or document.get("lastTimestamp")
         or document.get("eventTime")
         or document["metadata"].get("creationTimestamp")
     )
-    regarding = document.get("regarding") or {}
+    about = document.get("involvedObject") or {}
     return {
         "by": who,
-        "about": f"{str(regarding.get('kind') or '').lower()}/{regarding.get('name')}",
+        "about": f"{str(about.get('kind') or '').lower()}/{about.get('name')}",
         "reason": reason,
-        "note": str(document.get("note") or ""),
-        "count": int(series.get("count") or document.get("deprecatedCount") or 1),
+        "note": str(document.get("message") or ""),
+        "count": int(series.get("count") or document.get("count") or 1),
         "last": str(last or ""),
     }
 

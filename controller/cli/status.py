@@ -28,7 +28,6 @@ from controller.cli.shares import Share, by_card, used_of
 from driver.kube.client import JSON
 from driver.quantities import MIB, format_bytes
 
-_WAIT_S = 30.0
 _SHOWN = 5
 _FIRST_NATIVE = (1, 36)
 
@@ -118,7 +117,7 @@ def _mode(facts: Facts, shares: Sequence[Share], *, now: datetime) -> JSON:
     if changing and wanted != CONTROLLER:
         waits += _waits_for(fenced, facts, "only the controller could allocate there")
     if wanted != NATIVE and seen in (CONTROLLER, HANDOVER):
-        waits += _resting(facts, wait_s=float(settings.get("DRAGOMAN_HANDOVER_WAIT") or _WAIT_S), now=now)
+        waits += _resting(facts, now=now)
     if wanted == NATIVE or (not wanted and seen == NATIVE):
         waits += _without_number(facts, shares)
     return {
@@ -160,20 +159,14 @@ def _waits_for(nodes: Sequence[str], facts: Facts, why: str) -> list[str]:
     return [f"The slices of {_some(nodes)} are as before{because}: {why}."]
 
 
-def _resting(facts: Facts, *, wait_s: float, now: datetime) -> list[str]:
-    young: dict[str, float] = {}
-    for item in facts.slices:
-        made = str(item["metadata"].get("creationTimestamp") or "")
-        if not is_fenced(item) or not made:
-            continue
-        age = (now - datetime.fromisoformat(made)).total_seconds()
-        if age < wait_s:
-            young[slice_node(item)] = max(wait_s - age, young.get(slice_node(item), 0.0))
-    if not young:
+def _resting(facts: Facts, *, now: datetime) -> list[str]:
+    young = {node: facts.resting(node, now=now) for node in facts.nodes_with_slices}
+    waiting = sorted(node for node, left_s in young.items() if left_s > 0)
+    if not waiting:
         return []
     text = (
-        f"{_some(sorted(young))}: kube-scheduler lost sight of the cards less than {wait_s:.0f} s ago and "
-        f"may still bind pods; they are given out in {max(young.values()):.0f} s at the latest."
+        f"{_some(waiting)}: kube-scheduler lost sight of the cards a moment ago and may still bind pods; "
+        f"they are given out in {max(young.values()):.0f} s at the latest."
     )
     return [text]
 

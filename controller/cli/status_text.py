@@ -47,26 +47,25 @@ def show(document: JSON, screen: Screen, *, everything: bool) -> None:
 
 def _totals(totals: JSON, screen: Screen) -> None:
     memory, cores = totals["memory"], totals["cores"]
+    rows = [
+        (
+            "memory",
+            screen.bar(memory["usedBytes"], memory["totalBytes"]),
+            _amount(memory["usedBytes"]),
+            _amount(memory["totalBytes"] - memory["usedBytes"]),
+            _amount(memory["totalBytes"]),
+        ),
+        (
+            "cores",
+            screen.bar(cores["usedPercent"], cores["totalPercent"]),
+            f"{cores['usedPercent']:,} %",
+            f"{cores['totalPercent'] - cores['usedPercent']:,} %",
+            f"{cores['totalPercent']:,} %",
+        ),
+    ]
+    sentences = [f"{row[0]}: {row[2]} used, {row[3]} free" for row in rows]
     screen.line()
-    screen.table(
-        ("", "", "USED", "FREE", "ALL"),
-        [
-            (
-                "memory",
-                screen.bar(memory["usedBytes"], memory["totalBytes"]),
-                _amount(memory["usedBytes"]),
-                _amount(memory["totalBytes"] - memory["usedBytes"]),
-                _amount(memory["totalBytes"]),
-            ),
-            (
-                "cores",
-                screen.bar(cores["usedPercent"], cores["totalPercent"]),
-                f"{cores['usedPercent']:,} %",
-                f"{cores['totalPercent'] - cores['usedPercent']:,} %",
-                f"{cores['totalPercent']:,} %",
-            ),
-        ],
-    )
+    screen.table(("", "", "USED", "FREE", "ALL"), rows, otherwise=sentences)
 
 
 def _nodes(nodes: list[JSON], screen: Screen, *, everything: bool) -> None:

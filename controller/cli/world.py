@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from controller.cli.facts import Facts, is_fenced, published, slice_node
 from controller.cli.rules import Rules
@@ -24,6 +25,7 @@ from driver.kube.client import JSON
 from driver.slices import publication_of, with_generation
 
 _AGENT = "AgentNotReady"
+_HANDOVER = "Handover"
 
 
 @dataclass(slots=True)
@@ -91,13 +93,16 @@ class World:
         return found, [*left.values(), *self.left_out]
 
 
-def world_of(facts: Facts, rules: Rules, *, classes: Sequence[JSON] = ()) -> World:
+def world_of(
+    facts: Facts, rules: Rules, *, classes: Sequence[JSON] = (), now: datetime | None = None
+) -> World:
     """Makes a world of what was read.
 
     Args:
         facts: What was read.
         rules: What other parts know.
         classes: DeviceClasses that are there as well, before those of the cluster.
+        now: The time; that of the system's clock if not given.
     """
     by_node: dict[str, list[JSON]] = {}
     for item in facts.slices:
@@ -107,6 +112,9 @@ def world_of(facts: Facts, rules: Rules, *, classes: Sequence[JSON] = ()) -> Wor
     left: dict[tuple[str, str], LeftOut] = {}
     for name in sorted({*facts.inventories, *by_node}):
         found = _offered(name, facts, by_node.get(name, ()))
+        if not isinstance(found, LeftOut) and facts.resting(name, now=now or datetime.now(UTC)) > 0:
+            text = "The controller gives its cards out soon: kube-scheduler may still bind pods there."
+            found = LeftOut(_HANDOVER, text)
         if isinstance(found, LeftOut):
             left.setdefault((found.reason, found.message), found).nodes.append(name)
         else:

@@ -2,96 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from driver.kube.resources import RESOURCE_CLAIMS, Resource
-from tests.cluster.support import cards, waiting
-from tests.cluster.support.api import JSON, SERVICE_ACCOUNTS, Api
+from driver.kube.resources import RESOURCE_CLAIMS
+from tests.cluster.support import cards, people, waiting
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.people import Person
 from tests.cluster.support.space import Space, open_space
 from tests.cluster.support.target import ROOT, Target
 
 pytestmark = pytest.mark.cluster
 
 ON = cards.on(cards.NVIDIA_40)
-_ROLE_BINDINGS = Resource(
-    group="rbac.authorization.k8s.io",
-    version="v1",
-    plural="rolebindings",
-    kind="RoleBinding",
-    namespaced=True,
-)
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a run said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> JSON:
-        """The answer as a program reads it."""
-        found: JSON = json.loads(self.out)
-        return found
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody with a kubeconfig, kubectl and the plugin on the PATH."""
-
-    kubectl: str
-    kubeconfig: Path
-    path: str
-
-    def dragoman(self, *arguments: str) -> Ran:
-        """Runs `kubectl dragoman`."""
-        done = subprocess.run(
-            [self.kubectl, "dragoman", *arguments],
-            env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": self.path},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
 def admin(installed: Installation, target: Target, tmp_path_factory: pytest.TempPathFactory) -> Person:
-    folder = tmp_path_factory.mktemp("path")
-    plugin = folder / "kubectl-dragoman"
-    plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m controller.kubectl "$@"\n')
-    plugin.chmod(0o755)
-    return Person(target.program("kubectl"), target.kubeconfig, f"{folder}:{os.environ['PATH']}")
+    return people.administrator(target, tmp_path_factory.mktemp("path"))
 
 
 @pytest.fixture
-def developer(admin: Person, space: Space, target: Target, tmp_path: Path) -> Person:
-    """A ServiceAccount that may view one namespace."""
-    api = space.api
-    api.create(SERVICE_ACCOUNTS, {"metadata": {"name": "developer"}}, namespace=space.name)
-    binding = {
-        "metadata": {"name": "developer"},
-        "roleRef": {"apiGroup": _ROLE_BINDINGS.group, "kind": "ClusterRole", "name": "view"},
-        "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": space.name}],
-    }
-    api.create(_ROLE_BINDINGS, binding, namespace=space.name)
-    return Person(admin.kubectl, _kubeconfig(api, space.name, target, tmp_path), admin.path)
+def developer(admin: Person, space: Space, tmp_path: Path) -> Person:
+    return people.developer(admin, space.api, space.name, tmp_path)
 
 
 @pytest.fixture
@@ -100,25 +37,6 @@ def others(installed: Installation) -> Iterator[Space]:
     one = open_space(installed.api, "somebody-else")
     yield one
     installed.expect_nothing_left(one.close())
-
-
-def _kubeconfig(api: Api, namespace: str, target: Target, folder: Path) -> Path:
-    path = SERVICE_ACCOUNTS.path(namespace=namespace, name="developer", subresource="token")
-    body: JSON = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    token = api.request("POST", path, body=body).json()["status"]["token"]
-    document = yaml.safe_load(target.kubeconfig.read_text())
-    for one in document["clusters"]:
-        authority = one["cluster"].pop("certificate-authority", "")
-        if authority:
-            data = (target.kubeconfig.parent / authority).read_bytes()
-            one["cluster"]["certificate-authority-data"] = base64.b64encode(data).decode()
-    for one in document["contexts"]:
-        one["context"]["namespace"] = namespace
-    for one in document["users"]:
-        one["user"] = {"token": token}
-    found = folder / "developer"
-    found.write_text(yaml.safe_dump(document))
-    return found
 
 
 def _waits(space: Space, others: Space) -> None:

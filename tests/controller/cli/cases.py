@@ -200,6 +200,11 @@ def _no_agent_ready() -> World:
     return waiting(world, claim("want", memory="1Gi"))
 
 
+def _resting() -> World:
+    world = World(mode="controller").node("n1", card("nvidia-a"), made=ago(10)).controllers()
+    return waiting(world, claim("want", memory="1Gi"))
+
+
 def _scheduled_elsewhere() -> World:
     world = waiting(two_nodes(), claim("little", memory="1Gi"))
     text = "0/2 nodes are available: 2 Insufficient cpu."
@@ -261,6 +266,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "mixed-drivers-native": lambda: _explained(_mixed()),
     "node-unfit": lambda: _explained(claim("want", memory="1Gi"), nodeSelector={"pool": "none"}),
     "agent-not-ready": lambda: (_no_agent_ready(), ("explain", "pod/train")),
+    "handover-resting": lambda: (_resting(), ("explain", "pod/train")),
     "kubernetes-too-old": lambda: (_too_old(), ("explain", "pod/train")),
     "no-agents": lambda: _explained(claim("want", memory="1Gi"), world=World()),
     "cards-available": lambda: (_scheduled_elsewhere(), ("explain", "pod/train")),

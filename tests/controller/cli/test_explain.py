@@ -41,15 +41,21 @@ def test_without_an_answer_of_the_controller_that_is_said(tmp_path: Path) -> Non
     assert "There is none yet" in dragoman(world, tmp_path, "explain", "pod/train").out
 
 
+def test_without_the_right_to_see_events_that_is_said(tmp_path: Path) -> None:
+    world = waiting(two_nodes(namespace_only="team-a", forbidden=("events",)), claim("want", memory="24Gi"))
+    done = dragoman(world, tmp_path, "explain", "pod/train")
+    assert "without the right to list events in namespace team-a" in done.out
+
+
 def test_events_of_others_about_the_pod_are_not_ours_to_tell(tmp_path: Path) -> None:
     world = waiting(two_nodes(namespace_only="team-a"), claim("want", memory="24Gi"))
-    world.events[0]["reportingController"] = "somebody.example.com/else"
+    world.events[0]["reportingComponent"] = "somebody.example.com/else"
     assert NOTE not in dragoman(world, tmp_path, "explain", "pod/train").out
 
 
 def test_the_controller_saying_the_same_of_pod_and_claim_is_told_once(tmp_path: Path) -> None:
     world = waiting(two_nodes(namespace_only="team-a"), claim("want", memory="24Gi"))
-    about_claim = {**world.events[0], "regarding": {"kind": "ResourceClaim", "name": "want"}}
+    about_claim = {**world.events[0], "involvedObject": {"kind": "ResourceClaim", "name": "want"}}
     world.events.append({**about_claim, "metadata": {"name": "again", "namespace": "team-a"}})
     assert dragoman(world, tmp_path, "explain", "pod/train").out.count(NOTE) == 1
 
@@ -123,7 +129,7 @@ def test_many_holders_of_a_card_are_counted_unless_all_are_wanted(tmp_path: Path
 
 def test_what_others_wrote_cannot_steer_the_terminal(tmp_path: Path) -> None:
     world = waiting(two_nodes(namespace_only="team-a"), claim("want", memory="24Gi"))
-    world.events[0]["note"] = "\x1b[2J\x1b]0;title\x07red\u202egreen\nfake line"
+    world.events[0]["message"] = "\x1b[2J\x1b]0;title\x07red\u202egreen\nfake line"
     done = dragoman(world, tmp_path, "explain", "pod/train")
     assert not set("\x1b\x07\u202e") & set(done.out)
     assert "\nfake line" not in done.out

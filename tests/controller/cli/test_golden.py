@@ -32,7 +32,11 @@ def test_with_rights_in_one_namespace_an_answer_names_nothing_of_others(name: st
     assert done.status == 0
     own = str([one for one in world.claims if one["metadata"]["namespace"] == "team-a"])
     assert not [word for word in OTHERS if word in done.out and word not in own]
-    if world.events and any(one["note"] == NOTE for one in world.events) and "The controller's" in done.out:
+    if (
+        world.events
+        and any(one["message"] == NOTE for one in world.events)
+        and "The controller's" in done.out
+    ):
         assert NOTE in done.out
 
 

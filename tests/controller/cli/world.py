@@ -152,10 +152,10 @@ def event(about: str, *, reason: str, note: str, by: str = "dragoman.dev/control
     kind, _, name = about.partition("/")
     return {
         "metadata": {"name": f"{name}.{reason}", "namespace": "team-a"},
-        "reportingController": by,
+        "reportingComponent": by,
         "reason": reason,
-        "note": note,
-        "regarding": {"kind": kind, "name": name},
+        "message": note,
+        "involvedObject": {"kind": kind, "name": name},
         "eventTime": "2026-11-21T12:00:00.000000Z",
         "series": {"count": count, "lastObservedTime": "2026-11-21T12:00:00.000000Z"},
     }
@@ -175,6 +175,7 @@ class World:
     templates: list[JSON] = field(default_factory=list)
     events: list[JSON] = field(default_factory=list)
     namespace_only: str = ""
+    forbidden: tuple[str, ...] = ()
     fail: ApiError | None = None
     mode: str = "native"
     transport: ScriptedTransport | None = None
@@ -235,6 +236,8 @@ class World:
         if self.namespace_only and namespace != self.namespace_only:
             return error_for(403, message=f"GET {request.path}: forbidden (403)", kube_reason="Forbidden")
         objects: list[JSON] = getattr(self, _COLLECTIONS[kind])
+        if kind in self.forbidden:
+            return error_for(403, message=f"GET {request.path}: forbidden (403)", kube_reason="Forbidden")
         if name:
             for one in objects:
                 if (one["metadata"]["name"], one["metadata"].get("namespace", "")) == (name, namespace):
@@ -243,8 +246,12 @@ class World:
         found = [one for one in objects if not namespace or one["metadata"].get("namespace") == namespace]
         if kind == "events":
             wanted = dict(part.split("=") for part in request.query["fieldSelector"].split(","))
-            about = (wanted["regarding.kind"], wanted["regarding.name"])
-            found = [one for one in found if (one["regarding"]["kind"], one["regarding"]["name"]) == about]
+            about = (wanted["involvedObject.kind"], wanted["involvedObject.name"])
+            found = [
+                one
+                for one in found
+                if (one["involvedObject"]["kind"], one["involvedObject"]["name"]) == about
+            ]
         if "labelSelector" in request.query:
             found = [one for one in found if one["metadata"].get("labels")]
         return _wire({"metadata": {}, "items": found})

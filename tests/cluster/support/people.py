@@ -1,0 +1,117 @@
+"""People with kubectl and the plugin on their PATH.
+
+Flow: `administrator` has the cluster's own kubeconfig; `developer` is a ServiceAccount that may view one
+namespace.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from driver.kube.resources import Resource
+from tests.cluster.support.api import JSON, SERVICE_ACCOUNTS, Api
+from tests.cluster.support.target import ROOT, Target
+
+_ROLE_BINDINGS = Resource(
+    group="rbac.authorization.k8s.io",
+    version="v1",
+    plural="rolebindings",
+    kind="RoleBinding",
+    namespaced=True,
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> JSON:
+        """The answer as a program reads it."""
+        found: JSON = json.loads(self.out)
+        return found
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a kubeconfig, kubectl and the plugin on the PATH."""
+
+    kubectl: str
+    kubeconfig: Path
+    path: str
+
+    def dragoman(self, *arguments: str) -> Ran:
+        """Runs `kubectl dragoman`."""
+        done = subprocess.run(
+            [self.kubectl, "dragoman", *arguments],
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": self.path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def administrator(target: Target, folder: Path) -> Person:
+    """Whoever runs the cluster.
+
+    Args:
+        target: The cluster.
+        folder: Where the plugin may be put.
+    """
+    plugin = folder / "kubectl-dragoman"
+    plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m controller.kubectl "$@"\n')
+    plugin.chmod(0o755)
+    return Person(target.program("kubectl"), target.kubeconfig, f"{folder}:{os.environ['PATH']}")
+
+
+def developer(admin: Person, api: Api, namespace: str, folder: Path) -> Person:
+    """A ServiceAccount that may view a namespace.
+
+    Args:
+        admin: Whoever runs the cluster.
+        api: The cluster, to the same.
+        namespace: The namespace.
+        folder: Where a kubeconfig may be put.
+    """
+    api.create(SERVICE_ACCOUNTS, {"metadata": {"name": "developer"}}, namespace=namespace)
+    binding = {
+        "metadata": {"name": "developer"},
+        "roleRef": {"apiGroup": _ROLE_BINDINGS.group, "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": namespace}],
+    }
+    api.create(_ROLE_BINDINGS, binding, namespace=namespace)
+    return Person(admin.kubectl, _kubeconfig(api, namespace, admin.kubeconfig, folder), admin.path)
+
+
+def _kubeconfig(api: Api, namespace: str, of: Path, folder: Path) -> Path:
+    path = SERVICE_ACCOUNTS.path(namespace=namespace, name="developer", subresource="token")
+    body: JSON = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = api.request("POST", path, body=body).json()["status"]["token"]
+    document = yaml.safe_load(of.read_text())
+    for one in document["clusters"]:
+        authority = one["cluster"].pop("certificate-authority", "")
+        if authority:
+            data = (of.parent / authority).read_bytes()
+            one["cluster"]["certificate-authority-data"] = base64.b64encode(data).decode()
+    for one in document["contexts"]:
+        one["context"]["namespace"] = namespace
+    for one in document["users"]:
+        one["user"] = {"token": token}
+    found = folder / "developer"
+    found.write_text(yaml.safe_dump(document))
+    return found

@@ -1,0 +1,125 @@
+"""`kubectl dragoman` where our own allocator decides: a stock Kubernetes that drops what makes shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.support import cards, people, waiting
+from tests.cluster.support.images import Images
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.people import Person
+from tests.cluster.support.space import Space, open_space
+from tests.cluster.support.target import of_cluster
+from tooling.cluster import api as clusters
+from tooling.cluster import build
+
+pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
+
+VERSION = "1.34.4"
+ON = cards.on(cards.NVIDIA_40)
+
+
+@pytest.fixture(scope="module")
+def stock(images: Images) -> Iterator[Installation]:
+    if not all(map(build.is_built, build.tools_of(VERSION))):
+        pytest.skip(
+            f"not run: Kubernetes {VERSION} is not built here (hack/cluster build --kubernetes {VERSION})"
+        )
+    name = clusters.unique_name("people")
+    try:
+        target = of_cluster(clusters.start(name=name, kubernetes=VERSION))
+        images.load(target)
+        installed = Installation(target, images=images)
+        installed.controller = {"mode": "controller"}
+        installed.install()
+        installed.wait_ready()
+        yield installed
+    finally:
+        clusters.stop(name)
+
+
+@pytest.fixture
+def space(stock: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
+    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    one = open_space(stock.api, purpose)
+    yield one
+    stock.expect_nothing_left(one.close())
+
+
+@pytest.fixture
+def others(stock: Installation) -> Iterator[Space]:
+    """Somebody else's namespace."""
+    one = open_space(stock.api, "somebody-else")
+    yield one
+    stock.expect_nothing_left(one.close())
+
+
+@pytest.fixture(scope="module")
+def admin(stock: Installation, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    return people.administrator(stock.target, tmp_path_factory.mktemp("path"))
+
+
+def test_status_tells_the_mode_and_counts_shares_that_the_server_does_not_show(
+    admin: Person, space: Space
+) -> None:
+    space.create(*sharing("holds", request(memory="4Gi", cores="30", cel=ON)))
+    space.running("holds", seconds=120)
+    found = admin.dragoman("status", "-o", "json").document
+    assert found["mode"]["seen"] == found["mode"]["wanted"] == "controller"
+    assert found["totals"]["memory"]["usedBytes"] == 4 << 30
+    assert found["totals"]["cores"]["usedPercent"] == 30
+
+
+def test_simulate_comes_to_the_cards_that_our_allocator_gives(
+    admin: Person, space: Space, tmp_path: Path
+) -> None:
+    objects = [one for name in ("one", "two") for one in sharing(name, request(memory="9Gi", cores="40"))]
+    file = tmp_path / "objects.yaml"
+    file.write_text(yaml.safe_dump_all(objects))
+    done = admin.dragoman("simulate", "-f", str(file), "-n", space.name, "-o", "json")
+    assert (done.status, done.err) == (0, "")
+    expected = {one["name"]: [each["card"] for each in one["shares"]] for one in done.document["steps"]}
+    for name in ("one", "two"):
+        space.create(*sharing(name, request(memory="9Gi", cores="40")))
+        space.running(name, seconds=120)
+    seen = {
+        name: [one["device"] for one in space.claim_of(name)["status"]["allocation"]["devices"]["results"]]
+        for name in ("one", "two")
+    }
+    assert seen == expected
+
+
+def test_explain_names_the_holder_or_the_controllers_answer_as_rights_allow(
+    admin: Person, stock: Installation, space: Space, others: Space, tmp_path: Path
+) -> None:
+    others.create(*sharing("theirs", request(memory="30Gi", cores="50", cel=ON)))
+    others.running("theirs", seconds=120)
+    space.create(*sharing("waits", request(memory="20Gi", cel=ON)))
+    note = space.event("waits", reason="NoDevice", seconds=60)
+    seen = admin.dragoman("explain", "pod/waits", "-n", space.name)
+    assert "asks 20Gi, free 10Gi of 40Gi" in seen.out
+    assert f"{others.name}/theirs-card-" in seen.out
+    one = people.developer(admin, stock.api, space.name, tmp_path)
+    told = one.dragoman("explain", "pod/waits")
+    assert note in told.out
+    assert others.name not in told.out
+
+
+def test_a_share_that_is_held_is_told_with_its_limits(
+    admin: Person, stock: Installation, space: Space
+) -> None:
+    space.create(*sharing("holds", request(memory="4Gi", cores="30", cel=ON)))
+    space.running("holds", seconds=120)
+
+    def look() -> str:
+        done = admin.dragoman("explain", "pod/holds", "-n", space.name)
+        return done.out if "4096 MiB of memory" in done.out else ""
+
+    text = waiting.eventually(look, what="the node has said which limits are in force", seconds=30)
+    assert "4Gi, 30 % of compute" in text
