@@ -26,6 +26,7 @@ from controller.app import Parts, assemble
 from controller.checks import not_ready, not_working
 from controller.explaining.explainer import Explainer
 from controller.health import Health
+from controller.memory import settle
 from controller.settings import Settings
 from controller.shell import Shell, ShellSettings
 from driver.kube.aiohttp_transport import AiohttpTransport
@@ -73,6 +74,7 @@ async def _admit(parts: Parts, admission: Admission) -> None:
 
 async def _allocate(parts: Parts, allocating: Allocating, *, workers: int) -> None:
     await _synced(parts.informers)
+    settle()
     await allocating.queue.run(allocating.reconcile, workers=workers, first=allocating.begin)
 
 

@@ -7,7 +7,7 @@ as JSON.
 
 Limits: a time is the processor time of this process, from the claim's JSON to the state after it was placed;
 what a busy machine does to it is only that shared caches and cores make it longer. After building, objects
-are taken out of Python's garbage collection (`gc.freeze`), as a long-running process should do: a collection
+are taken out of Python's garbage collection as the controller does it (`controller.memory`): a collection
 over 40,000 devices takes longer than anything that is measured here.
 """
 
@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from controller.memory import settle
 from driver.allocation import Decision, Snapshot, allocate
 from driver.allocation.cluster import Cluster
 from tooling.bench import resolve_world as world
@@ -251,15 +252,10 @@ def _timed(work: Callable[[], T]) -> tuple[float, T]:
     return (time.process_time() - began) * 1000, result
 
 
-def _settle() -> None:
-    gc.collect()
-    gc.freeze()
-
-
 def _rss_mib() -> float:
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * resource.getpagesize() / 2**20
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(Scenario(**json.loads(sys.argv[1])), settle=_settle))))
+    print(json.dumps(asdict(measure(Scenario(**json.loads(sys.argv[1])), settle=settle))))
