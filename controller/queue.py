@@ -141,6 +141,8 @@ class WorkQueue:
                 self._now(key)
             elif delay is not None:
                 self.add(key, after_s=delay)
+            # A handler that never has to wait would keep the loop, and the Lease be lost over a long line.
+            await asyncio.sleep(0)
             if rest is not None:
                 await rest()
                 self._progress = loop.time()

@@ -233,3 +233,19 @@ async def test_a_worker_rests_between_two_keys_while_no_key_is_its() -> None:
     assert [(key, round(when - at[0][1])) for key, when in at] == [("a", 0), ("b", 10), ("c", 20)]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_others_have_their_turn_between_keys_whose_handler_never_waits() -> None:
+    queue = WorkQueue(name="test")
+    handled: list[str] = []
+    seen: list[int] = []
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+
+    worker = asyncio.create_task(queue.run(handle, workers=1, first=lambda: [str(n) for n in range(100)]))
+    for _ in range(50):
+        await asyncio.sleep(0)
+        seen.append(len(handled))
+    worker.cancel()
+    assert 0 < seen[-1] < 100
