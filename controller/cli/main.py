@@ -156,7 +156,7 @@ def status(setup: Setup, **flags: Any) -> int:
 @click.argument("what", metavar="pod/NAME|claim/NAME")
 @_common
 def explain(setup: Setup, what: str, **flags: Any) -> int:
-    r"""Say why a pod or a claim waits: the first reason of each card, who holds it, what would help.
+    """Say why a pod or a claim waits: the first reason of each card, who holds it, what would help.
 
     For one that is allocated: what it holds, on which card, and the limits in force.
 
@@ -166,7 +166,7 @@ def explain(setup: Setup, what: str, **flags: Any) -> int:
     Examples:
       kubectl dragoman explain pod/train
       kubectl dragoman explain claim/train-gpu-x7k2p -n team-a -o yaml
-    """
+    """  # noqa: D301 - for click, \b is a character
     common = Common(setup=setup, **flags)
     found: int = import_module("controller.cli.explain_command").run(common, what)
     return found
@@ -178,7 +178,7 @@ def explain(setup: Setup, what: str, **flags: Any) -> int:
 )
 @_common
 def simulate(setup: Setup, filename: str, **flags: Any) -> int:
-    r"""Say what the pods and claims of a YAML would get now, without creating anything.
+    """Say what the pods and claims of a YAML would get now, without creating anything.
 
     Pods are decided by priority and then in the file's order, each on what those before it leave. Claims and
     templates that the file names but does not hold are read from the cluster.
@@ -188,7 +188,7 @@ def simulate(setup: Setup, filename: str, **flags: Any) -> int:
     \b
     Example:
       kubectl dragoman simulate -f job.yaml -n team-a
-    """
+    """  # noqa: D301 - for click, \b is a character
     common = Common(setup=setup, **flags)
     found: int = import_module("controller.cli.simulate_command").run(common, filename)
     return found
