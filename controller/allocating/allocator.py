@@ -25,6 +25,7 @@ import structlog
 
 from controller.allocating.books import Books
 from controller.allocating.errors import (
+    AllocationLostError,
     AmountsUnknownError,
     ClaimChangedError,
     MixedDriversError,
@@ -41,7 +42,7 @@ from driver.allocation import Decision
 from driver.allocation.placement import PlacementPolicy
 from driver.api.asked import check_stamp, restored
 from driver.api.share_allocation import refuse_in_spec
-from driver.errors import AllocationError, ClaimError, ConfigError
+from driver.errors import AllocationError, ClaimError, ConfigError, DragomanError
 from driver.kube.client import JSON, ApiError, ConflictError, KubeClient
 from driver.kube.resources import RESOURCE_CLAIMS
 
@@ -53,6 +54,7 @@ WAKE = "wake/"
 _DEFINITE = (400, 403, 404, 410, 413, 422)
 """Answers that say that nothing was stored. A conflict says less: HTTP clients send a PUT again by themselves
 where a kept connection breaks, and then it may be one with our own first try."""
+_REFUSED = (400, 403, 413, 422)
 
 _log = structlog.get_logger("allocating")
 
@@ -73,7 +75,7 @@ class Answer:
     claims: tuple[JSON, ...] = ()
     nodes: tuple[str, ...] = ()
     decision: Decision | None = None
-    error: AllocationError | ClaimError | ConfigError | None = None
+    error: DragomanError | None = None
 
 
 class Allocator:
@@ -130,8 +132,19 @@ class Allocator:
         self._placed.clear()
         self._waiting.clear()
         self._orphans.clear()
+        self._expect_those_on_their_way()
         claims = dict.fromkeys((*self._books.all_doubted(), *self._sources.claims.keys()))
         return [*self.waiting_pods(), *(f"claim/{key}" for key in claims)]
+
+    def _expect_those_on_their_way(self) -> None:
+        """Counts the pods whose claims are allocated, by whomever, and that are not bound yet."""
+        self._usage.expect_nobody()
+        for key in self._sources.pods.keys():  # noqa: SIM118 - a store, no dict
+            view = self._pod(key)
+            claims = self._claims_of(key, view) if view is not None and view.waits else None
+            nodes = {claim.node for _, claim in claims or () if claim.ours}
+            if view is not None and claims and len(nodes) == 1 and all(one.allocated for _, one in claims):
+                self._usage.expect(key, node=nodes.pop(), asks=view.asks)
 
     def refused_pods(self) -> list[str]:
         """Keys of the pods that wait because nothing fitted, in the order in which they should be tried."""
@@ -202,15 +215,16 @@ class Allocator:
             self._waiting.add(key)
             self._answered(Answer(pod=key, error=error))
             return self._next_try(view)
-        self._answered(answer)
         decision = answer.decision
         if decision is None or decision.allocations is None:
+            self._answered(answer)
             self._waiting.add(key)
             return self._next_try(view)
         self._waiting.discard(key)
         wanted = self._book(key, mine, decision)
         self._usage.expect(key, node=decision.node, asks=view.asks)
-        await self._write_all(wanted)
+        await self._write_all(key, wanted)
+        self._answered(answer)
         return None
 
     def _next_try(self, view: PodView) -> float:
@@ -305,11 +319,16 @@ class Allocator:
         found = self._sources.classes.get(name)
         return found is not None and found.ours
 
-    async def _write_all(self, wanted: Sequence[Wanted]) -> None:
+    async def _write_all(self, pod: str, wanted: Sequence[Wanted]) -> None:
         left = list(wanted)
         try:
             while left:
                 await self._write(left.pop(0))
+        except (AllocationLostError, ApiError) as failed:
+            if not isinstance(failed, ApiError) or failed.status in _REFUSED:
+                # Trying again will hardly help, so whoever waits for the pod has to be told.
+                self._answered(Answer(pod=pod, error=failed))
+            raise
         finally:
             # One that was not even tried must not stay booked: nothing would ever end that.
             for one in left:

@@ -32,6 +32,11 @@ class NodeUsage:
             node, asks = expected
             self._add(node, Amounts() - asks)
 
+    def expect_nobody(self) -> None:
+        """Forgets all that were expected."""
+        for key in list(self._expected):
+            self.unexpect(key)
+
     def note(self, key: str, before: PodView | None, after: PodView | None) -> None:
         """Takes over a change of a pod."""
         if after is None or after.node or after.gone:

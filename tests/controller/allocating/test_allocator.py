@@ -390,3 +390,43 @@ async def test_a_pod_whose_class_is_made_after_it_gets_its_turn() -> None:
     await asyncio.sleep(1)
     worker.cancel()
     assert world.allocation("p")
+
+
+async def test_pods_on_their_way_count_for_a_replica_that_begins_to_lead() -> None:
+    world = World(nodes=("n1", "n2"))
+    cpu = [{"resources": {"requests": {"cpu": "3"}}}]
+    world.ask("a", containers=cpu)
+    world.ask("b", containers=cpu)
+    await world.reconcile("a")
+    other = World(nodes=("n1", "n2"))
+    for name in "ab":
+        other.store(world.stored[name])
+        other.pod(name, name, containers=cpu)
+    other.part.begin()
+    await other.reconcile("b")
+    assert (other.node_of("a"), other.node_of("b")) == ("n1", "n2")
+
+
+@pytest.mark.parametrize("status", [403, 422])
+async def test_a_pod_is_told_that_the_server_refuses_its_allocation(status: int) -> None:
+    world = World()
+    world.ask("p")
+    world.refuse = lambda request: error_for(status, message="no") if request.method == "PUT" else None
+    with pytest.raises(ApiError):
+        await world.reconcile("p")
+    assert world.reason() == ApiError.reason
+
+
+async def test_a_pod_is_told_that_its_allocation_is_lost_on_the_way() -> None:
+    world = World()
+    world.ask("p")
+
+    def lose(claim: Any) -> None:
+        allocation = (claim.get("status") or {}).get("allocation")
+        if allocation:
+            allocation["devices"].pop("config")
+
+    world.mangle = lose
+    with pytest.raises(AllocationLostError):
+        await world.reconcile("p")
+    assert world.reason() == AllocationLostError.reason
