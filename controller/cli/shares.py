@@ -147,9 +147,14 @@ def _share(
         except QuantityError:
             memory = cores = None
     entry = told.get((pool, device, share_id)) or told.get((pool, device, "")) or {}
-    data = entry.get("data") or {}
+    data = mapping(entry.get("data"))
     limits = next(
-        (str(one.get("message")) for one in entry.get("conditions") or [] if one.get("type") == "Limited"), ""
+        (
+            str(one.get("message"))
+            for one in mappings(entry.get("conditions"))
+            if one.get("type") == "Limited"
+        ),
+        "",
     )
     named = (("memory", data.get("memoryIsolation")), ("cores", data.get("coresIsolation")))
     return Share(
@@ -171,15 +176,25 @@ def _given(config: Sequence[JSON]) -> Mapping[tuple[str, str, str], Mapping[str,
     """What our allocator wrote down, where the API server keeps no amounts in results."""
     found: dict[tuple[str, str, str], Mapping[str, str]] = {}
     for entry in config:
-        opaque = entry.get("opaque") or {}
-        parameters = opaque.get("parameters") or {}
+        opaque = mapping(entry.get("opaque"))
+        parameters = mapping(opaque.get("parameters"))
         ours = opaque.get("driver") == DRIVER_NAME and entry.get("source") == "FromClaim"
         if not ours or parameters.get("kind") != "ShareAllocation":
             continue
-        for share in parameters.get("shares") or []:
+        for share in mappings(parameters.get("shares")):
             key = (str(share.get("request")), str(share.get("pool")), str(share.get("device")))
             found[key] = share
     return found
+
+
+def mapping(value: Any) -> JSON:
+    """An object of JSON; empty if it is none: what users write may be anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: Any) -> list[JSON]:
+    """The objects of a list of JSON; none if it is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _told(devices: Sequence[JSON]) -> Mapping[tuple[str, str, str], JSON]:
