@@ -54,6 +54,7 @@ class PartPod:
     component: str
     node: str
     ready: bool
+    created: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -110,12 +111,17 @@ class Facts:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What the controllers were told; of several versions the last by name."""
+        """What the controllers were told; while a change is rolled out, what the newest one was told."""
         found: dict[str, str] = {}
-        for one in sorted(self.parts or (), key=lambda part: part.name):
-            if one.component == "controller":
-                found.update(one.settings)
+        for one in self.controllers:
+            found.update(one.settings)
         return found
+
+    @cached_property
+    def controllers(self) -> Sequence[PartPod]:
+        """The controllers' pods, the newest last."""
+        found = [one for one in self.parts or () if one.component == "controller"]
+        return sorted(found, key=lambda one: (one.created, one.name))
 
     @cached_property
     def nodes_with_slices(self) -> frozenset[str]:
@@ -149,8 +155,15 @@ class Facts:
 
     def agent(self, node: str) -> PartPod | None:
         """The agent of a node: a Ready one if there is one."""
-        found = [one for one in self.parts or () if one.component == "agent" and one.node == node]
-        return max(found, key=lambda one: one.ready, default=None)
+        return self._agents.get(node)
+
+    @cached_property
+    def _agents(self) -> Mapping[str, PartPod]:
+        found: dict[str, PartPod] = {}
+        for one in self.parts or ():
+            if one.component == "agent" and (one.ready or one.node not in found):
+                found[one.node] = one
+        return found
 
     def shares(self) -> list[Share]:
         """All that claims hold."""
@@ -254,5 +267,6 @@ def _part(document: JSON) -> PartPod:
         component=str((metadata.get("labels") or {}).get("app.kubernetes.io/component")),
         node=str(spec.get("nodeName") or ""),
         ready=ready and not metadata.get("deletionTimestamp"),
+        created=str(metadata.get("creationTimestamp") or ""),
         settings=settings,
     )

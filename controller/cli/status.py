@@ -49,9 +49,7 @@ def status_of(facts: Facts, *, now: datetime) -> JSON:
         "controllers": None
         if facts.parts is None
         else [
-            {"name": one.name, "namespace": one.namespace, "ready": one.ready}
-            for one in facts.parts
-            if one.component == "controller"
+            {"name": one.name, "namespace": one.namespace, "ready": one.ready} for one in facts.controllers
         ],
         "agents": _agents(facts),
         "totals": {
@@ -112,6 +110,12 @@ def _mode(facts: Facts, shares: Sequence[Share], *, now: datetime) -> JSON:
     seen = facts.mode
     waits: list[str] = []
     changing = seen == HANDOVER or (wanted in (NATIVE, CONTROLLER) and seen not in (wanted, NOTHING))
+    told = Counter(one.settings.get("DRAGOMAN_MODE", "") for one in facts.controllers)
+    if len(told) > 1:
+        listed = ", ".join(
+            f"{number} {mode or 'of an older version'}" for mode, number in sorted(told.items())
+        )
+        waits.append(f"Controllers of different modes run, as a change is being rolled out: {listed}.")
     if changing and wanted != NATIVE:
         waits += _waits_for(still_open, facts, "kube-scheduler may still allocate there")
     if changing and wanted != CONTROLLER:

@@ -101,6 +101,12 @@ def _two_requests() -> JSON:
     return found
 
 
+def _without_requests() -> JSON:
+    found = claim("want")
+    found["spec"]["devices"] = {}
+    return found
+
+
 def _mixed() -> JSON:
     found = claim("want", memory="24Gi")
     other = {"name": "fpga", "exactly": {"deviceClassName": "fpga.example.com"}}
@@ -231,6 +237,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "status-controller": lambda: (two_nodes("controller", version="v1.34.4"), ("status",)),
     "status-handover-to-controller": lambda: (_handover(wanted="controller"), ("status",)),
     "status-handover-to-native": lambda: (_handover(wanted="native"), ("status",)),
+    "status-rolled-out": lambda: (two_nodes("controller").controllers(mode="native"), ("status",)),
     "status-troubled": lambda: (_troubled(), ("status",)),
     "status-too-old": lambda: (_too_old(), ("status",)),
     "status-empty": lambda: (World(), ("status",)),
@@ -250,6 +257,18 @@ CASES: dict[str, Callable[[], Case]] = {
     "selector-invalid": lambda: _explained(claim("want", memory="1Gi", cel="device.attributes[")),
     "constraint": lambda: _explained(_matching("uuid"), world=World().node("n1", card("a"), card("b"))),
     "taken-by-pod": lambda: _explained(_two_requests(), world=World().node("n1", card("a"), card("b"))),
+    "taken-by-pod-whole": lambda: _explained(
+        _two_requests(),
+        world=World().node("n1", card("a", shareable=False), card("b", shareable=False)),
+    ),
+    "several-changes": lambda: _explained(
+        claim("want", memory="100Gi", cel='device.attributes["dragoman.dev"].model == "NVIDIA B200"')
+    ),
+    "amount-unreadable": lambda: _explained(claim("want", memory="lots")),
+    "field-not-supported": lambda: _explained(claim("want", memory="1Gi", fieldOfTomorrow=True)),
+    "too-many": lambda: _explained(claim("want", memory="1Gi", count=33)),
+    "no-requests": lambda: _explained(_without_requests()),
+    "admin-access": lambda: _explained(claim("want", adminAccess=True)),
     "tainted": lambda: _edited(_tainted, claim("want", memory="1Gi")),
     "pool-incomplete": lambda: _edited(_incomplete, claim("want", memory="1Gi")),
     "pool-invalid": lambda: _edited(_twice, claim("want", memory="1Gi")),

@@ -223,7 +223,10 @@ class World:
 
     def controllers(self, *, mode: str = "", **settings: str) -> World:
         """Adds a controller that was told its mode."""
-        self.pods.append(_part("controller-0", "controller", ready=True, mode=mode or self.mode, **settings))
+        number = sum(one["metadata"]["name"].startswith("controller-") for one in self.pods)
+        made = _part(f"controller-{9 - number}", "controller", ready=True, mode=mode or self.mode, **settings)
+        made["metadata"]["creationTimestamp"] = f"2026-11-21T10:0{number}:00Z"
+        self.pods.append(made)
         return self
 
     def answer(self, request: Request) -> JSON | ApiError:
