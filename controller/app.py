@@ -20,6 +20,7 @@ from controller.admission.keeper import Keeper, KeeperSettings
 from controller.admission.review import Knowledge
 from controller.admission.server import Admission
 from controller.allocating.allocator import WAKE, Answer
+from controller.allocating.aside import aside
 from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.telling import Telling
 from controller.events import Events
@@ -252,6 +253,7 @@ def _ours(
         around,
         policy=_placement(settings),
         orphaned_s=settings.orphaned_after,
+        run=aside(),
     )
     if settings.explain:
         telling = Telling(

@@ -8,9 +8,10 @@ Flow: `reconcile` looks at one pod (`pod/NAMESPACE/NAME`) or one claim (`claim/N
 * A claim: one whose write got no answer is asked for until it is known; one of ours that no pod holds or
   waits for is released.
 
-Limits: decisions are made in one go, without an `await` between looking and booking. Nothing is decided while
-this replica does not lead, or before all claims were read anew since it began to. A claim that asks for
-devices of several drivers is not allocated: kube-scheduler could not add the rest.
+Limits: one decision is made after the other. It is worked out beside the event loop, and dropped if what it
+was made from has changed meanwhile; between looking at that and booking there is no `await`. Nothing is
+decided while this replica does not lead, or before all claims were read anew since it began to. A claim that
+asks for devices of several drivers is not allocated: kube-scheduler could not add the rest.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ from driver.kube.resources import RESOURCE_CLAIMS
 _AGAIN_S = 60.0
 _SOON_S = 0.5
 _WAKE_S = 1.0
+_COSTLY_S = 1.0
+"""Processor time of a decision that is a costly one."""
+_COSTLY_FACTOR = 20
+"""How many times as long as a costly decision took its pod waits for the next one."""
 WAKE = "wake/"
 """Keys that begin so, when it is their turn, wake up the pods that wait because nothing fitted."""
 _DEFINITE = (400, 403, 404, 410, 413, 422)
@@ -76,6 +81,12 @@ class Answer:
     nodes: tuple[str, ...] = ()
     decision: Decision | None = None
     error: DragomanError | None = None
+
+
+@dataclass(frozen=True)
+class _Booked:
+    answer: Answer
+    wanted: list[Wanted]
 
 
 class Allocator:
@@ -123,7 +134,9 @@ class Allocator:
         self._waiting: set[str] = set()
         self._placed: dict[str, tuple[str, str]] = {}
         self._orphans: dict[str, float] = {}
+        self._costly: dict[str, float] = {}
         self._reading = asyncio.Lock()
+        self._deciding = asyncio.Lock()
         self._read_anew = False
 
     def begin(self) -> list[str]:
@@ -192,12 +205,22 @@ class Allocator:
             _log.info("kube-scheduler refused a node", pod=pod, node=node, left_out_s=round(wait_s, 1))
 
     async def _reconcile_pod(self, key: str) -> float | None:
+        async with self._deciding:
+            found = await self._decide_and_book(key)
+        if not isinstance(found, _Booked):
+            return found
+        await self._write_all(key, found.wanted)
+        self._answered(found.answer)
+        return None
+
+    async def _decide_and_book(self, key: str) -> _Booked | float | None:
         view = self._pod(key)
         if view is None or not view.waits or view.facts is None:
-            self._waiting.discard(key)
-            if view is not None and not view.waits:
-                self._refused_nodes.forget(view.uid)
+            self._forget(key, view)
             return None
+        rest_s = self._costly.get(key, 0.0) - _now()
+        if rest_s > 0:
+            return rest_s
         claims = self._claims_of(key, view)
         if claims is None:
             return None
@@ -205,12 +228,14 @@ class Allocator:
         if any(self._books.assumed(claim.uid) for _, claim in waiting):
             # Another pod that names the claim had its turn; what became of it will be known soon.
             return _SOON_S
+        news = self._books.news
         try:
             mine = [(name, claim) for name, claim in waiting if self._is_ours(claim)]
             if not mine:
                 self._waiting.discard(key)
                 return None
-            answer = self._decide(key, view, mine, pinned={claim.node for _, claim in claims if claim.node})
+            pinned = {claim.node for _, claim in claims if claim.node}
+            answer = await self._decide(key, view, mine, pinned=pinned)
         except (AllocationError, ClaimError, ConfigError) as error:
             self._waiting.add(key)
             self._answered(Answer(pod=key, error=error))
@@ -220,17 +245,34 @@ class Allocator:
             self._answered(answer)
             self._waiting.add(key)
             return self._next_try(view)
+        self._check_leading()
+        if self._books.news != news or not self._still(key, view, claims, node=decision.node):
+            return _SOON_S
         self._waiting.discard(key)
-        wanted = self._book(key, mine, decision)
         self._usage.expect(key, node=decision.node, asks=view.asks)
-        await self._write_all(key, wanted)
-        self._answered(answer)
-        return None
+        return _Booked(answer, self._book(key, mine, decision))
+
+    def _forget(self, key: str, view: PodView | None) -> None:
+        self._waiting.discard(key)
+        self._costly.pop(key, None)
+        if view is not None and not view.waits:
+            self._refused_nodes.forget(view.uid)
+
+    def _still(self, key: str, view: PodView, claims: Sequence[tuple[str, ClaimView]], *, node: str) -> bool:
+        """Whether pod, claims and node are still what was decided about."""
+        now = self._pod(key)
+        return (
+            now is not None
+            and now.uid == view.uid
+            and now.waits
+            and self._sources.offered(node)
+            and self._claims_of(key, now) == claims
+        )
 
     def _next_try(self, view: PodView) -> float:
         return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
 
-    def _decide(
+    async def _decide(
         self, key: str, view: PodView, mine: Sequence[tuple[str, ClaimView]], *, pinned: set[str]
     ) -> Answer:
         documents = [self._with_amounts(_document(name, claim)) for name, claim in mine]
@@ -238,9 +280,14 @@ class Allocator:
             config = document["spec"]["devices"].get("config") or []
             refuse_in_spec(config, field=f"{document['metadata']['name']}: spec.devices.config")
         nodes = self._nodes_for(view, pinned=pinned)
-        decision = self._books.place(
-            documents, policy=self._policy, nodes=nodes, release=self._sources.release()
-        )
+        try:
+            decision = await self._books.place(
+                documents, policy=self._policy, nodes=nodes, release=self._sources.release()
+            )
+        finally:
+            if self._books.took_s > _COSTLY_S:
+                # Whoever makes selectors that take long may not have all the time there is.
+                self._costly[key] = _now() + _COSTLY_FACTOR * self._books.took_s
         return Answer(pod=key, claims=tuple(documents), nodes=tuple(nodes), decision=decision)
 
     def _with_amounts(self, document: JSON) -> JSON:

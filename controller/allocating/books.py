@@ -8,14 +8,22 @@ Flow: `observed` follows the claims, `slices_changed` and `class_changed` the re
 `why_not` ask.
 
 Limits: one for each process; only the leader decides. A claim that is both observed as allocated and assumed
-counts as observed.
+counts as observed. While a question is worked on, beside the event loop, the cluster that it is about stays
+as it is: what changes meanwhile is taken over afterwards, and `news` says that something did.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
+import structlog
+
+from controller.allocating.aside import Run, at_once
 from controller.allocating.cards import Cards, SliceChanges
 from controller.allocating.sources import Sources
 from controller.allocating.views import ClaimView, ClassView
@@ -24,13 +32,38 @@ from driver.allocation import Decision, Snapshot
 from driver.allocation.cluster import Cluster
 from driver.allocation.placement import PlacementPolicy, place
 from driver.allocation.why_not import WhyNot, why_not
+from driver.errors import DragomanError
 from driver.kube.client import JSON
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("allocating")
 
 
 class Books:
-    """What claims hold of our cards."""
+    """What claims hold of our cards.
 
-    def __init__(self, sources: Sources, cards: Cards) -> None:
+    Attributes:
+        news: Counts what was learnt that a decision which is being made does not know: cards that changed,
+            and allocations that are not ours.
+        took_s: Processor time that the last question took.
+    """
+
+    def __init__(self, sources: Sources, cards: Cards, *, run: Run = at_once) -> None:
+        """Starts without claims.
+
+        Args:
+            sources: Where classes are found.
+            cards: What there is.
+            run: Runs what takes long.
+        """
+        self.news = 0
+        self.took_s = 0.0
+        self._run = run
+        self._asking = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._later: list[Callable[[], None]] = []
         self._sources = sources
         self._cards = cards
         self._observed: dict[str, tuple[str, bytes]] = {}
@@ -42,6 +75,8 @@ class Books:
         """Takes over what the watch shows of a claim (`namespace/name`)."""
         before = self._observed.pop(key, None)
         if view is not None:
+            if view.held and view.uid not in self._assumed and before != (view.uid, view.held):
+                self.news += 1
             if view.allocated:
                 # Its own state counts from now on, whatever was assumed.
                 self._assumed.pop(view.uid, None)
@@ -85,19 +120,19 @@ class Books:
 
     def slices_changed(self, changes: SliceChanges) -> None:
         """Takes over that cards of a node came, changed or went."""
-        if self._cluster is not None:
-            self._cluster = self._cluster.with_slices(changed=changes.changed, removed=changes.removed)
+        self.news += 1
+        self._change(
+            lambda cluster: cluster.with_slices(changed=changes.changed, removed=changes.removed),
+        )
 
     def class_changed(self, name: str, view: ClassView | None) -> None:
         """Takes over that a DeviceClass came, changed (`view`) or went (None)."""
-        if self._cluster is None:
-            return
         if view is None:
-            self._cluster = self._cluster.with_classes(removed=[name])
+            self._change(lambda cluster: cluster.with_classes(removed=[name]))
         else:
-            self._cluster = self._cluster.with_classes(changed=[json.loads(view.document)])
+            self._change(lambda cluster: cluster.with_classes(changed=[json.loads(view.document)]))
 
-    def place(
+    async def place(
         self, claims: Sequence[JSON], *, policy: PlacementPolicy, nodes: Iterable[str], release: str
     ) -> Decision:
         """Decides about the claims of a pod.
@@ -108,11 +143,44 @@ class Books:
             nodes: Names of the nodes that the pod may use.
             release: Kubernetes release whose selectors apply.
         """
-        return place(self._state(), claims=claims, policy=policy, nodes=nodes, release=release)
+        question = partial(place, claims=claims, policy=policy, nodes=list(nodes), release=release)
+        return await self._ask(question)
 
-    def why_not(self, claims: Sequence[JSON], *, nodes: Iterable[str], release: str) -> WhyNot:
+    async def why_not(self, claims: Sequence[JSON], *, nodes: Iterable[str], release: str) -> WhyNot:
         """Says why the claims of a pod fit nowhere; arguments as for `place`."""
-        return why_not(self._state(), claims=claims, nodes=list(nodes), release=release)
+        return await self._ask(partial(why_not, claims=claims, nodes=list(nodes), release=release))
+
+    async def _ask(self, question: Callable[[Cluster], T]) -> T:
+        async with self._asking:
+            # One whose asker was cut off may still be worked on.
+            await self._idle.wait()
+            work = partial(self._timed, question, self._state())
+            self._idle.clear()
+            return await self._run(work, done=self._answered)
+
+    def _timed(self, question: Callable[[Cluster], T], cluster: Cluster) -> T:
+        began = time.thread_time()
+        try:
+            return question(cluster)
+        finally:
+            self.took_s = time.thread_time() - began
+
+    def _answered(self) -> None:
+        self._idle.set()
+        later, self._later = self._later, []
+        for change in later:
+            change()
+
+    def _change(self, change: Callable[[Cluster], Cluster]) -> None:
+        if not self._idle.is_set():
+            self._later.append(partial(self._change, change))
+        elif self._cluster is not None:
+            try:
+                self._cluster = change(self._cluster)
+            except DragomanError:
+                # It would not count what changed from now on; made anew, it does or nothing is decided.
+                self._cluster = None
+                _log.exception("what changed cannot be read")
 
     def _state(self) -> Cluster:
         if self._cluster is None:
@@ -132,6 +200,6 @@ class Books:
             return
         document = self._assumed.get(uid) or (json.loads(held) if held else None)
         if document is None:
-            self._cluster = self._cluster.with_claims(removed=[uid])
+            self._change(lambda cluster: cluster.with_claims(removed=[uid]))
         else:
-            self._cluster = self._cluster.with_claims(changed=[document])
+            self._change(lambda cluster: cluster.with_claims(changed=[document]))

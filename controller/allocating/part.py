@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.allocating.allocator import WAKE, Allocator, Answer
+from controller.allocating.aside import Run, at_once
 from controller.allocating.books import Books
 from controller.allocating.cards import Cards
 from controller.allocating.pod_fit import NodeFacts, node_facts
@@ -69,6 +70,7 @@ class Allocating:
         *,
         policy: PlacementPolicy,
         orphaned_s: float,
+        run: Run = at_once,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Makes the parts and connects them.
@@ -79,6 +81,7 @@ class Allocating:
             around: The rest of the controller.
             policy: Which of the answers that fit is liked best.
             orphaned_s: How long an allocation of ours may have no pod before it is released.
+            run: Runs what takes long.
             wall_clock: The time that allocations carry.
         """
         self.queue = WorkQueue(name="allocate", cap_s=15.0)
@@ -100,7 +103,7 @@ class Allocating:
             amounts_kept=around.amounts_kept,
         )
         self._cards = Cards(sources)
-        self.books = Books(sources, self._cards)
+        self.books = Books(sources, self._cards, run=run)
         self._inventories = inventories
         self._usage = NodeUsage()
         self._pods_of: dict[str, set[str]] = {}

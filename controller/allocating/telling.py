@@ -3,9 +3,9 @@
 Flow: the allocator's answers are noted; a queue looks at each pod that was refused, after it has waited for a
 moment, works out why, and writes an Event if that is new or was said long ago.
 
-Limits: what the allocator works on changes in this loop, so the reasons are worked out in it; then the loop
-has to itself four times as long as that took. An answer names nobody else's claims or namespaces. What one
-pod is told is rate-limited, not what all are told together: each pod that waits costs one Event in `again_s`.
+Limits: while reasons are worked out nothing is decided, so the next ones wait four times as long as that
+took. An answer names nobody else's claims or namespaces. What one pod is told is rate-limited, not what all
+are told together: each pod that waits costs one Event in `again_s`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Telling:
             return None
         now = asyncio.get_running_loop().time()
         before = self._told.get(key)
-        reason, note = self._words(answer)
+        reason, note = await self._words(answer)
         if before is not None and before.reason == reason and now < before.at + self._again_s:
             return before.at + self._again_s - now
         same = before is not None and (before.reason, before.note) == (reason, note)
@@ -100,7 +100,7 @@ class Telling:
             await self._events.tell(subject, reason=reason, note=note, times=told.times)
         return self._again_s
 
-    def _words(self, answer: Answer) -> tuple[str, str]:
+    async def _words(self, answer: Answer) -> tuple[str, str]:
         if answer.error is not None:
             return answer.error.reason, cut(str(answer.error))
         began = time.monotonic()
@@ -108,7 +108,7 @@ class Telling:
             {**one, "metadata": {**one["metadata"], "name": f"claim-{number}", "namespace": "pod"}}
             for number, one in enumerate(answer.claims, 1)
         ]
-        found = self._books.why_not(claims, nodes=answer.nodes, release=self._sources.release())
+        found = await self._books.why_not(claims, nodes=answer.nodes, release=self._sources.release())
         self._owed_s = 4 * (time.monotonic() - began)
         return found.reason, cut(self._note_of(found, len(claims) == 1))
 

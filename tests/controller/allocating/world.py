@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.allocating.allocator import Answer
+from controller.allocating.aside import Run, at_once
 from controller.allocating.part import Allocating, Surroundings
 from controller.explaining.classes import is_ours
 from controller.publishing.views import inventory_view
@@ -61,7 +62,13 @@ def card(name: str = "card-0", *, mib: int = 1000, **fields: Any) -> Card:
 class World:
     """Nodes with one card of 1000 MiB each, and whatever a test adds."""
 
-    def __init__(self, nodes: tuple[str, ...] = ("n1",), *, policy: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        nodes: tuple[str, ...] = ("n1",),
+        *,
+        policy: dict[str, str] | None = None,
+        run: Run = at_once,
+    ) -> None:
         self.stored: dict[str, Any] = {}
         self.refuse: Refuse = lambda _request: None
         self.after: Refuse = lambda _request: None
@@ -86,6 +93,7 @@ class World:
             ),
             policy=PlacementPolicy.parse(policy),
             orphaned_s=60,
+            run=run,
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         )
         self.claims, self.pods, self.nodes, self.classes = self.part.informers
