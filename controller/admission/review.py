@@ -58,6 +58,9 @@ def answer(review: Mapping[str, Any], known: Knowledge) -> JSON:
             "reason": "Invalid",
             "message": f"{refused.reason}: {refused}",
         }
+    except (AttributeError, TypeError) as odd:
+        # The API server sends no such object, but it is not the only one that can send.
+        raise ValueError("Its object is not what the API server would store.") from odd
     else:
         if patch:
             response["patch"] = patch

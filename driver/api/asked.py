@@ -32,6 +32,8 @@ Amounts = Mapping[str, str]
 STAMP = f"{DRIVER_NAME}/asked"
 """Annotation of claims and templates that went through the webhook."""
 MAX_CONFIGS = 32
+MAX_NAMES = 32
+"""Requests and sub-requests that an entry of configuration may name (API limit)."""
 _NAMES = ("memory", "cores")
 
 
@@ -95,7 +97,11 @@ def carry_over(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) ->
     for label, amounts in asked.items():
         if amounts and known.get(label) != amounts:
             groups.setdefault(json.dumps(dict(amounts), sort_keys=True), []).append(label)
-    entries = [_entry(labels, json.loads(text)) for text, labels in groups.items()]
+    entries = [
+        _entry(labels[start : start + MAX_NAMES], json.loads(text))
+        for text, labels in groups.items()
+        for start in range(0, len(labels), MAX_NAMES)
+    ]
     present = len(devices.get("config") or [])
     if present + len(entries) > MAX_CONFIGS:
         raise ConfigError(

@@ -129,3 +129,16 @@ def test_a_misspelt_config_is_refused_with_its_path() -> None:
 def test_what_is_no_review_is_refused(sent: Any) -> None:
     with pytest.raises(ValueError, match="no AdmissionReview"):
         answer(sent, Knowledge(is_ours=is_ours, amounts_kept=lambda: False))
+
+
+@pytest.mark.parametrize("odd", [1, "x", [1], True])
+@pytest.mark.parametrize("path", ["metadata", "spec", "spec.devices", "spec.devices.requests"])
+def test_an_object_of_any_other_shape_is_refused(path: str, odd: Any) -> None:
+    found = claim()
+    *parents, last = path.split(".")
+    holder = found
+    for name in parents:
+        holder = holder[name]
+    holder[last] = odd
+    with pytest.raises(ValueError, match="API server would store"):
+        review(found)

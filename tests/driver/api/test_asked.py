@@ -135,3 +135,12 @@ def test_what_is_asked_is_the_same_before_and_after(plain: Any, subs: Any) -> No
     stored, annotations = through(devices)
     check_stamp(stored, annotations, is_ours=is_ours)
     assert asked_of(restored(stored, is_ours=is_ours), is_ours=is_ours) == asked_of(devices, is_ours=is_ours)
+
+
+def test_no_entry_names_more_requests_than_the_api_allows() -> None:
+    subs = [{"name": f"s{number}", **option("1Gi")} for number in range(8)]
+    devices = {"requests": [{"name": f"r{number}", "firstAvailable": subs} for number in range(32)]}
+    entries, _ = carry_over(devices, is_ours=is_ours)
+    assert [len(entry["requests"]) for entry in entries] == [32] * 8
+    stored, annotations = through(devices)
+    check_stamp(stored, annotations, is_ours=is_ours)
