@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 ANSWERED, DOES_NOT_FIT, NO_ANSWER = 0, 1, 2
 _INTERRUPTED = 130
+_READER_GONE = 141
 _LONGEST_S = 60.0
 
 Connect = Callable[["Access"], "StreamingTransport"]
@@ -228,12 +230,18 @@ def run(
         return NO_ANSWER
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever reads has seen enough.
+    except (BrokenPipeError, SystemExit):
+        # Whoever reads has seen enough; click and rich both end the process then, with a status of an answer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ANSWERED
+        return _READER_GONE
+    except OSError as failed:
+        click.echo(f"kubectl dragoman: The answer cannot be written: {failed.strerror}.", err=True)
+        return NO_ANSWER
     except DragomanError as failed:
         words = import_module("controller.cli.failures").sentence(failed)
         click.echo(f"kubectl dragoman: {words}", err=True)
+        return NO_ANSWER
+    except Exception:  # noqa: BLE001 - a mistake of ours must not look like an answer
+        traceback.print_exc()
         return NO_ANSWER
     return found if isinstance(found, int) else ANSWERED

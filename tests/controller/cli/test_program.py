@@ -86,15 +86,31 @@ def test_help_and_status_do_without_the_allocator() -> None:
     assert started(script=script)[1].strip() == "[]"
 
 
-def test_whoever_reads_only_the_first_lines_gets_no_traceback() -> None:
+def ending(kind: str) -> tuple[int, str, str]:
+    """A run whose command ends with an exception."""
     script = (
-        "import sys, os; from controller.cli import main; "
-        "broken = lambda **_: (_ for _ in ()).throw(BrokenPipeError()); "
+        "import sys; from controller.cli import main; "
+        f"broken = lambda **_: (_ for _ in ()).throw({kind}); "
         "main.program = type('P', (), {'main': staticmethod(broken)}); "
         "sys.exit(main.run([], rules=lambda: None))"
     )
-    status, _, err = started(script=script)
-    assert (status, err) == (0, "")
+    return started(script=script)
+
+
+@pytest.mark.parametrize("kind", ["BrokenPipeError()", "SystemExit(1)"])
+def test_whoever_reads_only_the_first_lines_gets_no_traceback(kind: str) -> None:
+    assert ending(kind) == (141, "", "")
+
+
+def test_an_answer_that_cannot_be_written_is_told() -> None:
+    status, _, err = ending("OSError(28, 'No space left on device')")
+    assert (status, err) == (2, "kubectl dragoman: The answer cannot be written: No space left on device.\n")
+
+
+def test_a_mistake_of_ours_is_no_answer() -> None:
+    status, _, err = ending("TypeError('this is wrong')")
+    assert status == 2
+    assert "TypeError: this is wrong" in err
 
 
 def test_status_is_bounded_and_shows_trouble_first(tmp_path: Path) -> None:
