@@ -17,7 +17,7 @@ from controller.cli.rules import Question, Rules
 from controller.cli.shares import by_card, used_of
 from controller.cli.world import LeftOut, World
 from driver.allocation.why_not import WhyNot, why_not, why_not_on
-from driver.api.asked import STAMP, check_stamp, restored
+from driver.api.asked import check_stamp, restored
 from driver.api.share_allocation import refuse_in_spec
 from driver.cards import CORES_PER_CARD, node_of_pool
 from driver.kube.client import JSON
@@ -87,8 +87,9 @@ def keeps_amounts(release: str) -> bool:
 def asked(claim: JSON, classes: Classes, *, facts: Facts, stored: bool) -> JSON:
     """A claim with the amounts that it asks for.
 
-    Where kube-scheduler allocates it is the claim as it stands. Our allocator takes the amounts from where
-    the admission webhook carried them to: where the API server drops them, and where there is a stamp.
+    Where kube-scheduler allocates it is the claim as it stands. Our allocator counts what the admission
+    webhook carried over into a ShareConfig as well, and takes nothing without a stamp where the API server
+    drops amounts. Whether it does is told by its release: a gate that was switched off by hand is not seen.
 
     Args:
         claim: The claim.
@@ -103,14 +104,11 @@ def asked(claim: JSON, classes: Classes, *, facts: Facts, stored: bool) -> JSON:
     devices = devices_of(claim)
     name = str(claim["metadata"].get("name"))
     refuse_in_spec(devices.get("config") or [], field=f"{name}: spec.devices.config")
-    annotations = claim["metadata"].get("annotations") or {}
-    lost = not keeps_amounts(facts.release)
     if facts.allocating not in (CONTROLLER, HANDOVER):
         return claim
-    if stored and (lost or STAMP in annotations):
-        check_stamp(devices, annotations, is_ours=classes.is_ours)
-        lost = True
-    return {**claim, "spec": {"devices": restored(devices, is_ours=classes.is_ours) if lost else devices}}
+    if stored and not keeps_amounts(facts.release):
+        check_stamp(devices, claim["metadata"].get("annotations") or {}, is_ours=classes.is_ours)
+    return {**claim, "spec": {"devices": restored(devices, is_ours=classes.is_ours)}}
 
 
 def answer_of(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from driver.kube.client import UnreachableError, error_for
-from tests.controller.cli.cases import NOTE, two_nodes, waiting
+from tests.controller.cli.cases import CASES, NOTE, two_nodes, waiting
 from tests.controller.cli.world import World, allocated, card, claim, dragoman, pod
 
 
@@ -75,6 +75,13 @@ def test_a_share_that_is_written_in_a_share_allocation_counts_as_what_was_given(
     world.claims.append(allocated(claim("held"), "n1", "a", number=False, memory="30Gi"))
     waiting(world, claim("want", memory="10Gi"))
     assert dragoman(world, tmp_path, "explain", "pod/train", "-o", "json").document["answer"]["fits"] == 1
+
+
+def test_amounts_that_were_carried_over_count_after_an_upgrade(tmp_path: Path) -> None:
+    world, arguments = CASES["in-use-controller"]()
+    world.version = "v1.36.3"
+    found = dragoman(world, tmp_path, *arguments, "-o", "json").document
+    assert "asks 24Gi" in found["answer"]["grounds"][0]["text"]
 
 
 def test_claims_of_a_pod_are_decided_together(tmp_path: Path) -> None:
