@@ -22,9 +22,13 @@ from controller.events import Events, Subject, cut
 from driver.allocation.why_not import WhyNot
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
 
+_LEAST_S = 30.0
+"""Seconds between two answers to one pod: reasons change to and fro while others come and go."""
+
 
 @dataclass(slots=True)
 class _Told:
+    pod: str
     reason: str
     note: str
     at: float
@@ -82,11 +86,16 @@ class Telling:
             return None
         now = asyncio.get_running_loop().time()
         before = self._told.get(key)
+        if before is not None and before.pod != view.uid:
+            # Another pod of this name, such as a StatefulSet makes: it has been told nothing yet.
+            before = None
+        if before is not None and now < before.at + _LEAST_S:
+            return before.at + _LEAST_S - now
         reason, note = await self._words(answer)
         if before is not None and before.reason == reason and now < before.at + self._again_s:
             return before.at + self._again_s - now
         same = before is not None and (before.reason, before.note) == (reason, note)
-        told = _Told(reason, note, now, before.times + 1 if before is not None and same else 1)
+        told = _Told(view.uid, reason, note, now, before.times + 1 if before is not None and same else 1)
         self._told[key] = told
         namespace, _, name = key.partition("/")
         subjects = [Subject(resource=PODS, name=name, namespace=namespace, uid=view.uid)]
