@@ -10,12 +10,14 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from driver.allocation import Refusal
+from driver.allocation.why_not import Ground
 from driver.errors import DragomanError
 
 REASONS = Path(__file__).parents[1] / "docs" / "reasons.md"
@@ -47,6 +49,19 @@ def pytest_configure(config: pytest.Config) -> None:
         original(self, *arguments, **named)
 
     DragomanError.__init__ = noted  # type: ignore[method-assign]
+    # Reasons against cards and nodes, and some against a decision, are values and never raised.
+    for kind in (Refusal, Ground):
+        _note_made(kind)
+
+
+def _note_made(kind: type[Any]) -> None:
+    original = kind.__init__
+
+    def noted(self: Any, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        _RAISED.add(self.reason)
+
+    kind.__init__ = noted
 
 
 def _never_raised() -> list[str]:
@@ -100,7 +115,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.getoption("--check-reasons") and _never_raised():
         terminalreporter.section("reasons of docs/reasons.md that no test raised")
         terminalreporter.line(", ".join(_never_raised()))
-    left_out: Iterable[str] = config.stash.get(_LEFT_OUT, [])
+    left_out: list[str] = config.stash.get(_LEFT_OUT, [])
     if left_out:
         terminalreporter.section("too long for this run, left out (hack/test --long)")
         for nodeid in sorted(left_out):

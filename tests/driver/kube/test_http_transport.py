@@ -80,6 +80,12 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Request)
         self.seen: list[Seen] = []
         self.connections = 0
+        self.closed = threading.Event()
+        """Set once a connection was closed from this side."""
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.closed.set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.connections += 1
@@ -250,6 +256,7 @@ async def test_a_connection_that_the_server_closed_while_idle_is_replaced_unseen
     server.answer = answer_and_close
     transport = transport_to(server)
     await transport.request("GET", "/x")
+    assert await asyncio.to_thread(server.closed.wait, 30)
     await transport.request("POST", "/x", body={})
     await transport.close()
     assert server.connections == 2
