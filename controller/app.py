@@ -120,12 +120,15 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     )
 
     events = Events(client, instance=identity, metrics=metrics)
-    ours = None
+    ours: _Ours | None = None
 
     def mode_changed(state: ModeState) -> None:
         metrics.native_possible.set(_MODE_VALUES[state.verdict])
         for node in stores.nodes_of_interest():
             publish_queue.add(node)
+        if ours is not None:
+            # Pods wait while it is not known whether the server keeps amounts.
+            ours.allocating.wake()
 
     unnumbered = Unnumbered(publish_queue.add)
     held_without_id = () if settings.mode == CONTROLLER else (_unnumbered_claims(client, unnumbered),)

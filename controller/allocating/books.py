@@ -108,7 +108,12 @@ class Books:
 
     def doubt(self, wanted: Wanted) -> None:
         """Keeps an assumption of which nobody knows whether it was stored."""
-        self._doubted[f"{wanted.namespace}/{wanted.name}"] = wanted
+        key = f"{wanted.namespace}/{wanted.name}"
+        older = self._doubted.get(key)
+        if older is not None and older.uid != wanted.uid:
+            # The claim was made anew under its name, so what was written to the older one is gone with it.
+            self.drop(older.uid)
+        self._doubted[key] = wanted
 
     def doubted(self, key: str) -> Wanted | None:
         """What was written to a claim without an answer, None if nothing was."""

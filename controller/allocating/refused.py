@@ -6,7 +6,8 @@ the same answer again would go round in circles with it.
 Flow: `note` when an allocation of ours was taken back; `nodes` are left out until their time is over, each
 time longer.
 
-Limits: kept in memory; another leader finds out anew. Forgotten with the pod.
+Limits: kept in memory; another leader finds out anew. Forgotten with the pod, or `cap_s` after the last node
+may be tried again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ class RefusedNodes:
 
     def note(self, pod: str, node: str, *, now: float) -> float:
         """Remembers a refusal; for how many seconds the node is left out."""
+        # Nobody says that a pod is gone whose UID is known here alone.
+        self._by_pod = {
+            one: refusals
+            for one, refusals in self._by_pod.items()
+            if max(refusals.until.values(), default=now) + self._cap_s > now
+        }
         known = self._by_pod.setdefault(pod, _Refusals())
         wait_s = float(min(self._first_s * 2**known.times, self._cap_s))
         known.times += 1

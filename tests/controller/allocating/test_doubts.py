@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import pytest
 
 from controller.allocating.allocator import WAKE
 from controller.allocating.errors import NotLeadingError
+from controller.allocating.refused import RefusedNodes
 from controller.allocating.writing import FINALIZER
 from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for
 from tests.controller.allocating.world import World, without_shares
@@ -171,3 +173,28 @@ async def test_what_was_refused_because_of_a_write_that_failed_gets_its_turn_soo
     await asyncio.sleep(2)
     worker.cancel()
     assert WAKE in handled
+
+
+async def test_a_doubt_about_a_claim_made_anew_under_its_name_ends_the_older_one() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    world.refuse = lambda request: UnreachableError("timed out", status=0) if is_status(request) else None
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    anew = copy.deepcopy(world.stored["a"])
+    anew["metadata"]["uid"] = "another"
+    anew["spec"]["devices"]["requests"][0]["exactly"]["capacity"]["requests"]["memory"] = "300Mi"
+    world.store(anew)
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    world.refuse = lambda _request: None
+    world.ask("b", "600Mi")
+    await world.reconcile("b")
+    assert world.allocation("b")
+
+
+async def test_what_kube_scheduler_refused_is_forgotten_in_the_end_for_pods_that_are_gone() -> None:
+    refused = RefusedNodes(first_s=30, cap_s=900)
+    refused.note("gone", "n1", now=0)
+    refused.note("other", "n1", now=1000)
+    assert refused.note("gone", "n1", now=1000) == 30
