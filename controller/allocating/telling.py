@@ -4,8 +4,8 @@ Flow: the allocator's answers are noted; a queue looks at each pod that was refu
 moment, works out why, and writes an Event if that is new or was said long ago.
 
 Limits: while reasons are worked out nothing is decided, so the next ones wait four times as long as that
-took. An answer names nobody else's claims or namespaces. What one pod is told is rate-limited, not what all
-are told together: each pod that waits costs one Event in `again_s`.
+took. An answer names nobody else's claims or namespaces. All pods together are told at most `_EVENTS_PER_S`
+Events in a second, each that waits one for itself and each of its claims in `again_s`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from controller.events import Events, Subject, cut
 from driver.allocation.why_not import WhyNot
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
 
+_EVENTS_PER_S = 20
 _LEAST_S = 30.0
 """Seconds between two answers to one pod: reasons change to and fro while others come and go."""
 
@@ -74,7 +75,7 @@ class Telling:
         return True
 
     async def rest(self) -> None:
-        """Gives the loop to others for longer than the last answer took."""
+        """To be awaited between two pods: what keeps the work to its share of a core and of Events."""
         owed, self._owed_s = self._owed_s, 0.0
         await asyncio.sleep(owed)
 
@@ -107,6 +108,7 @@ class Telling:
                 )
         for subject in subjects:
             await self._events.tell(subject, reason=reason, note=note, times=told.times)
+        self._owed_s += len(subjects) / _EVENTS_PER_S
         return self._again_s
 
     async def _words(self, answer: Answer) -> tuple[str, str]:
@@ -118,7 +120,7 @@ class Telling:
             for number, one in enumerate(answer.claims, 1)
         ]
         found = await self._books.why_not(claims, nodes=answer.nodes, release=self._sources.release())
-        self._owed_s = 4 * (time.monotonic() - began)
+        self._owed_s += 4 * (time.monotonic() - began)
         return found.reason, cut(self._note_of(found, len(claims) == 1))
 
     def _forget(self, key: str) -> None:

@@ -136,3 +136,15 @@ async def test_a_pod_made_anew_under_its_name_is_told_at_once() -> None:
     await told.decide("p")
     await told.telling.tell("default/p")
     assert len(told.notes) == 2 * first
+
+
+async def test_many_pods_are_told_no_faster_than_the_api_server_likes() -> None:
+    told = Told()
+    for number in range(50):
+        told.world.ask(f"p{number}", "2000Mi")
+        await told.decide(f"p{number}")
+    began = asyncio.get_running_loop().time()
+    for number in range(50):
+        await told.telling.tell(f"default/p{number}")
+        await told.telling.rest()
+    assert asyncio.get_running_loop().time() - began >= 100 / 20
