@@ -49,6 +49,8 @@ from driver.kube.resources import RESOURCE_CLAIMS
 
 _AGAIN_S = 60.0
 _SOON_S = 0.5
+_PAGE = 50
+"""Claims that are read at once: each may have 320 KiB of configuration that is none of ours."""
 _WAKE_S = 1.0
 _COSTLY_S = 1.0
 """Processor time of a decision that is a costly one."""
@@ -457,7 +459,7 @@ class Allocator:
                 return
             token = ""
             while True:
-                page = await self._client.list_page(RESOURCE_CLAIMS, limit=200, continue_token=token)
+                page = await self._client.list_page(RESOURCE_CLAIMS, limit=_PAGE, continue_token=token)
                 for item in page.get("items") or []:
                     self._sources.claims.observe(item)
                 token = str((page.get("metadata") or {}).get("continue") or "")

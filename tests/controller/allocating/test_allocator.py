@@ -430,3 +430,11 @@ async def test_a_pod_is_told_that_its_allocation_is_lost_on_the_way() -> None:
     with pytest.raises(AllocationLostError):
         await world.reconcile("p")
     assert world.reason() == AllocationLostError.reason
+
+
+async def test_claims_are_read_anew_in_pages_that_fit_into_memory() -> None:
+    world = World()
+    world.ask("p")
+    await world.reconcile("p")
+    limits = {sent.query["limit"] for sent in world.transport.requests if "limit" in sent.query}
+    assert limits == {"50"}
