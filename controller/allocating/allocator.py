@@ -347,7 +347,7 @@ class Allocator:
         """The pod's claims; None while one does not exist."""
         namespace = key.partition("/")[0]
         found: list[tuple[str, ClaimView]] = []
-        for name in view.claims:
+        for name in dict.fromkeys(view.claims):
             claim = self._sources.claims.get(f"{namespace}/{name}") if name else None
             if claim is None or claim.deleting:
                 return None

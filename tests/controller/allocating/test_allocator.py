@@ -438,3 +438,11 @@ async def test_claims_are_read_anew_in_pages_that_fit_into_memory() -> None:
     await world.reconcile("p")
     limits = {sent.query["limit"] for sent in world.transport.requests if "limit" in sent.query}
     assert limits == {"50"}
+
+
+async def test_a_claim_that_a_pod_names_twice_is_decided_once() -> None:
+    world = World()
+    world.claim("c", "600Mi")
+    world.pod("p", "c", "c")
+    await world.reconcile("p")
+    assert world.allocation("c")
