@@ -136,7 +136,8 @@ class Allocator:
         self._waiting: set[str] = set()
         self._placed: dict[str, tuple[str, str]] = {}
         self._orphans: dict[str, float] = {}
-        self._costly: dict[str, float] = {}
+        self._rests: dict[str, float] = {}
+        self._writing: set[str] = set()
         self._reading = asyncio.Lock()
         self._deciding = asyncio.Lock()
         self._read_anew = False
@@ -199,7 +200,8 @@ class Allocator:
             return
         pod, node = placed
         self._usage.unexpect(pod)
-        if after is None or after.uid != before.uid:
+        # What is being written is taken back by nobody but us.
+        if after is None or after.uid != before.uid or before.uid in self._writing:
             return
         view = self._pod(pod)
         if view is not None and view.waits:
@@ -220,7 +222,7 @@ class Allocator:
         if view is None or not view.waits or view.facts is None:
             self._forget(key, view)
             return None
-        rest_s = self._costly.get(key, 0.0) - _now()
+        rest_s = self._rests.get(key, 0.0) - _now()
         if rest_s > 0:
             return rest_s
         claims = self._claims_of(key, view)
@@ -256,7 +258,7 @@ class Allocator:
 
     def _forget(self, key: str, view: PodView | None) -> None:
         self._waiting.discard(key)
-        self._costly.pop(key, None)
+        self._rests.pop(key, None)
         if view is not None and not view.waits:
             self._refused_nodes.forget(view.uid)
 
@@ -289,7 +291,7 @@ class Allocator:
         finally:
             if self._books.took_s > _COSTLY_S:
                 # Whoever makes selectors that take long may not have all the time there is.
-                self._costly[key] = _now() + _COSTLY_FACTOR * self._books.took_s
+                self._rests[key] = _now() + _COSTLY_FACTOR * self._books.took_s
         return Answer(pod=key, claims=tuple(documents), nodes=tuple(nodes), decision=decision)
 
     def _with_amounts(self, document: JSON) -> JSON:
@@ -377,6 +379,8 @@ class Allocator:
             if not isinstance(failed, ApiError) or failed.status in _REFUSED:
                 # Trying again will hardly help, so whoever waits for the pod has to be told.
                 self._answered(Answer(pod=pod, error=failed))
+                # What is written and taken back is seen, and would bring the pod back at once.
+                self._rests[pod] = _now() + _AGAIN_S
             raise
         finally:
             # One that was not even tried must not stay booked: nothing would ever end that.
@@ -385,6 +389,7 @@ class Allocator:
 
     async def _write(self, wanted: Wanted) -> None:
         key = f"{wanted.namespace}/{wanted.name}"
+        self._writing.add(wanted.uid)
         try:
             self._check_leading()
             stored = await write(self._client, wanted, now=self._wall_clock())
@@ -404,6 +409,8 @@ class Allocator:
             if isinstance(failed, ConflictError):
                 await self._settle(wanted)
             raise
+        finally:
+            self._writing.discard(wanted.uid)
         self._sources.claims.observe(stored)
         self._books.drop(wanted.uid)
 

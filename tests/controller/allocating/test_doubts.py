@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.allocating.allocator import WAKE
-from controller.allocating.errors import NotLeadingError
+from controller.allocating.errors import AllocationLostError, NotLeadingError
 from controller.allocating.refused import RefusedNodes
 from controller.allocating.writing import FINALIZER
 from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for
@@ -36,6 +36,7 @@ async def test_of_claims_decided_together_those_never_tried_do_not_stay_booked(s
     with pytest.raises(ApiError):
         await world.reconcile("p")
     world.refuse = lambda _request: None
+    await asyncio.sleep(60)
     await world.reconcile("p")
     assert world.allocation("a")
     assert world.allocation("b")
@@ -198,3 +199,29 @@ async def test_what_kube_scheduler_refused_is_forgotten_in_the_end_for_pods_that
     refused.note("gone", "n1", now=0)
     refused.note("other", "n1", now=1000)
     assert refused.note("gone", "n1", now=1000) == 30
+
+
+async def test_an_allocation_that_is_lost_on_the_way_is_not_tried_again_at_once() -> None:
+    world = World()
+
+    def lose(claim: Any) -> None:
+        allocation = (claim.get("status") or {}).get("allocation")
+        if allocation:
+            allocation["devices"].pop("config")
+
+    world.mangle = lose
+
+    def show(_request: Any) -> None:
+        """What the watch does with each of our writes."""
+        asyncio.get_running_loop().call_soon(world.claims.observe, copy.deepcopy(world.stored["p"]))
+
+    world.after = show
+    worker = asyncio.create_task(
+        world.part.queue.run(world.part.reconcile, workers=1, first=world.part.begin)
+    )
+    await asyncio.sleep(0)
+    world.ask("p")
+    await asyncio.sleep(10)
+    worker.cancel()
+    assert sum(is_status(request) for request in world.transport.writes()) == 2
+    assert world.reason() == AllocationLostError.reason
