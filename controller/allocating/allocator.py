@@ -17,7 +17,6 @@ asks for devices of several drivers is not allocated: kube-scheduler could not a
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,13 +26,10 @@ import structlog
 from controller.allocating.books import Books
 from controller.allocating.errors import (
     AllocationLostError,
-    AmountsUnknownError,
     ClaimChangedError,
-    MixedDriversError,
-    NoNodeError,
     NotLeadingError,
 )
-from controller.allocating.pod_fit import unfit
+from controller.allocating.question import Questions
 from controller.allocating.refused import RefusedNodes
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
@@ -41,8 +37,6 @@ from controller.allocating.views import ClaimView, PodView
 from controller.allocating.writing import Wanted, release, settled, write
 from driver.allocation import Decision
 from driver.allocation.placement import PlacementPolicy
-from driver.api.asked import check_stamp, restored
-from driver.api.share_allocation import refuse_in_spec
 from driver.errors import AllocationError, ClaimError, ConfigError, DragomanError
 from driver.kube.client import JSON, ApiError, ConflictError, KubeClient
 from driver.kube.resources import RESOURCE_CLAIMS
@@ -126,6 +120,7 @@ class Allocator:
         self._sources = sources
         self._books = books
         self._usage = usage
+        self._questions = Questions(sources, usage)
         self._held = held
         self._again = again
         self._answered = answered
@@ -157,7 +152,7 @@ class Allocator:
         self._usage.expect_nobody()
         for key in self._sources.pods.keys():  # noqa: SIM118 - a store, no dict
             view = self._pod(key)
-            claims = self._claims_of(key, view) if view is not None and view.waits else None
+            claims = self._questions.claims_of(key, view) if view is not None and view.waits else None
             nodes = {claim.node for _, claim in claims or () if claim.ours}
             if view is not None and claims and len(nodes) == 1 and all(one.allocated for _, one in claims):
                 self._usage.expect(key, node=nodes.pop(), asks=view.asks)
@@ -225,7 +220,7 @@ class Allocator:
         rest_s = self._rests.get(key, 0.0) - _now()
         if rest_s > 0:
             return rest_s
-        claims = self._claims_of(key, view)
+        claims = self._questions.claims_of(key, view)
         if claims is None:
             return None
         waiting = [(name, claim) for name, claim in claims if not claim.allocated]
@@ -234,7 +229,7 @@ class Allocator:
             return _SOON_S
         news = self._books.news
         try:
-            mine = [(name, claim) for name, claim in waiting if self._is_ours(claim)]
+            mine = [(name, claim) for name, claim in waiting if self._questions.is_ours(claim)]
             if not mine:
                 self._waiting.discard(key)
                 return None
@@ -270,7 +265,7 @@ class Allocator:
             and now.uid == view.uid
             and now.waits
             and self._sources.offered(node)
-            and self._claims_of(key, now) == claims
+            and self._questions.claims_of(key, now) == claims
         )
 
     def _next_try(self, view: PodView) -> float:
@@ -279,11 +274,9 @@ class Allocator:
     async def _decide(
         self, key: str, view: PodView, mine: Sequence[tuple[str, ClaimView]], *, pinned: set[str]
     ) -> Answer:
-        documents = [self._with_amounts(_document(name, claim)) for name, claim in mine]
-        for document in documents:
-            config = document["spec"]["devices"].get("config") or []
-            refuse_in_spec(config, field=f"{document['metadata']['name']}: spec.devices.config")
-        nodes = self._nodes_for(view, pinned=pinned)
+        documents = [self._questions.document(name, claim) for name, claim in mine]
+        left_out = self._refused_nodes.nodes(view.uid, now=_now())
+        nodes = self._questions.nodes_for(view, pinned=pinned, left_out=left_out)
         try:
             decision = await self._books.place(
                 documents, policy=self._policy, nodes=nodes, release=self._sources.release()
@@ -294,19 +287,6 @@ class Allocator:
                 self._rests[key] = _now() + _COSTLY_FACTOR * self._books.took_s
         return Answer(pod=key, claims=tuple(documents), nodes=tuple(nodes), decision=decision)
 
-    def _with_amounts(self, document: JSON) -> JSON:
-        kept = self._sources.amounts_kept()
-        if kept is None:
-            raise AmountsUnknownError(
-                "Whether the API server keeps the amounts that claims ask for is not known yet."
-            )
-        devices, annotations = document["spec"]["devices"], document["metadata"]["annotations"]
-        # A server that keeps them now may have dropped them before it was upgraded: what the webhook carried
-        # over then counts as ever, or a claim for a share would get a whole card.
-        if not kept:
-            check_stamp(devices, annotations, is_ours=self._class_is_ours)
-        return {**document, "spec": {"devices": restored(devices, is_ours=self._class_is_ours)}}
-
     def _book(self, key: str, mine: Sequence[tuple[str, ClaimView]], decision: Decision) -> list[Wanted]:
         namespace = key.partition("/")[0]
         wanted = []
@@ -316,59 +296,6 @@ class Allocator:
             self._placed[claim.uid] = (key, decision.node)
             wanted.append(one)
         return wanted
-
-    def _nodes_for(self, view: PodView, *, pinned: set[str]) -> list[str]:
-        left_out = self._refused_nodes.nodes(view.uid, now=_now())
-        reasons: dict[str, int] = {}
-        found: list[str] = []
-        for name in sorted(self._sources.nodes.keys()):
-            facts = self._sources.nodes.get(name)
-            if facts is None or view.facts is None or not self._sources.offered(name):
-                continue
-            if pinned and pinned != {name}:
-                why = "another claim of the pod is allocated for another node"
-            elif name in left_out:
-                why = "kube-scheduler refused the node a short while ago"
-            else:
-                free = self._usage.free(name, facts.allocatable)
-                why = unfit(view.facts, name=name, node=facts, free=free)
-            if why:
-                reasons[why] = reasons.get(why, 0) + 1
-            else:
-                found.append(name)
-        if not found:
-            told = "; ".join(f"{count}: {why}" for why, count in sorted(reasons.items()))
-            raise NoNodeError(
-                f"No node that offers cards may be used by the pod ({told})."
-                if told
-                else "No node offers cards at this time."
-            )
-        return found
-
-    def _claims_of(self, key: str, view: PodView) -> list[tuple[str, ClaimView]] | None:
-        """The pod's claims; None while one does not exist."""
-        namespace = key.partition("/")[0]
-        found: list[tuple[str, ClaimView]] = []
-        for name in dict.fromkeys(view.claims):
-            claim = self._sources.claims.get(f"{namespace}/{name}") if name else None
-            if claim is None or claim.deleting:
-                return None
-            found.append((name, claim))
-        return found
-
-    def _is_ours(self, claim: ClaimView) -> bool:
-        kinds = {self._class_is_ours(name) for name in claim.classes}
-        if kinds == {True, False}:
-            raise MixedDriversError(
-                "A claim asks for devices of this driver and of others at once.",
-                field="spec.devices.requests",
-                remedy="Make a claim for each driver; a pod may have several.",
-            )
-        return kinds == {True}
-
-    def _class_is_ours(self, name: str) -> bool:
-        found = self._sources.classes.get(name)
-        return found is not None and found.ours
 
     async def _write_all(self, pod: str, wanted: Sequence[Wanted]) -> None:
         left = list(wanted)
@@ -480,15 +407,6 @@ class Allocator:
     def _check_leading(self) -> None:
         if not self._held():
             raise NotLeadingError("Another replica may lead by now, so nothing is decided or written.")
-
-
-def _document(name: str, claim: ClaimView) -> JSON:
-    if not claim.waiting:
-        raise ConfigError(
-            f"ResourceClaim {name} is too long to be looked at.", remedy="Make its selectors shorter."
-        )
-    found: JSON = json.loads(claim.waiting)
-    return found
 
 
 def _now() -> float:
