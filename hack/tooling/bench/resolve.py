@@ -3,10 +3,10 @@
 Flow: each scenario runs in a process of its own (`tooling.bench.resolve_run`); with Go present, Kubernetes'
 own allocator places the same claims on the same cluster right after (`hack/go/reference scale`).
 
-Limits: processor time, one process at a time. Of a few processes for each scenario the one with the median mean
-counts, since whoever shares the host's processors makes some of them half as slow again; the means of all are
-printed. The reference is asked for the plain claims only, and for few
-of them where it takes seconds: streams are checked by plain evaluation.
+Limits: processor time, one process at a time. Of a few processes for each scenario the one with the median
+mean counts, since whoever shares the host's processors makes some of them half as slow again; the means of
+all are printed. The reference is asked for the plain claims only, and for few of them where it takes seconds:
+streams are checked by plain evaluation.
 """
 
 from __future__ import annotations
