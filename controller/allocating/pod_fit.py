@@ -13,17 +13,18 @@ huge pages. Where kube-scheduler refuses the node because of them it takes the a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver.allocation.models import NodeSelection
+from driver.allocation.models import NodeSelection, Taint
 from driver.allocation.nodes import Node, matches
+from driver.allocation.requests import tolerates
 from driver.errors import QuantityError
 from driver.kube.client import JSON
 from driver.quantities import parse_quantity
 
-_UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+_UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
 _HARD = frozenset({"NoSchedule", "NoExecute"})
 _DONE = frozenset({"Succeeded", "Failed"})
 
@@ -70,7 +71,7 @@ class NodeFacts:
 
     uid: str
     labels: Mapping[str, str]
-    taints: tuple[JSON, ...]
+    taints: tuple[Taint, ...]
     unschedulable: bool
     ready: bool
     allocatable: Amounts
@@ -104,7 +105,7 @@ def node_facts(document: JSON) -> NodeFacts:
         uid=str(document["metadata"].get("uid") or ""),
         labels=dict(document["metadata"].get("labels") or {}),
         taints=tuple(
-            {key: str(one.get(key) or "") for key in ("key", "value", "effect")}
+            Taint(*(str(one.get(key) or "") for key in ("key", "value", "effect")))
             for one in spec.get("taints") or []
         ),
         unschedulable=spec.get("unschedulable") is True,
@@ -172,11 +173,11 @@ def unfit(pod: PodFacts, *, name: str, node: NodeFacts, free: Amounts) -> str:
         return "the pod was made for another node"
     if not node.ready:
         return "the node is not Ready"
-    if node.unschedulable and not _tolerated(_UNSCHEDULABLE, pod.tolerations):
+    if node.unschedulable and not any(tolerates(one, _UNSCHEDULABLE) for one in pod.tolerations):
         return "the node is cordoned"
     for taint in node.taints:
-        if taint["effect"] in _HARD and not _tolerated(taint, pod.tolerations):
-            return f"the node has the taint {taint['key']} that the pod does not tolerate"
+        if taint.effect in _HARD and not any(tolerates(one, taint) for one in pod.tolerations):
+            return f"the node has the taint {taint.key} that the pod does not tolerate"
     for key, value in pod.node_selector.items():
         if node.labels.get(key) != value:
             return f"the pod's nodeSelector wants {key}={value}"
@@ -195,20 +196,6 @@ def _short(asks: Amounts, free: Amounts) -> str:
     if asks.memory_bytes and asks.memory_bytes > free.memory_bytes:
         return "the node has too little memory left"
     return ""
-
-
-def _tolerated(taint: Mapping[str, str], tolerations: Sequence[JSON]) -> bool:
-    return any(_tolerates(one, taint) for one in tolerations)
-
-
-def _tolerates(toleration: JSON, taint: Mapping[str, str]) -> bool:
-    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    if toleration.get("operator") == "Exists":
-        return True
-    return bool(toleration.get("key")) and str(toleration.get("value") or "") == taint.get("value", "")
 
 
 def _requests(container: JSON) -> Amounts:

@@ -6,11 +6,10 @@ Limits: documents are kept as JSON text, ten times smaller than as dicts; of a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from controller.allocating.pod_fit import Amounts, PodFacts, pod_asks, pod_facts
+from controller.claims import HELD, class_names, named
 from driver.api.asked import STAMP
 from driver.api.share_allocation import is_share_allocation, shares_given
 from driver.cards import DRIVER_NAME
@@ -20,7 +19,6 @@ from driver.slices import canonical
 
 MAX_DOCUMENT = 65_536
 """Bytes of a claim's spec that are kept: 32 requests with long selectors, and configuration of a few KiB."""
-_HELD = ("request", "driver", "pool", "device", "shareID", "consumedCapacity", "adminAccess")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +93,12 @@ def claim_view(document: JSON) -> ClaimView:
     metadata, status = document["metadata"], document.get("status") or {}
     uid = str(metadata.get("uid") or "")
     devices = (document.get("spec") or {}).get("devices") or {}
-    classes = tuple(dict.fromkeys(_classes(devices)))
+    classes = tuple(dict.fromkeys(class_names(devices)))
     allocation = status.get("allocation")
     deleting = bool(metadata.get("deletionTimestamp"))
     if not allocation:
         stamp = (metadata.get("annotations") or {}).get(STAMP)
-        kept = {**_named(document), "annotations": {STAMP: stamp} if isinstance(stamp, str) else {}}
+        kept = {**named(document), "annotations": {STAMP: stamp} if isinstance(stamp, str) else {}}
         text = canonical({"metadata": kept, "spec": {"devices": devices}})
         waiting = text if len(text) <= MAX_DOCUMENT else b""
         return ClaimView(uid=uid, classes=classes[:32], waiting=waiting, deleting=deleting)
@@ -109,7 +107,7 @@ def claim_view(document: JSON) -> ClaimView:
     return ClaimView(
         uid=uid,
         classes=classes[:32],
-        held=canonical({"metadata": _named(document), "status": {"allocation": {"devices": held}}})
+        held=canonical({"metadata": named(document), "status": {"allocation": {"devices": held}}})
         if held["results"]
         else b"",
         node=only_node(allocation),
@@ -129,7 +127,7 @@ def _held(uid: str, allocation: JSON, config: list[JSON]) -> JSON:
     for number, result in enumerate((allocation.get("devices") or {}).get("results") or []):
         if result.get("driver") != DRIVER_NAME:
             continue
-        kept = {name: result[name] for name in _HELD if name in result}
+        kept = {name: result[name] for name in HELD if name in result}
         share = given.get((str(result.get("request")), str(result.get("pool")), str(result.get("device"))))
         if share is not None and not kept.get("shareID"):
             # Where the server drops both, the books are kept by what was given.
@@ -176,16 +174,3 @@ def pod_view(document: JSON) -> PodView:
         priority=int(spec.get("priority") or 0),
         created=str(metadata.get("creationTimestamp") or ""),
     )
-
-
-def _named(document: JSON) -> JSON:
-    metadata = document["metadata"]
-    return {key: metadata[key] for key in ("name", "namespace", "uid") if key in metadata}
-
-
-def _classes(devices: Mapping[str, Any]) -> list[str]:
-    names: list[str] = []
-    for request in devices.get("requests") or []:
-        options = [request.get("exactly") or {}, *(request.get("firstAvailable") or [])]
-        names += [str(option["deviceClassName"]) for option in options if option.get("deviceClassName")]
-    return names

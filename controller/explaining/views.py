@@ -9,10 +9,11 @@ and all of them are kept in memory. Documents are kept as JSON text and decoded 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from controller.claims import HELD, class_names, named
 from controller.explaining.classes import is_ours
 from driver.cards import DRIVER_NAME
 from driver.kube.client import JSON
@@ -26,7 +27,6 @@ MAX_DOCUMENT = 8192
 MAX_EXTENDED = 16
 """Extended resources that are kept of a pod."""
 _MAX_CLASSES = 8  # kept of a claim that is too long; enough to know whose it is
-_HELD = ("request", "driver", "pool", "device", "shareID", "consumedCapacity", "adminAccess")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +116,19 @@ def claim_view(document: JSON) -> ClaimView | None:
     if allocation:
         results = (allocation.get("devices") or {}).get("results") or []
         ours = [
-            {name: result[name] for name in _HELD if name in result}
+            {name: result[name] for name in HELD if name in result}
             for result in results
             if result.get("driver") == DRIVER_NAME
         ]
         if not ours:
             return None
-        held = {"metadata": _named(document), "status": {"allocation": {"devices": {"results": ours}}}}
+        held = {"metadata": named(document), "status": {"allocation": {"devices": {"results": ours}}}}
         return ClaimView(uid=uid, classes=frozenset(), allocated=True, document=canonical(held))
     devices = (document.get("spec") or {}).get("devices") or {}
     # Configuration is nothing to the allocator, and the part of a claim that may be large.
     asked = {name: value for name, value in devices.items() if name != "config"}
-    text = canonical({"metadata": _named(document), "spec": {"devices": asked}})
-    classes = list(dict.fromkeys(_classes(devices)))
+    text = canonical({"metadata": named(document), "spec": {"devices": asked}})
+    classes = list(dict.fromkeys(class_names(devices)))
     if len(text) > MAX_DOCUMENT:
         text, classes = b"", classes[:_MAX_CLASSES]
     return ClaimView(
@@ -176,16 +176,3 @@ def _extended(spec: JSON) -> Iterator[tuple[int, str, int]]:
             text = str(amount)
             if "/" in name and text.isascii() and text.isdigit() and len(text) < 4 and int(text) > 0:
                 yield place, name, int(text)
-
-
-def _named(document: JSON) -> JSON:
-    metadata = document["metadata"]
-    return {key: metadata[key] for key in ("name", "namespace", "uid") if key in metadata}
-
-
-def _classes(devices: Mapping[str, Any]) -> list[str]:
-    names: list[str] = []
-    for request in devices.get("requests") or []:
-        options = [request.get("exactly") or {}, *(request.get("firstAvailable") or [])]
-        names += [str(option["deviceClassName"]) for option in options if option.get("deviceClassName")]
-    return names

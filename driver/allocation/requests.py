@@ -90,7 +90,7 @@ class Option:
                 taint
                 for taint in device.taints
                 if taint.effect in {"NoSchedule", "NoExecute"}
-                and not any(_tolerates(one, taint) for one in self.tolerations)
+                and not any(tolerates(one, taint) for one in self.tolerations)
             ),
             None,
         )
@@ -132,7 +132,8 @@ class Claim:
         return self.problem or self.late_problem
 
 
-def _tolerates(toleration: JSON, taint: Taint) -> bool:
+def tolerates(toleration: JSON, taint: Taint) -> bool:
+    """Say whether a toleration is for a taint, of a device or of a node: the rule is the same."""
     if toleration.get("effect") and toleration["effect"] != taint.effect:
         return False
     if toleration.get("key") and toleration["key"] != taint.key:
