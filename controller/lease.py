@@ -25,10 +25,18 @@ from typing import Any
 
 import structlog
 
+from driver.errors import DragomanError
 from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFoundError
 from driver.kube.resources import LEASES
 
 _log = structlog.get_logger("lease")
+
+
+class LeadershipLostError(DragomanError):
+    """This replica does not lead any more; whoever does will go on."""
+
+    reason = "NotLeading"
+    retriable = True
 
 
 @dataclass(frozen=True, kw_only=True)

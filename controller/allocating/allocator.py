@@ -27,7 +27,6 @@ from controller.allocating.books import Books
 from controller.allocating.errors import (
     AllocationLostError,
     ClaimChangedError,
-    NotLeadingError,
 )
 from controller.allocating.question import Questions
 from controller.allocating.refused import RefusedNodes
@@ -35,6 +34,7 @@ from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, PodView
 from controller.allocating.writing import Wanted, release, settled, write
+from controller.lease import LeadershipLostError
 from driver.allocation import Decision
 from driver.allocation.placement import PlacementPolicy
 from driver.errors import AllocationError, ClaimError, ConfigError, DragomanError
@@ -178,7 +178,7 @@ class Allocator:
 
         Raises:
             ApiError: A write failed; to be tried again.
-            NotLeadingError: This replica does not lead any more.
+            LeadershipLostError: This replica does not lead any more.
         """
         self._check_leading()
         await self._read_all_claims()
@@ -320,7 +320,7 @@ class Allocator:
         try:
             self._check_leading()
             stored = await write(self._client, wanted, now=self._wall_clock())
-        except (AllocationError, NotLeadingError) as refused:
+        except (AllocationError, LeadershipLostError) as refused:
             self._undo(wanted)
             if isinstance(refused, ClaimChangedError):
                 return
@@ -406,7 +406,7 @@ class Allocator:
 
     def _check_leading(self) -> None:
         if not self._held():
-            raise NotLeadingError("Another replica may lead by now, so nothing is decided or written.")
+            raise LeadershipLostError("Another replica may lead by now, so nothing is decided or written.")
 
 
 def _now() -> float:

@@ -5,14 +5,7 @@ Limits: one class for each stable reason.
 
 from __future__ import annotations
 
-from driver.errors import AllocationError, DragomanError
-
-
-class NotLeadingError(DragomanError):
-    """This replica does not lead any more; whoever does will go on."""
-
-    reason = "NotLeading"
-    retriable = True
+from driver.errors import AllocationError
 
 
 class NoNodeError(AllocationError):

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import structlog
 
+from controller.lease import LeadershipLostError
 from controller.metrics import Metrics
 from controller.mode import SHARING_GATE, ModeState, Verdict
 from controller.publishing import conditions
@@ -45,13 +46,6 @@ from driver.slices import (
 _REFUSALS = (400, 403, 422)
 
 _log = structlog.get_logger("publishing")
-
-
-class LeadershipLostError(DragomanError):
-    """This replica does not lead any more; whoever does will go on."""
-
-    reason = "NotLeading"
-    retriable = True
 
 
 @dataclass(kw_only=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from controller.allocating.errors import AllocationLostError, NotLeadingError
+from controller.allocating.errors import AllocationLostError
 from controller.allocating.writing import FINALIZER
+from controller.lease import LeadershipLostError
 from driver.api.asked import STAMP, carry_over
 from driver.api.share_allocation import GivenShare, config_entry
 from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for
@@ -306,7 +307,7 @@ async def test_a_replica_that_does_not_lead_decides_nothing() -> None:
     world = World()
     world.ask("p")
     world.leading = False
-    with pytest.raises(NotLeadingError):
+    with pytest.raises(LeadershipLostError):
         await world.reconcile("p")
     assert world.transport.requests == []
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from controller.allocating.allocator import WAKE
-from controller.allocating.errors import AllocationLostError, NotLeadingError
+from controller.allocating.errors import AllocationLostError
 from controller.allocating.refused import RefusedNodes
 from controller.allocating.writing import FINALIZER
+from controller.lease import LeadershipLostError
 from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for
 from tests.controller.allocating.world import World, without_shares
 
@@ -53,7 +54,7 @@ async def test_where_leadership_ends_between_two_writes_the_second_does_not_stay
             world.leading = False
 
     world.after = lose
-    with pytest.raises(NotLeadingError):
+    with pytest.raises(LeadershipLostError):
         await world.reconcile("p")
     world.leading = True
     await world.reconcile("p")

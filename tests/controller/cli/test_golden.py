@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.controller.cli.cases import CASES, NOTE, World
+from tests.controller.cli.cases import CASES, NOTE
 from tests.controller.cli.update_golden import GOLDEN, text_of
-from tests.controller.cli.world import dragoman
+from tests.controller.cli.world import World, dragoman
 
 EXPLAINED = sorted(name for name, make in CASES.items() if make()[1][0] == "explain")
 OTHERS = ("team-b", "team-c", "nvidia-b", "nvidia-c")

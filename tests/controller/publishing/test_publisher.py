@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from controller.lease import LeadershipLostError
 from controller.metrics import Metrics
 from controller.mode import ModeState, Verdict
-from controller.publishing.publisher import LeadershipLostError, Publisher, Rights
+from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.stores import Stores
 from controller.publishing.views import agent_view, inventory_view, node_view, slice_view
 from driver.api.node import AgentStatus, status_of
