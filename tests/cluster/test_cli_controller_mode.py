@@ -10,38 +10,21 @@ import pytest
 import yaml
 
 from tests.cluster.support import cards, people, waiting
+from tests.cluster.support import stock as stock_kubernetes
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
 from tests.cluster.support.people import Person
 from tests.cluster.support.space import Space, open_space
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
-from tooling.cluster import build
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
-VERSION = "1.34.4"
 ON = cards.on(cards.NVIDIA_40)
 
 
 @pytest.fixture(scope="module")
 def stock(images: Images) -> Iterator[Installation]:
-    if not all(map(build.is_built, build.tools_of(VERSION))):
-        pytest.skip(
-            f"not run: Kubernetes {VERSION} is not built here (hack/cluster build --kubernetes {VERSION})"
-        )
-    name = clusters.unique_name("people")
-    try:
-        target = of_cluster(clusters.start(name=name, kubernetes=VERSION))
-        images.load(target)
-        installed = Installation(target, images=images)
-        installed.controller = {"mode": "controller"}
-        installed.install()
-        installed.wait_ready()
-        yield installed
-    finally:
-        clusters.stop(name)
+    yield from stock_kubernetes.in_mode_controller(images, purpose="people")
 
 
 @pytest.fixture

@@ -14,19 +14,16 @@ import pytest
 from driver.api.asked import STAMP
 from driver.kube.resources import RESOURCE_CLAIMS
 from tests.cluster.support import cards, waiting
+from tests.cluster.support import stock as stock_kubernetes
 from tests.cluster.support.api import DEPLOYMENTS, Refused
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import claim, pod, request, sharing, template
 from tests.cluster.support.space import Space, open_space
-from tests.cluster.support.target import of_cluster
 from tests.cluster.test_examples import EXAMPLES, RUNS, WHOLE
-from tooling.cluster import api as clusters
-from tooling.cluster import build
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
-VERSION = "1.34.4"
 NOT_THERE = {
     # kube-scheduler makes these claims itself, and has learned to do so later.
     "extended-resource",
@@ -36,21 +33,7 @@ ON = cards.on(cards.NVIDIA_40)
 
 @pytest.fixture(scope="module")
 def stock(images: Images) -> Iterator[Installation]:
-    if not all(map(build.is_built, build.tools_of(VERSION))):
-        pytest.skip(
-            f"not run: Kubernetes {VERSION} is not built here (hack/cluster build --kubernetes {VERSION})"
-        )
-    name = clusters.unique_name("stock")
-    try:
-        target = of_cluster(clusters.start(name=name, kubernetes=VERSION))
-        images.load(target)
-        installed = Installation(target, images=images)
-        installed.controller = {"mode": "controller"}
-        installed.install()
-        installed.wait_ready()
-        yield installed
-    finally:
-        clusters.stop(name)
+    yield from stock_kubernetes.in_mode_controller(images, purpose="stock")
 
 
 @pytest.fixture
