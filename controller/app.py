@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from controller.admission.keeper import Keeper, KeeperSettings
-from controller.admission.review import Knowledge
+from controller.admission.knowledge import Knowledge
 from controller.admission.server import Admission
 from controller.allocating.allocator import WAKE, Answer
 from controller.allocating.aside import aside

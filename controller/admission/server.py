@@ -10,8 +10,6 @@ and no claim is nearly as large.
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +19,9 @@ import kopf
 import structlog
 
 from controller.admission.keeper import Keeper
-from controller.admission.review import Knowledge, answer
+from controller.admission.knowledge import Knowledge
+from controller.admission.request import encoded
+from controller.admission.review import Webhook, answer
 from driver.kube.client import JSON, ApiError
 
 PATH = "/admit"
@@ -98,11 +98,11 @@ class Admission:
         async for _ in server(self._review):  # type: ignore[arg-type] # kopf's type names its own requests
             _log.info("serving admission", port=self._port)
 
-    async def _review(self, review: Mapping[str, Any], **_: Any) -> JSON:
+    async def _review(self, review: Mapping[str, Any], *, webhook: str | None = None, **_: Any) -> JSON:
         began = time.monotonic()
         outcome = "failed"
         try:
-            found = answer(review, self._known)
+            found = await answer(review, self._known, webhook=_webhook(webhook))
             response = found["response"]
             outcome = (
                 "refused" if not response["allowed"] else "changed" if "patch" in response else "unchanged"
@@ -111,13 +111,12 @@ class Admission:
             raise aiohttp.web.HTTPBadRequest(text=str(failed)) from None
         finally:
             self._answered(outcome, time.monotonic() - began)
-        return _encoded(found)
+        return encoded(found)
 
 
-def _encoded(review: JSON) -> JSON:
-    """The answer as it is sent: the patch is base64 of JSON there."""
-    response = review["response"]
-    if "patch" not in response:
-        return review
-    text = base64.b64encode(json.dumps(response["patch"]).encode()).decode()
-    return {**review, "response": {**response, "patch": text, "patchType": "JSONPatch"}}
+def _webhook(path: str | None) -> Webhook:
+    try:
+        return Webhook(path or "")
+    except ValueError:
+        known = ", ".join(f"{PATH}/{one}" for one in Webhook)
+        raise ValueError(f"Nothing is answered at {path!r}; the paths are {known}.") from None

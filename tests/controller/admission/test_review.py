@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any
 
 import pytest
 
-from controller.admission.review import Knowledge, answer
+from controller.admission.knowledge import Knowledge
+from controller.admission.review import Webhook, answer
 from driver.api.asked import check_stamp, restored
 from driver.api.share_allocation import config_entry
 
@@ -43,7 +45,7 @@ def review(
     request = {"uid": "u", "kind": {"kind": kind}, "operation": operation, "object": found}
     known = Knowledge(is_ours=is_ours, amounts_kept=lambda: kept)
     sent = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-    return answer(sent, known)["response"]
+    return asyncio.run(answer(sent, known, webhook=Webhook.MUTATING))["response"]
 
 
 def patched(found: Any, response: Any) -> Any:
@@ -128,7 +130,13 @@ def test_a_misspelt_config_is_refused_with_its_path() -> None:
 @pytest.mark.parametrize("sent", [{}, {"kind": "AdmissionReview"}, {"kind": "Pod", "request": {}}])
 def test_what_is_no_review_is_refused(sent: Any) -> None:
     with pytest.raises(ValueError, match="no AdmissionReview"):
-        answer(sent, Knowledge(is_ours=is_ours, amounts_kept=lambda: False))
+        asyncio.run(
+            answer(
+                sent,
+                Knowledge(is_ours=is_ours, amounts_kept=lambda: False),
+                webhook=Webhook.MUTATING,
+            )
+        )
 
 
 @pytest.mark.parametrize("odd", [1, "x", [1], True])

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from controller.admission.keeper import Keeper, KeeperSettings
-from controller.admission.review import Knowledge
+from controller.admission.knowledge import Knowledge
 from controller.admission.server import Admission
 from driver.api.asked import STAMP
 from driver.kube.client import KubeClient, error_for

@@ -1,0 +1,73 @@
+"""What admission adds to ResourceClaims and ResourceClaimTemplates.
+
+Purpose: on API servers that drop `capacity` from requests (1.34 and 1.35 by default), the amounts survive in
+a ShareConfig, and a stamp says that the object was seen (`driver.api.asked`).
+
+Limits: adds to an object and never changes what is there. Objects of other drivers' classes get nothing. A
+claim that Kubernetes made from a template is not stamped here: its amounts were lost, or carried over, when
+the template was stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.admission.knowledge import Knowledge
+from driver.api.asked import STAMP, carry_over
+from driver.api.share_allocation import refuse_in_spec
+from driver.kube.client import JSON
+
+CLAIM, TEMPLATE = "ResourceClaim", "ResourceClaimTemplate"
+_FROM_TEMPLATE = "resource.kubernetes.io/pod-claim-name"
+
+
+def additions(kind: str, found: Mapping[str, Any], known: Knowledge) -> list[JSON]:
+    """What is to be added to a claim or template.
+
+    Returns:
+        Operations of RFC 6902, `add` only.
+
+    Raises:
+        ConfigError: A ShareConfig does not decode, or there would be more entries than the API allows.
+        AttributeError: It has a shape that no API server would store.
+        TypeError: The same.
+    """
+    holder = found if kind == CLAIM else found.get("spec") or {}
+    path = "" if kind == CLAIM else "/spec"
+    devices = (holder.get("spec") or {}).get("devices") or {}
+    if not asks_for_ours(devices, known):
+        return []
+    config = devices.get("config") or []
+    refuse_in_spec(config, field=f"{path.replace('/', '')}.spec.devices.config".removeprefix("."))
+    annotations = (holder.get("metadata") or {}).get("annotations") or {}
+    # The pod's controller made it, from a template that has been through here or has not.
+    generated = kind == CLAIM and _FROM_TEMPLATE in annotations
+    if known.amounts_kept() is True or generated:
+        return []
+    entries, stamp = carry_over(devices, is_ours=known.is_ours)
+    patch: list[JSON] = []
+    if entries:
+        patch.append({"op": "add", "path": f"{path}/spec/devices/config", "value": [*config, *entries]})
+    if annotations.get(STAMP) != stamp:
+        patch += _stamped(holder, stamp, path=f"{path}/metadata")
+    return patch
+
+
+def asks_for_ours(devices: Mapping[str, Any], known: Knowledge) -> bool:
+    """Whether any request in `spec.devices` names a class of ours."""
+    for one in devices.get("requests") or []:
+        for option in (one.get("exactly") or {}, *(one.get("firstAvailable") or [])):
+            if known.is_ours(str(option.get("deviceClassName") or "")):
+                return True
+    return False
+
+
+def _stamped(holder: Mapping[str, Any], stamp: str, *, path: str) -> list[JSON]:
+    metadata = holder.get("metadata")
+    if not metadata:
+        return [{"op": "add", "path": path, "value": {"annotations": {STAMP: stamp}}}]
+    if not metadata.get("annotations"):
+        return [{"op": "add", "path": f"{path}/annotations", "value": {STAMP: stamp}}]
+    name = STAMP.replace("~", "~0").replace("/", "~1")
+    return [{"op": "add", "path": f"{path}/annotations/{name}", "value": stamp}]

@@ -1,0 +1,186 @@
+"""The order of what happens to an object before it is stored: converted, stamped; then validated, reserved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from controller.admission.knowledge import Knowledge
+from controller.admission.request import encoded
+from controller.admission.review import Webhook, answer
+from driver.errors import ConfigError, DragomanError
+
+CLAIM = {
+    "metadata": {"name": "c", "uid": "claim-uid"},
+    "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "ours"}}]}},
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    patch: tuple[Any, ...] = ({"op": "add", "path": "/spec/resourceClaims", "value": []},)
+    templates: tuple[Any, ...] = ()
+    warnings: tuple[str, ...] = ("Converted.",)
+
+
+@dataclass(frozen=True)
+class Found:
+    errors: tuple[DragomanError, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class Quotas:
+    refusal: DragomanError | None = None
+    asked: list[Any] = field(default_factory=list)
+
+    async def reserve(self, **asked: Any) -> None:
+        self.asked.append(asked)
+        if self.refusal:
+            raise self.refusal
+
+
+def known(**more: Any) -> Knowledge:
+    return Knowledge(is_ours=lambda name: name == "ours", amounts_kept=lambda: True, **more)
+
+
+def ask(
+    knowledge: Knowledge,
+    webhook: Webhook,
+    *,
+    kind: str = "ResourceClaim",
+    found: Any = CLAIM,
+    operation: str = "CREATE",
+    dry_run: bool = False,
+    old: Any = None,
+) -> Any:
+    request = {
+        "uid": "request-uid",
+        "kind": {"kind": kind},
+        "operation": operation,
+        "namespace": "team",
+        "object": found,
+        "oldObject": old,
+        "dryRun": dry_run,
+    }
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    return asyncio.run(answer(review, knowledge, webhook=webhook))["response"]
+
+
+def test_a_pod_is_converted_by_the_request_that_created_it() -> None:
+    seen: list[Any] = []
+
+    def convert(pod: Mapping[str, Any], *, identity: str) -> Converted:
+        seen.append((pod, identity))
+        return Converted()
+
+    response = ask(known(convert=convert), Webhook.POD, kind="Pod", found={"spec": {}})
+    assert seen == [({"spec": {}}, "request-uid")]
+    assert response["patch"] == list(Converted.patch)
+    assert response["warnings"] == ["Converted."]
+
+
+def test_a_pod_that_asks_for_nothing_of_ours_passes_unchanged() -> None:
+    response = ask(known(convert=lambda pod, identity: None), Webhook.POD, kind="Pod", found={"spec": {}})
+    assert response == {"uid": "request-uid", "allowed": True}
+
+
+def test_a_pod_that_cannot_be_converted_is_refused_with_the_field() -> None:
+    def convert(pod: Mapping[str, Any], *, identity: str) -> Converted:
+        raise ConfigError("16Gi is no number of MiB.", field="spec.containers[0]", remedy="Write 16384.")
+
+    response = ask(known(convert=convert), Webhook.POD, kind="Pod", found={"spec": {}})
+    assert response["allowed"] is False
+    assert "patch" not in response
+    status = response["status"]
+    assert status["message"] == "InvalidConfig: spec.containers[0]: 16Gi is no number of MiB. Write 16384."
+    assert status["details"]["causes"][0]["field"] == "spec.containers[0]"
+
+
+@pytest.mark.parametrize("operation", ["UPDATE", "DELETE", "CONNECT"])
+def test_pods_are_converted_when_they_are_created_and_never_later(operation: str) -> None:
+    def convert(pod: Mapping[str, Any], *, identity: str) -> Converted:
+        raise AssertionError
+
+    assert ask(known(convert=convert), Webhook.POD, kind="Pod", found={}, operation=operation)["allowed"]
+
+
+def test_pods_of_a_namespace_that_opted_out_stay_as_they_are() -> None:
+    knowledge = known(
+        convert=lambda pod, identity: Converted(), opted_out=lambda namespace: namespace == "team"
+    )
+    assert "patch" not in ask(knowledge, Webhook.POD, kind="Pod", found={"spec": {}})
+
+
+def test_the_validating_webhook_changes_nothing() -> None:
+    knowledge = Knowledge(is_ours=lambda name: True, amounts_kept=lambda: False)
+    assert "patch" not in ask(knowledge, Webhook.VALIDATING)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    errors = (ConfigError("one", field="a"), ConfigError("two", field="b"))
+    response = ask(known(validate=lambda *_, **__: Found(errors=errors)), Webhook.VALIDATING)
+    assert response["status"]["message"] == "InvalidConfig: a: one; InvalidConfig: b: two"
+    assert [one["field"] for one in response["status"]["details"]["causes"]] == ["a", "b"]
+
+
+def test_warnings_are_told_once_each_and_cut_to_what_is_kept() -> None:
+    many = ("x" * 300, "x" * 300, "short") + tuple(f"{number:0250d}" for number in range(30))
+    told = ask(known(validate=lambda *_, **__: Found(warnings=many)), Webhook.VALIDATING)["warnings"]
+    assert [len(one) for one in told[:2]] == [256, 5]
+    assert sum(map(len, told)) <= 4096
+
+
+def test_a_claim_is_held_against_quotas_by_its_own_uid() -> None:
+    quotas = Quotas()
+    assert ask(known(quotas=quotas), Webhook.VALIDATING)["allowed"]
+    (asked,) = quotas.asked
+    assert (asked["namespace"], asked["uid"], asked["name"], asked["dry_run"]) == (
+        "team",
+        "claim-uid",
+        "c",
+        False,
+    )
+
+
+def test_a_dry_run_says_so_to_quotas() -> None:
+    quotas = Quotas()
+    ask(known(quotas=quotas), Webhook.VALIDATING, dry_run=True)
+    assert quotas.asked[0]["dry_run"] is True
+
+
+def test_a_claim_over_quota_is_forbidden() -> None:
+    response = ask(known(quotas=Quotas(refusal=ConfigError("No more."))), Webhook.VALIDATING)
+    assert response["status"]["code"] == 403
+    assert response["status"]["reason"] == "Forbidden"
+
+
+def test_what_is_invalid_takes_nothing_from_quotas() -> None:
+    quotas = Quotas()
+    errors = (ConfigError("wrong"),)
+    ask(known(validate=lambda *_, **__: Found(errors=errors), quotas=quotas), Webhook.VALIDATING)
+    assert not quotas.asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation", "of"),
+    [
+        ("ResourceClaimTemplate", "CREATE", "ours"),
+        ("ResourceClaim", "UPDATE", "ours"),
+        ("ResourceClaim", "CREATE", "others"),
+    ],
+)
+def test_quotas_are_asked_about_new_claims_of_ours_only(kind: str, operation: str, of: str) -> None:
+    quotas = Quotas()
+    claim = {"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": of}}]}}}
+    ask(known(quotas=quotas), Webhook.VALIDATING, kind=kind, found=claim, operation=operation)
+    assert not quotas.asked
+
+
+def test_an_answer_without_a_patch_is_sent_as_it_is() -> None:
+    review = {"response": {"uid": "u", "allowed": True}}
+    assert encoded(review) is review
