@@ -1,4 +1,4 @@
-"""The order of what happens to an object before it is stored: converted, stamped; then validated, reserved."""
+"""The order of what happens to an object before it is stored."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
 
 def test_warnings_are_told_once_each_and_cut_to_what_is_kept() -> None:
-    many = ("x" * 300, "x" * 300, "short") + tuple(f"{number:0250d}" for number in range(30))
+    many = ("x" * 300, "x" * 300, "short", *(f"{number:0250d}" for number in range(30)))
     told = ask(known(validate=lambda *_, **__: Found(warnings=many)), Webhook.VALIDATING)["warnings"]
     assert [len(one) for one in told[:2]] == [256, 5]
     assert sum(map(len, told)) <= 4096
