@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from driver.allocation import Snapshot
+from driver.api.asked import REMEDY, AmountsLostError, only_carried
 from driver.api.share_config import config_for
 from driver.cards import DRIVER_NAME, ISOLATION_ORDER, IsolationLevel, at_least
 from driver.errors import ConfigError
@@ -60,6 +61,8 @@ def remark(
                 share = config_for(inherited, request="", field=f"DeviceClass {name}: spec.config")
                 if config:
                     share = config_for([*inherited, *config], request=label, field="spec.devices.config")
+                if lost := _lost(claim, [*inherited, *config], label):
+                    return lost
             except ConfigError as wrong:
                 note = f"The node will refuse the pod: {wrong}"
                 return Remark(reason=wrong.reason, note=note, everywhere=True)
@@ -68,6 +71,21 @@ def remark(
                 if level is not None and (dimension not in wanted or at_least(level, wanted[dimension])):
                     wanted[dimension] = level
     return _isolation(snapshot, wanted) if wanted else None
+
+
+def _lost(claim: JSON, entries: Sequence[JSON], label: str) -> Remark | None:
+    """Amounts that stand in configuration alone, of which kube-scheduler knows nothing."""
+    carried = only_carried(
+        claim["spec"]["devices"], entries, request=label, field="configuration of class and claim"
+    )
+    if not carried:
+        return None
+    listed = " and ".join(f"{name}: {text}" for name, text in carried.items())
+    note = (
+        f"The node will refuse the pod: request {label} asks for {listed} in a ShareConfig only, of which "
+        f"kube-scheduler knows nothing. {REMEDY}"
+    )
+    return Remark(reason=AmountsLostError.reason, note=note, everywhere=True)
 
 
 def _isolation(snapshot: Snapshot, wanted: Mapping[str, IsolationLevel]) -> Remark | None:

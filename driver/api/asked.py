@@ -7,7 +7,8 @@ digest of what it saw. Whoever allocates there takes the amounts from the ShareC
 an object without a stamp that fits: it may have lost its amounts.
 
 Flow: `carry_over` at admission gives config entries and stamp; `restored` gives the requests back with their
-amounts; `check_stamp` comes before it.
+amounts; `check_stamp` comes before it. `refuse_lost` finds out that what was carried over was not heeded, as
+by kube-scheduler, which knows nothing of it.
 
 Limits: of our capacities only, `memory` and `cores`. A stamp is no secret and no proof: it tells a claim that
 asks for nothing from one that lost what it asked for. At most 32 entries of configuration (API limit).
@@ -25,6 +26,7 @@ from driver.api.share_allocation import is_share_allocation
 from driver.api.share_config import decode_share_config
 from driver.cards import DRIVER_NAME
 from driver.errors import ClaimError, ConfigError
+from driver.quantities import MIB, parse_quantity
 
 JSON = dict[str, Any]
 Amounts = Mapping[str, str]
@@ -34,13 +36,24 @@ STAMP = f"{DRIVER_NAME}/asked"
 MAX_CONFIGS = 32
 MAX_NAMES = 32
 """Requests and sub-requests that an entry of configuration may name (API limit)."""
+REMEDY = (
+    "Make the ResourceClaimTemplate anew, if there is one, then the claim and its pod, with "
+    "capacity.requests in the request."
+)
 _NAMES = ("memory", "cores")
+_CARRIED = "capacity.requests of the ShareConfig"
 
 
 class ClaimNotStampedError(ClaimError):
     """The claim did not go through the admission webhook, so what it asked for may have been lost."""
 
     reason: ClassVar[str] = "ClaimNotStamped"
+
+
+class AmountsLostError(ClaimError):
+    """What the claim asked for was lost before it was allocated, and more was given."""
+
+    reason: ClassVar[str] = "AmountsLost"
 
 
 def asked_of(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) -> dict[str, Amounts]:
@@ -57,17 +70,80 @@ def asked_of(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) -> d
     Raises:
         ConfigError: A ShareConfig does not decode.
     """
-    carried = list(_carried(devices))
+    carried = list(_carried(devices.get("config") or [], field="spec.devices.config"))
     found: dict[str, Amounts] = {}
     for label, option in _options(devices):
         if not is_ours(str(option.get("deviceClassName") or "")):
             continue
         amounts: dict[str, str] = {}
         for names, values in carried:
-            if not names or label in names or label.partition("/")[0] in names:
+            if _meant(names, label):
                 amounts |= values
         found[label] = amounts | _amounts(option)
     return found
+
+
+def only_carried(
+    devices: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], *, request: str, field: str
+) -> Amounts:
+    """The amounts that configuration asks for and the request itself does not.
+
+    Args:
+        devices: `spec.devices` of the claim.
+        entries: Configuration in force: of the classes first, then of the claim.
+        request: The request, `name` or `name/sub`.
+        field: Path of `entries`, for errors.
+
+    Raises:
+        ConfigError: A ShareConfig for this request does not decode.
+    """
+    amounts: dict[str, str] = {}
+    for number, entry in enumerate(entries):
+        if _meant(entry.get("requests") or [], request):
+            for _, values in _carried([entry], field=field, first=number):
+                amounts |= values
+    asked = next((_amounts(option) for label, option in _options(devices) if label == request), {})
+    return {name: text for name, text in amounts.items() if name not in asked}
+
+
+def refuse_lost(carried: Amounts, given: Mapping[str, int], *, request: str, field: str) -> None:
+    """Refuses what was given where configuration asked for less and the allocator did not heed it.
+
+    Args:
+        carried: What `only_carried` says.
+        given: Memory in bytes and cores in percent; 0 cores are no cap.
+        request: The request, for the error.
+        field: Path of what was given, for the error.
+
+    Raises:
+        AmountsLostError: More was given than asked for.
+        QuantityError: What was asked for is no amount.
+    """
+    for name, text in carried.items():
+        asked = parse_quantity(text, field=f"{_CARRIED}.{name}").rounded_up
+        if name == "memory":
+            # Our slices give whole MiB, and at least one.
+            more = given[name] > max(-(-asked // MIB) * MIB, MIB)
+        else:
+            more = asked > 0 and not 0 < given[name] <= asked
+        if more:
+            raise AmountsLostError(
+                f"Request {request} asked for {name}: {text}, but was given {_words(name, given[name])}: "
+                "its capacity.requests were lost when the claim, or the template that it was made from, was "
+                "stored by an API server that drops them.",
+                field=field,
+                remedy=REMEDY,
+            )
+
+
+def _words(name: str, amount: int) -> str:
+    if name == "memory":
+        return f"{amount // MIB}Mi"
+    return f"{amount} percent" if amount else "no cap"
+
+
+def _meant(names: Sequence[str], label: str) -> bool:
+    return not names or label in names or label.partition("/")[0] in names
 
 
 def stamp_of(asked: Mapping[str, Amounts]) -> str:
@@ -167,14 +243,16 @@ def _amounts(option: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(requests[name]) for name in _NAMES if requests.get(name) is not None}
 
 
-def _carried(devices: Mapping[str, Any]) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
-    for index, entry in enumerate(devices.get("config") or []):
+def _carried(
+    entries: Sequence[Mapping[str, Any]], *, field: str, first: int = 0
+) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
+    for index, entry in enumerate(entries, first):
         opaque = entry.get("opaque")
-        ours = isinstance(opaque, Mapping) and opaque.get("driver") == DRIVER_NAME
-        if not ours or is_share_allocation(entry):
+        if not isinstance(opaque, Mapping) or opaque.get("driver") != DRIVER_NAME:
             continue
-        field = f"spec.devices.config[{index}].opaque.parameters"
-        said = decode_share_config(opaque.get("parameters"), field=field)
+        if is_share_allocation(entry):
+            continue
+        said = decode_share_config(opaque.get("parameters"), field=f"{field}[{index}].opaque.parameters")
         if said.capacity is not None:
             values = said.capacity.requests
             given = {"memory": values.memory, "cores": values.cores}

@@ -19,7 +19,10 @@ Rules (design 3, "What was given"):
 * memory is a whole number of MiB, because our slices ask for steps of 1Mi. Anything else was not rounded by
   their request policy. It is refused: rounded down it is less than was promised, rounded up the card's sum
   can grow beyond what the allocator counted;
-* adminAccess: device nodes only, no amounts.
+* adminAccess: device nodes only, no amounts;
+* where configuration asks for amounts that the request itself does not, because the API server that stored
+  it dropped them, and the allocator gave more of a card that is shared, it is refused: kube-scheduler knows
+  nothing of such amounts and gives the whole card.
 
 Limits: pure. Reads nothing but its arguments.
 """
@@ -32,6 +35,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from driver.api.asked import only_carried, refuse_lost
 from driver.api.share_allocation import GivenShare, refuse_in_spec, shares_given
 from driver.api.share_config import CorePolicy, ShareConfig, config_for
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card
@@ -145,6 +149,7 @@ def results_of(claim: JSON, *, pool: str, cards: Mapping[str, Card]) -> tuple[Gi
         card = _card(result, cards=cards, field=field)
         share = _share(result, uid=uid, card=card, given=given, field=field)
         config = config_for(_config(claim), request=share.request, field=_CONFIG)
+        _check_asked(share, claim=claim, card=card, field=field)
         _check_cap(share, config=config, card=card, field=field)
         name = device_name_of(
             claim_uid=uid, request=share.base_request, device=share.device, share_id=share.share_id
@@ -236,6 +241,15 @@ def _share(
         whole=whole,
         memory_reserved=whole and memory < card.physical_memory_mib,
     )
+
+
+def _check_asked(share: Share, *, claim: JSON, card: Card, field: str) -> None:
+    if share.admin or not card.shareable:
+        return
+    devices = (claim.get("spec") or {}).get("devices") or {}
+    carried = only_carried(devices, _config(claim), request=share.request, field=_CONFIG)
+    given = {"memory": share.memory_mib * MIB, "cores": share.cores_percent}
+    refuse_lost(carried, given, request=share.request, field=field)
 
 
 def _check_cap(share: Share, *, config: ShareConfig, card: Card, field: str) -> None:

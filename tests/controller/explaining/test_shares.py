@@ -84,3 +84,14 @@ def test_a_classs_share_config_counts_and_a_claims_own_counts_more() -> None:
 @pytest.mark.parametrize(("requests", "fits"), [(["r"], False), (["other"], True)])
 def test_only_the_config_of_a_request_counts_for_it(requests: list[str], fits: bool) -> None:
     assert ask(minimum("hardware", requests=requests)).fits == fits
+
+
+def test_amounts_that_were_lost_are_told_before_the_node_refuses_them() -> None:
+    found = ask(config(capacity={"requests": {"memory": "1Gi", "cores": "30"}}))
+    assert (found.fits, found.reason) == (False, "AmountsLost")
+    assert "request r asks for cores: 30 in a ShareConfig only" in found.note
+    assert "Make the ResourceClaimTemplate anew" in found.note
+
+
+def test_amounts_in_a_share_config_that_the_request_has_as_well_are_not_lost() -> None:
+    assert ask(config(capacity={"requests": {"memory": "2Gi"}})).fits

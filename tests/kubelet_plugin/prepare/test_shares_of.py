@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from driver.api.asked import AmountsLostError
 from driver.api.share_allocation import GivenShare, config_entry
 from driver.cards import Card
 from driver.errors import ConfigError, DeviceGoneError, DragomanError
@@ -240,3 +241,57 @@ def test_the_fingerprint_changes_with_our_part_of_the_allocation_only() -> None:
     assert of(result(), result(driver="other.example")) == base
     assert of(result(memory="101Mi")) != base
     assert of(result(share="b")) != base
+
+
+def asked(request: str = "", **amounts: str) -> dict[str, Any]:
+    """Amounts that were carried over into configuration."""
+    return share_config(request, capacity={"requests": amounts})
+
+
+@pytest.mark.parametrize(
+    ("amounts", "got"),
+    [
+        ({"memory": "400Mi"}, {"memory": "1000Mi"}),
+        ({"memory": "400Mi"}, {"memory": "401Mi"}),
+        ({"memory": "400Mi", "cores": "30"}, {"memory": "400Mi", "cores": "0"}),
+        ({"cores": "30"}, {"memory": "400Mi", "cores": "31"}),
+    ],
+)
+def test_more_than_was_asked_for_before_the_server_dropped_it_is_refused(
+    amounts: dict[str, str], got: dict[str, str]
+) -> None:
+    with pytest.raises(AmountsLostError, match="were lost when the claim, or the template") as refused:
+        given(result(**got), config=(asked(**amounts),))
+    assert refused.value.field == "status.allocation.devices.results[0]"
+
+
+@pytest.mark.parametrize(
+    ("amounts", "got"),
+    [
+        ({"memory": "400Mi", "cores": "30"}, {"memory": "400Mi", "cores": "30"}),
+        ({"memory": "409599Ki", "cores": "29.5"}, {"memory": "400Mi", "cores": "30"}),
+        ({"memory": "1"}, {"memory": "1Mi"}),
+        ({"memory": "400Mi", "cores": "0"}, {"memory": "400Mi", "cores": "1"}),
+    ],
+)
+def test_what_was_asked_for_is_given_as_the_slices_round_it(
+    amounts: dict[str, str], got: dict[str, str]
+) -> None:
+    assert given(result(**got), config=(asked(**amounts),))
+
+
+def test_amounts_of_another_request_lose_nothing_for_this_one() -> None:
+    assert given(result(memory="1000Mi"), config=(asked("other", memory="1Mi"),))
+    with pytest.raises(AmountsLostError):
+        given(result(request="gpu/small", memory="1000Mi"), config=(asked("gpu", memory="1Mi"),))
+
+
+def test_an_amount_in_the_request_itself_counts_more_than_one_in_configuration() -> None:
+    found = claim("c", result(memory="800Mi"), config=(asked(memory="400Mi"),))
+    exactly = {"deviceClassName": "any", "capacity": {"requests": {"memory": "800Mi"}}}
+    found["spec"] = {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}
+    assert results_of(found, pool=POOL, cards={"card-0": card()})
+
+
+def test_a_card_that_is_given_out_whole_only_is_given_whoever_asks_for_a_part() -> None:
+    assert given(result(share=""), on=card(mib=1000, shareable=False), config=(asked(memory="400Mi"),))
