@@ -44,6 +44,13 @@ _OURS = "dragoman.dev"
 RESOURCE_CLAIMS = Resource(
     group=_RESOURCE, version="v1", plural="resourceclaims", kind="ResourceClaim", namespaced=True
 )
+RESOURCE_CLAIM_TEMPLATES = Resource(
+    group=_RESOURCE,
+    version="v1",
+    plural="resourceclaimtemplates",
+    kind="ResourceClaimTemplate",
+    namespaced=True,
+)
 RESOURCE_SLICES = Resource(
     group=_RESOURCE, version="v1", plural="resourceslices", kind="ResourceSlice", namespaced=False
 )
@@ -61,6 +68,13 @@ NODES = Resource(group="", version="v1", plural="nodes", kind="Node", namespaced
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event", namespaced=True)
 LEASES = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease", namespaced=True)
 SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret", namespaced=True)
+VALIDATING_WEBHOOKS = Resource(
+    group="admissionregistration.k8s.io",
+    version="v1",
+    plural="validatingwebhookconfigurations",
+    kind="ValidatingWebhookConfiguration",
+    namespaced=False,
+)
 MUTATING_WEBHOOKS = Resource(
     group="admissionregistration.k8s.io",
     version="v1",

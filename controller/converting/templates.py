@@ -1,0 +1,157 @@
+"""Makes the ResourceClaimTemplates of converted pods, each owned by its pod.
+
+Purpose: admission must not make anything, because the pod may be refused by another webhook, or be a dry run.
+So it only writes the name of a template into the pod, and the template is made here, once the pod is stored.
+Kubernetes makes the claim within 0.2 s after that (tried on 1.37.1), and takes both away with the pod.
+
+Flow: an informer of converted, pending pods -> `reconcile` reads the pod, works out its templates again from
+what was asked for, and creates what is not there.
+
+Limits: a template is worked out from the amounts that are recorded in the pod, never taken from it: whoever
+may create pods gets no other templates by it than conversion makes. A template of the same name that belongs
+to somebody else is neither used nor touched; the pod's Events say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import structlog
+
+from controller.converting.views import ConvertedPod
+from controller.events import Events, Subject, cut
+from driver.api.asked import STAMP, carry_over
+from driver.errors import DragomanError, InvalidInputError
+from driver.kube.client import JSON, ConflictError, KubeClient, NotFoundError
+from driver.kube.resources import PODS, RESOURCE_CLAIM_TEMPLATES
+
+CONVERTED = "dragoman.dev/converted"
+"""Label of pods that were converted."""
+_AGAIN_S = 60.0
+
+_log = structlog.get_logger("converting")
+
+
+class TemplateNameTakenError(InvalidInputError):
+    """A template that a converted pod names is there, and was not made for the pod."""
+
+    reason: ClassVar[str] = "TemplateNameTaken"
+
+
+class Pods(Protocol):
+    """What is needed of the informer of converted pods."""
+
+    def get(self, key: str) -> ConvertedPod | None:
+        """What is known of a pod."""
+
+    def keys(self) -> list[str]:
+        """`namespace/name` of all."""
+
+
+class Templates:
+    """The maker of templates."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        pods: Pods,
+        events: Events,
+        *,
+        made_of: Callable[[Mapping[str, Any]], Sequence[JSON]],
+        amounts_kept: Callable[[], bool | None],
+        is_ours: Callable[[str], bool],
+    ) -> None:
+        """Prepares a maker.
+
+        Args:
+            client: The API server.
+            pods: Converted pods that wait.
+            events: Where people are told what went wrong.
+            made_of: The templates of a converted pod, worked out; raises DragomanError.
+            amounts_kept: Whether the API server keeps amounts; None if not known.
+            is_ours: Whether a DeviceClass of this name is ours.
+        """
+        self._client = client
+        self._pods = pods
+        self._events = events
+        self._made_of = made_of
+        self._amounts_kept = amounts_kept
+        self._is_ours = is_ours
+
+    def begin(self) -> list[str]:
+        """All keys there are."""
+        return self._pods.keys()
+
+    async def reconcile(self, key: str) -> float | None:
+        """Makes the templates of a pod that are not there.
+
+        Returns:
+            Seconds after which to look again; None if there is nothing more to do.
+
+        Raises:
+            ApiError: The API server refused, or gave no answer; to be tried again.
+        """
+        view = self._pods.get(key)
+        if view is None or view.going:
+            return None
+        namespace, _, name = key.partition("/")
+        try:
+            pod = await self._client.get(PODS, name, namespace=namespace, cached=True)
+        except NotFoundError:
+            return None
+        if pod["metadata"].get("uid") != view.uid:
+            return None
+        try:
+            for template in self._made_of(pod):
+                await self._make(template, pod=pod)
+        except InvalidInputError as refused:
+            await self._tell(pod, refused)
+            # What cards there are may change; the pod cannot.
+            return _AGAIN_S
+        return None
+
+    async def _make(self, template: JSON, *, pod: JSON) -> None:
+        namespace, uid = pod["metadata"]["namespace"], pod["metadata"]["uid"]
+        body = self._with_amounts(template)
+        # Controller it is not: that place is for whoever scales, and nothing here is waited for.
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"], "uid": uid}
+        body["metadata"] = {**body["metadata"], "namespace": namespace, "ownerReferences": [owner]}
+        name = body["metadata"]["name"]
+        try:
+            await self._client.create(RESOURCE_CLAIM_TEMPLATES, body, namespace=namespace)
+        except ConflictError:
+            found = await self._client.get(RESOURCE_CLAIM_TEMPLATES, name, namespace=namespace)
+            owners = found["metadata"].get("ownerReferences") or []
+            if uid not in [one.get("uid") for one in owners]:
+                raise TemplateNameTakenError(
+                    f"ResourceClaimTemplate {name} is there, and was not made for this pod.",
+                    field="spec.resourceClaims",
+                    remedy="Delete it, or make the pod anew: it gets another name then.",
+                ) from None
+            return
+        _log.info("template made", template=name, namespace=namespace, pod=pod["metadata"]["name"])
+
+    def _with_amounts(self, template: JSON) -> JSON:
+        if self._amounts_kept() is True:
+            return template
+        # The webhook would do it too, but may be away just now, and then the amounts would be lost for good.
+        inner = template["spec"]
+        devices = inner["spec"]["devices"]
+        entries, stamp = carry_over(devices, is_ours=self._is_ours)
+        metadata = inner.get("metadata") or {}
+        stamped = {**metadata, "annotations": {**(metadata.get("annotations") or {}), STAMP: stamp}}
+        config = [*(devices.get("config") or []), *entries]
+        changed = {**devices, **({"config": config} if config else {})}
+        return {
+            **template,
+            "spec": {**inner, "metadata": stamped, "spec": {**inner["spec"], "devices": changed}},
+        }
+
+    async def _tell(self, pod: JSON, refused: DragomanError) -> None:
+        metadata = pod["metadata"]
+        subject = Subject(
+            resource=PODS, name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"]
+        )
+        _log.warning("templates of a pod cannot be made", pod=metadata["name"], error=str(refused))
+        await self._events.tell(subject, reason=refused.reason, note=cut(str(refused)))
