@@ -2,7 +2,7 @@
 
 Flow: every replica looks at the Secret now and then; whoever finds it missing or old writes it, and who loses
 that race takes what the other wrote. The leader writes the authorities into the `caBundle` of the webhook
-configuration, and nothing else of it.
+configurations, and nothing else of them.
 
 Limits: where `own` is off (cert-manager or an admin brings the Secret) it is read and never written, and
 `caBundle` is left to whoever brings it.
@@ -22,7 +22,7 @@ import structlog
 
 from controller.admission.certificates import Bundle, renewed
 from driver.kube.client import JSON, JSON_PATCH, ConflictError, KubeClient, NotFoundError
-from driver.kube.resources import MUTATING_WEBHOOKS, SECRETS
+from driver.kube.resources import MUTATING_WEBHOOKS, SECRETS, VALIDATING_WEBHOOKS, Resource
 
 _FIELDS = {"authorities": "ca.crt", "authority_key": "ca.key", "certificate": "tls.crt", "key": "tls.key"}
 
@@ -37,7 +37,7 @@ class KeeperSettings:
         namespace: Namespace of Secret and service.
         secret: Name of the Secret.
         service: Name of the service in front of all replicas.
-        configuration: Name of the MutatingWebhookConfiguration.
+        configuration: Name of the webhook configurations, of both kinds; what is not there is passed over.
         own: Whether certificates are made here.
     """
 
@@ -148,9 +148,15 @@ class Keeper:
         self.ready = True
 
     async def _trust(self, authorities: bytes) -> None:
+        for kind in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS):
+            await self._trust_one(kind, base64.b64encode(authorities).decode())
+
+    async def _trust_one(self, kind: Resource, wanted: str) -> None:
         name = self._settings.configuration
-        found = await self._client.get(MUTATING_WEBHOOKS, name)
-        wanted = base64.b64encode(authorities).decode()
+        try:
+            found = await self._client.get(kind, name)
+        except NotFoundError:
+            return
         patch: list[JSON] = [
             {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": wanted}
             for index, one in enumerate(found.get("webhooks") or [])
@@ -159,8 +165,8 @@ class Keeper:
         if patch:
             version = found["metadata"]["resourceVersion"]
             guard = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
-            await self._client.patch(MUTATING_WEBHOOKS, [guard, *patch], name=name, content_type=JSON_PATCH)
-            _log.info("webhooks trust our authority", configuration=name)
+            await self._client.patch(kind, [guard, *patch], name=name, content_type=JSON_PATCH)
+            _log.info("webhooks trust our authority", kind=kind.kind, configuration=name)
 
 
 def _bundle(secret: JSON) -> Bundle | None:

@@ -18,7 +18,9 @@ from driver.kube.client import KubeClient, error_for
 from tests.support.scripted_api import Request, ScriptedTransport
 
 SECRET = "/api/v1/namespaces/dragoman/secrets"
-WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/dragoman"
+_REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
+WEBHOOKS = f"{_REGISTRATION}/mutatingwebhookconfigurations/dragoman"
+VALIDATING = f"{_REGISTRATION}/validatingwebhookconfigurations/dragoman"
 
 
 class Server:
@@ -27,21 +29,31 @@ class Server:
     def __init__(self) -> None:
         self.secret: Any = None
         self.bundles: list[Any] = [None, None]
+        self.validating: list[Any] | None = [None]
         self.transport = ScriptedTransport(self._answer)
 
     def _answer(self, request: Request) -> Any:
         if request.path == WEBHOOKS:
-            if request.method == "PATCH":
-                for one in request.body[1:]:
-                    self.bundles[int(one["path"].split("/")[2])] = one["value"]
-            webhooks = [{"clientConfig": {"caBundle": one} if one else {}} for one in self.bundles]
-            return {"metadata": {"resourceVersion": "7"}, "webhooks": webhooks}
+            return self._webhooks(request, self.bundles)
+        if request.path == VALIDATING:
+            return (
+                error_for(404, message="none")
+                if self.validating is None
+                else self._webhooks(request, self.validating)
+            )
         if request.method == "GET":
             return copy.deepcopy(self.secret) or error_for(404, message="none")
         if request.method == "POST" and self.secret is not None:
             return error_for(409, message="exists")
         self.secret = copy.deepcopy(request.body)
         return self.secret
+
+    def _webhooks(self, request: Request, bundles: list[Any]) -> Any:
+        if request.method == "PATCH":
+            for one in request.body[1:]:
+                bundles[int(one["path"].split("/")[2])] = one["value"]
+        webhooks = [{"clientConfig": {"caBundle": one} if one else {}} for one in bundles]
+        return {"metadata": {"resourceVersion": "7"}, "webhooks": webhooks}
 
     def keeper(self, *, leads: bool = True, own: bool = True, now: datetime | None = None) -> Keeper:
         return Keeper(
@@ -80,6 +92,19 @@ def test_the_leader_tells_the_api_server_whom_to_trust_and_changes_nothing_else(
     (patch,) = [one for one in server.transport.writes() if one.path == WEBHOOKS]
     assert {one["path"].rpartition("/")[2] for one in patch.body[1:]} == {"caBundle"}
     assert patch.body[0]["op"] == "test"
+
+
+def test_validating_webhooks_are_told_too() -> None:
+    server = Server()
+    look(server.keeper())
+    assert server.validating == [server.secret["data"]["ca.crt"]]
+
+
+def test_a_configuration_that_is_not_installed_is_passed_over() -> None:
+    server = Server()
+    server.validating = None
+    assert look(server.keeper()).ready
+    assert server.bundles == [server.secret["data"]["ca.crt"]] * 2
 
 
 def test_who_does_not_lead_leaves_the_webhooks_alone() -> None:

@@ -151,7 +151,9 @@ def test_a_pod_that_is_gone_or_going_gets_nothing() -> None:
     unknown = World()
     unknown.views.clear()
     assert unknown.run() is None
-    assert not gone.templates and not going.templates and not unknown.templates
+    assert not gone.templates
+    assert not going.templates
+    assert not unknown.templates
 
 
 def test_what_the_api_server_refuses_is_tried_again_by_the_queue() -> None:
