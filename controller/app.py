@@ -28,7 +28,7 @@ from controller.explaining.answers import note_of
 from controller.explaining.classes import is_ours
 from controller.explaining.explainer import Explainer, Sources
 from controller.explaining.views import UNSCHEDULED, claim_view, class_view, pod_view
-from controller.handover import handed_over, known_release
+from controller.handover import Handover, known_release
 from controller.lease import LeaderElection, LeaseSettings
 from controller.metrics import Metrics
 from controller.mode import ModeState, ModeWatch, Verdict
@@ -130,6 +130,17 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             # Pods wait while it is not known whether the server keeps amounts.
             ours.allocating.wake()
 
+    def handover_changed(node: str) -> None:
+        publish_queue.add(node)
+        if ours is not None:
+            ours.allocating.wake()
+
+    handover = Handover(
+        fenced_since=stores.fenced_since,
+        wait_s=settings.handover_wait,
+        bind_s=settings.handover_bind,
+        changed=handover_changed,
+    )
     unnumbered = Unnumbered(publish_queue.add)
     held_without_id = () if settings.mode == CONTROLLER else (_unnumbered_claims(client, unnumbered),)
     mode = ModeWatch(client, namespace=namespace, interval_s=settings.probe_interval, changed=mode_changed)
@@ -142,6 +153,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             report_dropped=mode.report,
             fenced=settings.mode == CONTROLLER,
             unnumbered=unnumbered.devices,
+            rest=handover.rest if settings.mode == CONTROLLER else lambda _node: None,
         ),
         metrics=metrics,
         recreation=Recreation(first_s=settings.recreate_after, cap_s=settings.recreate_cap),
@@ -154,6 +166,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             settings,
             namespace=namespace,
             stores=stores,
+            handover=handover,
             election=election,
             mode=mode,
             tell=explain_queue,
@@ -228,6 +241,7 @@ def _ours(
     *,
     namespace: str,
     stores: Stores,
+    handover: Handover,
     election: LeaderElection,
     mode: ModeWatch,
     tell: WorkQueue,
@@ -242,9 +256,7 @@ def _ours(
 
     around = Surroundings(
         held=lambda: election.held,
-        offered=lambda node: (
-            stores.agent_ready(node) and handed_over(stores.fenced_since(node), wait_s=settings.handover_wait)
-        ),
+        offered=lambda node: stores.agent_ready(node) and handover.over(node),
         release=lambda: known_release(mode.state.release),
         amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],
         is_ours=is_ours,
@@ -258,6 +270,7 @@ def _ours(
         orphaned_s=settings.orphaned_after,
         run=aside(),
     )
+    handover.follow(pods=allocating.sources.pods, claims=allocating.sources.claims)
     if settings.explain:
         telling = Telling(
             allocating.sources,

@@ -55,6 +55,11 @@ class Settings:
         "How long kube-scheduler must have had no slices of a node before this controller gives them out.",
         least=1,
     )
+    handover_bind: float = _setting(
+        900.0,
+        "How long after that change it waits for pods that kube-scheduler has chosen a node for.",
+        least=1,
+    )
     allocate_workers: int = _setting(8, "Pods whose allocations are written at the same time.", least=1)
     orphaned_after: float = _setting(
         60.0, "How long an allocation may have no pod before it is released; in mode controller.", least=5

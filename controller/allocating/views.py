@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from controller.allocating.pod_fit import Amounts, PodFacts, pod_asks, pod_facts
 from controller.claims import HELD, class_names, named
+from controller.handover import expected_node
 from driver.api.asked import STAMP
 from driver.api.share_allocation import is_share_allocation, shares_given
 from driver.cards import DRIVER_NAME
@@ -70,6 +71,7 @@ class PodView:
         gone: Whether it is done or being deleted.
         priority: Its priority; the higher first.
         created: When it was made, as the API writes it; the earlier first.
+        nominated: The node that kube-scheduler expects it on, if it may get devices there; "" if none.
     """
 
     uid: str
@@ -81,6 +83,7 @@ class PodView:
     gone: bool = False
     priority: int = 0
     created: str = ""
+    nominated: str = ""
 
     @property
     def waits(self) -> bool:
@@ -173,4 +176,5 @@ def pod_view(document: JSON) -> PodView:
         gone=bool(metadata.get("deletionTimestamp")) or not asks.pods,
         priority=int(spec.get("priority") or 0),
         created=str(metadata.get("creationTimestamp") or ""),
+        nominated="" if node else expected_node(document),
     )

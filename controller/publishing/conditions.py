@@ -1,18 +1,23 @@
-"""The condition `Published` on an AcceleratorNode: what became of its cards, and if nothing, why.
+"""The conditions that the controller writes on an AcceleratorNode.
+
+`Published`: what became of the node's cards, and if nothing, why. `HandedOver`: who allocates them, and while
+that changes, what is waited for; not there while the node has no slices.
 
 Limits: written by server-side apply under a field manager of its own, so that the agent's fields beside
-it stay the agent's; only when it changes.
+them stay the agent's; only when one changes, so no message counts seconds. Every reader of AcceleratorNodes
+sees them: they name no pods and no claims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from controller.publishing.views import PUBLISHED, Condition
+from controller.handover import Rest
+from controller.publishing.views import Condition
 from driver.kube.client import JSON
 from driver.kube.resources import ACCELERATOR_NODES
-from driver.slices import DroppedField
+from driver.slices import DroppedField, ExistingSlice
 
 FIELD_MANAGER = "dragoman-controller"
 
@@ -39,21 +44,65 @@ def not_published(reason: str, message: str) -> Condition:
     return _condition(False, reason, message)
 
 
-def same(one: Condition | None, other: Condition) -> bool:
+def handed_over(
+    existing: Sequence[ExistingSlice], *, fenced: bool, rest: Rest | None, withheld: int
+) -> Condition | None:
+    """Who allocates the cards of a node.
+
+    Args:
+        existing: The node's slices.
+        fenced: Whether our own allocator is to do so, and not kube-scheduler.
+        rest: What is waited for before our allocator does.
+        withheld: Cards that are kept from kube-scheduler for the time being.
+    """
+    if not existing:
+        return None
+    before = "kube-scheduler" if fenced else "The controller alone"
+    # Fenced slices name no node.
+    if any(bool(one.node_name) == fenced for one in existing):
+        text = f"The slices have not been replaced yet (see Published). {before} may allocate from them."
+        return _condition(False, "SlicesNotReplaced", text)
+    if rest is not None:
+        return _condition(False, "KubeSchedulerMayBind", _resting(rest))
+    if withheld:
+        text = (
+            f"kube-scheduler allocates. {withheld} {'card' if withheld == 1 else 'cards'} will follow when "
+            "the claims are gone that hold them without a shareID."
+        )
+        return _condition(False, "ClaimsWithoutShareID", text)
+    who = "The controller allocates." if fenced else "kube-scheduler allocates."
+    return _condition(True, "ToController" if fenced else "ToKubeScheduler", who)
+
+
+def _resting(rest: Rest) -> str:
+    until = rest.until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if not rest.pods:
+        return (
+            "kube-scheduler lost the cards from sight a moment ago and may still write what it has decided "
+            f"on. The controller allocates from {until} on."
+        )
+    pods = "1 pod" if rest.pods == 1 else f"{rest.pods} pods"
+    return (
+        f"kube-scheduler has chosen the node for {pods} and may still give out cards. The controller "
+        f"allocates when that has come to an end, from {until} on at the latest."
+    )
+
+
+def same(one: Condition | None, other: Condition | None) -> bool:
     """Whether a stored condition says the same already."""
-    return one is not None and (one.status, one.reason, one.message) == (
-        other.status,
-        other.reason,
-        other.message,
-    )
+    if one is None or other is None:
+        return one is other
+    return (one.status, one.reason, one.message) == (other.status, other.reason, other.message)
 
 
-def document(node: str, condition: Condition, *, before: Condition | None, now: datetime) -> JSON:
-    """What is applied to the AcceleratorNode's status."""
-    kept = before is not None and before.status == condition.status and before.since
-    since = (
-        before.since if before is not None and kept else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
+def document(
+    node: str,
+    wanted: Mapping[str, Condition | None],
+    *,
+    before: Mapping[str, Condition | None],
+    now: datetime,
+) -> JSON:
+    """What is applied to the AcceleratorNode's status: conditions by type; what is None goes."""
     return {
         "apiVersion": ACCELERATOR_NODES.api_version,
         "kind": ACCELERATOR_NODES.kind,
@@ -61,15 +110,23 @@ def document(node: str, condition: Condition, *, before: Condition | None, now: 
         "status": {
             "conditions": [
                 {
-                    "type": PUBLISHED,
+                    "type": kind,
                     "status": condition.status,
                     "reason": condition.reason,
                     "message": condition.message,
-                    "lastTransitionTime": since,
+                    "lastTransitionTime": _since(condition, before.get(kind), now=now),
                 }
+                for kind, condition in wanted.items()
+                if condition is not None
             ]
         },
     }
+
+
+def _since(condition: Condition, before: Condition | None, *, now: datetime) -> str:
+    if before is not None and before.status == condition.status and before.since:
+        return before.since
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _condition(holds: bool, reason: str, message: str) -> Condition:  # noqa: FBT001 - a condition's status

@@ -21,13 +21,14 @@ from typing import NamedTuple
 
 import structlog
 
+from controller.handover import Rest
 from controller.lease import LeadershipLostError
 from controller.metrics import Metrics
 from controller.mode import SHARING_GATE, ModeState, Verdict
 from controller.publishing import conditions
 from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
-from controller.publishing.views import Condition, Inventory, NodeView
+from controller.publishing.views import HANDED_OVER, PUBLISHED, Condition, Inventory, NodeView
 from driver.api.node import cards_of, decode_status
 from driver.errors import DragomanError
 from driver.kube.client import JSON, ApiError, KubeClient, NotFoundError
@@ -57,6 +58,7 @@ class Rights:
         mode: What is known about native mode.
         fenced: Whether our own allocator gives the cards out, so that kube-scheduler must not.
         unnumbered: Gives the cards of a node that claims hold without a shareID, and how many claims.
+        rest: Says of a node what is waited for before our own allocator gives out its cards.
         report_dropped: Told of fields that vanished from a write.
     """
 
@@ -65,6 +67,7 @@ class Rights:
     report_dropped: Callable[[Sequence[DroppedField]], None]
     fenced: bool = False
     unnumbered: Callable[[str], Mapping[str, int]] = lambda _node: {}
+    rest: Callable[[str], Rest | None] = lambda _node: None
 
 
 @dataclass(slots=True)
@@ -134,8 +137,7 @@ class Publisher:
         if isinstance(outcome, Condition):
             # What is not wanted now does not vanish: it may be made at once when it is wanted again.
             self._known.setdefault(node, _Known()).names = frozenset()
-            await self._say(node, outcome)
-            return None
+            return await self._say(node, outcome)
         return await self._publish(node, outcome, existing)
 
     def _wanted(self, node: str, inventory: Inventory, owner: NodeView) -> _Wanted | Condition:
@@ -198,8 +200,7 @@ class Publisher:
         self._complete(node, done=True)
         if known.accepted and not plan.empty:
             _log.warning("the API server stores slices otherwise than they are sent")
-        await self._say(node, _result(wanted, known.dropped))
-        return None
+        return await self._say(node, _result(wanted, known.dropped), withheld=wanted.waiting)
 
     async def _write(self, plan: Plan, known: _Known) -> list[DroppedField]:
         dropped: list[DroppedField] = []
@@ -248,14 +249,26 @@ class Publisher:
                 )
                 self._metrics.slice_writes.labels(verb="delete").inc()
 
-    async def _say(self, node: str, condition: Condition) -> None:
+    async def _say(self, node: str, condition: Condition, *, withheld: int = 0) -> float | None:
+        """Writes what is to be said; seconds after which there may be something else to say."""
         inventory = self._stores.inventories.get(node)
         if condition.status == "False":
             self._complete(node, done=False)
-        if inventory is None or conditions.same(inventory.published, condition):
-            return
+        rest = self._rights.rest(node)
+        again_s = rest.left_s if rest is not None else None
+        if inventory is None:
+            return again_s
+        existing = self._stores.existing_slices(node)
+        handed = conditions.handed_over(existing, fenced=self._rights.fenced, rest=rest, withheld=withheld)
+        if conditions.same(inventory.published, condition) and conditions.same(inventory.handed_over, handed):
+            return again_s
         self._check_leading()
-        body = conditions.document(node, condition, before=inventory.published, now=self._wall_clock())
+        body = conditions.document(
+            node,
+            {PUBLISHED: condition, HANDED_OVER: handed},
+            before={PUBLISHED: inventory.published, HANDED_OVER: inventory.handed_over},
+            now=self._wall_clock(),
+        )
         with suppress(NotFoundError):
             answer = await self._client.apply(
                 ACCELERATOR_NODES,
@@ -265,6 +278,7 @@ class Publisher:
                 subresource="status",
             )
             self._stores.inventories.observe(answer)
+        return again_s
 
     def _check_leading(self) -> None:
         if not self._rights.held():

@@ -16,7 +16,9 @@ from driver.kube.client import JSON
 from driver.slices import ExistingSlice, canonical, content_digest
 
 PUBLISHED = "Published"
-"""Type of the condition that the publisher writes."""
+"""Type of the condition that says what became of a node's cards."""
+HANDED_OVER = "HandedOver"
+"""Type of the condition that says who allocates them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,11 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """An AcceleratorNode: its status as JSON text (b"" if it has none) and our condition on it."""
+    """An AcceleratorNode: its status as JSON text (b"" if it has none) and our conditions on it."""
 
     status: bytes
     published: Condition | None
+    handed_over: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +69,21 @@ def inventory_view(document: JSON) -> Inventory:
     """Projects an AcceleratorNode."""
     status = _mapping(document.get("status"))
     conditions = status.get("conditions")
-    published = None
+    found: dict[str, Condition] = {}
     for condition in conditions if isinstance(conditions, list) else []:
-        if isinstance(condition, Mapping) and condition.get("type") == PUBLISHED:
-            published = Condition(
+        if isinstance(condition, Mapping) and condition.get("type") in (PUBLISHED, HANDED_OVER):
+            found[str(condition["type"])] = Condition(
                 status=str(condition.get("status")),
                 reason=str(condition.get("reason")),
                 message=str(condition.get("message")),
                 since=str(condition.get("lastTransitionTime") or ""),
             )
     ours = {key: value for key, value in status.items() if key != "conditions"}
-    return Inventory(status=canonical(ours) if ours else b"", published=published)
+    return Inventory(
+        status=canonical(ours) if ours else b"",
+        published=found.get(PUBLISHED),
+        handed_over=found.get(HANDED_OVER),
+    )
 
 
 def node_view(document: JSON) -> NodeView:
