@@ -30,7 +30,7 @@ from tooling.cluster.progress import Report, elapsed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-KUBERNETES_VERSIONS = ("1.34.4", "1.36.3", "1.37.1")
+KUBERNETES_VERSIONS = ("1.34.4", "1.35.4", "1.36.3", "1.37.1")
 DEFAULT_KUBERNETES = "1.36.3"
 
 _FLAGS = ("-trimpath", "-mod=readonly", "-buildvcs=false")
