@@ -60,6 +60,7 @@ CONTROLLER_FIXED = {
     "allocate_workers",
     "explain_after",
     "explain_again",
+    "handover_bind",
     "handover_wait",
     "kubeconfig",
     "lease_duration",
