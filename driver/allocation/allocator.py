@@ -70,6 +70,7 @@ def decide(
     share_id: Callable[[], str] | None = None,
     preference: Preference | None = None,
     verdicts: Verdicts | None = None,
+    limit: int | None = None,
 ) -> Decision:
     """Decide about claims that were read before, on a node whose pools are known.
 
@@ -82,10 +83,19 @@ def decide(
         preference: In what order devices are tried; kube-scheduler's if not given.
         verdicts: What is known of selectors. Devices that are given are evaluated all the same, and if
             that disagrees nothing of the verdicts is believed.
+        limit: Steps of search after which it is given up; those of kube-scheduler's time if None.
     """
 
     def attempt_with(known: Verdicts | None) -> Attempt:
-        return Attempt(prepared, node=node, pools=pools, in_use=in_use, preference=preference, verdicts=known)
+        return Attempt(
+            prepared,
+            node=node,
+            pools=pools,
+            in_use=in_use,
+            preference=preference,
+            verdicts=known,
+            limit=limit,
+        )
 
     attempt = attempt_with(verdicts)
     try:

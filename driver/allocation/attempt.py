@@ -112,6 +112,7 @@ class Attempt:
         preference: Preference | None = None,
         verdicts: Verdicts | None = None,
         shortcuts: bool = True,
+        limit: int | None = None,
     ) -> None:
         """Make an attempt.
 
@@ -123,6 +124,7 @@ class Attempt:
             preference: In what order devices are tried.
             verdicts: What is known of selectors.
             shortcuts: Whether the search may leave out what is like something that failed.
+            limit: After how many steps the search is given up; `MAX_STEPS` if None.
         """
         self._prepared = prepared
         self._claims = prepared.claims
@@ -131,6 +133,7 @@ class Attempt:
         self._in_use = in_use
         self._preference = preference
         self._shortcuts = shortcuts
+        self._limit = limit
         self._devices: Sequence[Device] = [device for pool in pools for device in pool.usable]
         self._orders: dict[Option, Sequence[Device]] = {}
         self._all: dict[Option, tuple[Device, ...]] = {}
@@ -219,7 +222,7 @@ class Attempt:
             first=first,
             last=last,
             part=self._search if last is None and self._shortcuts else None,
-            limit=limit,
+            limit=self._limit if limit is None else limit,
         )
 
     def _order(self, option: Option) -> Sequence[Device]:

@@ -6,7 +6,9 @@ know the answer, and once for all nodes that are alike.
 Flow: `first` goes through the candidates in order and skips those that are like one that was refused;
 `answers` decides about each kind of node.
 
-Limits: all searches together take about as many steps as one may take on a single node.
+Limits: all searches together take about as many steps as one may take on a single node. Where one node has
+taken them all, the others still have a part of as many again, in small helpings: a node that is hard to
+decide about must not hide those that are not.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ from driver.allocation.result import allocation_result
 from driver.allocation.search import MAX_RESULTS, MAX_STEPS
 from driver.allocation.snapshot import Snapshot
 
+_HELPINGS = 16
+"""How much shorter a search may be after one that found no end."""
+
 ShareID = Callable[[], str]
 
 
@@ -66,6 +71,8 @@ class Ask:
         self._preference = preference
         self._share_id = share_id
         self._steps = 0
+        self._most = MAX_STEPS
+        self._limit: int | None = None
         self._left = 0
         self._likeness: Likeness | None = None
         self._foregone = foregone(prepared) is not None
@@ -90,6 +97,7 @@ class Ask:
             return self.decide(head)
         futile: set[Hashable] = set()
         futile_nodes = 0
+        endless: Decision | None = None
         for name in self._candidates() if all_nodes else self._among(nodes):
             outlook = self._seen.nodes.get(name)
             if outlook and (outlook.top & futile_nodes or (futile and self._like().key(outlook) in futile)):
@@ -98,17 +106,17 @@ class Ask:
             if decision.refusal is None:
                 return decision
             if decision.refusal.reason == SearchLimitError.reason:
-                return decision
-            if _ends_all(decision.refusal):
+                endless = endless or decision
+            elif _ends_all(decision.refusal):
                 return self.decide(name)
-            if self._steps > MAX_STEPS:
+            if self._steps > self._most:
                 return self._given_up(decision)
             if outlook and (alike := self._like().nodes(outlook)):
                 futile_nodes |= alike
                 self._left &= ~alike
             elif outlook:
                 futile.add(self._like().key(outlook))
-        return self.decide(head)
+        return endless or self.decide(head)
 
     def answers(self) -> Answers:
         """Decide about all nodes."""
@@ -117,17 +125,22 @@ class Ask:
         feasible = self._question.candidates & self._seen.plain if self._question.exact else 0
         rest = self._question.candidates & ~feasible
         by_key: list[str] = []
-        while rest and self._steps <= MAX_STEPS:
+        endless = 0
+        while rest and self._steps <= self._most:
             number = (rest & -rest).bit_length() - 1
             outlook = self._seen.nodes[self._world.numbering.segment_at(number).node]
             alike = self._like().nodes(outlook)
             if not alike:
                 by_key.append(outlook.name)
-            elif self._probe(outlook.name, outlook).refusal is None:
-                feasible |= rest & alike
+            else:
+                refusal = self._probe(outlook.name, outlook).refusal
+                if refusal is None:
+                    feasible |= rest & alike
+                elif refusal.reason == SearchLimitError.reason:
+                    endless |= rest & (alike | outlook.top)
             rest &= ~(alike | outlook.top)
         some, undecided = self._by_key(itertools.chain(by_key, *self._bare()))
-        undecided += self._names(rest)
+        undecided += self._names(rest | endless)
         return Answers(
             tuple(sorted(itertools.chain(self._names(feasible), some))), tuple(sorted(undecided)), self.decide
         )
@@ -136,17 +149,20 @@ class Ask:
         """Decide about nodes that are not plain: those that can serve the claims, and those undecided."""
         feasible: list[str] = []
         undecided: list[str] = []
-        known: dict[Hashable, bool] = {}
+        known: dict[Hashable, str] = {}
         for name in names:
             outlook = self._seen.nodes[name]
             key = self._like().key(outlook)
             if key not in known:
-                if self._steps > MAX_STEPS:
+                if self._steps > self._most:
                     undecided.append(name)
                     continue
-                known[key] = self._probe(name, outlook).refusal is None
-            if known[key]:
+                refusal = self._probe(name, outlook).refusal
+                known[key] = refusal.reason if refusal else ""
+            if not known[key]:
                 feasible.append(name)
+            elif known[key] == SearchLimitError.reason:
+                undecided.append(name)
         return feasible, undecided
 
     def decide(self, name: str) -> Decision:
@@ -205,8 +221,13 @@ class Ask:
             share_id=self._share_id,
             preference=self._preference,
             verdicts=known,
+            limit=self._limit,
         )
         self._steps += decision.steps
+        endless = decision.refusal is not None and decision.refusal.reason == SearchLimitError.reason
+        if endless and self._limit is None:
+            self._limit = MAX_STEPS // _HELPINGS
+            self._most = self._steps + MAX_STEPS // 2
         return decision
 
     def _like(self) -> Likeness:

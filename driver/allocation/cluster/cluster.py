@@ -7,9 +7,9 @@ new cluster; `first` and `answers` find the nodes that may do by bitmaps, and le
 
 Limits: the index is not immutable: after `with_slices` and `with_nodes` only the new cluster may be asked,
 and by one thread at a time. Clusters that differ in claims or classes live side by side. Features are those
-of a stock cluster of the release. A search that ends at the allocator's limit on one node, or that takes as
-many steps over several, ends the attempt: a claim that cannot be answered holds up others for a few seconds
-at most.
+of a stock cluster of the release. After a search that ends at the allocator's limit on one node the other
+nodes are tried with less, and what takes as many steps over several ends the attempt: a claim that cannot be
+answered holds up others for a few seconds at most.
 """
 
 from __future__ import annotations

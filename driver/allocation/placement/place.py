@@ -25,6 +25,7 @@ from driver.allocation.allocator import allocate
 from driver.allocation.claims import parse_claim
 from driver.allocation.cluster import Cluster
 from driver.allocation.decision import Decision, Refusal
+from driver.allocation.errors import SearchLimitError
 from driver.allocation.models import JSON, Device
 from driver.allocation.nodes import Node, matches
 from driver.allocation.placement import topology
@@ -155,7 +156,7 @@ def _chosen(
     ranked.sort(key=lambda name: name not in near)
     found: list[tuple[int, float, int, Decision]] = []
     refusals: list[Refusal] = []
-    steps, refused, compared = 0, 0, _compared(policy)
+    steps, most, refused, compared = 0, MAX_STEPS, 0, _compared(policy)
     required = policy.topology is Wish.REQUIRED
     for rank, name in enumerate(ranked):
         first = decide(name)
@@ -163,6 +164,11 @@ def _chosen(
         if first.refusal is not None:
             refusals.append(first.refusal)
             refused += 1
+            if first.refusal.reason == SearchLimitError.reason and most == MAX_STEPS:
+                # One node that is hard to decide about must not hide those that are not.
+                most = steps + MAX_STEPS // 2
+            if steps > most:
+                break
             continue
         better = Better(snapshot, name, claims, parsed or (), policy, release=release, share_id=share_id)
         placed = better.than(first)
@@ -172,7 +178,7 @@ def _chosen(
         else:
             refusals.append(_unmet(name, policy))
         enough = found and (len(found) >= compared or (compared > 1 and _best(found[-1], policy)))
-        if enough or steps > MAX_STEPS or len(refusals) - refused >= MAX_LOOKED:
+        if enough or steps > most or len(refusals) - refused >= MAX_LOOKED:
             break
     if not found:
         return Decision("", None, _together(refusals), steps)

@@ -409,3 +409,37 @@ def test_many_requests_are_answered_as_each_node_answers_them() -> None:
     snapshot = Snapshot.build(slices=slices, classes=[device_class()])
     requests = [request(f"r{place}", ask={"memory": f"{1 + place}Gi", "cores": "10"}) for place in range(12)]
     check(Cluster.build(snapshot), snapshot, [named("c", *requests)])
+
+
+def endless(number: int) -> JSON:
+    """A node about which nobody can say whether the claims of `packed` fit."""
+    return pool(
+        *(card(f"d{place}", f"{100 + 7 * place + number}Gi") for place in range(12)), node=f"n{number:02}"
+    )
+
+
+def packed() -> list[JSON]:
+    return [named(f"c{place}", request(ask={"memory": f"{31 + 2 * place}Gi"})) for place in range(36)]
+
+
+def test_a_node_that_is_hard_to_decide_about_does_not_hide_one_that_serves(monkeypatch: Any) -> None:
+    monkeypatch.setattr(search, "MAX_STEPS", 20_000)
+    monkeypatch.setattr(asking, "MAX_STEPS", 20_000)
+    cluster = cluster_of(endless(0), endless(1), cards("n99", 36, memory="102Gi"))
+    alone = cluster.first(packed(), nodes=["n00"]).refusal
+    assert alone is not None
+    assert alone.reason == "SearchLimit"
+    assert cluster.first(packed()).node == "n99"
+    answers = cluster.answers(packed())
+    assert answers.feasible == ("n99",)
+    assert answers.undecided == ("n00", "n01")
+
+
+def test_hard_nodes_take_a_bounded_number_of_steps_in_all(monkeypatch: Any) -> None:
+    monkeypatch.setattr(search, "MAX_STEPS", 20_000)
+    monkeypatch.setattr(asking, "MAX_STEPS", 20_000)
+    cluster = cluster_of(*(endless(number) for number in range(40)))
+    decision = cluster.first(packed())
+    assert decision.refusal is not None
+    assert decision.refusal.reason == "SearchLimit"
+    assert decision.steps <= 2 * 20_000

@@ -283,3 +283,27 @@ def test_a_required_topology_is_looked_for_on_a_bounded_number_of_nodes(
     refused = place(snapshot, claims=[ask(count=2)], policy=policy).refusal
     assert refused is not None
     assert refused.message.startswith("0 of 5 nodes fit (5 TopologyUnmet)")
+
+
+def test_nodes_that_are_hard_to_decide_about_cost_a_bounded_time_and_hide_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("search", "cluster.ask", "placement.place"):
+        monkeypatch.setattr(import_module(f"driver.allocation.{module}"), "MAX_STEPS", 20_000)
+    claims = [claim(request(ask={"memory": f"{31 + 2 * place}Gi"}), name=f"c{place}") for place in range(36)]
+    hard = [
+        pool(
+            *(card(f"d{place}", f"{100 + 7 * place + number}Gi") for place in range(12)), node=f"n{number:02}"
+        )
+        for number in range(20)
+    ]
+    easy = pool(*(card(f"d{place}", "102Gi") for place in range(36)), node="n99")
+    spread = PlacementPolicy.parse({"nodes": "spread"})
+
+    def cluster(*slices: JSON) -> Cluster:
+        return Cluster.build(Snapshot.build(slices=slices, classes=[device_class()]))
+
+    assert place(cluster(*hard[:2], easy), claims=claims, policy=spread).node == "n99"
+    refused = place(cluster(*hard), claims=claims, policy=spread)
+    assert refused.refusal is not None
+    assert refused.steps <= 2 * 20_000
