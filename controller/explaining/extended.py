@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from controller.explaining.views import ClassView
+from controller.extended import by_resource, class_of
 from driver.kube.client import JSON
 from driver.slices import canonical
-
-_IMPLICIT = "deviceclass.resource.kubernetes.io/"
 
 
 def special_claim(
@@ -34,13 +33,11 @@ def special_claim(
     """
     if not asked:
         return b""
-    stands_for = _by_resource(classes)
+    stands_for = by_resource(classes)
     requests: list[JSON] = []
     numbers: dict[int, int] = {}
     for container, resource, count in asked:
-        name = (
-            resource.removeprefix(_IMPLICIT) if resource.startswith(_IMPLICIT) else stands_for.get(resource)
-        )
+        name = class_of(resource, stands_for)
         if name is None or not ours(name):
             continue
         number = numbers.get(container, 0)
@@ -48,12 +45,3 @@ def special_claim(
         exactly = {"deviceClassName": name, "allocationMode": "ExactCount", "count": count}
         requests.append({"name": f"container-{container}-request-{number}", "exactly": exactly})
     return canonical({"spec": {"devices": {"requests": requests}}}) if requests else b""
-
-
-def _by_resource(classes: Iterable[tuple[str, ClassView]]) -> dict[str, str]:
-    """The class that stands for each resource: the newest, of equally old ones the first by name."""
-    found: dict[str, tuple[str, str]] = {}
-    for name, view in sorted(classes, key=lambda one: one[0]):
-        if view.extended and (view.extended not in found or view.created > found[view.extended][0]):
-            found[view.extended] = (view.created, name)
-    return {resource: name for resource, (_, name) in found.items()}

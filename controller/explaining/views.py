@@ -9,12 +9,12 @@ and all of them are kept in memory. Documents are kept as JSON text and decoded 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from controller.claims import HELD, class_names, named
 from controller.explaining.classes import is_ours
+from controller.extended import asked_of_pod
 from driver.cards import DRIVER_NAME
 from driver.kube.client import JSON
 from driver.slices import canonical
@@ -90,7 +90,7 @@ def pod_view(document: JSON) -> PodView | None:
     if spec.get("nodeName") or metadata.get("deletionTimestamp"):
         return None
     entries = spec.get("resourceClaims") or []
-    extended = tuple(_extended(spec))[:MAX_EXTENDED]
+    extended = tuple(asked_of_pod(spec))[:MAX_EXTENDED]
     if not entries and not extended:
         return None
     status = document.get("status") or {}
@@ -164,15 +164,3 @@ def _config(entries: Any) -> bytes:
     ours = [one for one in entries or [] if (one.get("opaque") or {}).get("driver") == DRIVER_NAME]
     text = canonical({"config": ours}) if ours else b""
     return text if len(text) <= MAX_DOCUMENT else b""
-
-
-def _extended(spec: JSON) -> Iterator[tuple[int, str, int]]:
-    """Find what containers ask for under names with a domain; limits count where requests are not set."""
-    containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
-    for place, container in enumerate(containers):
-        resources = container.get("resources") or {}
-        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-        for name, amount in sorted(asked.items()):
-            text = str(amount)
-            if "/" in name and text.isascii() and text.isdigit() and len(text) < 4 and int(text) > 0:
-                yield place, name, int(text)
