@@ -12,7 +12,7 @@ that nobody has asked for the longest.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from driver.cel import DeviceView
 from driver.selection.bitmaps import Bitmap, bits_of, without
@@ -60,6 +60,11 @@ class Devices:
             bits = without(self._live.bits, self._problems.bits)
             self._readable = (self.generation, bits)
         return bits
+
+    @property
+    def paths(self) -> Iterable[Path]:
+        """What readable devices have."""
+        return self._names.keys()
 
     def view(self, number: int) -> DeviceView:
         """Give a device."""

@@ -7,19 +7,20 @@ Plans and answers of the selectors used last are kept (`driver.selection.kept`).
 
 Limits: mutable, for one owner. Where the cost limit of a single evaluation or another error that nothing
 absorbs could play a part, the whole selector is evaluated on each device concerned. A selection that costs
-too much in all (`limits.MAX_UNITS`) ends with every device raising: a selector like that is not allowed to
-hold up everything else.
+too much in all (`limits.MAX_UNITS`, or what the index was given) ends with every device raising: a selector
+like that is not allowed to hold up everything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from driver.cel import DeviceView, Selector
+from driver.selection.column import Path
 from driver.selection.devices import Devices
 from driver.selection.kept import Kept
-from driver.selection.limits import MAX_KEPT, MAX_TEXT
+from driver.selection.limits import MAX_KEPT, MAX_TEXT, MAX_UNITS
 from driver.selection.numbers import Slots
 from driver.selection.plan import Parts
 from driver.selection.recent import Recent
@@ -32,16 +33,23 @@ class Selection:
     Attributes:
         true: The devices it selects.
         raises: The devices it fails on.
+        exhausted: Whether it costs so much that it was not answered: it fails on all devices then.
     """
 
     true: int
     raises: int
+    exhausted: bool = field(default=False, compare=False)
 
 
 class Index:
-    """An inverted index over the attributes and capacities of devices."""
+    """An inverted index over the attributes and capacities of devices.
 
-    def __init__(self) -> None:
+    Args:
+        units: What all evaluations of one selection may cost together.
+    """
+
+    def __init__(self, *, units: int = MAX_UNITS) -> None:
+        self._units = units
         self._devices = Devices()
         self._parts = Parts()
         self._kept: Recent[Selector, Kept] = Recent(count=MAX_KEPT, weight=MAX_TEXT)
@@ -50,6 +58,11 @@ class Index:
     def live(self) -> int:
         """The numbers of all devices, as a bitmap."""
         return self._devices.live
+
+    @property
+    def paths(self) -> Iterable[Path]:
+        """What the devices have: (`attributes` or `capacity`, domain) and (…, domain, name)."""
+        return self._devices.paths
 
     def add(self, views: Sequence[DeviceView]) -> Slots:
         """Add devices, usually those of a ResourceSlice.
@@ -80,7 +93,7 @@ class Index:
         """Say for which devices a selector is true, and on which it raises."""
         kept = self._kept.find(selector)
         if kept is None:
-            kept = Kept(selector, self._parts)
+            kept = Kept(selector, self._parts, units=self._units)
             self._kept.keep(selector, kept, weight=len(selector.expression))
         true, raises = kept.answer(self._devices)
-        return Selection(true, raises | self._devices.problems)
+        return Selection(true, raises | self._devices.problems, kept.exhausted)

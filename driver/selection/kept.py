@@ -22,33 +22,38 @@ from driver.selection.plan import Parts, plan
 
 
 class Kept:
-    """A selector's plan and its last answer."""
+    """A selector's plan and its last answer.
 
-    __slots__ = ("_exhausted", "_generation", "_plan", "_selector", "_sets", "_units", "_whole")
+    Attributes:
+        exhausted: Whether it cost too much to be answered.
+    """
 
-    def __init__(self, selector: Selector, parts: Parts) -> None:
+    __slots__ = ("_generation", "_limit", "_plan", "_selector", "_sets", "_units", "_whole", "exhausted")
+
+    def __init__(self, selector: Selector, parts: Parts, *, units: int = MAX_UNITS) -> None:
         self._plan = plan(selector, parts)
         self._selector = selector
+        self._limit = units
         self._whole: Part | None = None
         self._sets: Sets = (0, 0)
         self._generation = -1
         self._units = 0
-        self._exhausted = False
+        self.exhausted = False
 
     def answer(self, devices: Devices) -> Sets:
         """Give the devices for which the selector is true, and those for which it raises."""
         if self._generation == devices.generation:
             return self._sets
         readable = devices.readable
-        if self._exhausted:
+        if self.exhausted:
             self._sets = (0, readable)
         elif readable:
-            run = Run(devices, Meter(), readable)
+            run = Run(devices, Meter(self._limit), readable)
             try:
                 changed = self._to_mend(devices)
                 self._sets = self._planned(run) if changed is None else self._mended(run, changed)
             except ExhaustedError:
-                self._exhausted = True
+                self.exhausted = True
                 self._sets = (0, readable)
         else:
             self._sets = (0, 0)
@@ -69,7 +74,7 @@ class Kept:
         if doubtful:
             yes, wrong = self._each(run, doubtful)
             true, raises = without(true, doubtful) | yes, without(raises, doubtful) | wrong
-        self._units = MAX_UNITS - run.meter.left
+        self._units = self._limit - run.meter.left
         return true, raises
 
     def _mended(self, run: Run, changed: int) -> Sets:

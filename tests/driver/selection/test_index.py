@@ -264,10 +264,9 @@ def test_an_answer_that_cost_much_is_mended_where_devices_changed(
 
 
 def test_a_selector_that_costs_too_much_in_all_raises_everywhere_and_is_not_tried_again(
-    monkeypatch: pytest.MonkeyPatch, tried: list[DeviceView]
+    tried: list[DeviceView],
 ) -> None:
-    monkeypatch.setattr(Meter.__init__, "__defaults__", (2_000,))
-    index = Index()
+    index = Index(units=2_000)
     index.add([device(x=number) for number in range(50)])
     text = f"{A}.all(a, {A}.all(b, {A}.all(c, [1, 2, 3].all(d, a == b && b == c))))"
     assert select(index, text) == Selection(0, (1 << 50) - 1)
@@ -275,7 +274,9 @@ def test_a_selector_that_costs_too_much_in_all_raises_everywhere_and_is_not_trie
     index.add([device(x=50)])
     assert select(index, text) == Selection(0, (1 << 51) - 1)
     assert len(tried) == count
+    assert select(index, text).exhausted
     assert select(index, f"{A}.x == 3") == Selection(1 << 3, 0), "others go on"
+    assert not select(index, f"{A}.x == 3").exhausted
 
 
 def test_parts_that_cost_too_much_together_raise_as_the_whole_does() -> None:
