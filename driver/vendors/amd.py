@@ -68,6 +68,13 @@ FACTS = VendorFacts(
             count="amd.com/gpu",
             memory="amd.com/gpumem",
             cores="amd.com/gpucores",
+            type_prefix="AMD-",
+            annotations=(
+                ("useUUID", "amd.com/use-gpu-uuid"),
+                ("avoidUUID", "amd.com/nouse-gpu-uuid"),
+                ("useType", "amd.com/use-gputype"),
+                ("avoidType", "amd.com/nouse-gputype"),
+            ),
             source="HAMi 2.10 (2.9: whole cards only); without amounts also AMD's device plugin",
         ),
     ),

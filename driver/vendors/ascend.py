@@ -60,13 +60,22 @@ _HAMI = "HAMi 2.10, hami-scheduler-device"
 
 
 def _legacy(
-    word: str, *, models: tuple[str, ...], cores_of: int, templates: Sequence[tuple[str, int, int]]
+    word: str,
+    *,
+    models: tuple[str, ...],
+    memory_most_mib: int,
+    cores_of: int,
+    templates: Sequence[tuple[str, int, int]],
+    group: int = 1,
 ) -> LegacyNames:
     return LegacyNames(
         count=f"huawei.com/{word}",
         memory=f"huawei.com/{word}-memory",
         cores=f"huawei.com/{word}-core",
         models=models,
+        memory_most_mib=memory_most_mib,
+        group=group,
+        type_name=word,
         templates=tuple(
             LegacyTemplate(name=name, memory_mib=memory, cores=cores, cores_of=cores_of)
             for name, memory, cores in templates
@@ -109,42 +118,50 @@ FACTS = VendorFacts(
         _legacy(
             "Ascend910A",
             models=("Ascend 910A",),
+            memory_most_mib=32768,
             cores_of=30,
             templates=(("vir02", 2184, 2), ("vir04", 4369, 4), ("vir08", 8738, 8), ("vir16", 17476, 16)),
         ),
         _legacy(
             "Ascend910B2",
             models=("Ascend 910B2",),
+            memory_most_mib=65536,
             cores_of=24,
             templates=(("vir03_1c_8g", 8192, 3), ("vir06_1c_16g", 16384, 6), ("vir12_3c_32g", 32768, 12)),
         ),
         _legacy(
             "Ascend910B3",
             models=("Ascend 910B3",),
+            memory_most_mib=65536,
             cores_of=20,
             templates=(("vir05_1c_16g", 16384, 5), ("vir10_3c_32g", 32768, 10)),
         ),
         _legacy(
             "Ascend910B4",
             models=("Ascend 910B4",),
+            memory_most_mib=32768,
             cores_of=20,
             templates=(("vir05_1c_8g", 8192, 5), ("vir10_3c_16g", 16384, 10)),
         ),
         _legacy(
             "Ascend910B4-1",
             models=("Ascend 910B4-1",),
+            memory_most_mib=65536,
             cores_of=20,
             templates=(("vir05_1c_16g", 16384, 5), ("vir10_3c_32g", 32768, 10)),
         ),
         _legacy(
             "Ascend310P",
             models=("Ascend 310P3",),
+            memory_most_mib=24576,
             cores_of=8,
             templates=(("vir01", 3072, 1), ("vir02", 6144, 2), ("vir04", 12288, 4)),
         ),
         _legacy(
             "Ascend910C",
             models=("Ascend910",),
+            memory_most_mib=65536,
+            group=2,
             cores_of=20,
             templates=(("vir05_1c_16g", 16384, 5), ("vir10_3c_32g", 32768, 10)),
         ),

@@ -36,7 +36,10 @@ from driver.vendors.reading import (
 _CLASS = "/sys/class/biren"
 _ENTRY = re.compile(r"card_[0-9]{1,4}")
 _MOST_ENTRIES = 256
-_ANNOTATIONS = (("useUUID", "birentech.com/use-gpuuuid"),)
+_ANNOTATIONS = (
+    ("useUUID", "birentech.com/use-gpuuuid"),
+    ("avoidUUID", "birentech.com/nouse-gpuuuid"),
+)
 _SVI = "The card is cut into {number} parts by SVI; those are not offered yet."
 
 FACTS = VendorFacts(

@@ -52,6 +52,7 @@ FACTS = VendorFacts(
             memory="cambricon.com/mlu.smlu.vmemory",
             memory_unit=256 * MIB,
             cores="cambricon.com/mlu.smlu.vcore",
+            type_prefix="MLU-",
             annotations=(
                 ("useUUID", "cambricon.com/use-gpuuuid"),
                 ("avoidUUID", "cambricon.com/nouse-gpuuuid"),

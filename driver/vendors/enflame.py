@@ -54,6 +54,7 @@ FACTS = VendorFacts(
         LegacyNames(
             count="enflame.com/vgcu",
             memory_percent="enflame.com/vgcu-percentage",
+            several_whole=True,
             annotations=_ANNOTATIONS,
             source="HAMi 2.9",
         ),

@@ -56,6 +56,7 @@ FACTS = VendorFacts(
             count="hygon.com/dcunum",
             memory="hygon.com/dcumem",
             cores="hygon.com/dcucores",
+            type_prefix="DCU-",
             annotations=(
                 *_ANNOTATIONS,
                 ("useType", "hygon.com/use-dcutype"),
@@ -67,6 +68,7 @@ FACTS = VendorFacts(
             count="hygon.com/hcunum",
             memory="hygon.com/hcumem",
             cores="hygon.com/hcucores",
+            type_prefix="DCU-",
             annotations=(
                 *_ANNOTATIONS,
                 ("useType", "hygon.com/use-hcutype"),

@@ -51,6 +51,7 @@ FACTS = VendorFacts(
             count="kunlunxin.com/vxpu",
             memory="kunlunxin.com/vxpu-memory",
             memory_steps_mib=(24576, 49152, 98304),
+            memory_most_mib=98304,
             annotations=(
                 ("useUUID", "hami.io/use-xpu-uuid"),
                 ("avoidUUID", "hami.io/no-use-xpu-uuid"),

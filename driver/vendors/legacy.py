@@ -35,8 +35,11 @@ class LegacyTemplate:
 
     @property
     def cores_percent(self) -> int:
-        """Compute of the part in whole percent of the card, rounded up."""
-        return -(-self.cores * 100 // self.cores_of)
+        """Compute of the part in whole percent of the card, rounded down but never to 0.
+
+        Rounded up, parts that fill a card together would not fit any more; 0 would be no cap.
+        """
+        return max(self.cores * 100 // self.cores_of, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +53,25 @@ class LegacyNames:
         whole: Each counted one is a whole card, whatever else is asked.
         memory: Resource that says how much memory each gets; "" if there is none.
         memory_unit: Bytes of one unit of `memory`.
+        memory_in_bytes: An amount of `memory` with a binary suffix (`4Gi`) is bytes, not units.
         memory_percent: Resource that says it in percent of the card; "" if there is none.
         cores: Resource that says how much compute each gets; "" if there is none.
         cores_of: How many units of `cores` are a whole card.
         priority: Resource that gives the priority (0 is high); "" if there is none.
         memory_steps_mib: The only amounts there are: a request gets the next greater one; () for any amount.
         templates: The sizes in which the card can be cut; a request gets the smallest that holds it.
+        memory_most_mib: The most that can be asked of one card; between the greatest template and this, the
+            card is given whole. 0 where nothing is known.
         parts: Parts of a card that each counted one is, where it is no share by amounts: 2 for a half.
+        parts_fill: As many parts as a card has are the card, rather than parts of several cards.
+        group: Cards are counted by so many: one alone becomes a group, other counts have to be whole groups.
+        several_whole: Where several are asked for, the system of `source` gave each whole.
+        defaults: The administrator's defaults for amounts that are not asked for are for these names.
+        type_prefix: What the system of `source` put in front of the model to make the type that annotations
+            choose by.
+        type_name: The one type of all these cards, where it is not made of the model.
         annotations: Pod annotations that choose cards: role (`useUUID`, `avoidUUID`, `useType`, `avoidType`,
-            `mode`) -> key.
+            `mode`, `qos`, `numaBind`) -> key.
     """
 
     count: str
@@ -67,13 +80,21 @@ class LegacyNames:
     whole: bool = False
     memory: str = ""
     memory_unit: int = MIB
+    memory_in_bytes: bool = False
     memory_percent: str = ""
     cores: str = ""
     cores_of: int = 100
     priority: str = ""
     memory_steps_mib: tuple[int, ...] = ()
     templates: tuple[LegacyTemplate, ...] = ()
+    memory_most_mib: int = 0
     parts: int = 1
+    parts_fill: bool = False
+    group: int = 1
+    several_whole: bool = False
+    defaults: bool = False
+    type_prefix: str = ""
+    type_name: str = ""
     annotations: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -82,10 +103,16 @@ class LegacyNames:
                 f"The units of {self.count} are not whole MiB above 0, or not above 0 at all.",
                 field="memory_unit",
             )
+        if self.group <= 0:
+            raise InvalidInputError(f"Groups of {self.count} are not above 0.", field="group")
         if list(self.memory_steps_mib) != sorted(set(self.memory_steps_mib)):
             raise InvalidInputError(f"The steps of {self.memory} do not rise.", field="memory_steps_mib")
         if list(self.templates) != sorted(set(self.templates)):
             raise InvalidInputError(f"The templates of {self.count} do not rise.", field="templates")
+
+    def annotation(self, role: str) -> str:
+        """Key of the annotation with this role, "" if there is none."""
+        return next((key for known, key in self.annotations if known == role), "")
 
     @property
     def names(self) -> tuple[str, ...]:

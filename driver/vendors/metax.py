@@ -63,8 +63,9 @@ FACTS = VendorFacts(
             count="metax-tech.com/sgpu",
             memory="metax-tech.com/vmemory",
             memory_unit=1024 * MIB,
+            memory_in_bytes=True,
             cores="metax-tech.com/vcore",
-            annotations=(*_ANNOTATIONS, ("mode", "metax-tech.com/sgpu-qos-policy")),
+            annotations=(*_ANNOTATIONS, ("qos", "metax-tech.com/sgpu-qos-policy")),
             source="HAMi 2.9 and 2.10",
         ),
         LegacyNames(

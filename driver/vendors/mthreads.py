@@ -48,6 +48,7 @@ FACTS = VendorFacts(
             memory_unit=512 * MIB,
             cores="mthreads.com/sgpu-core",
             cores_of=16,
+            several_whole=True,
             annotations=(
                 ("useUUID", "mthreads.ai/use-gpuuuid"),
                 ("avoidUUID", "mthreads.ai/nouse-gpuuuid"),

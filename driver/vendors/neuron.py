@@ -37,7 +37,10 @@ _FAMILIES = {
     0x7364: "Trainium2",
     0x7564: "Trainium3",
 }
-_ANNOTATIONS = (("useUUID", "aws.amazon.com/use-neuron-uuid"),)
+_ANNOTATIONS = (
+    ("useUUID", "aws.amazon.com/use-neuron-uuid"),
+    ("avoidUUID", "aws.amazon.com/nouse-neuron-uuid"),
+)
 
 FACTS = VendorFacts(
     name="neuron",
@@ -59,7 +62,11 @@ FACTS = VendorFacts(
             source="AWS' device plugin, HAMi 2.9 and 2.10",
         ),
         LegacyNames(
-            count="aws.amazon.com/neuroncore", parts=2, annotations=_ANNOTATIONS, source="HAMi 2.9 and 2.10"
+            count="aws.amazon.com/neuroncore",
+            parts=2,
+            parts_fill=True,
+            annotations=_ANNOTATIONS,
+            source="HAMi 2.9 and 2.10",
         ),
     ),
 )

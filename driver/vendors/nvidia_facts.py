@@ -15,6 +15,7 @@ _ANNOTATIONS = (
     ("useType", "nvidia.com/use-gputype"),
     ("avoidType", "nvidia.com/nouse-gputype"),
     ("mode", "nvidia.com/vgpu-mode"),
+    ("numaBind", "nvidia.com/numa-bind"),
 )
 
 FACTS = VendorFacts(
@@ -45,6 +46,8 @@ FACTS = VendorFacts(
             memory_percent="nvidia.com/gpumem-percentage",
             cores="nvidia.com/gpucores",
             priority="nvidia.com/priority",
+            defaults=True,
+            type_prefix="NVIDIA-",
             annotations=_ANNOTATIONS,
             source="HAMi 2.9 and 2.10; without amounts also NVIDIA's device plugin",
         ),
@@ -53,6 +56,7 @@ FACTS = VendorFacts(
             memory="volcano.sh/vgpu-memory",
             memory_percent="volcano.sh/vgpu-memory-percentage",
             cores="volcano.sh/vgpu-cores",
+            type_prefix="NVIDIA-",
             annotations=(
                 ("useUUID", "volcano.sh/vgpu-use-gpuuuid"),
                 ("avoidUUID", "volcano.sh/vgpu-nouse-gpuuuid"),

@@ -54,6 +54,7 @@ FACTS = VendorFacts(
     legacy=(
         LegacyNames(
             count="vastaitech.com/va",
+            type_prefix="Vastai-",
             whole=True,
             annotations=(("useUUID", "vastaitech.com/use-gpuuuid"), ("useType", "vastaitech.com/use-va")),
             source="HAMi 2.9 and 2.10",

@@ -76,7 +76,8 @@ def test_every_vendor_has_names_of_before() -> None:
 
 
 def test_templates_say_how_much_of_the_card_they_are() -> None:
-    assert LegacyTemplate(memory_mib=1, name="a", cores=3, cores_of=24).cores_percent == 13
+    assert LegacyTemplate(memory_mib=1, name="a", cores=3, cores_of=24).cores_percent == 12
+    assert LegacyTemplate(memory_mib=1, name="a", cores=1, cores_of=300).cores_percent == 1
     for _, entry in NAMES:
         assert all(0 < one.cores_percent <= 100 for one in entry.templates)
 
@@ -88,6 +89,7 @@ def test_templates_say_how_much_of_the_card_they_are() -> None:
         {"memory_unit": 0},
         {"cores_of": 0},
         {"parts": 0},
+        {"group": 0},
         {"memory_steps_mib": (2, 1)},
         {"memory_steps_mib": (1, 1)},
         {
