@@ -128,6 +128,14 @@ class Informer(Generic[T]):
         """Seconds since the server last said anything (page, event, bookmark); infinite before the first."""
         return asyncio.get_running_loop().time() - self._last_contact
 
+    @property
+    def version(self) -> int:
+        """Resource version up to which nothing is missing in the store; 0 before the first list is complete.
+
+        What is in the store may be newer, by events of a watch that is being read and by `observe`.
+        """
+        return _number(self._version)
+
     def observe(self, document: JSON) -> None:
         """Takes over the server's answer to a write of ours before the watch tells it.
 
