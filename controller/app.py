@@ -4,28 +4,24 @@ Flow: `assemble` makes informers, queues and parts from a client and the setting
 `controller.running` runs them.
 
 Limits: starts nothing. Which parts there are depends on the mode: explaining where kube-scheduler allocates,
-allocating and admission where this controller does.
+allocating where this controller does. Admission's parts are put together by `controller.admitting`.
 """
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from controller.admission.keeper import Keeper, KeeperSettings
-from controller.admission.knowledge import Knowledge
-from controller.admission.server import Admission
+from controller.admitting import Admitting, Around, admitting
 from controller.allocating.allocator import WAKE, Answer
 from controller.allocating.aside import aside
 from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.telling import Telling
 from controller.events import Events
 from controller.explaining.answers import note_of
-from controller.explaining.classes import is_ours
+from controller.explaining.classes import is_ours, is_standard_name
 from controller.explaining.explainer import Explainer, Sources
 from controller.explaining.views import UNSCHEDULED, claim_view, class_view, pod_view
 from controller.handover import Handover, known_release
@@ -37,7 +33,7 @@ from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
 from controller.publishing.unnumbered import Held, Unnumbered, unnumbered_view
-from controller.publishing.views import agent_view, inventory_view, node_view, slice_view
+from controller.publishing.views import Inventory, agent_view, inventory_view, node_view, slice_view
 from controller.queue import WorkQueue
 from controller.settings import CONTROLLER, Settings
 from driver.allocation.placement import PlacementPolicy
@@ -72,7 +68,7 @@ class Parts:
     explainer: Explainer | None
     allocating: Allocating | None
     telling: Telling | None
-    admission: Admission | None
+    admitting: Admitting | None
     policies: PolicyCheck
     publish_queue: WorkQueue
     explain_queue: WorkQueue
@@ -164,14 +160,12 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         ours = _ours(
             client,
             settings,
-            namespace=namespace,
             stores=stores,
             handover=handover,
             election=election,
             mode=mode,
             tell=explain_queue,
             events=events,
-            metrics=metrics,
         )
         for watched in (agents, slices):
             watched.subscribe(_wake(ours.allocating, after_s=settings.handover_wait))
@@ -207,17 +201,34 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             after_s=settings.explain_after,
         )
         pods.subscribe(lambda key, _before, _after: explain_queue.add(key, after_s=settings.explain_after))
+    admits = _admits(
+        client,
+        settings,
+        namespace=namespace,
+        inventories=inventories,
+        election=election,
+        mode=mode,
+        events=events,
+        metrics=metrics,
+    )
+    informers += admits.informers if admits else ()
     return Parts(
         informers=tuple(informers),
         publishing=(inventories, nodes, agents, slices, *held_without_id),
-        queues=(publish_queue, explain_queue, policy_queue, *([ours.allocating.queue] if ours else [])),
+        queues=(
+            publish_queue,
+            explain_queue,
+            policy_queue,
+            *([ours.allocating.queue] if ours else []),
+            *([admits.template_queue, admits.quoting.queue] if admits else []),
+        ),
         election=election,
         mode=mode,
         publisher=publisher,
         explainer=explainer,
         allocating=ours.allocating if ours else None,
         telling=ours.telling if ours else None,
-        admission=ours.admission if ours else None,
+        admitting=admits,
         policies=PolicyCheck(client, events, held=lambda: election.held),
         publish_queue=publish_queue,
         explain_queue=explain_queue,
@@ -232,21 +243,18 @@ class _Ours:
 
     allocating: Allocating
     telling: Telling | None
-    admission: Admission | None
 
 
 def _ours(
     client: KubeClient,
     settings: Settings,
     *,
-    namespace: str,
     stores: Stores,
     handover: Handover,
     election: LeaderElection,
     mode: ModeWatch,
     tell: WorkQueue,
     events: Events,
-    metrics: Metrics,
 ) -> _Ours:
     telling: Telling | None = None
 
@@ -279,12 +287,7 @@ def _ours(
             note_of=lambda found, single: note_of(found, single=single),
             again_s=settings.explain_again,
         )
-    admission = None
-    if settings.webhook_port:
-        admission = _admission(
-            client, settings, namespace=namespace, around=around, allocating=allocating, metrics=metrics
-        )
-    return _Ours(allocating=allocating, telling=telling, admission=admission)
+    return _Ours(allocating=allocating, telling=telling)
 
 
 def _unnumbered_claims(client: KubeClient, unnumbered: Unnumbered) -> Informer[Held]:
@@ -295,38 +298,30 @@ def _unnumbered_claims(client: KubeClient, unnumbered: Unnumbered) -> Informer[H
     return informer
 
 
-def _admission(
+def _admits(
     client: KubeClient,
     settings: Settings,
     *,
     namespace: str,
-    around: Surroundings,
-    allocating: Allocating,
+    inventories: Informer[Inventory],
+    election: LeaderElection,
+    mode: ModeWatch,
+    events: Events,
     metrics: Metrics,
-) -> Admission:
-    keeper = Keeper(
-        client,
-        KeeperSettings(
-            namespace=namespace,
-            secret=settings.webhook_secret,
-            service=settings.webhook_service,
-            configuration=settings.webhook_configuration,
-            own=settings.webhook_own_certificates,
-        ),
-        folder=Path(tempfile.mkdtemp(prefix="webhook-")),
-        held=around.held,
+) -> Admitting | None:
+    if not settings.webhook_port:
+        return None
+    around = Around(
+        inventories=inventories,
+        held=lambda: election.held,
+        release=lambda: known_release(mode.state.release),
+        amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],
+        class_is_ours=lambda one: is_ours(dict(one)),
+        standard=is_standard_name,
+        events=events,
+        metrics=metrics,
     )
-
-    def answered(outcome: str, seconds: float) -> None:
-        metrics.admissions.labels(outcome=outcome).observe(seconds)
-
-    return Admission(
-        keeper,
-        Knowledge(is_ours=allocating.class_is_ours, amounts_kept=around.amounts_kept),
-        address=settings.listen,
-        port=settings.webhook_port,
-        answered=answered,
-    )
+    return admitting(client, settings, namespace=namespace, around=around)
 
 
 def _placement(settings: Settings) -> PlacementPolicy:

@@ -1,9 +1,9 @@
 """Runs the controller.
 
 Flow: the informers, the Lease, the mode probe, admission and the health report run in every replica;
-publishing, the policy check, and explaining or (in mode controller) allocating run in the one that holds the
-Lease. On SIGTERM the work stops first, then the Lease is given back, then kopf and the connections are
-closed.
+publishing, the policy check, the templates of converted pods, the counting of quotas, and explaining or (in
+mode controller) allocating run in the one that holds the Lease. On SIGTERM the work stops first, then the
+Lease is given back, then kopf and the connections are closed.
 
 Limits: a task that must not end but does ends the process, so that Kubernetes starts it anew: half a
 controller is worse than none.
@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from controller.admission.server import Admission
+from controller.admitting import Admitting
 from controller.allocating.part import Allocating
 from controller.app import Parts, assemble
 from controller.checks import not_ready, not_working
@@ -56,6 +56,8 @@ async def lead(parts: Parts, settings: Settings) -> None:
             group.create_task(_explain(parts, parts.explainer))
         if parts.allocating is not None:
             group.create_task(_allocate(parts, parts.allocating, workers=settings.allocate_workers))
+        if parts.admitting is not None:
+            group.create_task(_follow_up(parts, parts.admitting, group))
         if parts.telling is not None:
             group.create_task(
                 parts.explain_queue.run(parts.telling.tell, workers=1, first=list, rest=parts.telling.rest)
@@ -67,9 +69,19 @@ async def _explain(parts: Parts, explainer: Explainer) -> None:
     await parts.explain_queue.run(explainer.explain, workers=1, first=explainer.begin, rest=explainer.rest)
 
 
-async def _admit(parts: Parts, admission: Admission) -> None:
+async def _admit(parts: Parts, admits: Admitting) -> None:
     await _synced(parts.informers)
-    await admission.run()
+    await admits.admission.run()
+
+
+async def _follow_up(parts: Parts, admits: Admitting, group: asyncio.TaskGroup) -> None:
+    """What admission leaves to the leader: templates of pods that were let in, and what quotas hold."""
+    await _synced(parts.informers)
+    if admits.templates is not None:
+        group.create_task(
+            admits.template_queue.run(admits.templates.reconcile, workers=4, first=admits.templates.begin)
+        )
+    group.create_task(admits.quoting.queue.run(admits.quoting.settle, workers=2, first=admits.quoting.begin))
 
 
 async def _allocate(parts: Parts, allocating: Allocating, *, workers: int) -> None:
@@ -144,9 +156,9 @@ async def work(
         asyncio.create_task(parts.mode.run(), name="mode"),
         asyncio.create_task(_report(parts, settings, health), name="report"),
     ]
-    if parts.admission is not None:
+    if parts.admitting is not None:
         # Before the classes are known, every claim would look like one of another driver.
-        tasks.append(asyncio.create_task(_admit(parts, parts.admission), name="admission"))
+        tasks.append(asyncio.create_task(_admit(parts, parts.admitting), name="admission"))
     stopping = asyncio.create_task(stop.wait(), name="stop")
     watched: list[asyncio.Future[Any]] = [*tasks, stopping, ended]
     done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -163,7 +175,7 @@ async def _report(parts: Parts, settings: Settings, health: Health) -> None:
     metrics = parts.metrics
     while True:
         found = not_ready(parts.informers, queues=parts.queues, settings=settings)
-        if parts.admission is not None and not parts.admission.ready:
+        if parts.admitting is not None and not parts.admitting.admission.ready:
             found.append("Admission has no certificate yet.")
         dead = not_working(
             parts.publishing, others=parts.informers, queue=parts.publish_queue, settings=settings

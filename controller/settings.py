@@ -81,16 +81,18 @@ class Settings:
     explain: bool = _setting(True, "Write Events on claims and pods that wait for a card.")
     explain_after: float = _setting(5.0, "How long a claim waits before it is explained.", least=0)
     explain_again: float = _setting(300.0, "Time before an unchanged explanation is repeated.", least=10)
-    webhook_port: int = _setting(
-        0, "Port of the admission webhook; 0 serves none. In mode controller.", least=0
-    )
+    webhook_port: int = _setting(0, "Port of the admission webhooks; 0 serves none.", least=0)
     webhook_secret: str = _setting("dragoman-webhook", "Secret that holds the webhook's certificates.")
     webhook_service: str = _setting("dragoman-webhook", "Service in front of the webhooks of all replicas.")
     webhook_configuration: str = _setting(
-        "dragoman", "MutatingWebhookConfiguration whose caBundle is kept up to date."
+        "dragoman", "Webhook configurations, of both kinds, whose caBundle is kept up to date."
     )
     webhook_own_certificates: bool = _setting(
         True, "Make the webhook's certificates, and tell the API server whom to trust."
+    )
+    conversion: str = _setting(
+        "",
+        "How pods that ask for extended resources are converted: JSON, {} for HAMi's way; empty: not.",
     )
     listen: str = _setting("0.0.0.0", "Address of the probes and the metrics.")  # noqa: S104 - a pod's
     health_port: int = _setting(8080, "Port of /healthz; 0 serves none.", least=0)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controller.converting.settings import conversion_settings
 from controller.settings import Settings as ControllerSettings
 from controller.settings import parse_settings as parse_controller
 from driver.vendors.simulated import parse_simulated_node
@@ -49,6 +50,7 @@ SETS: dict[str, dict[str, Any]] = {
         "deviceClasses": {"install": False},
         "admissionPolicies": {"install": False},
         "uninstallCheck": {"install": False},
+        "controller": {"webhook": {"install": False}},
     },
 }
 # Where claims and policies come from files, there is no cluster and no chart.
@@ -130,6 +132,15 @@ WORDS = {
     "controller.placement.topology": "preferred",
     "controller.webhook.certificates": "provided",
     "controller.webhook.failurePolicy": "Fail",
+    "controller.webhook.validationFailurePolicy": "Fail",
+    "controller.webhook.quotaFailurePolicy": "Ignore",
+    "controller.webhook.classes": ["our-cards"],
+    "controller.conversion.failurePolicy": "Ignore",
+    "controller.conversion.excludedNamespaces": ["legacy"],
+    "controller.conversion.corePolicy": "disable",
+    "controller.conversion.memoryFactors": {"volcano.sh/vgpu-memory": 10},
+    "controller.conversion.renamed": {"nvidia.com/gpu": "example.com/gpu"},
+    "controller.conversion.leftAlone": ["nvidia.com/gpu"],
     "agent.logLevel": "debug",
     "controller.logLevel": "debug",
 }
@@ -361,16 +372,19 @@ def test_nobody_has_a_wildcard_or_may_read_secrets_but_the_webhooks_own() -> Non
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule.get("verbs", [])]
             if "secrets" in rule["resources"]:
                 assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["dragoman-webhook"]
-    assert not any("secrets" in rule["resources"] for rule in _rules(render()))
+    without = _rules(render({"controller": {"webhook": {"install": False}}}))
+    assert not any("secrets" in rule["resources"] for rule in without)
 
 
 def test_the_controller_may_change_its_own_webhook_only_and_none_that_others_keep() -> None:
     def named(**webhook: str) -> list[Any]:
         given = render({"controller": {"mode": "controller", "webhook": webhook}})
-        (hook,) = [one for one in given if one["kind"] == "MutatingWebhookConfiguration"]
+        hooks = [one for one in given if one["kind"].endswith("WebhookConfiguration")]
+        assert len(hooks) == 2
         rules = [rule for rule in _rules(given) if "mutatingwebhookconfigurations" in rule["resources"]]
         rules = [rule for rule in rules if "verbs" in rule]
-        assert all(rule["resourceNames"] == [hook["metadata"]["name"]] for rule in rules)
+        for hook in hooks:
+            assert all(rule["resourceNames"] == [hook["metadata"]["name"]] for rule in rules)
         return [rule["verbs"] for rule in rules]
 
     assert named() == [["get", "patch"]]
@@ -378,9 +392,54 @@ def test_the_controller_may_change_its_own_webhook_only_and_none_that_others_kee
 
 
 def test_without_a_webhook_nothing_of_it_is_installed() -> None:
-    for values in ({}, {"controller": {"mode": "controller", "webhook": {"install": False}}}):
-        text = render_text({**IMAGE, **values})
+    for mode in ("native", "controller"):
+        text = render_text({**IMAGE, "controller": {"mode": mode, "webhook": {"install": False}}})
         assert "webhook" not in text.lower()
+        assert "resourceclaimtemplates, create" not in text
+
+
+def _webhooks(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        one["name"]: one
+        for document in render(values)
+        if document["kind"].endswith("WebhookConfiguration")
+        for one in document["webhooks"]
+    }
+
+
+def test_pods_that_ask_for_none_of_the_names_are_never_sent() -> None:
+    (condition,) = _webhooks({})["pods.dragoman.dev"]["matchConditions"]
+    assert '"nvidia.com/gpumem"' in condition["expression"]
+    renamed = _webhooks({"controller": {"conversion": {"renamed": {"nvidia.com/gpumem": "example.com/m"}}}})
+    (condition,) = renamed["pods.dragoman.dev"]["matchConditions"]
+    assert '"nvidia.com/gpumem"' not in condition["expression"]
+    assert '"example.com/m"' in condition["expression"]
+
+
+def test_neither_the_system_nor_this_release_waits_for_a_webhook() -> None:
+    selector = _webhooks({})["pods.dragoman.dev"]["namespaceSelector"]["matchExpressions"][0]
+    assert selector["operator"] == "NotIn"
+    assert set(selector["values"]) == {"kube-system", "dragoman-system"}
+
+
+def test_only_mode_controller_stamps_claims() -> None:
+    native = [one for one in render({}) if one["kind"] == "MutatingWebhookConfiguration"]
+    assert [hook["name"] for one in native for hook in one["webhooks"]] == ["pods.dragoman.dev"]
+    ours = render({"controller": {"mode": "controller"}})
+    (found,) = [one for one in ours if one["kind"] == "MutatingWebhookConfiguration"]
+    assert [hook["name"] for hook in found["webhooks"]] == ["claims.dragoman.dev", "pods.dragoman.dev"]
+
+
+def test_what_may_write_is_no_dry_run() -> None:
+    effects = {name: one["sideEffects"] for name, one in _webhooks({}).items()}
+    assert effects["quotas.dragoman.dev"] == "NoneOnDryRun"
+    assert effects["pods.dragoman.dev"] == "None"
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_conversion_understands_what_the_chart_gives_it(name: str) -> None:
+    given = environment(only(render(SETS[name]), "Deployment")).get("DRAGOMAN_CONVERSION", "")
+    assert (conversion_settings(given) is None) == (name == "simulated")
 
 
 def test_the_admission_policy_speaks_of_the_agents_real_account() -> None:

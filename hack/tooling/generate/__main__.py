@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tooling import protos
-from tooling.generate import chart_values, crd, device_classes, docs
+from tooling.generate import chart_values, crd, device_classes, docs, legacy_names
 
 ROOT = Path(__file__).resolve().parents[3]
 _SHOWN_LINES = 12
@@ -18,7 +18,7 @@ _SHOWN_LINES = 12
 def generated() -> dict[str, str]:
     """Path to text of all generated files but those of `proto/`."""
     found: dict[str, str] = {}
-    for module in (crd, device_classes, chart_values, docs):
+    for module in (crd, device_classes, chart_values, docs, legacy_names):
         found.update(module.files())
     return found
 

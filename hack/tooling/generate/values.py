@@ -174,19 +174,37 @@ class Placement(Values):
     )
 
 
-class Webhook(Values):
-    """The admission webhook: carries over what claims ask for where the API server drops it.
+FailurePolicy = Literal["Ignore", "Fail"]
 
-    Installed in mode controller only. API servers of 1.36 and later drop nothing; it changes nothing there.
+
+class Webhook(Values):
+    """Admission webhooks, served by every replica.
+
+    They convert pods that ask for extended resources, check claims, classes and policies, hold quotas, and
+    (in mode controller) carry over what claims ask for where the API server drops it.
     """
 
     install: bool = True
-    port: int = Field(default=9443, ge=1, le=65535, description="Port of the webhook in the pods.")
-    failure_policy: Literal["Ignore", "Fail"] = Field(
+    port: int = Field(default=9443, ge=1, le=65535, description="Port of the webhooks in the pods.")
+    failure_policy: FailurePolicy = Field(
         default="Ignore",
-        description="What becomes of a claim while no webhook answers. Ignore: it is stored as it is; where "
-        "the server drops amounts it is then never allocated and has to be made anew. Fail: it is refused, "
-        "as are the claims of all other drivers.",
+        description="In mode controller: what becomes of a claim while no webhook answers. Ignore: it is "
+        "stored as it is; where the server drops amounts it is then never allocated and has to be made anew. "
+        "Fail: it is refused, as are the claims of all other drivers.",
+    )
+    validation_failure_policy: FailurePolicy = Field(
+        default="Ignore",
+        description="The same of claims, templates, classes and policies that are checked. Ignore: what is "
+        "wrong is stored, and refused later by the node.",
+    )
+    quota_failure_policy: FailurePolicy = Field(
+        default="Fail",
+        description="The same of claims that name a class of ours (`*.dragoman.dev` or one of `classes`). "
+        "Ignore: quotas can be passed by while no webhook answers.",
+    )
+    classes: list[str] = Field(
+        default=[],
+        description="Further DeviceClasses of which no claim may pass quotas by, such as an admin's own.",
     )
     certificates: Literal["own", "provided"] = Field(
         default="own",
@@ -197,7 +215,60 @@ class Webhook(Values):
         default="", description="Name of the Secret. Empty: made from the name of the release."
     )
     annotations: dict[str, str] = Field(
-        default={}, description="Of the webhook configuration, such as cert-manager.io/inject-ca-from."
+        default={}, description="Of the webhook configurations, such as cert-manager.io/inject-ca-from."
+    )
+
+
+class Conversion(Values):
+    """Pods that ask for extended resources, such as nvidia.com/gpumem: they get claims instead.
+
+    A namespace or a pod with the label `dragoman.dev/convert: "false"` or `hami.io/webhook: ignore` is left
+    alone. The defaults are HAMi's.
+    """
+
+    install: bool = True
+    failure_policy: FailurePolicy = Field(
+        default="Fail",
+        description="What becomes of such a pod while no webhook answers. Fail: it is refused; who makes "
+        "pods for others tries again. Ignore: it is stored as it is and waits for a resource that no node has. "
+        "Pods that ask for none of these resources are never asked about.",
+    )
+    excluded_namespaces: list[str] = Field(
+        default=["kube-system"],
+        description="Namespaces that are left alone, besides the one of this release.",
+    )
+    default_memory_mib: int = Field(
+        default=0,
+        ge=0,
+        description="Memory of an NVIDIA share that asks for none, in MiB. 0: the whole card's.",
+    )
+    default_cores: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Compute of an NVIDIA share that asks for none, in percent. 0: no cap.",
+    )
+    default_count: int = Field(
+        default=1,
+        ge=0,
+        description="Cards of an NVIDIA container that asks for memory or compute alone. 0: it is refused.",
+    )
+    core_policy: Literal["force", "disable"] = Field(
+        default="force", description="Whether caps on compute hold where the container does not say it."
+    )
+    memory_factors: dict[str, int] = Field(
+        default={}, description="Name of a resource of memory: how many of its units one of it is."
+    )
+    renamed: dict[str, str] = Field(
+        default={}, description="Name of a resource: what it is called in this cluster."
+    )
+    left_alone: list[str] = Field(
+        default=[],
+        description="Names that count cards, such as nvidia.com/gpu, which a device plugin goes on to serve.",
+    )
+    schedulers: dict[str, str] = Field(
+        default={"hami-scheduler": "default-scheduler", "volcano": ""},
+        description="Scheduler that a pod names: whom the pod is given to. Empty: it stays and is warned.",
     )
 
 
@@ -213,6 +284,7 @@ class Controller(Values):
     )
     placement: Placement = Field(default=Placement())
     webhook: Webhook = Field(default=Webhook())
+    conversion: Conversion = Field(default=Conversion())
     explain: bool = Field(
         default=True, description="Write Events on claims and pods that wait for a card, saying why."
     )

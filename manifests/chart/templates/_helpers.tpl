@@ -18,9 +18,25 @@
 {{ include "dragoman.name" . }}-controller
 {{- end }}
 
-{{/* Whether there is an admission webhook, and its names. */}}
+{{/* Whether there are admission webhooks, which of them, and their names. */}}
 {{- define "dragoman.webhook" -}}
-{{- if and (eq .Values.controller.mode "controller") .Values.controller.webhook.install }}true{{ end -}}
+{{- if .Values.controller.webhook.install }}true{{ end -}}
+{{- end }}
+
+{{- define "dragoman.converts" -}}
+{{- if and .Values.controller.webhook.install .Values.controller.conversion.install }}true{{ end -}}
+{{- end }}
+
+{{- define "dragoman.stamps" -}}
+{{- if and .Values.controller.webhook.install (eq .Values.controller.mode "controller") }}true{{ end -}}
+{{- end }}
+
+{{/* Where a webhook is; call with (list $ "claims"). */}}
+{{- define "dragoman.webhookClient" -}}
+service:
+  name: {{ include "dragoman.webhookName" (index . 0) }}
+  namespace: {{ (index . 0).Release.Namespace }}
+  path: /admit/{{ index . 1 }}
 {{- end }}
 
 {{- define "dragoman.webhookName" -}}
@@ -29,6 +45,22 @@
 
 {{- define "dragoman.webhookSecret" -}}
 {{ .Values.controller.webhook.secret | default (include "dragoman.webhookName" .) }}
+{{- end }}
+
+{{/* Names of extended resources that are converted, as a CEL list. */}}
+{{- define "dragoman.legacyNames" -}}
+{{- $renamed := .Values.controller.conversion.renamed -}}
+{{- $names := list -}}
+{{- range .Files.Get "files/legacy-names.yaml" | fromYamlArray -}}
+{{- $names = append $names (get $renamed . | default .) -}}
+{{- end -}}
+{{ $names | uniq | toJson }}
+{{- end }}
+
+{{/* CEL: whether a claim names a DeviceClass that is known here to be ours. */}}
+{{- define "dragoman.namesOurClass" -}}
+{{- $classes := .Values.controller.webhook.classes | toJson -}}
+has(object.spec.devices) && has(object.spec.devices.requests) && object.spec.devices.requests.exists(r, (has(r.exactly) && (r.exactly.deviceClassName.endsWith('.dragoman.dev') || r.exactly.deviceClassName in {{ $classes }})) || (has(r.firstAvailable) && r.firstAvailable.exists(s, s.deviceClassName.endsWith('.dragoman.dev') || s.deviceClassName in {{ $classes }})))
 {{- end }}
 
 {{/* Labels that select: they never change. Call with (list $ "agent"). */}}

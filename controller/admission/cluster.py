@@ -1,0 +1,176 @@
+"""What admission knows of the cluster: cards, classes and policies, followed by informers.
+
+Flow: AcceleratorNodes as the publisher keeps them (JSON text) -> the cards of each node -> the kinds that
+conversion asks about, and the facts that validation asks about.
+
+Limits: reads and takes notes only. The cards of a node are read again only when its text changed; a node
+whose text cannot be read is left as it was, as for publishing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from driver.api.base import decode
+from driver.api.node import cards_of, decode_status
+from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
+from driver.conversion import Stock, stock_of
+from driver.errors import DragomanError
+from driver.kube.client import JSON
+from driver.kube.informer import Handler
+from driver.validation.cards import KnownCards
+from driver.validation.facts import ClusterFacts
+
+T_co = TypeVar("T_co", covariant=True)
+
+_log = structlog.get_logger("admission")
+
+
+class Inventory(Protocol):
+    """An AcceleratorNode as an informer keeps it."""
+
+    @property
+    def status(self) -> bytes:
+        """Its status without conditions, as JSON text; b"" if it has none."""
+
+
+class Store(Protocol[T_co]):
+    """What is needed of an informer."""
+
+    def get(self, key: str) -> T_co | None:
+        """What is stored for a key."""
+
+    def keys(self) -> list[str]:
+        """All keys."""
+
+    def values(self) -> Iterator[T_co]:
+        """All that is stored."""
+
+    def subscribe(self, handler: Handler[T_co]) -> None:
+        """Adds a handler of changes."""
+
+
+def class_document(document: JSON) -> JSON:
+    """Projects a DeviceClass: all that it says, and nothing about who wrote it."""
+    metadata = document["metadata"]
+    kept = {key: metadata[key] for key in ("name", "labels") if key in metadata}
+    return {"metadata": kept, "spec": document.get("spec") or {}}
+
+
+def policy_view(document: JSON) -> NamedPolicy | None:
+    """Projects an AcceleratorPolicy; None if it cannot be read, as for agents."""
+    try:
+        spec = decode(AcceleratorPolicySpec, document.get("spec") or {}, field="spec")
+    except DragomanError:
+        return None
+    return NamedPolicy(name=str(document["metadata"]["name"]), spec=spec)
+
+
+class Cluster:
+    """The cluster, as far as admission asks about it."""
+
+    def __init__(
+        self,
+        *,
+        inventories: Store[Inventory],
+        classes: Store[JSON],
+        policies: Store[NamedPolicy],
+        class_is_ours: Callable[[Mapping[str, Any]], bool],
+        standard: Callable[[str], bool],
+        release: Callable[[], str],
+        amounts_kept: Callable[[], bool | None],
+        native: bool,
+    ) -> None:
+        """Subscribes to the informers.
+
+        Args:
+            inventories: AcceleratorNodes.
+            classes: DeviceClasses, by `class_document`.
+            policies: AcceleratorPolicies.
+            class_is_ours: Whether a DeviceClass picks only devices of our driver.
+            standard: Whether a class of this name is ours even where it does not exist.
+            release: Kubernetes release of the API server; "" if not known.
+            amounts_kept: Whether it keeps the amounts that claims ask for; None if not known.
+            native: Whether kube-scheduler allocates.
+        """
+        self._inventories = inventories
+        self._classes = classes
+        self._policies = policies
+        self._class_is_ours = class_is_ours
+        self._standard = standard
+        self._release = release
+        self._amounts_kept = amounts_kept
+        self._native = native
+        self._cards = KnownCards()
+        self._kinds: dict[str, Stock] = {}
+        self._stock: Stock | None = None
+        self._documents: dict[str, JSON] = {}
+        self._ours: dict[str, bool] = {}
+        self._extended: dict[str, str] = {}
+        inventories.subscribe(self._node_changed)
+        classes.subscribe(self._class_changed)
+
+    @property
+    def stock(self) -> Stock:
+        """The kinds of cards that shares can be had of."""
+        if self._stock is None:
+            self._stock = tuple(sorted({kind for kinds in self._kinds.values() for kind in kinds}))
+        return self._stock
+
+    @property
+    def extended(self) -> Mapping[str, str]:
+        """DeviceClasses by the `extendedResourceName` that they claim."""
+        return self._extended
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a DeviceClass of this name picks only devices of our driver."""
+        return self._ours.get(name) or self._standard(name)
+
+    def facts(self) -> ClusterFacts:
+        """What validation has to know, as it is now."""
+        return ClusterFacts(
+            release=self._release(),
+            is_ours=self.is_ours,
+            class_is_ours=self._class_is_ours,
+            classes=self._documents,
+            cards=self._cards,
+            amounts_kept=self._amounts_kept(),
+            native=self._native,
+            policies=tuple(self._policies.values()),
+        )
+
+    def _node_changed(self, key: str, before: Inventory | None, after: Inventory | None) -> None:
+        if after is None or not after.status:
+            self._cards.remove(key)
+            self._kinds.pop(key, None)
+            self._stock = None
+            return
+        if before is not None and before.status == after.status:
+            return
+        try:
+            cards = cards_of(decode_status(json.loads(after.status)))
+        except (DragomanError, ValueError) as unreadable:
+            _log.warning("inventory cannot be read", node=key, error=str(unreadable))
+            return
+        self._cards.put(key, cards)
+        # A thousand nodes have a handful of kinds: the tuples are shared by whoever is equal.
+        kinds = stock_of(cards)
+        self._kinds[key] = next((one for one in self._kinds.values() if one == kinds), kinds)
+        self._stock = None
+
+    def _class_changed(self, key: str, _before: JSON | None, after: JSON | None) -> None:
+        if after is None:
+            self._documents.pop(key, None)
+            self._ours.pop(key, None)
+        else:
+            self._documents[key] = after
+            self._ours[key] = self._class_is_ours(after)
+        self._extended = {
+            str(name): one
+            for one, document in sorted(self._documents.items())
+            if (name := document["spec"].get("extendedResourceName"))
+        }

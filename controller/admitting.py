@@ -1,0 +1,172 @@
+"""Puts admission together: webhooks, what they know, the maker of templates, quotas.
+
+Flow: `controller.app` calls `admitting` with what its other parts share, and runs what comes back.
+
+Limits: starts nothing. Knows admission's parts only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from controller.admission.cluster import Cluster, class_document, policy_view
+from controller.admission.keeper import Keeper, KeeperSettings
+from controller.admission.knowledge import Convert, Converted, Findings, Knowledge
+from controller.admission.server import Admission
+from controller.converting.settings import conversion_settings
+from controller.converting.templates import Templates
+from controller.converting.views import ConvertedPod, converted_pod
+from controller.events import Events
+from controller.metrics import Metrics
+from controller.publishing.views import Inventory
+from controller.queue import WorkQueue
+from controller.quota.part import Quoting
+from controller.settings import CONTROLLER, Settings
+from driver.conversion import CONVERTED_LABEL, ConversionSettings, convert, templates_of
+from driver.kube.client import KubeClient
+from driver.kube.informer import Informer, Selection
+from driver.kube.resources import ACCELERATOR_POLICIES, DEVICE_CLASSES, PODS
+from driver.validation.validate import validate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What admission is told by the rest of the controller.
+
+    Attributes:
+        inventories: AcceleratorNodes; the caller's informer.
+        held: Whether this replica leads at this moment.
+        release: Kubernetes release of the API server; "" while it is not known.
+        amounts_kept: Whether it keeps the amounts that claims ask for; None if not known yet.
+        class_is_ours: Whether a DeviceClass picks only devices of our driver.
+        standard: Whether a class of this name is ours even where it does not exist.
+        events: Writes Events.
+        metrics: Counts.
+    """
+
+    inventories: Informer[Inventory]
+    held: Callable[[], bool]
+    release: Callable[[], str]
+    amounts_kept: Callable[[], bool | None]
+    class_is_ours: Callable[[Mapping[str, Any]], bool]
+    standard: Callable[[str], bool]
+    events: Events
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitting:
+    """Admission's parts, wired.
+
+    Attributes:
+        admission: The webhooks.
+        informers: What has to run, and to be synced before a webhook answers.
+        quoting: Quotas.
+        templates: Makes the templates of converted pods; None where none are converted.
+        template_queue: Converted pods whose turn it is.
+    """
+
+    admission: Admission
+    informers: tuple[Informer[Any], ...]
+    quoting: Quoting
+    templates: Templates | None
+    template_queue: WorkQueue
+
+
+def admitting(client: KubeClient, settings: Settings, *, namespace: str, around: Around) -> Admitting:
+    """Makes admission's parts and connects them; starts nothing.
+
+    Raises:
+        ConfigError: How pods are to be converted cannot be read.
+    """
+    classes = Informer(client, DEVICE_CLASSES, class_document, name="classes to admit by")
+    policies = Informer(client, ACCELERATOR_POLICIES, policy_view, name="policies to admit by")
+    cluster = Cluster(
+        inventories=around.inventories,
+        classes=classes,
+        policies=policies,
+        class_is_ours=around.class_is_ours,
+        standard=around.standard,
+        release=around.release,
+        amounts_kept=around.amounts_kept,
+        native=settings.mode != CONTROLLER,
+    )
+    quoting = Quoting(
+        client,
+        inventories=around.inventories,
+        inventory_status=lambda inventory: inventory.status,
+        carried=settings.mode == CONTROLLER,
+        registry=around.metrics.registry,
+    )
+    how = conversion_settings(settings.conversion)
+    templates, pods = None, None
+    queue = WorkQueue(name="templates")
+    if how is not None:
+        pods = _converted_pods(client, queue)
+        templates = Templates(
+            client,
+            pods,
+            around.events,
+            made_of=lambda pod: templates_of(pod, settings=how, stock=cluster.stock),
+            amounts_kept=around.amounts_kept,
+            is_ours=cluster.is_ours,
+        )
+    knowledge = Knowledge(
+        is_ours=cluster.is_ours,
+        amounts_kept=around.amounts_kept,
+        convert=None if how is None else _convert(cluster, how),
+        validate=partial(_validate, cluster),
+        quotas=quoting.quotas,
+    )
+    keeper = Keeper(
+        client,
+        KeeperSettings(
+            namespace=namespace,
+            secret=settings.webhook_secret,
+            service=settings.webhook_service,
+            configuration=settings.webhook_configuration,
+            own=settings.webhook_own_certificates,
+        ),
+        folder=Path(tempfile.mkdtemp(prefix="webhook-")),
+        held=around.held,
+    )
+    admission = Admission(
+        keeper,
+        knowledge,
+        address=settings.listen,
+        port=settings.webhook_port,
+        answered=lambda outcome, seconds: around.metrics.admissions.labels(outcome=outcome).observe(seconds),
+    )
+    return Admitting(
+        admission=admission,
+        informers=(classes, policies, *quoting.informers, *([pods] if pods else [])),
+        quoting=quoting,
+        templates=templates,
+        template_queue=queue,
+    )
+
+
+def _converted_pods(client: KubeClient, queue: WorkQueue) -> Informer[ConvertedPod]:
+    # A pod that runs has had its claims made.
+    waiting = Selection(label_selector=f"{CONVERTED_LABEL}=true", field_selector="status.phase=Pending")
+    pods = Informer(client, PODS, converted_pod, name="converted pods", selection=waiting, page_size=100)
+    pods.subscribe(lambda key, _before, _after: queue.add(key))
+    return pods
+
+
+def _convert(cluster: Cluster, how: ConversionSettings) -> Convert:
+    def converted(pod: Mapping[str, Any], *, identity: str) -> Converted | None:
+        return convert(pod, identity=identity, settings=how, stock=cluster.stock, classes=cluster.extended)
+
+    return converted
+
+
+def _validate(
+    cluster: Cluster, kind: str, found: Mapping[str, Any], *, old: Mapping[str, Any] | None = None
+) -> Findings:
+    return validate(kind, found, old=old, facts=cluster.facts())
