@@ -176,7 +176,7 @@ async def _report(parts: Parts, settings: Settings, health: Health) -> None:
     while True:
         found = not_ready(parts.informers, queues=parts.queues, settings=settings)
         if parts.admitting is not None and not parts.admitting.admission.ready:
-            found.append("Admission has no certificate yet.")
+            found.append("Admission has no certificate yet, or the API server does not trust it yet.")
         dead = not_working(
             parts.publishing, others=parts.informers, queue=parts.publish_queue, settings=settings
         )

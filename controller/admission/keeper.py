@@ -60,6 +60,8 @@ class Keeper:
         certificate: File of the servers' certificate, once there is one.
         key: File of its key, readable by this process alone.
         ready: Whether there is a certificate.
+        trusted: Whether the API server was seen to be told to trust it; where that is left to somebody else,
+            as soon as there is a certificate.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Keeper:
         self.certificate = folder / "tls.crt"
         self.key = folder / "tls.key"
         self.ready = False
+        self.trusted = False
         self._client = client
         self._settings = settings
         self._held = held
@@ -100,8 +103,15 @@ class Keeper:
             return
         if bundle != self._loaded:
             self._load(bundle)
-        if self._settings.own and self._held():
-            await self._trust(bundle.authorities)
+        if not self._settings.own:
+            self.trusted = True
+            return
+        # Who does not lead looks all the same: until the API server trusts us, no object gets past a webhook
+        # whose failures refuse it, and whoever waits for a rollout must not be told that all is well.
+        if self._held() or not self.trusted:
+            wanted = base64.b64encode(bundle.authorities).decode()
+            found = [await self._trust(kind, wanted) for kind in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)]
+            self.trusted = self.trusted or all(found)
 
     async def _stored_or_made(self) -> Bundle | None:
         settings = self._settings
@@ -147,26 +157,26 @@ class Keeper:
         self._loaded = bundle
         self.ready = True
 
-    async def _trust(self, authorities: bytes) -> None:
-        for kind in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS):
-            await self._trust_one(kind, base64.b64encode(authorities).decode())
-
-    async def _trust_one(self, kind: Resource, wanted: str) -> None:
+    async def _trust(self, kind: Resource, wanted: str) -> bool:
         name = self._settings.configuration
         try:
             found = await self._client.get(kind, name)
         except NotFoundError:
-            return
+            return True
         patch: list[JSON] = [
             {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": wanted}
             for index, one in enumerate(found.get("webhooks") or [])
             if (one.get("clientConfig") or {}).get("caBundle") != wanted
         ]
-        if patch:
-            version = found["metadata"]["resourceVersion"]
-            guard = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
-            await self._client.patch(kind, [guard, *patch], name=name, content_type=JSON_PATCH)
-            _log.info("webhooks trust our authority", kind=kind.kind, configuration=name)
+        if not patch:
+            return True
+        if not self._held():
+            return False
+        version = found["metadata"]["resourceVersion"]
+        guard = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
+        await self._client.patch(kind, [guard, *patch], name=name, content_type=JSON_PATCH)
+        _log.info("webhooks trust our authority", kind=kind.kind, configuration=name)
+        return True
 
 
 def _bundle(secret: JSON) -> Bundle | None:

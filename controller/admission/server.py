@@ -61,8 +61,8 @@ class Admission:
 
     @property
     def ready(self) -> bool:
-        """Whether requests can be answered."""
-        return self._keeper.ready
+        """Whether requests can be answered, and the API server trusts who answers."""
+        return self._keeper.ready and self._keeper.trusted
 
     async def run(self) -> None:
         """Serves until cancelled."""
@@ -73,7 +73,7 @@ class Admission:
         serving = asyncio.create_task(self._serve(), name="admission server")
         try:
             while not serving.done():
-                await asyncio.wait([serving], timeout=_LOOK_S)
+                await asyncio.wait([serving], timeout=_LOOK_S if self._keeper.trusted else _LOOK_AGAIN_S)
                 await self._look()
             serving.result()
         finally:

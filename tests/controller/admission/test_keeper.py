@@ -107,6 +107,20 @@ def test_a_configuration_that_is_not_installed_is_passed_over() -> None:
     assert server.bundles == [server.secret["data"]["ca.crt"]] * 2
 
 
+def test_a_replica_that_does_not_lead_is_trusted_once_the_leader_said_so() -> None:
+    server = Server()
+    follower = look(server.keeper(leads=False))
+    assert (follower.ready, follower.trusted) == (True, False)
+    assert look(server.keeper()).trusted
+    assert look(follower).trusted
+
+
+def test_who_brings_certificates_also_says_whom_to_trust() -> None:
+    server = Server()
+    look(server.keeper())
+    assert look(server.keeper(own=False)).trusted
+
+
 def test_who_does_not_lead_leaves_the_webhooks_alone() -> None:
     server = Server()
     look(server.keeper(leads=False))
