@@ -131,13 +131,15 @@ class Facts:
     def resting(self, node: str, *, now: datetime) -> float:
         """Seconds until a node's cards are given out by the controller, 0 if they are or it does not do so.
 
-        kube-scheduler may still bind pods by what it saw before the slices were fenced.
+        kube-scheduler may still bind pods by what it saw before the slices were fenced. While the controller
+        says that it waits for some of them, it is a second at least.
         """
         made = self._fenced_since.get(node)
         if made is None:
             return 0.0
         wait_s = float(self.settings.get("DRAGOMAN_HANDOVER_WAIT") or HANDOVER_WAIT_S)
-        return max(wait_s - (now - made).total_seconds(), 0.0)
+        told = handed_over(self.inventories.get(node) or {}).get("reason") == "KubeSchedulerMayBind"
+        return max(wait_s - (now - made).total_seconds(), 1.0 if told else 0.0)
 
     @cached_property
     def _fenced_since(self) -> Mapping[str, datetime]:
@@ -189,8 +191,17 @@ def cards_of(inventory: JSON) -> list[JSON]:
 
 def published(inventory: JSON) -> JSON:
     """The condition `Published` of an AcceleratorNode; empty if it has none."""
+    return _condition(inventory, "Published")
+
+
+def handed_over(inventory: JSON) -> JSON:
+    """The condition `HandedOver` of an AcceleratorNode; empty if it has none."""
+    return _condition(inventory, "HandedOver")
+
+
+def _condition(inventory: JSON, kind: str) -> JSON:
     for one in (inventory.get("status") or {}).get("conditions") or []:
-        if one.get("type") == "Published":
+        if one.get("type") == kind:
             return dict(one)
     return {}
 

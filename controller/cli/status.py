@@ -2,8 +2,8 @@
 
 Flow: facts -> `status_of` -> a JSON document, which is what `-o json` prints.
 
-Limits: who allocates is told by the slices that there are; what a handover waits for is read off conditions,
-agents and claims, as the controller does not write it down anywhere else.
+Limits: who allocates is told by the slices that there are; what a handover waits for is read off conditions
+(`HandedOver` and `Published`), agents and claims.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from controller.cli.facts import (
     NOTHING,
     Facts,
     cards_of,
+    handed_over,
     is_fenced,
     published,
     slice_node,
@@ -93,6 +94,11 @@ def _node(name: str, facts: Facts, held: Mapping[tuple[str, str], Sequence[Share
                 condition.get("message") or "The controller has said nothing about this node yet."
             ),
         },
+        "handedOver": {
+            name: str(said.get(name) or otherwise)
+            for said in (handed_over(inventory),)
+            for name, otherwise in (("status", "Unknown"), ("reason", "NotSaid"), ("message", ""))
+        },
         "cards": len(cards),
         "offered": len(offered),
         "memory": _amount(memory, total),
@@ -164,15 +170,26 @@ def _waits_for(nodes: Sequence[str], facts: Facts, why: str) -> list[str]:
 
 
 def _resting(facts: Facts, *, now: datetime) -> list[str]:
-    young = {node: facts.resting(node, now=now) for node in facts.nodes_with_slices}
-    waiting = sorted(node for node, left_s in young.items() if left_s > 0)
-    if not waiting:
-        return []
-    text = (
-        f"{_some(waiting)}: kube-scheduler lost sight of the cards a moment ago and may still bind pods; "
-        f"they are given out in {max(young.values()):.0f} s at the latest."
-    )
-    return [text]
+    told = {
+        node: str(said.get("message") or "")
+        for node, inventory in facts.inventories.items()
+        if (said := handed_over(inventory)).get("reason") == "KubeSchedulerMayBind"
+    }
+    young = {
+        node: left_s
+        for node in facts.nodes_with_slices
+        if node not in told and (left_s := facts.resting(node, now=now)) > 0
+    }
+    alike: dict[str, list[str]] = {}
+    for node in sorted(told):
+        alike.setdefault(told[node], []).append(node)
+    waits = [f"{_some(nodes)}: {message}" for message, nodes in alike.items()]
+    if young:
+        waits.append(
+            f"{_some(sorted(young))}: kube-scheduler lost sight of the cards a moment ago and may still bind "
+            f"pods; they are given out in {max(young.values()):.0f} s at the latest."
+        )
+    return waits
 
 
 def _without_number(facts: Facts, shares: Sequence[Share]) -> list[str]:

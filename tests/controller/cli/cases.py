@@ -211,6 +211,24 @@ def _resting() -> World:
     return waiting(world, claim("want", memory="1Gi"))
 
 
+def _nominated() -> World:
+    world = World(mode="controller").node("n1", card("nvidia-a"), made=ago(100))
+    for name in ("n2", "n3"):
+        world.node(name, card(f"nvidia-{name}"), made=ago(100))
+    for one, pods in zip(world.inventories, ("1 pod", "2 pods", "2 pods"), strict=True):
+        one["status"]["conditions"].append(
+            {
+                "type": "HandedOver",
+                "status": "False",
+                "reason": "KubeSchedulerMayBind",
+                "message": f"kube-scheduler has chosen the node for {pods} and may still give out cards. The "
+                "controller allocates when that has come to an end, from 2026-11-21T12:15:00Z on at the "
+                "latest.",
+            }
+        )
+    return world.controllers()
+
+
 def _scheduled_elsewhere() -> World:
     world = waiting(two_nodes(), claim("little", memory="1Gi"))
     text = "0/2 nodes are available: 2 Insufficient cpu."
@@ -236,6 +254,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "status-native": lambda: (two_nodes(), ("status",)),
     "status-controller": lambda: (two_nodes("controller", version="v1.34.4"), ("status",)),
     "status-handover-to-controller": lambda: (_handover(wanted="controller"), ("status",)),
+    "status-handover-binding": lambda: (_nominated(), ("status",)),
     "status-handover-to-native": lambda: (_handover(wanted="native"), ("status",)),
     "status-rolled-out": lambda: (two_nodes("controller").controllers(mode="native"), ("status",)),
     "status-troubled": lambda: (_troubled(), ("status",)),
@@ -285,6 +304,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "mixed-drivers-native": lambda: _explained(_mixed()),
     "node-unfit": lambda: _explained(claim("want", memory="1Gi"), nodeSelector={"pool": "none"}),
     "agent-not-ready": lambda: (_no_agent_ready(), ("explain", "pod/train")),
+    "handover-binding": lambda: (
+        waiting(_nominated(), claim("want", memory="1Gi")),
+        ("explain", "pod/train"),
+    ),
     "handover-resting": lambda: (_resting(), ("explain", "pod/train")),
     "kubernetes-too-old": lambda: (_too_old(), ("explain", "pod/train")),
     "no-agents": lambda: _explained(claim("want", memory="1Gi"), world=World()),
