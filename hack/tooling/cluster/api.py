@@ -29,6 +29,7 @@ __all__ = [
     "ClusterError",
     "LocalNode",
     "attach",
+    "exchange",
     "start",
     "stop",
     "unique_name",
@@ -121,6 +122,19 @@ def attach(name: str = DEFAULT_NAME) -> Cluster | None:
     """The cluster of that name if it is there, whoever started it."""
     record = lifecycle.load(name)
     return None if record is None else Cluster(record)
+
+
+def exchange(
+    cluster: Cluster,
+    *,
+    kubernetes: str,
+    components: Sequence[str] = (*lifecycle.CONTROL_PLANE, *lifecycle.NODE),
+    report: Report = silent,
+) -> Cluster:
+    """Upgrades components in place, one after the other: same etcd, same containerd, pods run on."""
+    return Cluster(
+        lifecycle.exchange(cluster.name, kubernetes=kubernetes, components=components, report=report)
+    )
 
 
 def unique_name(purpose: str) -> str:

@@ -36,6 +36,7 @@ examples:
   hack/cluster load build/dragoman.tar
   hack/cluster up --name old --kubernetes 1.34.4 --feature-gates DRAConsumableCapacity=true
   hack/cluster --name old kubectl get resourceslices
+  hack/cluster exchange --name old --kubernetes 1.36.3 apiserver
   hack/cluster shell
   hack/cluster down --all
 """
@@ -95,6 +96,18 @@ def parser() -> argparse.ArgumentParser:
         help="more arguments for the API server, as one word: --api-args='--runtime-config=api/all=true'",
     )
     up.set_defaults(do=_up)
+
+    change = commands.add_parser(
+        "exchange", parents=[named], help="upgrade components in place, to another Kubernetes version"
+    )
+    _version(change)
+    change.add_argument(
+        "components",
+        nargs="*",
+        metavar="COMPONENT",
+        help=f"in this order (default: {' '.join((*lifecycle.CONTROL_PLANE, *lifecycle.NODE))})",
+    )
+    change.set_defaults(do=_exchange)
 
     down = commands.add_parser("down", parents=[named], help="end a cluster and remove all of it")
     down.add_argument("--all", action="store_true", help="every cluster of this cache")
@@ -162,6 +175,19 @@ def _up(given: argparse.Namespace) -> int:
         report=to_terminal,
     )
     print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
+    return 0
+
+
+def _exchange(given: argparse.Namespace) -> int:
+    components = given.components or (*lifecycle.CONTROL_PLANE, *lifecycle.NODE)
+    unknown = sorted({*components} - {*lifecycle.CONTROL_PLANE, *lifecycle.NODE})
+    if unknown:
+        raise ClusterError(
+            f"{unknown[0]!r} is no component of a Kubernetes release",
+            remedy=f"Choose of {', '.join((*lifecycle.CONTROL_PLANE, *lifecycle.NODE))}.",
+        )
+    cluster = _attached(given.name)
+    api.exchange(cluster, kubernetes=given.kubernetes, components=components, report=to_terminal)
     return 0
 
 

@@ -170,6 +170,11 @@ class Api:
         conditions = node["status"].get("conditions", [])
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
+    def kubelet(self) -> str:
+        """The version that the node's kubelet told last, such as ``v1.36.3``; "" when it told none."""
+        node = self.get(f"/api/v1/nodes/{NODE_NAME}") or {}
+        return str(node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", ""))
+
     def accepts_pods(self) -> bool:
         """Whether a pod can be made in the default namespace: its service account and the CA are there."""
         namespace = "/api/v1/namespaces/default"

@@ -3,7 +3,8 @@
 Flow of `start`: a number for the cluster (its addresses and its root below /var/lib come from it), control
 groups, network, certificates, then etcd, API server and containerd at once, images meanwhile, and when the
 API server answers the rest. Flow of `stop`: kill what runs, by pid file and by control group, then unmount
-and remove.
+and remove. `exchange` puts components of another release over the same etcd, containerd and pods, as an
+upgrade in place does.
 Limits: the data of a cluster do not outlive `stop`. A start that was interrupted at any point is removed by
 `stop`.
 """
@@ -18,7 +19,8 @@ import shutil
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tooling.cluster import (
@@ -40,9 +42,10 @@ from tooling.cluster.progress import Report, elapsed, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _PATIENCE = 90.0
+CONTROL_PLANE = ("apiserver", "controller-manager", "scheduler")
+NODE = ("kubelet", "proxy")
 # The lock of what all clusters share; no cluster can have this name.
 _MACHINE = "_machine"
 
@@ -103,6 +106,37 @@ def stop(name: str) -> bool:
         raise ClusterError("ending a cluster needs root", remedy="Run it as root.")
     with _lock(check_name(name)):
         return _remove(name)
+
+
+def exchange(
+    name: str, *, kubernetes: str, components: Sequence[str] = (*CONTROL_PLANE, *NODE), report: Report
+) -> Record:
+    """Ends components one after the other and starts those of another release in their place.
+
+    The release of the cluster, as recorded, is that of its API server.
+    """
+    build.kubernetes(kubernetes)
+    with _lock(check_name(name)):
+        record = load(name)
+        if record is None or not _is_up(record):
+            raise ClusterError(f"the cluster {name} is not up", remedy="Start it first: hack/cluster up")
+        build.ensure_all(kubernetes, report=report)
+        layout, services, api = record.layout, services_of(record.layout), control_plane.Api(record.layout)
+        settings = replace(record.settings, kubernetes=kubernetes)
+        for component in components:
+            with step(f"{component} of {kubernetes}", report=report):
+                procs = Path(services.definition(component).cgroup_procs)
+                services.stop(component)
+                _define(layout, settings=settings, cgroup_procs=procs, only=[component])
+                services.start(component)
+                if component == "kubelet":
+                    _wait(services, component, lambda: api.node_ready() and api.kubelet() == f"v{kubernetes}")
+                else:
+                    _wait(services, component, api.ready)
+            if component == "apiserver":
+                record = replace(record, settings=settings)
+                _note(record)
+        return record
 
 
 def load(name: str) -> Record | None:
@@ -173,7 +207,7 @@ def _reserve(name: str, *, settings: Settings) -> Layout:
         folder.mkdir(parents=True, exist_ok=True)
         for part in (layout.configs, layout.logs, layout.processes):
             part.mkdir(exist_ok=True)
-        layout.record.write_text(json.dumps({"number": number, "settings": asdict(settings)}, indent=1))
+        _note(Record(name=name, number=number, settings=settings))
         return layout
     raise ClusterError(
         f"all {MOST_CLUSTERS} numbers of clusters are taken on this machine",
@@ -181,7 +215,14 @@ def _reserve(name: str, *, settings: Settings) -> Layout:
     )
 
 
-def _define(layout: Layout, *, settings: Settings, cgroup_procs: Path) -> None:
+def _note(record: Record) -> None:
+    found = {"number": record.number, "settings": asdict(record.settings)}
+    record.layout.record.write_text(json.dumps(found, indent=1))
+
+
+def _define(
+    layout: Layout, *, settings: Settings, cgroup_procs: Path, only: Sequence[str] | None = None
+) -> None:
     gates, version = settings.feature_gates, settings.kubernetes
     commands = {
         "etcd": control_plane.etcd(layout),
@@ -194,6 +235,8 @@ def _define(layout: Layout, *, settings: Settings, cgroup_procs: Path) -> None:
     }
     services = services_of(layout)
     for name, command in commands.items():
+        if only is not None and name not in only:
+            continue
         services.define(
             Service(
                 name=name,

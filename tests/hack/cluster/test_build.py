@@ -76,7 +76,7 @@ def test_all_staging_modules_of_a_kubernetes_are_of_its_own_version(version: str
 
 def test_an_unknown_kubernetes_is_refused_with_those_there_are() -> None:
     with pytest.raises(
-        ClusterError, match=r"Kubernetes 1\.20\.0 is not locked .* 1\.34\.4, 1\.36\.3, 1\.37\.1"
+        ClusterError, match=r"Kubernetes 1\.20\.0 is not locked .* 1\.34\.4, 1\.35\.4, 1\.36\.3, 1\.37\.1"
     ):
         build.kubernetes("1.20.0")
 
