@@ -149,6 +149,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             report_dropped=mode.report,
             fenced=settings.mode == CONTROLLER,
             unnumbered=unnumbered.devices,
+            unshared=unnumbered.not_ours,
             rest=handover.rest if settings.mode == CONTROLLER else lambda _node: None,
         ),
         metrics=metrics,

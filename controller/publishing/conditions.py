@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from controller.handover import Rest
 from controller.publishing.views import Condition
@@ -22,6 +23,32 @@ from driver.slices import DroppedField, ExistingSlice
 FIELD_MANAGER = "dragoman-controller"
 
 _MAX_MESSAGE = 1024
+
+
+class Withheld(NamedTuple):
+    """Cards that are kept from kube-scheduler because claims hold them without a shareID.
+
+    Attributes:
+        cards: How many there are.
+        unshared: How many of them kube-scheduler itself gave out so.
+    """
+
+    cards: int = 0
+    unshared: int = 0
+
+
+NOTHING_WITHHELD = Withheld()
+
+
+def waiting(withheld: Withheld) -> tuple[str, ...]:
+    """What the condition `Published` says about such cards."""
+    if not withheld.cards:
+        return ()
+    text = (
+        f"{_cards(withheld.cards, 'waits', 'wait')} until the claims are gone that hold them without a "
+        "shareID: kube-scheduler would count wrongly."
+    )
+    return (text,)
 
 
 def published(*, cards: int, offered: int, slices: int, problems: Sequence[str]) -> Condition:
@@ -45,7 +72,7 @@ def not_published(reason: str, message: str) -> Condition:
 
 
 def handed_over(
-    existing: Sequence[ExistingSlice], *, fenced: bool, rest: Rest | None, withheld: int
+    existing: Sequence[ExistingSlice], *, fenced: bool, rest: Rest | None, withheld: Withheld
 ) -> Condition | None:
     """Who allocates the cards of a node.
 
@@ -55,7 +82,7 @@ def handed_over(
         rest: What is waited for before our allocator does.
         withheld: Cards that are kept from kube-scheduler for the time being.
     """
-    if not existing:
+    if not existing and not withheld.cards:
         return None
     before = "kube-scheduler" if fenced else "The controller alone"
     # Fenced slices name no node.
@@ -64,10 +91,17 @@ def handed_over(
         return _condition(False, "SlicesNotReplaced", text)
     if rest is not None:
         return _condition(False, "KubeSchedulerMayBind", _resting(rest))
-    if withheld:
+    if withheld.unshared:
         text = (
-            f"kube-scheduler allocates. {withheld} {'card' if withheld == 1 else 'cards'} will follow when "
-            "the claims are gone that hold them without a shareID."
+            f"kube-scheduler gave out {_cards(withheld.unshared)} without a shareID, as if they could not be "
+            "shared: it is older than 1.36, or its feature gate DRAConsumableCapacity is off. Agents refuse "
+            "such claims. Set mode controller until kube-scheduler is upgraded, and make the pods anew."
+        )
+        return _condition(False, "SharesNotKnown", text)
+    if withheld.cards:
+        text = (
+            f"kube-scheduler allocates. {_cards(withheld.cards)} will follow when the claims are gone that "
+            "hold them without a shareID."
         )
         return _condition(False, "ClaimsWithoutShareID", text)
     who = "The controller allocates." if fenced else "kube-scheduler allocates."
@@ -127,6 +161,10 @@ def _since(condition: Condition, before: Condition | None, *, now: datetime) -> 
     if before is not None and before.status == condition.status and before.since:
         return before.since
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _cards(count: int, one: str = "", more: str = "") -> str:
+    return f"{count} {'card' if count == 1 else 'cards'} {one if count == 1 else more}".rstrip()
 
 
 def _condition(holds: bool, reason: str, message: str) -> Condition:  # noqa: FBT001 - a condition's status

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -58,6 +59,7 @@ class Rights:
         mode: What is known about native mode.
         fenced: Whether our own allocator gives the cards out, so that kube-scheduler must not.
         unnumbered: Gives the cards of a node that claims hold without a shareID, and how many claims.
+        unshared: Gives those of them that our allocator did not give out.
         rest: Says of a node what is waited for before our own allocator gives out its cards.
         report_dropped: Told of fields that vanished from a write.
     """
@@ -67,6 +69,7 @@ class Rights:
     report_dropped: Callable[[Sequence[DroppedField]], None]
     fenced: bool = False
     unnumbered: Callable[[str], Mapping[str, int]] = lambda _node: {}
+    unshared: Callable[[str], AbstractSet[str]] = lambda _node: frozenset()
     rest: Callable[[str], Rest | None] = lambda _node: None
 
 
@@ -83,7 +86,7 @@ class _Known:
 class _Wanted(NamedTuple):
     publication: Publication
     cards: int
-    waiting: int
+    withheld: conditions.Withheld
 
 
 class Publisher:
@@ -163,7 +166,9 @@ class Publisher:
         ]
         offered = [card for card in cards if card.name not in waiting]
         publication = publication_of(offered, node=node, node_uid=owner.uid, fenced=fenced)
-        return _Wanted(publication, len(cards), len(waiting))
+        unshared = () if fenced else self._rights.unshared(node)
+        withheld = conditions.Withheld(len(waiting), sum(name in unshared for name in waiting))
+        return _Wanted(publication, len(cards), withheld)
 
     async def _publish(self, node: str, wanted: _Wanted, existing: Sequence[ExistingSlice]) -> float | None:
         publication = wanted.publication
@@ -200,7 +205,7 @@ class Publisher:
         self._complete(node, done=True)
         if known.accepted and not plan.empty:
             _log.warning("the API server stores slices otherwise than they are sent")
-        return await self._say(node, _result(wanted, known.dropped), withheld=wanted.waiting)
+        return await self._say(node, _result(wanted, known.dropped), withheld=wanted.withheld)
 
     async def _write(self, plan: Plan, known: _Known) -> list[DroppedField]:
         dropped: list[DroppedField] = []
@@ -249,7 +254,9 @@ class Publisher:
                 )
                 self._metrics.slice_writes.labels(verb="delete").inc()
 
-    async def _say(self, node: str, condition: Condition, *, withheld: int = 0) -> float | None:
+    async def _say(
+        self, node: str, condition: Condition, *, withheld: conditions.Withheld = conditions.NOTHING_WITHHELD
+    ) -> float | None:
         """Writes what is to be said; seconds after which there may be something else to say."""
         inventory = self._stores.inventories.get(node)
         if condition.status == "False":
@@ -304,15 +311,5 @@ def _result(wanted: _Wanted, dropped: Sequence[DroppedField]) -> Condition:
         cards=wanted.cards,
         offered=sum(len(item["spec"]["devices"]) for item in slices),
         slices=len(slices),
-        problems=(*_waiting(wanted.waiting), *wanted.publication.problems),
+        problems=(*conditions.waiting(wanted.withheld), *wanted.publication.problems),
     )
-
-
-def _waiting(cards: int) -> tuple[str, ...]:
-    if not cards:
-        return ()
-    text = (
-        f"{cards} cards wait until the claims are gone that hold them without a shareID, from mode "
-        "controller: kube-scheduler would count wrongly."
-    )
-    return (text,)

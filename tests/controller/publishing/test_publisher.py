@@ -338,7 +338,7 @@ async def test_a_card_that_kube_scheduler_would_miscount_stays_out_until_the_las
     world.unnumbered = {"c-0": 2}
     await world.reconcile()
     assert offered(world) == ["c-1"]
-    assert "1 cards wait" in world.inventories.objects["n1"].published.message
+    assert "1 card waits" in world.inventories.objects["n1"].published.message
     world.unnumbered = {}
     await world.reconcile()
     assert offered(world) == ["c-0", "c-1"]
