@@ -27,11 +27,13 @@ commands:
             stranded, which cards stay whole (about 3 minutes; no times, so the same on every machine)
   resolve   claims placed one by one on 5,000 nodes of 8 cards, empty and as they fill, and a stream of claims
             none of which is like another (about 2 minutes)
+  scale     1,000 nodes by kwok, 1,000 claims at once, then 10,000: our allocator beside kube-scheduler, and
+            the controller's memory (about an hour; --modes and --fill for less; builds kwok once)
   selectors 100 selectors not seen before over 80,000 devices, by the index and on each device (2 minutes)
 
-prepare, start and pods need root and Linux, since they start a cluster (see hack/cluster --help); the others
-need nothing. Figures hold for this machine and this moment: look at the load that is printed, and at ratios
-rather than at times.
+prepare, start, pods and scale need root and Linux, since they start a cluster (see hack/cluster --help); the
+others need nothing. Figures hold for this machine and this moment: look at the load that is printed, and at
+ratios rather than at times.
 """
 
 
@@ -55,6 +57,7 @@ COMMANDS = {
     "pods": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
     "policies": Command("tooling.bench.policies"),
     "resolve": Command("tooling.bench.resolve"),
+    "scale": Command("tooling.bench.scale", on_a_cluster=True),
     "selectors": Command("tooling.bench.selectors"),
 }
 

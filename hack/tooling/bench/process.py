@@ -56,3 +56,22 @@ def parse_stat(text: str) -> float:
     # The program's name may hold anything, also spaces and parentheses.
     after = text.rpartition(")")[2].split()
     return (int(after[11]) + int(after[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process ever had resident, in MiB.
+
+    Raises:
+        OSError: There is no such process.
+    """
+    return parse_peak(Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+
+
+def parse_peak(text: str) -> float:
+    """Reads VmHWM of /proc/PID/status, in MiB.
+
+    Raises:
+        KeyError: The line is missing.
+    """
+    lines = dict(line.partition(":")[::2] for line in text.splitlines())
+    return int(lines["VmHWM"].split()[0]) / 1024
