@@ -1,24 +1,33 @@
 """The two verbs: a pod's patch at admission, and its claim templates afterwards.
 
-Limits: of the names there are, only NVIDIA's count, memory and cores yet, in app containers.
+Flow: `convert`: names and amounts of all containers -> plan -> record, patch, templates. `templates_of`: the
+record of the stored pod -> the same plan -> the same templates.
+
+Limits: one claim for a pod. Nothing is read but the arguments.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from driver.conversion.errors import ConvertedPodError
+from driver.conversion import hints, patching
+from driver.conversion.containers import Container, containers_of
+from driver.conversion.errors import ConversionError, ConvertedPodError, LegacyAmountError
 from driver.conversion.marks import CONVERTED_ANNOTATION, CONVERTED_LABEL, opted_out
+from driver.conversion.names import Catalogue
+from driver.conversion.plan import Plan, plan_of
+from driver.conversion.record import Record, read, written
 from driver.conversion.settings import ConversionSettings
 from driver.conversion.stock import Stock
+from driver.errors import QuantityError
+from driver.quantities import parse_quantity
 
 JSON = dict[str, Any]
 
-_COUNT, _MEMORY, _CORES = "nvidia.com/gpu", "nvidia.com/gpumem", "nvidia.com/gpucores"
+_CLAIM = "dragoman"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +36,8 @@ class Conversion:
 
     Attributes:
         patch: RFC 6902 operations on the pod as it came; nothing but what changes.
-        templates: The ResourceClaimTemplates that the patched pod names, whole but for namespace and owner.
+        templates: The ResourceClaimTemplates that the patched pod names, whole but for namespace and owner;
+            none if the pod asks for no card after all.
         warnings: Sentences for whoever made the pod.
     """
 
@@ -38,7 +48,7 @@ class Conversion:
 
 def names_of(settings: ConversionSettings) -> frozenset[str]:
     """All names of extended resources that are converted, as this cluster calls them."""
-    return frozenset(settings.renamed.get(name, name) for name in (_COUNT, _MEMORY, _CORES))
+    return settings.catalogue.names
 
 
 def convert(
@@ -47,7 +57,7 @@ def convert(
     identity: str,
     settings: ConversionSettings,
     stock: Stock,
-    classes: Mapping[str, str],  # noqa: ARG001
+    classes: Mapping[str, str],
 ) -> Conversion | None:
     """Converts a pod that is being created.
 
@@ -65,89 +75,167 @@ def convert(
     Raises:
         ConversionError: It cannot be converted as it is.
     """
-    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
-    if opted_out(metadata.get("labels")):
+    catalogue = settings.catalogue
+    if not _asks(pod, catalogue.names):
         return None
-    asked = {
-        one["name"]: limits
-        for one in spec.get("containers") or []
-        if (limits := (one.get("resources") or {}).get("limits")) and _COUNT in limits
-    }
-    if not asked:
+    metadata, spec = _object(pod, "metadata"), _object(pod, "spec")
+    labels, annotations = _object(metadata, "labels"), _object(metadata, "annotations")
+    if opted_out(labels):
         return None
-    template = "dragoman-" + hashlib.sha256(identity.encode()).hexdigest()[:20]
-    patch: list[JSON] = []
-    for index, container in enumerate(spec["containers"]):
-        if container["name"] not in asked:
-            continue
-        path = f"/spec/containers/{index}/resources"
-        for part in ("limits", "requests"):
-            present = container["resources"].get(part) or {}
-            patch += [
-                {"op": "remove", "path": f"{path}/{part}/{name.replace('/', '~1')}"}
-                for name in (_COUNT, _MEMORY, _CORES)
-                if name in present
-            ]
-        claims = [{"name": "dragoman", "request": container["name"]}]
-        patch.append({"op": "add", "path": f"{path}/claims", "value": claims})
-    named = [{"name": "dragoman", "resourceClaimTemplateName": template}]
-    written = {
-        name: {key: limits[key] for key in (_COUNT, _MEMORY, _CORES) if key in limits}
-        for name, limits in asked.items()
-    }
-    marks = {
-        "labels": {**(metadata.get("labels") or {}), CONVERTED_LABEL: "true"},
-        "annotations": {
-            **(metadata.get("annotations") or {}),
-            CONVERTED_ANNOTATION: json.dumps({"template": template, "containers": written}),
-        },
-    }
-    patch.append({"op": "add", "path": "/spec/resourceClaims", "value": named})
-    patch += [{"op": "add", "path": f"/metadata/{key}", "value": value} for key, value in marks.items()]
-    marked = {**pod, "metadata": {**metadata, **marks}}
+    if CONVERTED_ANNOTATION in annotations or CONVERTED_LABEL in labels:
+        raise ConvertedPodError(
+            "The pod was converted, and asks for extended resources again.",
+            field="metadata",
+            remedy=f"Remove the label {CONVERTED_LABEL}, the annotation {CONVERTED_ANNOTATION} and the claim "
+            "of the conversion in spec.resourceClaims.",
+        )
+    containers = list(containers_of(spec))
+    asked = _asked(containers, catalogue)
+    plan = plan_of(pod, asked, settings=settings, stock=stock)
+    patch = [step for one in containers for step in patching.without_amounts(one, catalogue.names)]
+    if not plan.uses:
+        return Conversion(patch=tuple(patch), templates=(), warnings=tuple(plan.warnings))
+    _check_place(spec)
+    template = f"dragoman-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
+    record = written(Record(template=template, asked=_kept(asked, plan)))
+    claim = _free_name(spec)
+    for one in containers:
+        if one.name in plan.uses:
+            patch += patching.with_claims(one, claim=claim, requests=plan.uses[one.name])
+    patch += patching.with_claim(spec, claim=claim, template=template)
+    patch.append(patching.with_mark(metadata, kind="labels", key=CONVERTED_LABEL, value="true"))
+    patch.append(patching.with_mark(metadata, kind="annotations", key=CONVERTED_ANNOTATION, value=record))
+    patch += _scheduler(spec, settings=settings, plan=plan)
+    for hint in _hints(containers, annotations, asked, catalogue=catalogue, classes=classes):
+        plan.warn(hint)
     return Conversion(
-        patch=tuple(patch), templates=templates_of(marked, settings=settings, stock=stock), warnings=()
+        patch=tuple(patch),
+        templates=(_template(template, plan),),
+        warnings=tuple(plan.warnings),
     )
 
 
-def templates_of(
-    pod: Mapping[str, Any],
-    *,
-    settings: ConversionSettings,  # noqa: ARG001
-    stock: Stock,  # noqa: ARG001
-) -> tuple[JSON, ...]:
+def templates_of(pod: Mapping[str, Any], *, settings: ConversionSettings, stock: Stock) -> tuple[JSON, ...]:
     """The claim templates of a converted pod, worked out from what it asked for before.
 
     Raises:
         ConversionError: Its annotation is not what conversion writes, or what it asked for cannot be
             converted with these cards.
     """
-    text = ((pod.get("metadata") or {}).get("annotations") or {}).get(CONVERTED_ANNOTATION)
+    record = read(pod, catalogue=settings.catalogue)
+    plan = plan_of(pod, record.asked, settings=settings, stock=stock)
+    return (_template(record.template, plan),) if plan.uses else ()
+
+
+def _asks(pod: Mapping[str, Any], names: frozenset[str]) -> bool:
+    # Most pods end here, so nothing is made on the way.
     try:
-        said = json.loads(str(text))
-        requests = [_request(name, limits) for name, limits in said["containers"].items()]
-        name = str(said["template"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise ConvertedPodError(
-            "This is not what conversion writes.", field=f"metadata.annotations[{CONVERTED_ANNOTATION}]"
-        ) from None
-    return (
-        {
-            "apiVersion": "resource.k8s.io/v1",
-            "kind": "ResourceClaimTemplate",
-            "metadata": {"name": name},
-            "spec": {"spec": {"devices": {"requests": requests}}},
-        },
-    )
+        spec = pod["spec"]
+        for kind in ("containers", "initContainers"):
+            for one in spec.get(kind) or ():
+                resources = one.get("resources")
+                if resources and not (
+                    names.isdisjoint(resources.get("limits") or ())
+                    and names.isdisjoint(resources.get("requests") or ())
+                ):
+                    return True
+    except (AttributeError, KeyError, TypeError):
+        # No pod that the API server would store; it says so itself.
+        return False
+    return False
 
 
-def _request(name: str, limits: Mapping[str, Any]) -> JSON:
-    amounts = {}
-    if _MEMORY in limits:
-        amounts["memory"] = f"{int(limits[_MEMORY])}Mi"
-    if _CORES in limits:
-        amounts["cores"] = str(int(limits[_CORES]))
-    exactly: JSON = {"deviceClassName": "nvidia.dragoman.dev", "count": int(limits[_COUNT])}
-    if amounts:
-        exactly["capacity"] = {"requests": amounts}
-    return {"name": name, "exactly": exactly}
+def _asked(containers: Sequence[Container], catalogue: Catalogue) -> dict[str, dict[str, object]]:
+    asked: dict[str, dict[str, object]] = {}
+    for one in containers:
+        limits, requests = one.amounts("limits"), one.amounts("requests")
+        mine = {name: value for name, value in limits.items() if name in catalogue.names}
+        for name, value in requests.items():
+            if name not in catalogue.names:
+                continue
+            if name not in limits or not _same(limits[name], value):
+                raise LegacyAmountError(
+                    "Requests of extended resources have to be the limits."
+                    if name in limits
+                    else "An extended resource needs a limit.",
+                    field=f"{one.path}.resources.requests[{name}]",
+                    remedy="Write the limit alone: it is the request too.",
+                )
+        if mine:
+            if one.name in asked or not one.name:
+                raise ConversionError("Containers need names, each another one.", field=f"{one.path}.name")
+            asked[one.name] = mine
+    return asked
+
+
+def _same(limit: object, request: object) -> bool:
+    if str(limit) == str(request):
+        return True
+    try:
+        return parse_quantity(str(limit)) == parse_quantity(str(request))
+    except QuantityError:
+        return False
+
+
+def _kept(asked: Mapping[str, Mapping[str, object]], plan: Plan) -> dict[str, dict[str, object]]:
+    return {name: dict(amounts) for name, amounts in asked.items() if name in plan.uses}
+
+
+def _check_place(spec: Mapping[str, Any]) -> None:
+    if spec.get("nodeName"):
+        raise ConversionError(
+            "The pod goes past the scheduler, so nobody would give it a card.",
+            field="spec.nodeName",
+            remedy=f"Write nodeSelector: {{kubernetes.io/hostname: {str(spec['nodeName'])[:253]}}} instead.",
+        )
+
+
+def _free_name(spec: Mapping[str, Any]) -> str:
+    taken = {one.get("name") for one in spec.get("resourceClaims") or () if isinstance(one, Mapping)}
+    if _CLAIM not in taken:
+        return _CLAIM
+    return next(name for number in range(2, len(taken) + 3) if (name := f"{_CLAIM}-{number}") not in taken)
+
+
+def _scheduler(spec: Mapping[str, Any], *, settings: ConversionSettings, plan: Plan) -> list[JSON]:
+    name = spec.get("schedulerName")
+    if name not in settings.schedulers:
+        return []
+    instead = settings.schedulers[str(name)]
+    plan.warn(hints.of_scheduler(str(name), instead=instead))
+    if not instead:
+        return []
+    return [{"op": "replace", "path": patching.pointer("spec", "schedulerName"), "value": instead}]
+
+
+def _hints(
+    containers: Sequence[Container],
+    annotations: Mapping[str, object],
+    asked: Mapping[str, Mapping[str, object]],
+    *,
+    catalogue: Catalogue,
+    classes: Mapping[str, str],
+) -> Iterable[str]:
+    yield from hints.of_annotations(annotations)
+    for name in sorted({name for amounts in asked.values() for name in amounts}):
+        if name in classes:
+            ours = catalogue.roles[name][0].vendor.device_class
+            yield hints.of_class(name, other=classes[name], ours=ours)
+    for one in containers:
+        yield from hints.of_neighbours(one, catalogue)
+
+
+def _template(name: str, plan: Plan) -> JSON:
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": name},
+        "spec": {"spec": {"devices": plan.devices}},
+    }
+
+
+def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = holder.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise ConversionError("This is not an object.", field=name)
+    return found

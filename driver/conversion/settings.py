@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from driver.api.share_config import CorePolicy
+from driver.conversion.names import Catalogue
+from driver.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +27,8 @@ class ConversionSettings:
             (`defaultCores`).
         default_count: Cards of an NVIDIA container that asks for amounts alone; 0 refuses it
             (`defaultGPUNum`).
-        memory_factors: Units of a resource of memory that one of its own is, by its name (`memoryFactor`,
-            Volcano's `gpuMemoryFactor`); 1 where nothing is said.
+        memory_factors: Units of a resource of memory that one of its own is, by its default name
+            (`memoryFactor`, Volcano's `gpuMemoryFactor`); 1 where nothing is said.
         core_policy: Whether caps on compute of NVIDIA shares hold, where the container does not say it
             (`gpuCorePolicy`; its `default` is `force` here).
         renamed: What this cluster calls a resource, by the name that it has by default
@@ -46,3 +49,29 @@ class ConversionSettings:
     schedulers: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType({"hami-scheduler": "default-scheduler", "volcano": ""})
     )
+
+    def __post_init__(self) -> None:
+        numbers = {
+            "defaultMemory": (self.default_memory_mib, 0, 1 << 40),
+            "defaultCores": (self.default_cores, 0, 100),
+            "defaultCount": (self.default_count, 0, 32),
+            **{
+                f"memoryFactors[{name}]": (number, 1, 1 << 20) for name, number in self.memory_factors.items()
+            },
+        }
+        for name, (number, least, most) in numbers.items():
+            if not least <= number <= most:
+                raise ConfigError(f"{number} is not between {least} and {most}.", field=name)
+        memory = {family.entry.memory for family in self.catalogue.families}
+        for name in self.memory_factors:
+            if name not in memory:
+                raise ConfigError(
+                    f"{name!r} is no resource of memory that is converted.",
+                    field="memoryFactors",
+                    remedy="Write its default name, such as nvidia.com/gpumem.",
+                )
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The names that are converted."""
+        return Catalogue.build(renamed=self.renamed, left_alone=self.left_alone)

@@ -1,0 +1,205 @@
+"""Annotations that choose cards: by UUID, by type, by NUMA node, by mode.
+
+Flow: `choice_of` reads the annotations that a family knows; its selectors go into each request, `fits` says
+which kinds of cards they leave.
+
+Rules that people see: entries are divided by commas and blanks around them do not count; a type is any part
+of vendor and model, whatever the case, as HAMi's scheduler has it (not its DRA webhook, which wants all of
+it); a list of UUIDs to use that names none is refused, since it would let no card through. Where an entry has
+the form of a PCI address, cards are chosen by that.
+
+Limits: 64 entries a list, 64 bytes each, which is the longest that a card can be called.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from driver.conversion import cel_text
+from driver.conversion.errors import LegacyChoiceError
+from driver.conversion.names import Family
+from driver.conversion.stock import CardKind
+
+_MOST_ENTRIES = 64
+_MOST_BYTES = 64
+_MOST_EXPRESSION = 10 * 1024
+_PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+SOFT = "hami-core"
+"""The mode in which a library holds the limits, so that any amount can be had."""
+_MODES = {"mig": "MIG instances", "mps": "MPS"}
+_QOS = ("best-effort", "fixed-share", "burst-share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which cards a pod leaves for a family.
+
+    Attributes:
+        selectors: CEL expressions; all have to hold.
+        fits: Whether a kind of card is left, as far as its vendor, model and memory tell.
+        one_numa_node: Whether all cards of a container have to be at one NUMA node.
+        best_effort: Whether caps on compute are not held (MetaX).
+    """
+
+    selectors: tuple[str, ...]
+    fits: Callable[[CardKind], bool]
+    one_numa_node: bool = False
+    best_effort: bool = False
+
+
+def choice_of(family: Family, annotations: Mapping[str, str], *, warn: Callable[[str], None]) -> Choice:
+    """Reads the annotations that the family's table names.
+
+    Raises:
+        LegacyChoiceError: One cannot be kept to.
+    """
+    entry = family.entry
+    selectors: list[str] = []
+    if entry.models:
+        selectors.append(cel_text.model_is(entry.models, field=""))
+    for role in ("useUUID", "avoidUUID"):
+        key = entry.annotation(role)
+        if key in annotations:
+            selectors += _uuids(annotations[key], use=role == "useUUID", field=_field(key))
+    wanted = _types(annotations, entry.annotation("useType"))
+    unwanted = _types(annotations, entry.annotation("avoidType"))
+    if entry.type_name:
+        _check_name(family, wanted, unwanted)
+        wanted, unwanted = [], []
+    prefix = entry.type_prefix
+    if wanted:
+        field = _field(entry.annotation("useType"))
+        selectors.append(_short(cel_text.type_contains(wanted, prefix=prefix, field=field), field))
+    if unwanted:
+        field = _field(entry.annotation("avoidType"))
+        selectors.append(_short(f"!({cel_text.type_contains(unwanted, prefix=prefix, field=field)})", field))
+    _check_mode(family, annotations)
+    models = frozenset(map(str.lower, entry.models))
+
+    def fits(kind: CardKind) -> bool:
+        if kind.vendor != family.vendor.name or (models and kind.model.lower() not in models):
+            return False
+        name = cel_text.lowered(prefix + kind.model)
+        if wanted and not any(cel_text.lowered(one) in name for one in wanted):
+            return False
+        return not any(cel_text.lowered(one) in name for one in unwanted)
+
+    return Choice(
+        selectors=tuple(selectors),
+        fits=fits,
+        one_numa_node=annotations.get(entry.annotation("numaBind")) in _TRUE,
+        best_effort=_best_effort(family, annotations, warn=warn),
+    )
+
+
+def _uuids(text: str, *, use: bool, field: str) -> list[str]:
+    entries = _entries(text, field=field)
+    if not entries:
+        if not use:
+            return []
+        raise LegacyChoiceError(
+            "No card is named, so none could be used.",
+            field=field,
+            remedy="Name the cards, or leave the annotation out.",
+        )
+    addresses = [one.lower() for one in entries if _PCI.fullmatch(one)]
+    uuids = [one for one in entries if not _PCI.fullmatch(one)]
+    parts = []
+    if uuids:
+        parts.append(cel_text.one_of("uuid", uuids, field=field))
+    if addresses:
+        parts.append(cel_text.one_of("pciBusID", addresses, field=field, domain="resource.kubernetes.io"))
+    either = " || ".join(parts)
+    return [_short(either if use else f"!({either})", field)]
+
+
+def _types(annotations: Mapping[str, str], key: str) -> list[str]:
+    return _entries(annotations[key], field=_field(key)) if key in annotations else []
+
+
+def _entries(text: str, *, field: str) -> list[str]:
+    if not isinstance(text, str) or len(text) > _MOST_ENTRIES * (_MOST_BYTES + 2):
+        raise LegacyChoiceError(
+            f"The list is longer than {_MOST_ENTRIES} names of cards.",
+            field=field,
+            remedy=f"Name at most {_MOST_ENTRIES}, or choose by type.",
+        )
+    found = list(dict.fromkeys(one.strip() for one in text.split(",") if one.strip()))
+    if len(found) > _MOST_ENTRIES:
+        raise LegacyChoiceError(
+            f"{len(found)} names are more than {_MOST_ENTRIES}.",
+            field=field,
+            remedy=f"Name at most {_MOST_ENTRIES}, or choose by type.",
+        )
+    for one in found:
+        if len(one.encode("utf-8", "replace")) > _MOST_BYTES:
+            raise LegacyChoiceError(
+                f"{one[:20]!r}... is longer than {_MOST_BYTES} bytes, which no card's name is.",
+                field=field,
+                remedy="Write the names as `kubectl get resourceslices -o yaml` shows them.",
+            )
+    return found
+
+
+def _short(expression: str, field: str) -> str:
+    if len(expression) > _MOST_EXPRESSION:
+        raise LegacyChoiceError(
+            f"The selector for it would be longer than the {_MOST_EXPRESSION} bytes that the API allows.",
+            field=field,
+            remedy="Name fewer cards, or shorter parts of their names.",
+        )
+    return expression
+
+
+def _check_name(family: Family, wanted: list[str], unwanted: list[str]) -> None:
+    name = cel_text.lowered(family.entry.type_name)
+    taken = not wanted or any(cel_text.lowered(one) in name for one in wanted)
+    if not taken or any(cel_text.lowered(one) in name for one in unwanted):
+        role = "avoidType" if taken else "useType"
+        raise LegacyChoiceError(
+            f"It leaves no card for {family.count}, whose cards are all {family.entry.type_name}.",
+            field=_field(family.entry.annotation(role)),
+            remedy=f"Leave it out, or name {family.entry.type_name}.",
+        )
+
+
+def modes_of(family: Family, annotations: Mapping[str, str]) -> list[str]:
+    """The ways of sharing that the pod accepts, as HAMi calls them; none for any."""
+    said = annotations.get(family.entry.annotation("mode"), "")
+    return [one.strip() for one in said.split(",", maxsplit=_MOST_ENTRIES) if one.strip()]
+
+
+def _check_mode(family: Family, annotations: Mapping[str, str]) -> None:
+    modes = modes_of(family, annotations)
+    if not modes or SOFT in modes:
+        return
+    what = next((_MODES[one] for one in modes if one in _MODES), "")
+    said = ",".join(modes)
+    raise LegacyChoiceError(
+        f"{what} are not given out." if what else f"{said[:40]!r} is no mode that is known here.",
+        field=_field(family.entry.annotation("mode")),
+        remedy=f"Write {SOFT}, or leave it out.",
+    )
+
+
+def _best_effort(family: Family, annotations: Mapping[str, str], *, warn: Callable[[str], None]) -> bool:
+    key = family.entry.annotation("qos")
+    said = annotations.get(key, "") if key else ""
+    if not said:
+        return False
+    if said not in _QOS:
+        raise LegacyChoiceError(
+            f"{said[:40]!r} is no policy that is known.",
+            field=_field(key),
+            remedy=f"Write one of {', '.join(_QOS)}.",
+        )
+    if said == "burst-share":
+        warn(f"{_field(key)}: burst-share is held as fixed-share: no share goes beyond its cap.")
+    return said == "best-effort"
+
+
+def _field(key: str) -> str:
+    return f"metadata.annotations[{key}]"

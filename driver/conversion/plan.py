@@ -1,0 +1,257 @@
+"""A pod's claim: which requests it has, and which container uses which.
+
+Flow: what each container asks for -> requests, constraints, config of one claim, and for each container the
+names of its requests. The same at admission and afterwards, so nothing but the pod and what it asked for
+decides.
+
+Rules that people see:
+
+* App containers and sidecars have requests of their own. An init container that asks for the very same as an
+  app container, or as an init container before it, uses that one's: they run one after the other. Any other
+  init container has requests of its own, which are held as long as the pod lives.
+* Cards of one container differ from each other, also if it asks by several names of one vendor.
+* A claim has at most 32 requests and is given at most 32 devices; more is refused.
+
+Limits: whether kube-scheduler keeps `count` cards apart is its own affair: it looks for each after the one
+before, and of several requests of a container each asks for one card only, since before 1.37 a
+`distinctAttribute` forgets all but the last card of a request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from driver.api.base import API_VERSION
+from driver.api.share_config import CorePolicy
+from driver.cards import DRIVER_NAME, IsolationLevel
+from driver.conversion.amounts import MAX_CARDS
+from driver.conversion.asks import Amounts, Ask, Circumstances, asks_of
+from driver.conversion.choosing import Choice, choice_of
+from driver.conversion.containers import Container, containers_of
+from driver.conversion.errors import ConversionError
+from driver.conversion.names import Family
+from driver.conversion.requests import request_of
+from driver.conversion.settings import ConversionSettings
+from driver.conversion.stock import Stock
+
+JSON = dict[str, Any]
+
+_MAX_WARNINGS = 32
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_NUMA = "resource.kubernetes.io/numaNode"
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """What becomes of a pod.
+
+    Attributes:
+        requests: Of its claim; none if it asks for no card.
+        constraints: Of its claim.
+        config: Of its claim.
+        uses: Names of requests by name of container; only containers that have some.
+        warnings: Sentences for whoever made the pod, each once.
+    """
+
+    requests: list[JSON] = field(default_factory=list)
+    constraints: list[JSON] = field(default_factory=list)
+    config: list[JSON] = field(default_factory=list)
+    uses: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, sentence: str) -> None:
+        """Adds a warning; more than a few dozen nobody would read, nor does the API server pass them on."""
+        if len(self.warnings) < _MAX_WARNINGS and sentence not in self.warnings:
+            self.warnings.append(sentence)
+
+    @property
+    def devices(self) -> JSON:
+        """`spec.devices` of the claim."""
+        parts = {"requests": self.requests, "constraints": self.constraints, "config": self.config}
+        return {name: part for name, part in parts.items() if part}
+
+
+def plan_of(
+    pod: Mapping[str, Any],
+    asked: Mapping[str, Amounts],
+    *,
+    settings: ConversionSettings,
+    stock: Stock,
+) -> Plan:
+    """Plans the claim of a pod.
+
+    Args:
+        pod: The pod.
+        asked: What it asks for, or asked for before it was converted: names and amounts by container.
+        settings: How amounts are read.
+        stock: The cluster's cards.
+
+    Raises:
+        ConversionError: It cannot be converted as it is.
+    """
+    return _Planner(pod, asked, settings=settings, stock=stock).plan()
+
+
+class _Planner:
+    """Plans one pod."""
+
+    def __init__(
+        self,
+        pod: Mapping[str, Any],
+        asked: Mapping[str, Amounts],
+        *,
+        settings: ConversionSettings,
+        stock: Stock,
+    ) -> None:
+        said = (pod.get("metadata") or {}).get("annotations") or {}
+        self._annotations = {key: value for key, value in said.items() if isinstance(value, str)}
+        self._containers = [one for one in containers_of(pod.get("spec") or {}) if one.name in asked]
+        self._asked = asked
+        self._settings = settings
+        self._stock = stock
+        self._choices: dict[Family, Choice] = {}
+        self._taken: set[str] = set()
+        self._cards = 0
+        self._plan = Plan()
+
+    def plan(self) -> Plan:
+        found = [(one, self._asks(one)) for one in self._containers]
+        asking = [(container, asks) for container, asks in found if asks]
+        # Names of containers that have one request are theirs, whoever else would like them.
+        self._taken = {one.name for one, asks in asking if len(asks) == 1 and _LABEL.fullmatch(one.name)}
+        # App containers and sidecars first: init containers look for one to follow.
+        made: list[tuple[tuple[Ask, ...], tuple[str, ...]]] = []
+        for container, asks in asking:
+            if not container.in_turn:
+                self._plan.uses[container.name] = self._requests(container, asks)
+                if container.path.startswith("spec.containers"):
+                    made.append((asks, self._plan.uses[container.name]))
+        for container, asks in asking:
+            if container.in_turn:
+                names = next((names for other, names in made if other == asks), None)
+                if names is None:
+                    names = self._requests(container, asks)
+                    made.append((asks, names))
+                    self._plan.warn(
+                        f"{container.path}: no container asks for the same, so what this one asks for is "
+                        "held as long as the pod lives."
+                    )
+                self._plan.uses[container.name] = names
+        return self._plan
+
+    def _asks(self, container: Container) -> tuple[Ask, ...]:
+        asks = asks_of(
+            self._asked[container.name],
+            catalogue=self._settings.catalogue,
+            around=Circumstances(
+                annotations=self._annotations,
+                core_policy=lambda family: self._core_policy(container, family),
+                settings=self._settings,
+                warn=self._plan.warn,
+            ),
+            path=f"{container.path}.resources.limits",
+        )
+        if any(not one.whole for one in asks):
+            self._check_limited(container, asks)
+        return asks
+
+    def _check_limited(self, container: Container, asks: Sequence[Ask]) -> None:
+        if container.wants_no_control:
+            self._plan.warn(
+                f"{container.path}.env: CUDA_DISABLE_CONTROL lifts no limit here; a whole card has none."
+            )
+        preloaded = any(
+            not one.whole and one.family.vendor.isolation[0] is IsolationLevel.PRELOAD for one in asks
+        )
+        if container.privileged and preloaded:
+            raise ConversionError(
+                "A privileged container sees all cards of the node, so it cannot have a part of one.",
+                field=f"{container.path}.securityContext.privileged",
+                remedy="Leave it out, or ask for whole cards: a count and no amounts.",
+            )
+
+    def _core_policy(self, container: Container, family: Family) -> CorePolicy:
+        if self._choice(family).best_effort:
+            return CorePolicy.DISABLE
+        if family.vendor.name != "nvidia":
+            return CorePolicy.FORCE
+        said = container.core_policy
+        if said in (CorePolicy.FORCE, CorePolicy.DISABLE):
+            return CorePolicy(said)
+        return self._settings.core_policy
+
+    def _choice(self, family: Family) -> Choice:
+        if family not in self._choices:
+            self._choices[family] = choice_of(family, self._annotations, warn=self._plan.warn)
+        return self._choices[family]
+
+    def _requests(self, container: Container, asks: tuple[Ask, ...]) -> tuple[str, ...]:
+        self._count(container, asks)
+        names: list[str] = []
+        by_vendor: dict[str, list[Ask]] = {}
+        for ask in asks:
+            by_vendor.setdefault(ask.family.vendor.name, []).append(ask)
+        for group in by_vendor.values():
+            apart = len(group) > 1
+            mine: list[str] = []
+            for ask in group:
+                for _ in range(ask.count if apart else 1):
+                    name = self._name(container, alone=len(asks) == 1)
+                    self._plan.requests.append(
+                        request_of(
+                            ask,
+                            name=name,
+                            count=1 if apart else ask.count,
+                            choice=self._choice(ask.family),
+                            stock=self._stock,
+                            path=f"{container.path}.resources.limits",
+                        )
+                    )
+                    self._configure(ask, name)
+                    mine.append(name)
+            if sum(ask.count for ask in group) > 1:
+                self._constrain(mine, group)
+            names += mine
+        return tuple(names)
+
+    def _constrain(self, names: Sequence[str], group: Sequence[Ask]) -> None:
+        apart = group[0].family.told_apart_by
+        self._plan.constraints.append({"requests": list(names), "distinctAttribute": apart})
+        if any(self._choice(ask.family).one_numa_node for ask in group):
+            self._plan.constraints.append({"requests": list(names), "matchAttribute": _NUMA})
+
+    def _configure(self, ask: Ask, name: str) -> None:
+        if ask.core_policy is CorePolicy.FORCE:
+            return
+        parameters = {"apiVersion": API_VERSION, "kind": "ShareConfig", "corePolicy": ask.core_policy.value}
+        for entry in self._plan.config:
+            if entry["opaque"]["parameters"] == parameters:
+                entry["requests"].append(name)
+                return
+        self._plan.config.append(
+            {"requests": [name], "opaque": {"driver": DRIVER_NAME, "parameters": parameters}}
+        )
+
+    def _name(self, container: Container, *, alone: bool) -> str:
+        if alone and _LABEL.fullmatch(container.name):
+            return container.name
+        stem = container.name if _LABEL.fullmatch(container.name) else "cards"
+        endings = (f"-{number}" for number in count(1))
+        names = (stem[: 63 - len(ending)].rstrip("-") + ending for ending in endings)
+        name = next(one for one in names if one not in self._taken)
+        self._taken.add(name)
+        return name
+
+    def _count(self, container: Container, asks: Sequence[Ask]) -> None:
+        self._cards += sum(ask.count for ask in asks)
+        if self._cards > MAX_CARDS:
+            raise ConversionError(
+                f"With this container the pod asks for {self._cards} cards, but a claim is given at most "
+                f"{MAX_CARDS}.",
+                field=container.path,
+                remedy=f"Divide it into pods of at most {MAX_CARDS} cards each.",
+            )
