@@ -241,6 +241,9 @@ def _notices(nodes: Sequence[JSON]) -> list[JSON]:
             found.setdefault((said["reason"], said["message"]), []).append(one["name"])
         elif more:
             found.setdefault((said["reason"], more), []).append(one["name"])
+        handed = one["handedOver"]
+        if handed["reason"] == "SharesNotKnown":
+            found.setdefault((handed["reason"], handed["message"]), []).append(one["name"])
         if one["agent"]["ready"] is False and said["reason"] != "AgentNotReady":
             key = ("AgentNotReady", "The agent on this node is not Ready.")
             found.setdefault(key, []).append(one["name"])

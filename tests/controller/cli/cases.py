@@ -211,6 +211,14 @@ def _resting() -> World:
     return waiting(world, claim("want", memory="1Gi"))
 
 
+def _shares_not_known() -> World:
+    world = World().node("n1", card("nvidia-a"), slices="none")
+    message = "kube-scheduler gave out 1 card without a shareID, as if it could not be shared."
+    said = {"type": "HandedOver", "status": "False", "reason": "SharesNotKnown", "message": message}
+    world.inventories[0]["status"]["conditions"].append(said)
+    return world.controllers()
+
+
 def _nominated() -> World:
     world = World(mode="controller").node("n1", card("nvidia-a"), made=ago(100))
     for name in ("n2", "n3"):
@@ -255,6 +263,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "status-controller": lambda: (two_nodes("controller", version="v1.34.4"), ("status",)),
     "status-handover-to-controller": lambda: (_handover(wanted="controller"), ("status",)),
     "status-handover-binding": lambda: (_nominated(), ("status",)),
+    "status-shares-not-known": lambda: (_shares_not_known(), ("status",)),
     "status-handover-to-native": lambda: (_handover(wanted="native"), ("status",)),
     "status-rolled-out": lambda: (two_nodes("controller").controllers(mode="native"), ("status",)),
     "status-troubled": lambda: (_troubled(), ("status",)),
