@@ -5,35 +5,14 @@ Limits: reads only. Nothing of this package knows an informer or a publisher, on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from controller.allocating.pod_fit import NodeFacts
 from controller.allocating.views import ClaimView, ClassView, PodView
-from driver.kube.client import JSON
 from driver.kube.informer import Handler
-
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Store(Protocol[T_co]):
-    """What allocating needs of an informer."""
-
-    def get(self, key: str) -> T_co | None:
-        """What is stored for a key."""
-
-    def keys(self) -> list[str]:
-        """All keys."""
-
-    def values(self) -> Iterator[T_co]:
-        """All that is stored."""
-
-    def subscribe(self, handler: Handler[T_co]) -> None:
-        """Adds a handler of changes."""
-
-    def observe(self, document: JSON) -> None:
-        """Takes over the answer to a write."""
+from driver.kube.store import Store
 
 
 class Inventory(Protocol):

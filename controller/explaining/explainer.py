@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from controller.events import Events, Subject, cut
 from controller.explaining.answers import NO_CARDS, Answer, Configs, answer
@@ -25,9 +24,8 @@ from controller.mode import ModeState, Verdict
 from driver.allocation import Snapshot
 from driver.kube.client import JSON
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
+from driver.kube.store import Store
 from driver.slices import canonical
-
-T_co = TypeVar("T_co", covariant=True)
 
 LOOK_AGAIN_S = 30.0
 _REST = 4.0
@@ -41,19 +39,6 @@ _TOO_LONG = Answer(
     note=f"A claim of this pod has more than {MAX_DOCUMENT} bytes of requests, which is too long to be "
     "explained. See the scheduler's events.",
 )
-
-
-class Store(Protocol[T_co]):
-    """What explaining needs of an informer."""
-
-    def get(self, key: str) -> T_co | None:
-        """What is stored for a key."""
-
-    def keys(self) -> list[str]:
-        """All keys."""
-
-    def values(self) -> Iterator[T_co]:
-        """All values."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,30 +6,10 @@ Limits: reads and notes only; nothing here writes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 from controller.publishing.views import AgentView, Groups, Inventory, NodeView, SliceView
-from driver.kube.client import JSON
-from driver.kube.informer import Handler
+from driver.kube.store import Store
 from driver.slices import ExistingSlice
-
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Store(Protocol[T_co]):
-    """What publishing needs of an informer."""
-
-    def get(self, key: str) -> T_co | None:
-        """What is stored for a key."""
-
-    def keys(self) -> list[str]:
-        """All keys."""
-
-    def subscribe(self, handler: Handler[T_co]) -> None:
-        """Adds a handler of changes."""
-
-    def observe(self, document: JSON) -> None:
-        """Takes over the answer to a write."""
 
 
 class Stores:
