@@ -13,7 +13,7 @@ from tests.support.scripted_api import ScriptedTransport
 
 def numbers() -> tuple[Informer[dict[str, Any]], Part[dict[str, Any], int]]:
     informer: Informer[dict[str, Any]] = Informer(
-        KubeClient(ScriptedTransport(lambda _request: {})), NODES, lambda document: dict(document)
+        KubeClient(ScriptedTransport(lambda _request: {})), NODES, dict
     )
     return informer, Part(informer, lambda document: document.get("number"))
 
