@@ -4,7 +4,7 @@ Flow: `tell` makes an Event the first time; the same again later only counts it 
 pod which waits for a day has one Event for each reason and not a thousand.
 
 Limits: a note has at most 1024 bytes (API validation). Nothing depends on Events: a refusal to write one is
-logged and forgotten, apart from missing rights, which are for the administrator to see.
+logged, and whoever wants it said tries again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from driver.kube.resources import EVENTS, Resource
 
 CONTROLLER = "dragoman.dev/controller"
 _MAX_NOTE = 1024  # bytes, by API validation
+_FOR_GOOD = (400, 403, 413, 422)  # answers that trying again does not change
 _CLUSTER_SCOPED = "default"  # where Events on cluster-scoped objects are kept
 
 _log = structlog.get_logger("events")
@@ -63,8 +64,11 @@ class Events:
 
     async def tell(
         self, subject: Subject, *, reason: str, note: str, times: int = 1, warning: bool = True
-    ) -> None:
+    ) -> bool:
         """Says something about an object.
+
+        Returns:
+            False if it was not written and trying again may help.
 
         Args:
             subject: The object.
@@ -110,8 +114,9 @@ class Events:
                 await self._client.create(EVENTS, event, namespace=namespace)
         except ApiError as refused:
             _log.warning("event not written", reason=reason, subject=subject.name, error=str(refused))
-            return
+            return refused.status in _FOR_GOOD
         self._metrics.events_written.labels(reason=reason).inc()
+        return True
 
 
 def cut(text: str) -> str:

@@ -87,6 +87,24 @@ async def test_a_refusal_is_not_the_callers_problem() -> None:
     assert world.counted is None
 
 
+@pytest.mark.parametrize(
+    ("answers", "over"),
+    [
+        pytest.param([{}], True, id="written"),
+        pytest.param([error_for(403, message="no")], True, id="missing rights"),
+        pytest.param([error_for(429, message="slowly")], False, id="too many requests"),
+        pytest.param([error_for(0, message="no answer")], False, id="no answer"),
+        # A proxy may say 409 of what was never stored: then there is nothing to count up.
+        pytest.param(
+            [error_for(409, message="exists"), error_for(404, message="not there")], False, id="neither nor"
+        ),
+    ],
+)
+async def test_the_caller_learns_whether_to_try_again(answers: list[Any], over: bool) -> None:
+    world = World(*answers)
+    assert await world.events.tell(POD, reason="NoDevice", note="Because.") is over
+
+
 async def test_events_that_were_written_are_counted() -> None:
     world = World()
     await world.tell()
