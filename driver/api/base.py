@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
@@ -52,6 +53,8 @@ def decode(model: type[Model], document: Mapping[str, Any], *, field: str = "") 
         return model.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
     except ValidationError as invalid:
         raise _config_error(model, invalid, field=field) from None
+    except RecursionError:
+        raise ConfigError("This nests too deeply to be read.", field=field) from None
     except (TypeError, ValueError) as invalid:
         raise ConfigError(f"This is not a JSON object: {invalid}.", field=field) from None
 
@@ -71,7 +74,12 @@ def _config_error(model: type[Document], invalid: ValidationError, *, field: str
     if first["type"] == "missing":
         return ConfigError(f"This field is required{more}.", field=where)
     message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{message}{more}.".replace("..", "."), field=where)
+    remedy = ""
+    if first["type"] in ("enum", "literal_error"):
+        known = re.findall("'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+        near = difflib.get_close_matches(str(first["input"])[:128], known, n=1, cutoff=0.5)
+        remedy = f"Did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"{message}{more}.".replace("..", "."), field=where, remedy=remedy)
 
 
 def _known_names(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from driver.errors import DragomanError
-from driver.validation.limits import MAX_FINDINGS, MAX_WARNING
+from driver.validation.limits import MAX_FIELD, MAX_FINDINGS, MAX_MESSAGE, MAX_WARNING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,20 @@ class Notes:
     def refuse(self, error: DragomanError) -> None:
         """Notes an error."""
         if len(self._errors) < MAX_FINDINGS:
+            # A field's name may be all that somebody hostile wrote.
+            error.field, error.message = _cut(error.field, MAX_FIELD), _cut(error.message, MAX_MESSAGE)
             self._errors.append(error.with_traceback(None))
 
     def warn(self, sentence: str, *, field: str = "") -> None:
         """Notes a warning."""
         text = f"{field}: {sentence}" if field else sentence
         if len(self._warnings) < MAX_FINDINGS:
-            self._warnings[text if len(text) <= MAX_WARNING else f"{text[: MAX_WARNING - 1]}…"] = None
+            self._warnings[_cut(text, MAX_WARNING)] = None
 
     def findings(self) -> Findings:
         """All of them."""
         return Findings(errors=tuple(self._errors), warnings=tuple(self._warnings))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
