@@ -285,6 +285,7 @@ def _ours(
             allocating.sources,
             allocating.books,
             events,
+            question_of=allocating.allocator.question,
             note_of=lambda found, single: note_of(found, single=single),
             again_s=settings.explain_again,
         )

@@ -3,8 +3,10 @@
 Flow: `reconcile` looks at one pod (`pod/NAMESPACE/NAME`) or one claim (`claim/NAMESPACE/NAME`).
 
 * A pod that waits: its claims of our classes that are not allocated are decided together, for a node that it
-  may use. What was decided is in the books at once, before anything is written, so that the next decision
-  counts with it; it leaves them only when it is known that it was not stored.
+  may use; for one that was made for its node, past kube-scheduler, for that node, and they are reserved for
+  it at once, as kube-scheduler would have done. What was decided is in the books at once, before anything is
+  written, so that the next decision counts with it; it leaves them only when it is known that it was not
+  stored.
 * A claim: one whose write got no answer is asked for until it is known; one of ours that no pod holds or
   waits for is released.
 
@@ -17,7 +19,7 @@ asks for devices of several drivers is not allocated: kube-scheduler could not a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -28,17 +30,17 @@ from controller.allocating.errors import (
     AllocationLostError,
     ClaimChangedError,
 )
-from controller.allocating.question import Questions
+from controller.allocating.question import Question, Questions
 from controller.allocating.refused import RefusedNodes
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
-from controller.allocating.views import ClaimView, PodView
+from controller.allocating.views import ClaimView, PodView, asked_text
 from controller.allocating.writing import Wanted, release, settled, write
 from controller.lease import LeadershipLostError
 from driver.allocation import Decision
 from driver.allocation.placement import PlacementPolicy
 from driver.errors import AllocationError, ClaimError, ConfigError, DragomanError
-from driver.kube.client import JSON, ApiError, ConflictError, KubeClient
+from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFoundError
 from driver.kube.resources import RESOURCE_CLAIMS
 
 _AGAIN_S = 60.0
@@ -143,6 +145,7 @@ class Allocator:
         self._placed.clear()
         self._waiting.clear()
         self._orphans.clear()
+        self._rests.clear()
         self._expect_those_on_their_way()
         claims = dict.fromkeys((*self._books.all_doubted(), *self._sources.claims.keys()))
         return [*self.waiting_pods(), *(f"claim/{key}" for key in claims)]
@@ -152,10 +155,21 @@ class Allocator:
         self._usage.expect_nobody()
         for key in self._sources.pods.keys():  # noqa: SIM118 - a store, no dict
             view = self._pod(key)
-            claims = self._questions.claims_of(key, view) if view is not None and view.waits else None
-            nodes = {claim.node for _, claim in claims or () if claim.ours}
-            if view is not None and claims and len(nodes) == 1 and all(one.allocated for _, one in claims):
-                self._usage.expect(key, node=nodes.pop(), asks=view.asks)
+            if view is not None and view.waits:
+                self._expect(key, view, self._questions.claims_of(key, view) or ())
+
+    def _expect(self, key: str, view: PodView, claims: Sequence[tuple[str, ClaimView]]) -> None:
+        """Counts a pod whose claims are all allocated, if kube-scheduler can bind it to their node."""
+        nodes = {claim.node for _, claim in claims if claim.ours}
+        if view.node:
+            # It is counted as one that is there.
+            return
+        if len(nodes) != 1 or not all(claim.allocated for _, claim in claims) or self._usage.expected(key):
+            return
+        (node,) = nodes
+        # One that does not fit would hold what it never gets.
+        if self._questions.fits(view, node):
+            self._usage.expect(key, node=node, asks=view.asks)
 
     def refused_pods(self) -> list[str]:
         """Keys of the pods that wait because nothing fitted, in the order in which they should be tried."""
@@ -166,7 +180,7 @@ class Allocator:
         return self._in_turn(self._sources.pods.keys())
 
     def _in_turn(self, keys: Iterable[str]) -> list[str]:
-        views = [(view, key) for key in keys if (view := self._pod(key)) is not None and view.waits]
+        views = [(view, key) for key in keys if (view := self._pod(key)) is not None and view.may_need]
         views.sort(key=lambda one: (-one[0].priority, one[0].created, one[1]))
         return [f"pod/{key}" for _, key in views]
 
@@ -185,10 +199,22 @@ class Allocator:
         kind, _, name = key.partition("/")
         return await (self._reconcile_pod(name) if kind == "pod" else self._reconcile_claim(name))
 
+    def question(self, key: str) -> Question | None:
+        """What is asked for a pod (`namespace/name`) now; None where that cannot be told."""
+        view = self._pod(key)
+        if view is None:
+            return None
+        left_out = self._refused_nodes.nodes(view.uid, now=_now())
+        try:
+            return self._questions.question(key, view, left_out=left_out)
+        except (AllocationError, ClaimError, ConfigError):
+            # It has changed since it was decided about, and will be again.
+            return None
+
     def claim_changed(self, key: str, before: ClaimView | None, after: ClaimView | None) -> None:
         """A handler of the claims' informer: keeps the books, and sees what kube-scheduler takes back."""
         self._books.observed(key, after)
-        if before is None or not before.allocated or (after is not None and after.allocated):
+        if before is None or (after is not None and (after.allocated or not before.allocated)):
             return
         placed = self._placed.pop(before.uid, None)
         if placed is None:
@@ -204,17 +230,34 @@ class Allocator:
             _log.info("kube-scheduler refused a node", pod=pod, node=node, left_out_s=round(wait_s, 1))
 
     async def _reconcile_pod(self, key: str) -> float | None:
+        read = await self._read_long(key)
         async with self._deciding:
-            found = await self._decide_and_book(key)
+            found = await self._decide_and_book(key, read)
         if not isinstance(found, _Booked):
             return found
         await self._write_all(key, found.wanted)
         self._answered(found.answer)
         return None
 
-    async def _decide_and_book(self, key: str) -> _Booked | float | None:
+    async def _read_long(self, key: str) -> dict[str, bytes]:
+        """Reads the pod's claims that are too long to be kept; what they ask for, by UID."""
         view = self._pod(key)
-        if view is None or not view.waits or view.facts is None:
+        if view is None or not view.may_need or self._rests.get(key, 0.0) > _now():
+            return {}
+        namespace, found = key.partition("/")[0], {}
+        for name, claim in self._questions.claims_of(key, view) or ():
+            if claim.allocated or claim.asked is not None:
+                continue
+            try:
+                document = await self._client.get(RESOURCE_CLAIMS, name, namespace=namespace)
+            except NotFoundError:
+                continue
+            found[str(document["metadata"].get("uid"))] = asked_text(document)
+        return found
+
+    async def _decide_and_book(self, key: str, read: Mapping[str, bytes]) -> _Booked | float | None:
+        view = self._pod(key)
+        if view is None or not view.may_need:
             self._forget(key, view)
             return None
         rest_s = self._rests.get(key, 0.0) - _now()
@@ -224,37 +267,49 @@ class Allocator:
         if claims is None:
             return None
         waiting = [(name, claim) for name, claim in claims if not claim.allocated]
-        if any(self._books.assumed(claim.uid) for _, claim in waiting):
+        if any(
             # Another pod that names the claim had its turn; what became of it will be known soon.
+            self._books.assumed(claim.uid)
+            # It was made anew since it was read.
+            or (claim.asked is None and claim.uid not in read)
+            for _, claim in waiting
+        ):
             return _SOON_S
         news = self._books.news
         try:
-            mine = [(name, claim) for name, claim in waiting if self._questions.is_ours(claim)]
+            self._questions.refuse_pod(view)
+            mine = self._questions.mine(key, waiting, read)
             if not mine:
                 self._waiting.discard(key)
+                self._expect(key, view, claims)
                 return None
             pinned = {claim.node for _, claim in claims if claim.node}
-            answer = await self._decide(key, view, mine, pinned=pinned)
+            answer = await self._decide(key, view, [document for *_, document in mine], pinned=pinned)
         except (AllocationError, ClaimError, ConfigError) as error:
-            self._waiting.add(key)
-            self._answered(Answer(pod=key, error=error))
-            return self._next_try(view)
+            return self._refused(Answer(pod=key, error=error), view, read)
         decision = answer.decision
         if decision is None or decision.allocations is None:
-            self._answered(answer)
-            self._waiting.add(key)
-            return self._next_try(view)
+            return self._refused(answer, view, read)
         self._check_leading()
         if self._books.news != news or not self._still(key, view, claims, node=decision.node):
             return _SOON_S
         self._waiting.discard(key)
-        self._usage.expect(key, node=decision.node, asks=view.asks)
-        return _Booked(answer, self._book(key, mine, decision))
+        if not view.node:
+            self._usage.expect(key, node=decision.node, asks=view.asks)
+        return _Booked(answer, self._book(key, view, [(name, claim) for name, claim, _ in mine], decision))
+
+    def _refused(self, answer: Answer, view: PodView, read: Mapping[str, bytes]) -> float:
+        self._waiting.add(answer.pod)
+        self._answered(answer)
+        if read:
+            # Each try costs a request and a long text, whoever wakes it up.
+            self._rests[answer.pod] = _now() + _AGAIN_S
+        return self._next_try(view)
 
     def _forget(self, key: str, view: PodView | None) -> None:
         self._waiting.discard(key)
         self._rests.pop(key, None)
-        if view is not None and not view.waits:
+        if view is not None and not view.may_need:
             self._refused_nodes.forget(view.uid)
 
     def _still(self, key: str, view: PodView, claims: Sequence[tuple[str, ClaimView]], *, node: str) -> bool:
@@ -263,7 +318,8 @@ class Allocator:
         return (
             now is not None
             and now.uid == view.uid
-            and now.waits
+            and now.node == view.node
+            and now.may_need
             and self._sources.offered(node)
             and self._questions.claims_of(key, now) == claims
         )
@@ -272,26 +328,31 @@ class Allocator:
         return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
 
     async def _decide(
-        self, key: str, view: PodView, mine: Sequence[tuple[str, ClaimView]], *, pinned: set[str]
+        self, key: str, view: PodView, documents: Sequence[JSON], *, pinned: set[str]
     ) -> Answer:
-        documents = [self._questions.document(name, claim) for name, claim in mine]
         left_out = self._refused_nodes.nodes(view.uid, now=_now())
         nodes = self._questions.nodes_for(view, pinned=pinned, left_out=left_out)
+        return await self._place(key, documents, nodes)
+
+    async def _place(self, key: str, claims: Sequence[JSON], nodes: Sequence[str]) -> Answer:
         try:
             decision = await self._books.place(
-                documents, policy=self._policy, nodes=nodes, release=self._sources.release()
+                claims, policy=self._policy, nodes=nodes, release=self._sources.release()
             )
         finally:
             if self._books.took_s > _COSTLY_S:
                 # Whoever makes selectors that take long may not have all the time there is.
                 self._rests[key] = _now() + _COSTLY_FACTOR * self._books.took_s
-        return Answer(pod=key, claims=tuple(documents), nodes=tuple(nodes), decision=decision)
+        return Answer(pod=key, claims=tuple(claims), nodes=tuple(nodes), decision=decision)
 
-    def _book(self, key: str, mine: Sequence[tuple[str, ClaimView]], decision: Decision) -> list[Wanted]:
-        namespace = key.partition("/")[0]
+    def _book(
+        self, key: str, view: PodView, mine: Sequence[tuple[str, ClaimView]], decision: Decision
+    ) -> list[Wanted]:
+        namespace, _, pod = key.partition("/")
+        holder = {"resource": "pods", "name": pod, "uid": view.uid} if view.node else None
         wanted = []
         for (name, claim), allocation in zip(mine, decision.allocations or (), strict=True):
-            one = Wanted(namespace=namespace, name=name, uid=claim.uid, allocation=allocation)
+            one = Wanted(namespace=namespace, name=name, uid=claim.uid, allocation=allocation, holder=holder)
             self._books.assume(one)
             self._placed[claim.uid] = (key, decision.node)
             wanted.append(one)

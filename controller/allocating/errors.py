@@ -15,6 +15,18 @@ class NoNodeError(AllocationError):
     retriable = True
 
 
+class ExtendedResourceError(AllocationError):
+    """A pod asks for cards by an extended resource, for which only kube-scheduler makes a claim."""
+
+    reason = "ExtendedResourceNotServed"
+
+
+class PodTooLongError(AllocationError):
+    """A pod has more claims, or says more about where it may run, than is looked at."""
+
+    reason = "PodTooLong"
+
+
 class MixedDriversError(AllocationError):
     """A claim asks for devices of this driver and of others at once."""
 

@@ -176,7 +176,7 @@ class Allocating:
                 (names.add if add else names.discard)(key)
                 if not names:
                     del self._pods_of[f"{namespace}/{name}"]
-        if (before is not None and before.waits) or (after is not None and after.waits):
+        if (before is not None and before.may_need) or (after is not None and after.may_need):
             self.queue.add(f"pod/{key}")
         if before is not None and (after is None or after.gone):
             for name in before.claims:

@@ -2,7 +2,8 @@
 
 Purpose: an allocation pins a pod to a node, so the node has to be one that the pod can run on.
 
-Flow: `node_facts` and `pod_facts` read the API's objects; `unfit` says why a pod cannot use a node.
+Flow: `node_facts` and `pod_facts` read the API's objects (`pod_wishes` and `facts_of` do so in two steps,
+between which a pod is kept as text); `unfit` says why a pod cannot use a node.
 
 Source of the rules: kube-scheduler's filters NodeUnschedulable, NodeName, TaintToleration, NodeAffinity and
 NodeResourcesFit (processor, memory, number of pods).
@@ -13,8 +14,9 @@ huge pages. Where kube-scheduler refuses the node because of them it takes the a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from driver.allocation.models import NodeSelection, Taint
@@ -67,6 +69,7 @@ class NodeFacts:
         unschedulable: Whether it is cordoned.
         ready: Whether its condition `Ready` is true.
         allocatable: What pods may ask of it.
+        extended: Extended resources that it offers by itself, as by a device plugin.
     """
 
     uid: str
@@ -75,6 +78,7 @@ class NodeFacts:
     unschedulable: bool
     ready: bool
     allocatable: Amounts
+    extended: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,11 @@ def node_facts(document: JSON) -> NodeFacts:
     conditions = status.get("conditions") or []
     return NodeFacts(
         uid=str(document["metadata"].get("uid") or ""),
-        labels=dict(document["metadata"].get("labels") or {}),
+        # Nodes have most of their labels in common.
+        labels={
+            sys.intern(str(name)): sys.intern(str(value))
+            for name, value in (document["metadata"].get("labels") or {}).items()
+        },
         taints=tuple(
             Taint(*(str(one.get(key) or "") for key in ("key", "value", "effect")))
             for one in spec.get("taints") or []
@@ -113,19 +121,37 @@ def node_facts(document: JSON) -> NodeFacts:
         allocatable=Amounts(
             _nano(allocatable.get("cpu")), _bytes(allocatable.get("memory")), _bytes(allocatable.get("pods"))
         ),
+        extended=frozenset(
+            sys.intern(name) for name, amount in allocatable.items() if "/" in name and str(amount) != "0"
+        ),
     )
 
 
 def pod_facts(document: JSON) -> PodFacts:
     """Projects a pod."""
+    node_name = str((document.get("spec") or {}).get("nodeName") or "")
+    return replace(facts_of(pod_wishes(document), asks=pod_asks(document)), node_name=node_name)
+
+
+def pod_wishes(document: JSON) -> JSON:
+    """The parts of a pod's spec that decide where it may run, as far as they are there."""
     spec = document.get("spec") or {}
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    node_affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    wishes = {
+        "nodeSelector": spec.get("nodeSelector"),
+        "affinity": node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution"),
+        "tolerations": spec.get("tolerations"),
+    }
+    return {name: wish for name, wish in wishes.items() if wish}
+
+
+def facts_of(wishes: JSON, *, asks: Amounts) -> PodFacts:
+    """What matters of a pod that waits, from what `pod_wishes` gave."""
     return PodFacts(
-        asks=pod_asks(document),
-        node_selector=dict(spec.get("nodeSelector") or {}),
-        affinity=affinity.get("requiredDuringSchedulingIgnoredDuringExecution"),
-        tolerations=tuple(spec.get("tolerations") or ()),
-        node_name=str(spec.get("nodeName") or ""),
+        asks=asks,
+        node_selector=wishes.get("nodeSelector") or {},
+        affinity=wishes.get("affinity"),
+        tolerations=tuple(wishes.get("tolerations") or ()),
     )
 
 

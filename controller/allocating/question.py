@@ -1,25 +1,49 @@
 """What is asked for a pod: its claims, with their amounts, and the nodes that it may use.
 
-Flow: `claims_of` finds the claims, `is_ours` sorts out those of other drivers, `document` reads one for the
-allocator, `nodes_for` says where the pod may go.
+Flow: `claims_of` finds the claims, `refuse_pod` looks at the pod itself, `mine` reads the claims of our
+classes, `nodes_for` says where the pod may go; `question` does all of it.
 
-Limits: reads only, and only what the informers hold at this moment.
+Limits: reads only, and only what the informers hold at this moment, beside what the caller read of claims
+that are too long to be kept.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
-from controller.allocating.errors import AmountsUnknownError, MixedDriversError, NoNodeError
+from controller.allocating.errors import (
+    AmountsUnknownError,
+    ExtendedResourceError,
+    MixedDriversError,
+    NoNodeError,
+    PodTooLongError,
+)
 from controller.allocating.pod_fit import unfit
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
-from controller.allocating.views import ClaimView, PodView
-from driver.api.asked import check_stamp, restored
+from controller.allocating.views import MAX_CLAIMS, MAX_EXTENDED, MAX_KEPT, ClaimView, ClassView, PodView
+from controller.claims import class_names
+from controller.extended import by_resource, class_of
+from driver.api.asked import check_stamp, only_carried, restored
 from driver.api.share_allocation import refuse_in_spec
 from driver.errors import ConfigError
 from driver.kube.client import JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked for a pod.
+
+    Attributes:
+        claims: Its claims of our classes that are not allocated, as the allocator reads them.
+        nodes: The nodes that it may use.
+    """
+
+    claims: Sequence[JSON]
+    nodes: Sequence[str]
 
 
 class Questions:
@@ -40,13 +64,96 @@ class Questions:
             found.append((name, claim))
         return found
 
-    def is_ours(self, claim: ClaimView) -> bool:
-        """Whether a claim asks for devices of our driver.
+    def question(self, key: str, view: PodView, *, left_out: AbstractSet[str]) -> Question | None:
+        """What is asked for a pod; None if a claim is missing, or is too long to be kept.
 
         Raises:
-            MixedDriversError: It asks for others' as well.
+            AllocationError: As `refuse_pod`, `mine` and `nodes_for`; also ClaimError and ConfigError.
         """
-        kinds = {self._class_is_ours(name) for name in claim.classes}
+        claims = self.claims_of(key, view) or ()
+        waiting = [(name, claim) for name, claim in claims if not claim.allocated]
+        if any(claim.asked is None for _, claim in waiting):
+            return None
+        self.refuse_pod(view)
+        documents = [document for _, _, document in self.mine(key, waiting, {})]
+        if not documents:
+            return None
+        pinned = {claim.node for _, claim in claims if claim.node}
+        return Question(claims=documents, nodes=self.nodes_for(view, pinned=pinned, left_out=left_out))
+
+    def mine(
+        self, key: str, waiting: Sequence[tuple[str, ClaimView]], read: Mapping[str, bytes]
+    ) -> list[tuple[str, ClaimView, JSON]]:
+        """The claims of our classes, as the allocator reads them.
+
+        Args:
+            key: The pod, `namespace/name`.
+            waiting: Claims of it that are not allocated, by name.
+            read: `asked_text` of those that are too long to be kept, by UID.
+
+        Raises:
+            AmountsUnknownError: It is not known yet whether the API server keeps amounts.
+            MixedDriversError: A claim asks for others' devices as well.
+            ClaimNotStampedError: A claim may have lost its amounts.
+            ConfigError: A claim is too long, or its configuration is wrong.
+        """
+        namespace = key.partition("/")[0]
+        asked = [(name, claim, self._asked(name, claim, read)) for name, claim in waiting]
+        ours = [(name, claim, one) for name, claim, one in asked if self._is_ours(one)]
+        return [
+            (name, claim, self._document(f"{namespace}/{name}", claim.uid, one)) for name, claim, one in ours
+        ]
+
+    def refuse_pod(self, view: PodView) -> None:
+        """Looks at the pod without its claims.
+
+        Raises:
+            PodTooLongError: It has more of something than is looked at.
+            ExtendedResourceError: It asks for our cards by an extended resource that no node offers itself.
+        """
+        if view.too_long:
+            raise PodTooLongError(
+                f"The pod has more than {MAX_CLAIMS} claims, {MAX_EXTENDED} extended resources, or "
+                f"{MAX_KEPT} bytes of node selector, node affinity and tolerations.",
+                field="spec",
+                remedy="Ask for less in one pod, or say it shorter.",
+            )
+        if not view.extended:
+            return
+        stands_for = by_resource(self._classes())
+        for _, resource, count in view.extended:
+            name = class_of(resource, stands_for)
+            if name is None or not self._class_is_ours(name) or self._offered_by_a_node(resource):
+                continue
+            raise ExtendedResourceError(
+                f"The pod asks for {resource}: {count}, which stands for DeviceClass {name}. kube-scheduler "
+                "alone makes claims of such resources, and in mode controller it has no cards to give out.",
+                field="spec.containers[].resources",
+                remedy=f"Make a ResourceClaimTemplate that asks for class {name}, name it in "
+                "spec.resourceClaims and in resources.claims of the container, and leave the resource out.",
+            )
+
+    def _classes(self) -> Iterator[tuple[str, ClassView]]:
+        for name in self._sources.classes.keys():  # noqa: SIM118 - a store, no dict
+            view = self._sources.classes.get(name)
+            if view is not None:
+                yield name, view
+
+    def _offered_by_a_node(self, resource: str) -> bool:
+        return any(resource in node.extended for node in self._sources.nodes.values())
+
+    def _asked(self, name: str, claim: ClaimView, read: Mapping[str, bytes]) -> JSON:
+        """What a claim asks for: its `spec.devices` under `devices`, and `annotations`."""
+        text = claim.asked.text if claim.asked is not None else read.get(claim.uid, b"")
+        if not text:
+            raise ConfigError(
+                f"ResourceClaim {name} is too long to be looked at.", remedy="Make its selectors shorter."
+            )
+        found: JSON = json.loads(text)
+        return found
+
+    def _is_ours(self, asked: JSON) -> bool:
+        kinds = {self._class_is_ours(name) for name in class_names(asked["devices"])}
         if kinds == {True, False}:
             raise MixedDriversError(
                 "A claim asks for devices of this driver and of others at once.",
@@ -59,22 +166,29 @@ class Questions:
         found = self._sources.classes.get(name)
         return found is not None and found.ours
 
-    def document(self, name: str, claim: ClaimView) -> JSON:
-        """A claim as the allocator reads it, with the amounts that it asks for.
+    def _document(self, key: str, uid: str, asked: JSON) -> JSON:
+        """A claim (`namespace/name`) as the allocator reads it, with the amounts that it asks for."""
+        namespace, _, name = key.partition("/")
+        devices = self._with_amounts(asked)
+        refuse_in_spec(devices.get("config") or [], field=f"{name}: spec.devices.config")
+        for used in dict.fromkeys(class_names(devices)):
+            self._refuse_class(used)
+        return {"metadata": {"name": name, "namespace": namespace, "uid": uid}, "spec": {"devices": devices}}
 
-        Raises:
-            AmountsUnknownError: It is not known yet whether the API server keeps them.
-            ClaimNotStampedError: They may have been lost.
-            ConfigError: The claim is too long, a ShareConfig does not decode, or it brings an allocation.
-        """
-        if not claim.waiting:
+    def _refuse_class(self, name: str) -> None:
+        """Refuses here, before anything is allocated, what the node would refuse."""
+        view = self._sources.classes.get(name)
+        config = json.loads(view.document)["spec"].get("config") if view is not None else None
+        if not config:
+            return
+        field = f"DeviceClass {name}: spec.config"
+        refuse_in_spec(config, field=field)
+        if carried := only_carried({}, config, request="", field=field):
             raise ConfigError(
-                f"ResourceClaim {name} is too long to be looked at.", remedy="Make its selectors shorter."
+                f"A class asks for no amounts, but its ShareConfig says {' and '.join(sorted(carried))}.",
+                field=f"{field}[].opaque.parameters.capacity",
+                remedy="Leave capacity out of it; claims ask for amounts in capacity.requests.",
             )
-        document = self._with_amounts(json.loads(claim.waiting))
-        config = document["spec"]["devices"].get("config") or []
-        refuse_in_spec(config, field=f"{name}: spec.devices.config")
-        return document
 
     def nodes_for(self, view: PodView, *, pinned: set[str], left_out: AbstractSet[str]) -> list[str]:
         """The nodes that a pod may use and whose cards are offered, sorted.
@@ -87,11 +201,14 @@ class Questions:
         Raises:
             NoNodeError: There is none; it says how many are ruled out by what.
         """
+        if view.node:
+            return [self._node_of(view, pinned)]
         reasons: dict[str, int] = {}
         found: list[str] = []
+        wishes = view.facts
         for name in sorted(self._sources.nodes.keys()):
             facts = self._sources.nodes.get(name)
-            if facts is None or view.facts is None or not self._sources.offered(name):
+            if facts is None or wishes is None or not self._sources.offered(name):
                 continue
             if pinned and pinned != {name}:
                 why = "another claim of the pod is allocated for another node"
@@ -99,7 +216,7 @@ class Questions:
                 why = "kube-scheduler refused the node a short while ago"
             else:
                 free = self._usage.free(name, facts.allocatable)
-                why = unfit(view.facts, name=name, node=facts, free=free)
+                why = unfit(wishes, name=name, node=facts, free=free)
             if why:
                 reasons[why] = reasons.get(why, 0) + 1
             else:
@@ -113,15 +230,42 @@ class Questions:
             )
         return found
 
-    def _with_amounts(self, document: JSON) -> JSON:
+    def _node_of(self, view: PodView, pinned: AbstractSet[str]) -> str:
+        """The node of a pod that was made for it; the kubelet looks at everything but the cards.
+
+        Raises:
+            NoNodeError: Its cards cannot be given out.
+        """
+        facts, remedy = self._sources.nodes.get(view.node), ""
+        if pinned - {view.node}:
+            why = "another claim of it is allocated for another node"
+            remedy = "Leave spec.nodeName out; a nodeSelector lets kube-scheduler choose among nodes."
+        elif facts is None or not facts.ready:
+            why = "which is not Ready"
+        elif not self._sources.offered(view.node):
+            why = "which offers no cards at this time"
+        else:
+            return view.node
+        raise NoNodeError(
+            f"The pod was made for node {view.node}, {why}.", field="spec.nodeName", remedy=remedy
+        )
+
+    def fits(self, view: PodView, node: str) -> bool:
+        """Whether a pod that waits may be bound to a node, whatever its cards."""
+        facts, wishes = self._sources.nodes.get(node), view.facts
+        if facts is None or wishes is None:
+            return False
+        return not unfit(wishes, name=node, node=facts, free=self._usage.free(node, facts.allocatable))
+
+    def _with_amounts(self, asked: JSON) -> JSON:
         kept = self._sources.amounts_kept()
         if kept is None:
             raise AmountsUnknownError(
                 "Whether the API server keeps the amounts that claims ask for is not known yet."
             )
-        devices, annotations = document["spec"]["devices"], document["metadata"]["annotations"]
+        devices = asked["devices"]
         # A server that keeps them now may have dropped them before it was upgraded: what the webhook carried
         # over then counts as ever, or a claim for a share would get a whole card.
         if not kept:
-            check_stamp(devices, annotations, is_ours=self._class_is_ours)
-        return {**document, "spec": {"devices": restored(devices, is_ours=self._class_is_ours)}}
+            check_stamp(devices, asked["annotations"], is_ours=self._class_is_ours)
+        return restored(devices, is_ours=self._class_is_ours)

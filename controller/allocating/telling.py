@@ -4,8 +4,9 @@ Flow: the allocator's answers are noted; a queue looks at each pod that was refu
 moment, works out why, and writes an Event if that is new or was said long ago.
 
 Limits: while reasons are worked out nothing is decided, so the next ones wait four times as long as that
-took. An answer names nobody else's claims or namespaces. All pods together are told at most `_EVENTS_PER_S`
-Events in a second, each that waits one for itself and each of its claims in `again_s`.
+took. Of an answer only its words are kept: pods by the ten thousand may wait. An answer names nobody else's
+claims or namespaces. All pods together are told at most `_EVENTS_PER_S` Events in a second, each that waits
+one for itself and each of its claims in `again_s`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from controller.allocating.allocator import Answer
 from controller.allocating.books import Books
+from controller.allocating.question import Question
 from controller.allocating.sources import Sources
 from controller.events import Events, Subject, cut
 from driver.allocation.why_not import WhyNot
@@ -27,11 +29,20 @@ _LEAST_S = 30.0
 """Seconds between two answers to one pod: reasons change to and fro while others come and go."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Why a pod waits; `by_cards` if reasons against the cards can be worked out."""
+
+    reason: str
+    note: str
+    by_cards: bool = False
+
+
 @dataclass(slots=True)
 class _Told:
     pod: str
     reason: str
-    note: str
+    note: int
     at: float
     times: int
 
@@ -45,6 +56,7 @@ class Telling:
         books: Books,
         events: Events,
         *,
+        question_of: Callable[[str], Question | None],
         note_of: Callable[[WhyNot, bool], str],
         again_s: float,
     ) -> None:
@@ -54,24 +66,31 @@ class Telling:
             sources: Where pods and claims are found.
             books: Why something does not fit.
             events: Writes Events.
+            question_of: What is asked for a pod (`namespace/name`) now; None where that cannot be told.
             note_of: Puts an answer into words; told whether it is about one claim.
             again_s: Seconds before an unchanged answer is repeated.
         """
         self._sources = sources
         self._books = books
         self._events = events
+        self._question_of = question_of
         self._note_of = note_of
         self._again_s = again_s
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, _Words] = {}
         self._told: dict[str, _Told] = {}
         self._owed_s = 0.0
 
     def note(self, answer: Answer) -> bool:
         """Takes note of an answer; whether there is something to tell."""
-        if answer.error is None and (answer.decision is None or answer.decision.allocations is not None):
+        refusal = answer.decision.refusal if answer.decision is not None else None
+        if answer.error is not None:
+            # Nothing of the error itself: its traceback would keep all that was being looked at.
+            self._answers[answer.pod] = _Words(answer.error.reason, cut(str(answer.error)))
+        elif refusal is not None:
+            self._answers[answer.pod] = _Words(refusal.reason, cut(refusal.summary()), by_cards=True)
+        else:
             self._forget(answer.pod)
             return False
-        self._answers[answer.pod] = answer
         return True
 
     async def rest(self) -> None:
@@ -82,7 +101,7 @@ class Telling:
     async def tell(self, key: str) -> float | None:
         """Tells a pod (`namespace/name`) what is known; seconds until it is looked at again, or None."""
         view, answer = self._sources.pods.get(key), self._answers.get(key)
-        if view is None or not view.waits or answer is None:
+        if view is None or not view.may_need or answer is None:
             self._forget(key)
             return None
         now = asyncio.get_running_loop().time()
@@ -92,12 +111,12 @@ class Telling:
             before = None
         if before is not None and now < before.at + _LEAST_S:
             return before.at + _LEAST_S - now
-        reason, note = await self._words(answer)
+        reason, note = await self._words(key, answer)
         if before is not None and before.reason == reason and now < before.at + self._again_s:
             return before.at + self._again_s - now
-        same = before is not None and (before.reason, before.note) == (reason, note)
-        told = _Told(view.uid, reason, note, now, before.times + 1 if before is not None and same else 1)
-        self._told[key] = told
+        same = before is not None and (before.reason, before.note) == (reason, hash(note))
+        times = before.times + 1 if before is not None and same else 1
+        self._told[key] = told = _Told(view.uid, reason, hash(note), now, times)
         namespace, _, name = key.partition("/")
         subjects = [Subject(resource=PODS, name=name, namespace=namespace, uid=view.uid)]
         for claim in view.claims:
@@ -111,15 +130,16 @@ class Telling:
         self._owed_s += len(subjects) / _EVENTS_PER_S
         return self._again_s
 
-    async def _words(self, answer: Answer) -> tuple[str, str]:
-        if answer.error is not None:
-            return answer.error.reason, cut(str(answer.error))
+    async def _words(self, key: str, answer: _Words) -> tuple[str, str]:
+        question = self._question_of(key) if answer.by_cards else None
+        if question is None:
+            return answer.reason, answer.note
         began = time.monotonic()
         claims = [
             {**one, "metadata": {**one["metadata"], "name": f"claim-{number}", "namespace": "pod"}}
-            for number, one in enumerate(answer.claims, 1)
+            for number, one in enumerate(question.claims, 1)
         ]
-        found = await self._books.why_not(claims, nodes=answer.nodes, release=self._sources.release())
+        found = await self._books.why_not(claims, nodes=question.nodes, release=self._sources.release())
         self._owed_s += 4 * (time.monotonic() - began)
         return found.reason, cut(self._note_of(found, len(claims) == 1))
 

@@ -1,9 +1,10 @@
 """What pods take of each node, kept up to date.
 
-Flow: `note` is a handler of the pods' informer; `expect` counts a pod whose claims were just allocated for a
-node, until it is bound there or gone; `free` subtracts from what a Node has.
+Flow: `note` is a handler of the pods' informer; `expect` counts a pod whose claims are allocated for a node,
+until it is bound there or gone; `free` subtracts from what a Node has.
 
-Limits: pods that are done, or wait without an allocation of ours, take nothing.
+Limits: pods that are done, or wait without an allocation of ours, take nothing; nor do those that wait for a
+claim which is allocated for a node that they do not fit on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ class NodeUsage:
         self.unexpect(key)
         self._expected[key] = (node, asks)
         self._add(node, asks)
+
+    def expected(self, key: str) -> bool:
+        """Whether a pod is counted that is not bound yet."""
+        return key in self._expected
 
     def unexpect(self, key: str) -> None:
         """Does not count a pod any more that is bound, gone, or will not come."""

@@ -1,16 +1,28 @@
 """What allocating keeps of claims, pods and classes.
 
-Limits: documents are kept as JSON text, ten times smaller than as dicts; of a claim that waits no more than
-`MAX_DOCUMENT`, because anybody may write claims; of an allocated one what it holds of our cards.
+Purpose: anybody may write claims and pods, by the ten thousand and each as large as the API allows, and all
+of them are known here. So of each as much is kept as an ordinary one needs, and a claim that is longer is
+read again when its turn comes.
+
+Flow: an informer projects each object by `claim_view`, `pod_view` or `class_view`.
+
+Limits: documents are kept as JSON text, ten times smaller than as dicts, and equal ones once. Of a claim that
+waits at most `MAX_KEPT` bytes, of one that is allocated what it holds of our cards. Of a pod at most
+`MAX_CLAIMS` names of claims, `MAX_EXTENDED` resources and `MAX_KEPT` bytes of what decides where it may run:
+one that has more is refused by name.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import dataclass
 
-from controller.allocating.pod_fit import Amounts, PodFacts, pod_asks, pod_facts
-from controller.claims import HELD, class_names, named
+from controller.allocating.pod_fit import Amounts, PodFacts, facts_of, pod_asks, pod_wishes
+from controller.claims import HELD, named
+from controller.extended import asked_of_pod
 from controller.handover import expected_node
+from controller.shared_text import SharedText, shared
 from driver.api.asked import STAMP
 from driver.api.share_allocation import is_share_allocation, shares_given
 from driver.cards import DRIVER_NAME
@@ -19,7 +31,12 @@ from driver.kube.client import JSON
 from driver.slices import canonical
 
 MAX_DOCUMENT = 65_536
-"""Bytes of a claim's spec that are kept: 32 requests with long selectors, and configuration of a few KiB."""
+"""Bytes of a claim's spec that are looked at: 32 requests with long selectors, and some configuration."""
+MAX_KEPT = 4096
+"""Bytes that are kept of a claim or pod that waits; ordinary ones have a few hundred."""
+MAX_CLAIMS = 64
+MAX_EXTENDED = 16
+_MAX_STAMP = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +45,41 @@ class ClaimView:
 
     Attributes:
         uid: UID of the claim.
-        classes: Names of the classes that it asks for, of each request.
-        waiting: What the allocator reads of it, as JSON text, while it is not allocated; b"" otherwise, or if
-            it is too long.
+        asked: What it asks for, while it is not allocated: see `asked_text`; None otherwise, or if that is
+            too long to be kept.
         held: What it holds of our cards, as the allocator reads it, as JSON text; b"" if nothing.
         node: The one node that its allocation is for, "" if it has none or is for several.
+        allocated: Whether it has an allocation.
         ours: Whether its allocation was written by our allocator.
         deleting: Whether it is being deleted.
-        reserved: UIDs of the pods that hold it.
+        reserved: Whether pods hold it.
     """
 
     uid: str
-    classes: tuple[str, ...]
-    waiting: bytes = b""
+    asked: SharedText | None = None
     held: bytes = b""
     node: str = ""
     allocated: bool = False
     ours: bool = False
     deleting: bool = False
-    reserved: tuple[str, ...] = ()
+    reserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ClassView:
-    """A DeviceClass: as JSON text, and whether it picks only devices of our driver."""
+    """A DeviceClass.
+
+    Attributes:
+        ours: Whether it picks only devices of our driver.
+        document: As JSON text.
+        extended: The extended resource that it stands for, "" if none but that of its name.
+        created: When it was made, as the API writes it.
+    """
 
     ours: bool
     document: bytes
+    extended: str = ""
+    created: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +90,14 @@ class PodView:
         uid: UID of the pod.
         node: Its node, "" while it waits.
         asks: What it takes of its node.
-        facts: What decides where it may run; None once it is on a node, or if it names no claims.
+        wishes: What decides where it may run, as `pod_wishes` gives it, as JSON text; None once it is on a
+            node, if it asks for no devices, or if that is too long to be kept.
         claims: Names of its claims in the pod's order, "" for one that does not exist yet.
+        extended: Extended resources that it asks for: place of the container, name, count.
         gated: Whether a scheduling gate holds it.
         gone: Whether it is done or being deleted.
+        starting: Whether it is on a node and does not run yet.
+        too_long: Whether it has more claims, resources or wishes than are kept.
         priority: Its priority; the higher first.
         created: When it was made, as the API writes it; the earlier first.
         nominated: The node that kube-scheduler expects it on, if it may get devices there; "" if none.
@@ -77,47 +106,65 @@ class PodView:
     uid: str
     node: str
     asks: Amounts
-    facts: PodFacts | None = None
+    wishes: SharedText | None = None
     claims: tuple[str, ...] = ()
+    extended: tuple[tuple[int, str, int], ...] = ()
     gated: bool = False
     gone: bool = False
+    starting: bool = False
+    too_long: bool = False
     priority: int = 0
     created: str = ""
     nominated: str = ""
 
     @property
+    def facts(self) -> PodFacts | None:
+        """What decides where it may run, decoded anew each time; None where that is not known."""
+        return None if self.wishes is None else facts_of(json.loads(self.wishes.text), asks=self.asks)
+
+    @property
     def waits(self) -> bool:
-        """Whether it waits for claims to be allocated."""
-        return bool(self.claims) and not (self.node or self.gated or self.gone)
+        """Whether it waits for a node, and asks for devices."""
+        return bool(self.claims or self.extended) and not (self.node or self.gated or self.gone)
+
+    @property
+    def may_need(self) -> bool:
+        """Whether it cannot run before its claims are allocated: it waits, or was made for its node."""
+        return self.waits or (self.starting and bool(self.claims) and not self.gone)
+
+
+def asked_text(document: JSON) -> bytes:
+    """What a claim asks for, its classes, and the webhook's stamp, as JSON text; b"" if it is too long."""
+    devices = (document.get("spec") or {}).get("devices") or {}
+    stamp = (document["metadata"].get("annotations") or {}).get(STAMP)
+    annotations = {STAMP: stamp[:_MAX_STAMP]} if isinstance(stamp, str) else {}
+    text = canonical({"annotations": annotations, "devices": devices})
+    return text if len(text) <= MAX_DOCUMENT else b""
 
 
 def claim_view(document: JSON) -> ClaimView:
     """Projects a claim."""
     metadata, status = document["metadata"], document.get("status") or {}
     uid = str(metadata.get("uid") or "")
-    devices = (document.get("spec") or {}).get("devices") or {}
-    classes = tuple(dict.fromkeys(class_names(devices)))
     allocation = status.get("allocation")
     deleting = bool(metadata.get("deletionTimestamp"))
     if not allocation:
-        stamp = (metadata.get("annotations") or {}).get(STAMP)
-        kept = {**named(document), "annotations": {STAMP: stamp} if isinstance(stamp, str) else {}}
-        text = canonical({"metadata": kept, "spec": {"devices": devices}})
-        waiting = text if len(text) <= MAX_DOCUMENT else b""
-        return ClaimView(uid=uid, classes=classes[:32], waiting=waiting, deleting=deleting)
+        text = asked_text(document)
+        return ClaimView(
+            uid=uid, asked=shared(text) if 0 < len(text) <= MAX_KEPT else None, deleting=deleting
+        )
     config = (allocation.get("devices") or {}).get("config") or []
     held = _held(uid, allocation, config)
     return ClaimView(
         uid=uid,
-        classes=classes[:32],
         held=canonical({"metadata": named(document), "status": {"allocation": {"devices": held}}})
         if held["results"]
         else b"",
-        node=only_node(allocation),
+        node=sys.intern(only_node(allocation)),
         allocated=True,
         ours=any(is_share_allocation(entry) and entry.get("source") == "FromClaim" for entry in config),
         deleting=deleting,
-        reserved=tuple(str(one.get("uid")) for one in status.get("reservedFor") or []),
+        reserved=bool(status.get("reservedFor")),
     )
 
 
@@ -152,29 +199,52 @@ def only_node(allocation: JSON) -> str:
 
 def class_view(document: JSON, *, ours: bool) -> ClassView:
     """Projects a DeviceClass."""
-    kept = {"metadata": {"name": document["metadata"]["name"]}, "spec": document.get("spec") or {}}
-    return ClassView(ours=ours, document=canonical(kept))
+    metadata, spec = document["metadata"], document.get("spec") or {}
+    return ClassView(
+        ours=ours,
+        document=canonical({"metadata": {"name": metadata["name"]}, "spec": spec}),
+        extended=str(spec.get("extendedResourceName") or ""),
+        created=str(metadata.get("creationTimestamp") or ""),
+    )
 
 
 def pod_view(document: JSON) -> PodView:
     """Projects a pod."""
-    metadata, spec = document["metadata"], document.get("spec") or {}
+    metadata, spec, status = document["metadata"], document.get("spec") or {}, document.get("status") or {}
     entries = spec.get("resourceClaims") or []
-    node = str(spec.get("nodeName") or "")
-    statuses = (document.get("status") or {}).get("resourceClaimStatuses") or []
-    made = {one.get("name"): one.get("resourceClaimName") for one in statuses}
+    node = sys.intern(str(spec.get("nodeName") or ""))
+    nominated = "" if node else sys.intern(expected_node(document))
     asks = pod_asks(document)
+    extended = () if node else tuple(asked_of_pod(spec))
+    if not (entries or extended or nominated):
+        # Most pods: what they take of their node is all that counts.
+        return PodView(uid="", node=node, asks=asks, gone=_is_gone(metadata, asks))
+    made = {
+        one.get("name"): one.get("resourceClaimName") for one in status.get("resourceClaimStatuses") or []
+    }
+    text = b"" if node else canonical(pod_wishes(document))
     return PodView(
         uid=str(metadata.get("uid") or ""),
         node=node,
         asks=asks,
-        facts=pod_facts(document) if entries and not node else None,
+        wishes=shared(text) if 0 < len(text) <= MAX_KEPT else None,
         claims=tuple(
-            str(entry.get("resourceClaimName") or made.get(entry.get("name")) or "") for entry in entries
+            str(entry.get("resourceClaimName") or made.get(entry.get("name")) or "")
+            for entry in entries[:MAX_CLAIMS]
+            # One that is there without a name says that no claim is needed.
+            if entry.get("resourceClaimName") or made.get(entry.get("name"), "") is not None
         ),
+        extended=extended[:MAX_EXTENDED],
         gated=bool(spec.get("schedulingGates")),
-        gone=bool(metadata.get("deletionTimestamp")) or not asks.pods,
+        gone=_is_gone(metadata, asks),
+        starting=bool(node) and status.get("phase", "Pending") == "Pending",
+        too_long=len(entries) > MAX_CLAIMS or len(extended) > MAX_EXTENDED or len(text) > MAX_KEPT,
         priority=int(spec.get("priority") or 0),
         created=str(metadata.get("creationTimestamp") or ""),
-        nominated="" if node else expected_node(document),
+        nominated=nominated,
     )
+
+
+def _is_gone(metadata: JSON, asks: Amounts) -> bool:
+    # A pod that is done asks for nothing, not even for its own place.
+    return bool(metadata.get("deletionTimestamp")) or not asks.pods

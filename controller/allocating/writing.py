@@ -42,12 +42,15 @@ class Wanted:
         name: Name of the claim.
         uid: UID of the claim.
         allocation: The AllocationResult as the allocator made it.
+        holder: The pod for which the claim is reserved at once, as in `status.reservedFor`; None where
+            kube-scheduler will do that.
     """
 
     namespace: str
     name: str
     uid: str
     allocation: JSON
+    holder: JSON | None = None
 
 
 def complete(wanted: Wanted, *, now: datetime) -> JSON:
@@ -88,7 +91,12 @@ async def write(client: KubeClient, wanted: Wanted, *, now: datetime) -> JSON:
         )
         _check(claim, wanted)
     allocation = complete(wanted, now=now)
-    stored = await _put_status(client, claim, {**(claim.get("status") or {}), "allocation": allocation})
+    status = {**(claim.get("status") or {}), "allocation": allocation}
+    if wanted.holder is not None:
+        # The kubelet starts nothing before it sees its pod here, and nobody else reserves for a pod that
+        # kube-scheduler did not bind before the claim is allocated.
+        status["reservedFor"] = [wanted.holder]
+    stored = await _put_status(client, claim, status)
     problem = difference(allocation, (stored.get("status") or {}).get("allocation") or {})
     if problem:
         _log.error("allocation lost on the way", claim=f"{wanted.namespace}/{wanted.name}", lost=problem)
@@ -110,8 +118,8 @@ async def release(client: KubeClient, claim: JSON) -> JSON:
     Raises:
         ApiError: The server refused (ConflictError if the claim changed meanwhile), or gave no answer.
     """
-    status = {key: value for key, value in (claim.get("status") or {}).items() if key == "reservedFor"}
-    stored = await _put_status(client, claim, status)
+    # Nobody holds it, or the one pod that we reserved it for; the server allows no holder without allocation.
+    stored = await _put_status(client, claim, {})
     finalizers = [one for one in stored["metadata"].get("finalizers") or [] if one != FINALIZER]
     return await client.replace(
         RESOURCE_CLAIMS,

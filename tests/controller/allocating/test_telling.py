@@ -28,6 +28,7 @@ class Told:
             self.world.part.sources,
             self.world.part.books,
             Events(KubeClient(self.transport), instance="i", metrics=Metrics()),
+            question_of=self.world.part.allocator.question,
             note_of=lambda found, single: note_of(found, single=single),
             again_s=300,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,14 +97,8 @@ class World:
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         )
         self.claims, self.pods, self.nodes, self.classes = self.part.informers
-        self._put(
-            self.classes,
-            {
-                "metadata": {"name": "accelerator.dragoman.dev"},
-                "spec": {"selectors": [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]},
-            },
-        )
-        self._put(self.classes, {"metadata": {"name": "nic.example"}, "spec": {}})
+        self.device_class("accelerator.dragoman.dev")
+        self.device_class("nic.example", selectors=[])
         for name in nodes:
             self.node(name)
             self.cards(name, card())
@@ -141,7 +135,11 @@ class World:
         document["metadata"].setdefault("uid", f"uid-{document['metadata']['name']}")
         informer.observe(self._versioned(document))
 
-    def node(self, name: str, **spec: Any) -> None:
+    def device_class(self, name: str, **spec: Any) -> None:
+        selectors = [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]
+        self._put(self.classes, {"metadata": {"name": name}, "spec": {"selectors": selectors, **spec}})
+
+    def node(self, name: str, *, status: dict[str, Any] | None = None, **spec: Any) -> None:
         self._put(
             self.nodes,
             {
@@ -150,6 +148,7 @@ class World:
                 "status": {
                     "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
                     "conditions": [{"type": "Ready", "status": "True"}],
+                    **(status or {}),
                 },
             },
         )
@@ -172,9 +171,15 @@ class World:
         more: tuple[Any, ...] = (),
         config: tuple[Any, ...] = (),
         annotations: dict[str, str] | None = None,
+        selectors: Sequence[str] = (),
     ) -> None:
         asked = {"memory": memory, "cores": cores} if memory else None
-        exactly = {"deviceClassName": device_class, "count": 1, "allocationMode": "ExactCount"}
+        exactly: dict[str, Any] = {
+            "deviceClassName": device_class,
+            "count": 1,
+            "allocationMode": "ExactCount",
+            "selectors": [{"cel": {"expression": one}} for one in selectors],
+        }
         if asked:
             exactly["capacity"] = {"requests": asked}
         document = {
@@ -202,7 +207,7 @@ class World:
         document["status"] = {}
         self.store(document)
 
-    def pod(self, name: str, *claims: str, **spec: Any) -> None:
+    def pod(self, name: str, *claims: str, status: dict[str, Any] | None = None, **spec: Any) -> None:
         self._put(
             self.pods,
             {
@@ -212,6 +217,7 @@ class World:
                     "resourceClaims": [{"name": one, "resourceClaimName": one} for one in claims],
                     **spec,
                 },
+                "status": status or {},
             },
         )
 
