@@ -1,18 +1,48 @@
-"""Quotas, wired: what the controller starts for them."""
+"""Quotas, wired: what the controller starts for them.
+
+Flow: informers of quotas, claims, DeviceClasses and ResourceQuotas run in every replica, and with them the
+webhook reserves. The leader works on the queue: `settle` counts the claims of a quota, and makes
+AcceleratorQuotas of ResourceQuotas.
+
+Limits: inventories are decoded when they are first needed, a few at a time, so that nothing is held up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from controller.queue import WorkQueue
+from controller.quota.books import Books, ClaimView, claim_view
+from controller.quota.figures import Figures
 from controller.quota.quotas import Quotas
-from controller.quota.store import MemoryStore
-from driver.kube.client import KubeClient
+from controller.quota.store import ApiStore
+from controller.quota.translating import FROM, Group, LegacyQuota, Translation, is_as_wanted
+from driver.api.node import cards_of, decode_status
+from driver.errors import DragomanError
+from driver.kube.client import JSON, ConflictError, KubeClient, NotFoundError
 from driver.kube.informer import Informer
+from driver.kube.resources import (
+    ACCELERATOR_QUOTAS,
+    DEVICE_CLASSES,
+    RESOURCE_CLAIMS,
+    RESOURCE_QUOTAS,
+)
+from driver.quota.errors import QuotaUnavailableError
 from driver.quota.stock import Stock
+
+TRANSLATE = "translate:"
+_SETTLE_S = 0.5
+_DECODED_AT_ONCE = 10
+_STUCK_S = 30.0
+
+_log = structlog.get_logger("quota")
 
 
 class Quoting:
@@ -21,7 +51,7 @@ class Quoting:
     Attributes:
         informers: To be run in every replica, and synced before admission answers.
         quotas: What the webhook asks.
-        queue: Quotas that the leader looks at; its workers call `settle`.
+        queue: What the leader looks at; its workers call `settle`.
     """
 
     def __init__(
@@ -30,8 +60,11 @@ class Quoting:
         *,
         inventories: Informer[Any],
         inventory_status: Callable[[Any], bytes],
+        class_is_ours: Callable[[Mapping[str, Any]], bool],
+        groups: Iterable[Group],
         carried: bool,
         registry: CollectorRegistry,
+        budget_s: float = 4.0,
     ) -> None:
         """Makes all parts; starts nothing.
 
@@ -39,19 +72,242 @@ class Quoting:
             client: The API server.
             inventories: AcceleratorNodes.
             inventory_status: Gives the status, as JSON text, of what `inventories` keeps.
+            class_is_ours: Whether a DeviceClass picks only devices of our driver, as far as can be seen.
+            groups: Names of extended resources that ResourceQuotas may limit.
             carried: Whether amounts that stand in a ShareConfig count (mode controller).
             registry: Where the metrics go.
+            budget_s: Time that a reservation may take; less than the webhook's timeout.
         """
-        del client, inventories, inventory_status, registry
-        self.informers: tuple[Informer[Any], ...] = ()
-        self.queue = WorkQueue(name="quotas")
-        self.quotas = Quotas(MemoryStore(), stock=Stock(), carried=carried)
+        self._client = client
+        self._status = inventory_status
+        self._translation = Translation(groups)
+        self._quotas = Informer(client, ACCELERATOR_QUOTAS, _whole, name="quotas", page_size=20)
+        self._claims = Informer(
+            client,
+            RESOURCE_CLAIMS,
+            partial(claim_view, carried=carried),
+            name="claims for quotas",
+            page_size=50,
+        )
+        self._classes = Informer(client, DEVICE_CLASSES, _class, name="classes for quotas", page_size=100)
+        self._resource_quotas = Informer(
+            client, RESOURCE_QUOTAS, self._translation.hard_of, name="resource quotas", page_size=100
+        )
+        self.informers: tuple[Informer[Any], ...] = (
+            self._quotas,
+            self._claims,
+            self._classes,
+            self._resource_quotas,
+        )
+        self.queue = WorkQueue(name="quotas", base_s=0.2, cap_s=30.0)
+        self._stock = Stock(class_is_ours=class_is_ours)
+        self._store = ApiStore(client, self._quotas)
+        books = Books(self._stock, version=lambda: self._claims.version, clock=_loop_time)
+        self.quotas = Quotas(
+            self._store,
+            stock=self._stock,
+            carried=carried,
+            books=books,
+            ready=self._ready,
+            budget_s=budget_s,
+        )
+        self._figures = Figures(registry)
+        self._undecoded: dict[str, bytes] = {}
+        self._decoding = asyncio.Lock()
+        self._legacy: dict[str, dict[str, LegacyQuota]] = {}
+        self._behind_since: dict[str, float] = {}
+        self._claims.subscribe(books.note)
+        self._claims.subscribe(self._claim_changed)
+        self._quotas.subscribe(self._store.note)
+        self._quotas.subscribe(self._quota_changed)
+        self._classes.subscribe(self._class_changed)
+        self._resource_quotas.subscribe(self._resource_quota_changed)
+        inventories.subscribe(self._inventory_changed)
 
     def begin(self) -> list[str]:
-        """All quotas, for whoever begins to lead."""
-        return []
+        """All that there is to look at, for whoever begins to lead."""
+        quotas, resource_quotas = self._quotas.keys(), self._resource_quotas.keys()
+        translated = {
+            f"{TRANSLATE}{one.partition('/')[0]}/{origin}"
+            for one in quotas
+            if (origin := _origin(self._quotas.get(one)))
+        }
+        legacy = {f"{TRANSLATE}{one}" for one in resource_quotas}
+        return [*sorted(translated | legacy), *quotas]
 
     async def settle(self, key: str) -> float | None:
-        """Counts what a quota's namespace has stored, and takes away reservations that are over."""
-        del key
-        return None
+        """Counts the claims of a quota, or makes quotas of a ResourceQuota; gives when to look again."""
+        if key.startswith(TRANSLATE):
+            await self._translate(key.removeprefix(TRANSLATE))
+            return None
+        namespace, _, name = key.partition("/")
+        await self._decode()
+        document = await self.quotas.count(namespace=namespace, name=name, anew=await self._foreign(key))
+        if document is None:
+            return None
+        self._note_behind(key, document)
+        return self.quotas.next_look_s(document)
+
+    async def _ready(self, namespace: str) -> None:
+        """Brings up to date what claims of a namespace are charged by.
+
+        Raises:
+            QuotaUnavailableError: A ResourceQuota was not translated yet.
+        """
+        for quota in self._legacy.get(namespace, {}).values():
+            for wanted in self._translation.wanted(quota):
+                stored = self._quotas.get(f"{namespace}/{wanted['metadata']['name']}")
+                if stored is None or not is_as_wanted(stored, wanted):
+                    raise QuotaUnavailableError(
+                        f"ResourceQuota {quota.name} limits accelerators, and there is no AcceleratorQuota "
+                        "for it yet.",
+                        remedy="Try again in a moment; the controller that leads makes it.",
+                    )
+        if self._store.known(namespace):
+            await self._decode()
+
+    async def _translate(self, key: str) -> None:
+        namespace, _, name = key.partition("/")
+        legacy = self._resource_quotas.get(key)
+        wanted = {
+            str(one["metadata"]["name"]): one
+            for one in (self._translation.wanted(legacy) if legacy is not None else [])
+        }
+        for one, document in wanted.items():
+            await self._put(namespace, one, document)
+        for stored in self._store.known(namespace):
+            metadata = stored["metadata"]
+            if _origin(stored) == name and metadata["name"] not in wanted:
+                try:
+                    await self._client.delete(
+                        ACCELERATOR_QUOTAS, metadata["name"], namespace=namespace, uid=metadata["uid"]
+                    )
+                except (NotFoundError, ConflictError):
+                    continue
+
+    async def _put(self, namespace: str, name: str, wanted: JSON) -> None:
+        stored = self._quotas.get(f"{namespace}/{name}")
+        if stored is None:
+            self._quotas.observe(await self._client.create(ACCELERATOR_QUOTAS, wanted, namespace=namespace))
+            _log.info("a ResourceQuota is translated", namespace=namespace, quota=name)
+        elif not is_as_wanted(stored, wanted) and _origin(stored):
+            metadata = {**stored["metadata"], "ownerReferences": wanted["metadata"]["ownerReferences"]}
+            made = {**stored, "metadata": metadata, "spec": wanted["spec"]}
+            self._quotas.observe(
+                await self._client.replace(ACCELERATOR_QUOTAS, made, name=name, namespace=namespace)
+            )
+
+    async def _foreign(self, key: str) -> bool:
+        """Whether a quota was counted up to a version that the API server has not reached.
+
+        After a restore of etcd, or where somebody wrote into the status, nobody could ever count again.
+        """
+        since = self._behind_since.get(key)
+        if since is None or _loop_time() - since < _STUCK_S:
+            return False
+        page = await self._client.list_page(RESOURCE_CLAIMS, limit=1)
+        newest = str((page.get("metadata") or {}).get("resourceVersion") or "0")
+        stored = self._quotas.get(key)
+        found = stored is not None and newest.isdigit() and int(newest) < _counted_version(stored)
+        if found:
+            _log.warning("a quota was counted in another history of the cluster", quota=key)
+        return found
+
+    def _note_behind(self, key: str, document: JSON) -> None:
+        if _counted_version(document) > self._claims.version:
+            self._behind_since.setdefault(key, _loop_time())
+            self.queue.add(key, after_s=_STUCK_S / 10)
+        else:
+            self._behind_since.pop(key, None)
+
+    async def _decode(self) -> None:
+        """Takes over the inventories that changed."""
+        if not self._undecoded:
+            return
+        async with self._decoding:
+            for number, node in enumerate(list(self._undecoded)):
+                status = self._undecoded.pop(node, b"")
+                try:
+                    cards = cards_of(decode_status(json.loads(status))) if status else ()
+                except (DragomanError, ValueError):
+                    # As for publishing: an inventory that cannot be read leaves its node as it was.
+                    continue
+                if cards:
+                    self._stock.put(node, cards)
+                else:
+                    self._stock.remove(node)
+                if number % _DECODED_AT_ONCE == _DECODED_AT_ONCE - 1:
+                    await asyncio.sleep(0)
+
+    # Handlers of informers: they take notes.
+
+    def _inventory_changed(self, key: str, before: Any, after: Any) -> None:
+        status = self._status(after) if after is not None else b""
+        if before is None or status != self._status(before):
+            self._undecoded[key] = status
+
+    def _class_changed(self, key: str, _before: JSON | None, after: JSON | None) -> None:
+        if after is None:
+            self._stock.remove_class(key)
+        else:
+            self._stock.put_class(after)
+
+    def _claim_changed(self, _key: str, before: ClaimView | None, after: ClaimView | None) -> None:
+        if before == after:
+            return
+        claim = after or before
+        for one in self._store.known(claim.namespace) if claim is not None else ():
+            self.queue.add(f"{claim.namespace}/{one['metadata']['name']}", after_s=_SETTLE_S)  # type: ignore[union-attr]
+
+    def _quota_changed(self, key: str, before: JSON | None, after: JSON | None) -> None:
+        self._figures.note(key, after)
+        if after is None:
+            self._behind_since.pop(key, None)
+            origin = _origin(before)
+            if origin:
+                self.queue.add(f"{TRANSLATE}{key.partition('/')[0]}/{origin}")
+            return
+        self.quotas.overdue.note(after)
+        changed = before is None or before.get("spec") != after.get("spec")
+        self.queue.add(key, after_s=0.0 if changed else _SETTLE_S)
+        if changed and _origin(after):
+            self.queue.add(f"{TRANSLATE}{key.partition('/')[0]}/{_origin(after)}")
+
+    def _resource_quota_changed(
+        self, key: str, _before: LegacyQuota | None, after: LegacyQuota | None
+    ) -> None:
+        namespace, _, name = key.partition("/")
+        known = self._legacy.setdefault(namespace, {})
+        if after is None:
+            known.pop(name, None)
+            if not known:
+                del self._legacy[namespace]
+        else:
+            known[name] = after
+        self.queue.add(f"{TRANSLATE}{key}")
+
+
+def _whole(document: JSON) -> JSON:
+    return document
+
+
+def _class(document: JSON) -> JSON:
+    metadata = document.get("metadata") or {}
+    return {
+        "metadata": {"name": metadata.get("name"), "labels": metadata.get("labels") or {}},
+        "spec": {"selectors": (document.get("spec") or {}).get("selectors") or []},
+    }
+
+
+def _origin(document: JSON | None) -> str:
+    metadata = (document or {}).get("metadata") or {}
+    return str((metadata.get("annotations") or {}).get(FROM) or "")
+
+
+def _counted_version(document: JSON) -> int:
+    text = str((document.get("status") or {}).get("countedVersion") or "0")
+    return int(text) if text.isdigit() else 0
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -80,7 +80,7 @@ class AcceleratorQuotaSpec(Document):
     )
     models: tuple[str, ...] = Field(
         default=(),
-        description="Only requests that can get a card of these models (in any case) count; empty: all models.",
+        description="Only requests that can get a card of these models (in any case) count; empty: all.",
     )
     whole_card_memory: int | str | None = Field(
         default=None,

@@ -63,6 +63,12 @@ ACCELERATOR_NODES = Resource(
 ACCELERATOR_POLICIES = Resource(
     group=_OURS, version="v1alpha1", plural="acceleratorpolicies", kind="AcceleratorPolicy", namespaced=False
 )
+ACCELERATOR_QUOTAS = Resource(
+    group=_OURS, version="v1alpha1", plural="acceleratorquotas", kind="AcceleratorQuota", namespaced=True
+)
+RESOURCE_QUOTAS = Resource(
+    group="", version="v1", plural="resourcequotas", kind="ResourceQuota", namespaced=True
+)
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod", namespaced=True)
 NODES = Resource(group="", version="v1", plural="nodes", kind="Node", namespaced=False)
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event", namespaced=True)

@@ -1,28 +1,73 @@
 """The cluster's cards and classes, as far as charging asks about them: which card could a request get?
 
 Flow: whoever watches AcceleratorNodes calls `put` for each node whose cards changed and `remove` for one that
-is gone, and `put_class` and `remove_class` for DeviceClasses; `kinds` answers.
+is gone, and `put_class` and `remove_class` for DeviceClasses; `choice` answers, by the index over devices.
 
-Limits: mutable, with one owner, in one thread.
+Limits: mutable, with one owner, in one thread. A selector that cannot be decided (it raises, costs too much,
+or is not supported) counts as one that could hold: charging errs to the side of more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from driver.cards import DRIVER_NAME, Card
+from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card
+from driver.cel import DeviceView, Selector, SelectorRaisedError, compile_selector
+from driver.errors import QuantityError, SelectorError
+from driver.quantities import MIB, parse_quantity
+from driver.selection import Index, Slots
+from driver.slices import publication_of
+
+_MAX_ANSWERS = 1024
+_PROBE = DeviceView.build({}, driver=DRIVER_NAME)
+"""A device of ours of which nothing is known: what holds for it holds for whatever card comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardKind:
-    """What charging tells cards apart by."""
+    """What charging tells cards apart by.
+
+    Attributes:
+        vendor: The vendor's short name.
+        model: Product name, in small letters.
+        memory_mib: Memory that it gives out.
+        shareable: Whether it can be given to several.
+        default_cores: Compute in percent of a share that asks for none: 0 for no cap, or all of it.
+    """
 
     vendor: str
     model: str
     memory_mib: int
-    shareable: bool
+    shareable: bool = True
+    default_cores: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The cards that a request could get.
+
+    Attributes:
+        ours: Whether it could get a card of ours at all, now or when others come.
+        kinds: Kinds of cards that its class and its selectors hold for; empty if that is none of today's.
+        similar: What is most like them where there are none: the kinds of its class, else all of the cluster.
+        vendor: The vendor that the class stands for by its name, "" if that does not say it.
+    """
+
+    ours: bool
+    kinds: frozenset[CardKind] = frozenset()
+    similar: frozenset[CardKind] = frozenset()
+    vendor: str = ""
+
+
+FOREIGN = Choice(ours=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Class:
+    ours: bool
+    selectors: tuple[str, ...]
 
 
 class Stock:
@@ -32,22 +77,171 @@ class Stock:
         version: Grows whenever an answer may be another one than before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, class_is_ours: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Makes an empty stock.
+
+        Args:
+            class_is_ours: Whether a DeviceClass picks only devices of our driver, as far as that can be seen.
+        """
         self.version = 0
+        self._class_is_ours = class_is_ours
+        self._index = Index()
+        self._cards: dict[str, Sequence[Card]] = {}
+        self._slots: dict[str, tuple[Slots, tuple[CardKind, ...]]] = {}
+        self._kinds: dict[CardKind, int] = {}
+        self._classes: dict[str, _Class] = {}
+        self._answers: dict[tuple[str, tuple[str, ...]], Choice] = {}
 
     def put(self, node: str, cards: Sequence[Card]) -> None:
-        """Takes note of all cards of a node, also those that are not offered now."""
+        """Takes note of all cards of a node; those that are not offered do not count."""
+        if self._cards.get(node) == cards:
+            return
+        slices = publication_of(cards, node=node).slices
+        self.put_devices(node, [device for one in slices for device in one["spec"]["devices"]])
+        self._cards[node] = cards
 
     def put_devices(
         self, key: str, devices: Sequence[Mapping[str, Any]], *, driver: str = DRIVER_NAME, node: str = ""
     ) -> None:
-        """Takes note of the devices of a ResourceSlice, for whoever has slices and no inventories."""
+        """Takes note of the devices of a ResourceSlice, for whoever has slices and no inventories.
+
+        Args:
+            key: Stands for the slice, such as its name.
+            devices: Its `spec.devices`.
+            driver: Its driver; those of others do not count.
+            node: Not needed here.
+        """
+        del node
+        self.remove(key)
+        if driver != DRIVER_NAME:
+            return
+        kinds = tuple(_kind(device) for device in devices)
+        slots = self._index.add([DeviceView.build(device, driver=driver) for device in devices])
+        self._slots[key] = (slots, kinds)
+        for number, kind in zip(slots.numbers, kinds, strict=True):
+            self._kinds[kind] = self._kinds.get(kind, 0) | 1 << number
+        self._changed()
 
     def remove(self, key: str) -> None:
         """Forgets a node or slice; one that is not known is no mistake."""
+        self._cards.pop(key, None)
+        found = self._slots.pop(key, None)
+        if found is None:
+            return
+        slots, kinds = found
+        self._index.remove(slots)
+        for kind in set(kinds):
+            left = self._kinds[kind] & ~slots.bits
+            if left:
+                self._kinds[kind] = left
+            else:
+                del self._kinds[kind]
+        self._changed()
 
     def put_class(self, document: Mapping[str, Any]) -> None:
         """Takes note of a DeviceClass."""
+        name = str((document.get("metadata") or {}).get("name") or "")
+        selectors = _expressions((document.get("spec") or {}).get("selectors"))
+        made = _Class(self._class_is_ours(document), selectors)
+        if self._classes.get(name) != made:
+            self._classes[name] = made
+            self._changed()
 
     def remove_class(self, name: str) -> None:
         """Forgets a DeviceClass."""
+        if self._classes.pop(name, None) is not None:
+            self._changed()
+
+    def choice(self, class_name: str, selectors: tuple[str, ...]) -> Choice:
+        """Says which cards a request could get.
+
+        Args:
+            class_name: Its DeviceClass. One that is not there could be made any time, and counts as ours.
+            selectors: Its own CEL expressions.
+        """
+        key = (class_name, selectors)
+        found = self._answers.get(key)
+        if found is None:
+            found = self._choice(class_name, selectors)
+            if len(self._answers) >= _MAX_ANSWERS:
+                del self._answers[next(iter(self._answers))]
+            self._answers[key] = found
+        return found
+
+    def _choice(self, class_name: str, selectors: tuple[str, ...]) -> Choice:
+        known = self._classes.get(class_name)
+        class_true, class_raises = self._select(known.selectors if known is not None else ())
+        true, raises = self._select(selectors)
+        vendor = class_name.removesuffix(f".{DRIVER_NAME}") if class_name.endswith(f".{DRIVER_NAME}") else ""
+        if known is None or known.ours:
+            class_bits = class_true | class_raises
+            kinds = self._of(class_bits & (true | raises))
+            similar = kinds or self._of(class_bits) or frozenset(self._kinds)
+            return Choice(ours=True, kinds=kinds, similar=similar, vendor=vendor)
+        # A class that may be another driver's: only what is sure to hold for a card of ours counts.
+        kinds = self._of(class_true & true)
+        if kinds or _holds_for_any(known.selectors + selectors):
+            return Choice(ours=True, kinds=kinds, similar=kinds or frozenset(self._kinds))
+        return FOREIGN
+
+    def _select(self, expressions: tuple[str, ...]) -> tuple[int, int]:
+        """Devices for which all hold, and those on which one raises and none is false."""
+        true = possible = self._index.live
+        for text in expressions:
+            selector = _compiled(text)
+            if selector is None:
+                true = 0
+                continue
+            found = self._index.select(selector)
+            true &= found.true
+            possible &= found.true | found.raises
+        return true, possible & ~true
+
+    def _of(self, devices: int) -> frozenset[CardKind]:
+        return frozenset(kind for kind, bits in self._kinds.items() if bits & devices)
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._answers.clear()
+
+
+def _kind(device: Mapping[str, Any]) -> CardKind:
+    attributes, capacity = device.get("attributes") or {}, device.get("capacity") or {}
+    cores = (capacity.get("cores") or {}).get("requestPolicy") or {}
+    return CardKind(
+        vendor=str((attributes.get("vendor") or {}).get("string") or ""),
+        model=str((attributes.get("model") or {}).get("string") or "").lower(),
+        memory_mib=_number((capacity.get("memory") or {}).get("value")) // MIB,
+        shareable=device.get("allowMultipleAllocations") is True,
+        default_cores=min(_number(cores.get("default")), CORES_PER_CARD),
+    )
+
+
+def _number(value: Any) -> int:
+    try:
+        return max(0, parse_quantity(str(value if value is not None else "0")).rounded_up)
+    except QuantityError:
+        return 0
+
+
+def _expressions(raw: Any) -> tuple[str, ...]:
+    return tuple(str((one.get("cel") or {}).get("expression") or "") for one in raw or ())
+
+
+def _compiled(text: str) -> Selector | None:
+    try:
+        return compile_selector(text)
+    except SelectorError:
+        return None
+
+
+def _holds_for_any(expressions: tuple[str, ...]) -> bool:
+    """Whether a card of ours could be selected of which nothing is known."""
+    for text in expressions:
+        selector = _compiled(text)
+        try:
+            if selector is None or not selector.evaluate(_PROBE):
+                return False
+        except SelectorRaisedError:
+            return False
+    return True

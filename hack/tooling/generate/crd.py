@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from driver.api.node import AcceleratorNodeStatus
 from driver.api.policy import AcceleratorPolicySpec
-from driver.kube.resources import ACCELERATOR_NODES, ACCELERATOR_POLICIES, Resource
+from driver.api.quota import MAX_RESERVATIONS, AcceleratorQuotaSpec, AcceleratorQuotaStatus
+from driver.kube.resources import ACCELERATOR_NODES, ACCELERATOR_POLICIES, ACCELERATOR_QUOTAS, Resource
 from tooling.generate.jsonschema import Schema, flat_schema
 from tooling.generate.yamltext import dump
 
@@ -29,6 +30,30 @@ _QUANTITY_RULE = {
     " && quantity(self).asInteger() % 1048576 == 0",
     "message": "Reserved memory has to be a whole number of MiB, 0 or more, such as 512Mi.",
 }
+
+_WHOLE = "quantity(string(self)).isInteger() && quantity(string(self)).asInteger() >= 0"
+_IS_QUANTITY = "isQuantity(string(self)) && "
+
+
+def _amount(rule: str, message: str) -> Schema:
+    """An amount that may be written as a number or as a quantity."""
+    return {
+        "x-kubernetes-int-or-string": True,
+        "x-kubernetes-preserve-unknown-fields": None,
+        # Without a bound, a rule's cost is taken for that of a text of 3 MiB.
+        "maxLength": 32,
+        "x-kubernetes-validations": [{"rule": _IS_QUANTITY + rule, "message": message}],
+    }
+
+
+_MEMORY = _amount(
+    f"{_WHOLE} && quantity(string(self)).asInteger() % 1048576 == 0",
+    "Memory has to be a whole number of MiB, 0 or more, such as 64Gi.",
+)
+_CORES = _amount(_WHOLE, "Compute has to be a whole number of percent, 0 or more; 100 for each card.")
+_COUNT = _amount(_WHOLE, "Has to be a whole number of cards, 0 or more.")
+_QUOTA_AMOUNTS = {"memory": _MEMORY, "cores": _CORES, "cards": _COUNT}
+_PLAIN = {"x-kubernetes-int-or-string": True, "x-kubernetes-preserve-unknown-fields": None}
 
 _BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "AcceleratorNode.status.cards": {
@@ -46,6 +71,30 @@ _BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "AcceleratorNode.status.problems": {"maxItems": 64, "x-kubernetes-list-type": "atomic"},
     "AcceleratorNode.status.problems[]": {"maxLength": 4096},
     "AcceleratorNode.status.summary.cards": {"format": "int32"},
+    **{f"AcceleratorQuota.spec.hard.{name}": bounds for name, bounds in _QUOTA_AMOUNTS.items()},
+    **{f"AcceleratorQuota.spec.maxPerClaim.{name}": bounds for name, bounds in _QUOTA_AMOUNTS.items()},
+    **{f"AcceleratorQuota.status.hard.{name}": _PLAIN for name in _QUOTA_AMOUNTS},
+    **{f"AcceleratorQuota.status.used.{name}": _PLAIN for name in _QUOTA_AMOUNTS},
+    "AcceleratorQuota.spec.wholeCardMemory": _MEMORY,
+    "AcceleratorQuota.spec.deviceClassNames": {"maxItems": 64, "x-kubernetes-list-type": "set"},
+    "AcceleratorQuota.spec.deviceClassNames[]": {"minLength": 1, "maxLength": 253},
+    "AcceleratorQuota.spec.vendors": {"maxItems": 64, "x-kubernetes-list-type": "set"},
+    "AcceleratorQuota.spec.vendors[]": {"minLength": 1, "maxLength": 63},
+    "AcceleratorQuota.spec.models": {"maxItems": 64, "x-kubernetes-list-type": "set"},
+    "AcceleratorQuota.spec.models[]": {"minLength": 1, "maxLength": 64},
+    "AcceleratorQuota.status.observedGeneration": {"format": "int64"},
+    # As one value: field managers would note each reservation by its UID, which doubles the object.
+    "AcceleratorQuota.status.reservations": {
+        "maxItems": MAX_RESERVATIONS,
+        "x-kubernetes-list-type": "atomic",
+    },
+    "AcceleratorQuota.status.reservations[].uid": {"maxLength": 64},
+    "AcceleratorQuota.status.reservations[].request": {"maxLength": 64},
+    "AcceleratorQuota.status.reservations[].name": {"maxLength": 253},
+    "AcceleratorQuota.status.reservations[].memoryMiB": {"format": "int64"},
+    "AcceleratorQuota.status.reservations[].cores": {"format": "int64"},
+    "AcceleratorQuota.status.reservations[].cards": {"format": "int64"},
+    "AcceleratorQuota.status.reservations[].expires": {"format": "date-time", "maxLength": 32},
     "AcceleratorPolicy.spec.cards": {
         "maxItems": _MAX_CARDS,
         "x-kubernetes-list-type": "map",
@@ -121,6 +170,7 @@ class Definition:
     part: str
     model: type[BaseModel]
     columns: tuple[Column, ...]
+    status: type[BaseModel] | None = None
 
     @property
     def singular(self) -> str:
@@ -136,6 +186,8 @@ class Definition:
             "metadata": {"type": "object"},
             self.part: _structural(flat_schema(self.model), path=f"{kind}.{self.part}"),
         }
+        if self.status is not None:
+            properties["status"] = _structural(flat_schema(self.status), path=f"{kind}.status")
         status = properties.setdefault(
             "status", {"type": "object", "description": "What became of it.", "properties": {}}
         )
@@ -206,6 +258,24 @@ DEFINITIONS = (
             Column(name="Sharing", type="boolean", path=".spec.sharing"),
             Column(name="Isolation", path=".spec.isolation"),
             Column(name="Reserved", path=".spec.reservedMemory"),
+            Column(name="Age", type="date", path=".metadata.creationTimestamp"),
+        ),
+    ),
+    Definition(
+        resource=ACCELERATOR_QUOTAS,
+        description="How much of the cluster's accelerators the claims of this namespace may ask for.",
+        short_names=("accquota",),
+        part="spec",
+        model=AcceleratorQuotaSpec,
+        status=AcceleratorQuotaStatus,
+        columns=(
+            Column(name="Memory", path=".status.used.memory", description="Memory that claims ask for"),
+            Column(name="Of memory", path=".spec.hard.memory"),
+            Column(name="Cores", path=".status.used.cores", description="Compute in percent"),
+            Column(name="Of cores", path=".spec.hard.cores"),
+            Column(name="Cards", path=".status.used.cards", description="Cards and shares of cards"),
+            Column(name="Of cards", path=".spec.hard.cards"),
+            Column(name="Classes", path=".spec.deviceClassNames", priority=1),
             Column(name="Age", type="date", path=".metadata.creationTimestamp"),
         ),
     ),

@@ -25,6 +25,7 @@ import kubelet_plugin
 from driver.allocation.why_not import CARD_REASONS
 from driver.api.node import AcceleratorNodeStatus
 from driver.api.policy import AcceleratorPolicySpec
+from driver.api.quota import AcceleratorQuotaSpec
 from driver.api.share_config import ShareConfig
 from driver.cards import Card, IsolationLevel, device_name
 from driver.errors import DragomanError
@@ -79,6 +80,12 @@ def files() -> dict[str, str]:
             "`spec` of an AcceleratorPolicy (cluster-scoped, `dragoman.dev/v1alpha1`). The highest "
             "priority wins, field by field.",
             AcceleratorPolicySpec,
+        ),
+        "docs/reference/quota.md": _page(
+            "AcceleratorQuota",
+            "`spec` of an AcceleratorQuota (in a namespace, `dragoman.dev/v1alpha1`). Several quotas of a "
+            "namespace all hold.",
+            AcceleratorQuotaSpec,
         ),
         "docs/reference/accelerator-node.md": _page(
             "AcceleratorNode",
