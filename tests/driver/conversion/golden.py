@@ -1,0 +1,79 @@
+"""Golden files: a pod of before, and what becomes of it.
+
+Each file says what it is `about`, may have `settings`, the `stock` of cards and `classes`, and has the pod
+`before`. The rest is written by `python -m tests.driver.conversion.update_golden`: the pod `after`, its
+`templates` and `warnings`, or why it is `refused`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from driver.api.share_config import CorePolicy
+from driver.conversion import CardKind, ConversionError, ConversionSettings, convert, templates_of
+from tests.support.json_patch import patched
+
+FOLDER = Path(__file__).parent / "golden"
+IDENTITY = "5f7c0d6e-0000-4000-8000-000000000001"
+_GIVEN = ("about", "settings", "stock", "classes", "before")
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def files() -> list[Path]:
+    return sorted(FOLDER.glob("*/*.yaml"))
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def settings_of(case: dict[str, Any]) -> ConversionSettings:
+    said = dict(case.get("settings") or {})
+    if "core_policy" in said:
+        said["core_policy"] = CorePolicy(said["core_policy"])
+    if "left_alone" in said:
+        said["left_alone"] = frozenset(said["left_alone"])
+    return ConversionSettings(**said)
+
+
+def stock_of(case: dict[str, Any]) -> tuple[CardKind, ...]:
+    return tuple(CardKind(**one) for one in case.get("stock") or ())
+
+
+def answered(case: dict[str, Any]) -> dict[str, Any]:
+    """The case with what conversion says now."""
+    given = {key: case[key] for key in _GIVEN if key in case}
+    settings, stock = settings_of(case), stock_of(case)
+    try:
+        found = convert(
+            case["before"],
+            identity=IDENTITY,
+            settings=settings,
+            stock=stock,
+            classes=case.get("classes") or {},
+        )
+    except ConversionError as error:
+        return {**given, "refused": {"reason": error.reason, "message": str(error)}}
+    if found is None:
+        return {**given, "unchanged": True}
+    after = patched(case["before"], found.patch)
+    if found.templates:
+        assert templates_of(after, settings=settings, stock=stock) == found.templates
+    more = {"warnings": list(found.warnings)} if found.warnings else {}
+    return {**given, "after": after, "templates": list(found.templates), **more}
+
+
+def text_of(case: dict[str, Any]) -> str:
+    return yaml.dump(case, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    case: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return case
