@@ -144,7 +144,8 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
     )
     return Admitting(
         admission=admission,
-        informers=(classes, policies, *quoting.informers, *([pods] if pods else [])),
+        # Not `if pods`: a store that is empty yet is false.
+        informers=(classes, policies, *quoting.informers, *([] if pods is None else [pods])),
         quoting=quoting,
         templates=templates,
         template_queue=queue,

@@ -287,3 +287,16 @@ async def test_without_explanations_pods_are_not_even_listed() -> None:
     listed = {request.path for request in cluster.transport.requests if request.method == "GET"}
     assert "/api/v1/pods" not in listed
     await running.end()
+
+
+async def test_converted_pods_are_followed_where_pods_are_converted() -> None:
+    names = {
+        informer.name
+        for informer in assemble(
+            KubeClient(ScriptedTransport(lambda _: {})),
+            Settings(webhook_port=9443, conversion="{}"),
+            namespace="dragoman",
+            identity="one",
+        ).informers
+    }
+    assert {"converted pods", "classes to admit by"} <= names

@@ -47,6 +47,13 @@ service:
 {{ .Values.controller.webhook.secret | default (include "dragoman.webhookName" .) }}
 {{- end }}
 
+{{/* All namespaces but this release's: there the controller asks, by a dry run of a claim, what the API server
+keeps, and must not have to answer itself first. */}}
+{{- define "dragoman.notOurOwn" -}}
+matchExpressions:
+  - {key: kubernetes.io/metadata.name, operator: NotIn, values: [{{ .Release.Namespace }}]}
+{{- end }}
+
 {{/* Names of extended resources that are converted, as a CEL list. */}}
 {{- define "dragoman.legacyNames" -}}
 {{- $renamed := .Values.controller.conversion.renamed -}}
