@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from driver.api.asked import only_carried, refuse_lost
-from driver.api.share_allocation import GivenShare, refuse_in_spec, shares_given
+from driver.api.share_allocation import GivenShare, shares_given
 from driver.api.share_config import CorePolicy, ShareConfig, config_for
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card
 from driver.cdi.spec import device_name_of
@@ -44,11 +44,12 @@ from driver.errors import ClaimError, DeviceGoneError
 from driver.kube.client import JSON
 from driver.quantities import MIB, Quantity, parse_quantity
 from driver.shares import Share
+from driver.validation.itself import refuse_first
 from kubelet_plugin.prepare.claims import ClaimRef
 
 _RESULTS = "status.allocation.devices.results"
 _CONFIG = "status.allocation.devices.config"
-_SPEC_CONFIG = "spec.devices.config"
+_SPEC = "spec.devices"
 _ANEW = "Delete the pod and its claim; a new claim is allocated anew."
 
 
@@ -141,7 +142,7 @@ def results_of(claim: JSON, *, pool: str, cards: Mapping[str, Card]) -> tuple[Gi
         ConfigError: A ShareConfig does not decode.
     """
     uid = claim["metadata"]["uid"]
-    refuse_in_spec(_spec_config(claim), field=_SPEC_CONFIG)
+    _check_spec(claim, pool=pool)
     given = shares_given(_config(claim), field=_CONFIG)
     found: dict[str, Given] = {}
     for index, result in _ours(claim, pool=pool):
@@ -174,8 +175,11 @@ def _config(claim: JSON) -> Sequence[Mapping[str, Any]]:
     return _devices(claim).get("config") or []
 
 
-def _spec_config(claim: JSON) -> Sequence[Mapping[str, Any]]:
-    return ((claim.get("spec") or {}).get("devices") or {}).get("config") or []
+def _check_spec(claim: JSON, *, pool: str) -> None:
+    """Refuses what admission refuses, in the same words: it may have been stored without being asked."""
+    asked = {str(result.get("request")) for _, result in _ours(claim, pool=pool)}
+    devices = (claim.get("spec") or {}).get("devices") or {}
+    refuse_first(devices, field=_SPEC, is_ours=lambda option: option.label in asked)
 
 
 def _devices(claim: JSON) -> Mapping[str, Any]:

@@ -205,7 +205,10 @@ def test_an_agent_that_cannot_start_says_why_in_one_line(flags: list[str], sente
     assert "Traceback" not in done.stderr
 
 
-FOREIGN = ("kopf", "kubernetes", "kubernetes_asyncio", "aiohttp", "click", "httpx", "controller", "pynvml")
+FOREIGN = (
+    *("kopf", "kubernetes", "kubernetes_asyncio", "aiohttp", "click", "httpx", "controller", "pynvml"),
+    *("driver.cel", "driver.selection", "driver.allocation", "driver.validation.validate"),
+)
 
 
 def test_the_agent_imports_nothing_of_the_controllers_and_no_vendor_library() -> None:

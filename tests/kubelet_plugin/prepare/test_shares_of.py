@@ -10,6 +10,8 @@ from driver.api.asked import AmountsLostError
 from driver.api.share_allocation import GivenShare, config_entry
 from driver.cards import Card
 from driver.errors import ConfigError, DeviceGoneError, DragomanError
+from driver.validation.facts import ClusterFacts
+from driver.validation.validate import validate
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.shares_of import (
     AllocationUnusableError,
@@ -295,3 +297,45 @@ def test_an_amount_in_the_request_itself_counts_more_than_one_in_configuration()
 
 def test_a_card_that_is_given_out_whole_only_is_given_whoever_asks_for_a_part() -> None:
     assert given(result(share=""), on=card(mib=1000, shareable=False), config=(asked(memory="400Mi"),))
+
+
+def _spec_refusal(devices: dict[str, Any]) -> DragomanError:
+    found = claim("c", result(memory="512Mi"))
+    found["spec"] = {"devices": devices}
+    the_card = card(mib=1000)
+    with pytest.raises(DragomanError) as refused:
+        results_of(found, pool=POOL, cards={the_card.name: the_card})
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("exactly", "config", "reason"),
+    [
+        ({"capacity": {"requests": {"memory": "-1Gi"}}}, [], "InvalidAmount"),
+        ({"capacity": {"requests": {"gpumem": "1Gi"}}}, [], "UnknownCapacity"),
+        ({}, [{"corePolicy": "force"}, {"corePolicy": "disable"}], "ConflictingConfig"),
+        ({}, [{"corePolicey": "force"}], "InvalidConfig"),
+        ({}, [{"kind": "ShareAllocation"}], "InvalidConfig"),
+    ],
+)
+def test_what_admission_refuses_of_a_claim_itself_is_refused_in_the_same_words(
+    exactly: dict[str, Any], config: list[dict[str, Any]], reason: str
+) -> None:
+    head = {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig"}
+    devices = {
+        "requests": [{"name": "gpu", "exactly": {"deviceClassName": "nvidia.dragoman.dev", **exactly}}],
+        "config": [{"opaque": {"driver": "dragoman.dev", "parameters": {**head, **one}}} for one in config],
+    }
+    facts = ClusterFacts(release="1.36", is_ours=bool, class_is_ours=bool, classes={})
+    at_admission = validate("ResourceClaim", {"spec": {"devices": devices}}, facts=facts).errors[0]
+    at_prepare = _spec_refusal(devices)
+    assert at_prepare.reason == reason
+    assert (at_prepare.reason, str(at_prepare)) == (at_admission.reason, str(at_admission))
+
+
+def test_requests_for_cards_of_other_drivers_are_not_judged() -> None:
+    the_card = card(mib=1000)
+    found = claim("c", result(memory="512Mi"))
+    other = {"name": "nic", "exactly": {"capacity": {"requests": {"bandwidth": "-1"}}}}
+    found["spec"] = {"devices": {"requests": [{"name": "gpu", "exactly": {"count": 1}}, other]}}
+    assert results_of(found, pool=POOL, cards={the_card.name: the_card})
