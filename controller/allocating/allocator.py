@@ -226,7 +226,7 @@ class Allocator:
             return
         view = self._pod(pod)
         if view is not None and view.waits:
-            wait_s = self._refused_nodes.note(view.uid, node, now=_now())
+            wait_s = self._refused_nodes.note(view.uid, node, now=_now(), nominated=view.nominated)
             _log.info("kube-scheduler refused a node", pod=pod, node=node, left_out_s=round(wait_s, 1))
 
     async def _reconcile_pod(self, key: str) -> float | None:
@@ -330,6 +330,12 @@ class Allocator:
     async def _decide(
         self, key: str, view: PodView, documents: Sequence[JSON], *, pinned: set[str]
     ) -> Answer:
+        first = self._refused_nodes.first(view.uid, now=_now(), nominated=view.nominated)
+        if first and self._questions.may_try(view, first, pinned=pinned):
+            answer = await self._place(key, documents, [first])
+            if answer.decision is not None and answer.decision.allocations is not None:
+                return answer
+            self._refused_nodes.pass_over(view.uid)
         left_out = self._refused_nodes.nodes(view.uid, now=_now())
         nodes = self._questions.nodes_for(view, pinned=pinned, left_out=left_out)
         return await self._place(key, documents, nodes)

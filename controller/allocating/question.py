@@ -230,6 +230,13 @@ class Questions:
             )
         return found
 
+    def may_try(self, view: PodView, node: str, *, pinned: set[str]) -> bool:
+        """Whether a pod may use a node whose cards are offered, once pods that are in its way have gone."""
+        facts = self._sources.nodes.get(node)
+        if facts is None or view.facts is None or not self._sources.offered(node) or pinned - {node}:
+            return False
+        return not unfit(view.facts, name=node, node=facts, free=facts.allocatable)
+
     def _node_of(self, view: PodView, pinned: AbstractSet[str]) -> str:
         """The node of a pod that was made for it; the kubelet looks at everything but the cards.
 

@@ -1,10 +1,13 @@
 """Nodes that kube-scheduler refused for a pod after we had allocated there.
 
 Purpose: kube-scheduler takes an allocation back where the pod cannot use the node; an allocator that gives
-the same answer again would go round in circles with it.
+the same answer again would go round in circles with it. But where pods of lower priority are in the way, it
+takes the allocation back and ends these pods in the same breath (seen on 1.34.4): whoever then goes
+elsewhere, or waits, has let them be ended in vain, and that again and again.
 
-Flow: `note` when an allocation of ours was taken back; `nodes` are left out until their time is over, each
-time longer.
+Flow: `note` when an allocation of ours was taken back; `first` is the node to be tried before all others: the
+refused one once more at once, and the one that kube-scheduler nominated for as long as it does; `nodes` are
+left out until their time is over, each time longer.
 
 Limits: kept in memory; another leader finds out anew. Forgotten with the pod, or `cap_s` after the last node
 may be tried again.
@@ -14,11 +17,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_TRIES = 1
+_TRIES_NOMINATED = 60
+"""So often is a node tried again at once. kube-scheduler comes back every few seconds for one that it
+nominated, until the pods that it ends there are gone: a grace period of ten minutes, with its longest
+back-off of ten seconds."""
+
 
 @dataclass(slots=True)
 class _Refusals:
     times: int = 0
     until: dict[str, float] = field(default_factory=dict)
+    node: str = ""
+    in_a_row: int = 0
+    at: float = 0.0
 
 
 class RefusedNodes:
@@ -28,26 +40,56 @@ class RefusedNodes:
         """Starts empty.
 
         Args:
-            first_s: How long a node is left out after the first refusal of a pod; doubled each time.
+            first_s: How long a node is left out after a pod was refused there twice; doubled each time.
             cap_s: The longest such time.
         """
         self._first_s = first_s
         self._cap_s = cap_s
         self._by_pod: dict[str, _Refusals] = {}
 
-    def note(self, pod: str, node: str, *, now: float) -> float:
-        """Remembers a refusal; for how many seconds the node is left out."""
+    def note(self, pod: str, node: str, *, now: float, nominated: str = "") -> float:
+        """Remembers a refusal.
+
+        Args:
+            pod: UID of the pod.
+            node: The node.
+            now: The loop's time.
+            nominated: The node that kube-scheduler nominated for the pod.
+
+        Returns:
+            For how many seconds the node is left out; 0 if it is to be tried again at once.
+        """
         # Nobody says that a pod is gone whose UID is known here alone.
         self._by_pod = {
             one: refusals
             for one, refusals in self._by_pod.items()
-            if max(refusals.until.values(), default=now) + self._cap_s > now
+            if max(refusals.until.values(), default=refusals.at) + self._cap_s > now
         }
         known = self._by_pod.setdefault(pod, _Refusals())
+        known.in_a_row = known.in_a_row + 1 if known.node == node else 1
+        known.node, known.at = node, now
+        if known.in_a_row <= (_TRIES_NOMINATED if node == nominated else _TRIES):
+            return 0.0
         wait_s = float(min(self._first_s * 2**known.times, self._cap_s))
         known.times += 1
         known.until[node] = now + wait_s
+        known.node = ""
         return wait_s
+
+    def first(self, pod: str, *, now: float, nominated: str = "") -> str:
+        """The node to be tried before all others, "" if there is none."""
+        known = self._by_pod.get(pod)
+        if known is None:
+            return nominated
+        if nominated and known.until.get(nominated, now) <= now:
+            return nominated
+        return known.node
+
+    def pass_over(self, pod: str) -> None:
+        """The cards of the node that was to be tried first do not do any more."""
+        known = self._by_pod.get(pod)
+        if known is not None:
+            known.node = ""
 
     def nodes(self, pod: str, *, now: float) -> frozenset[str]:
         """The nodes that are left out now."""

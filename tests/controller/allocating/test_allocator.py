@@ -228,16 +228,65 @@ async def test_an_allocation_that_lost_its_amounts_is_taken_back() -> None:
 async def test_a_node_that_kube_scheduler_refused_is_left_out_for_a_while_and_then_tried_again() -> None:
     world = World(nodes=("n1", "n2"))
     world.ask("p")
-    await world.reconcile("p")
-    world.take_back("p")
-    await world.reconcile("p")
-    assert world.node_of("p") == "n2"
-    world.take_back("p")
+    await refused_twice(world, "p", node="n1")
+    await refused_twice(world, "p", node="n2")
     wait = await world.reconcile("p")
     assert world.node_of("p") == ""
     assert wait is not None
     assert 0 < wait <= 30
     await asyncio.sleep(wait)
+    await world.reconcile("p")
+    assert world.node_of("p") == "n1"
+
+
+async def refused_twice(world: World, pod: str, *, node: str) -> None:
+    """A node is tried once more at once: kube-scheduler may be ending pods there that were in the way."""
+    for _ in range(2):
+        await world.reconcile(pod)
+        assert world.node_of(pod) == node
+        world.take_back(pod)
+
+
+async def test_a_claim_goes_where_pods_are_ended_for_it_however_often_it_is_taken_back_there() -> None:
+    world = World(nodes=("n1", "n2"))
+    world.ask("p")
+    world.ask("p", status={"nominatedNodeName": "n2"})
+    for _ in range(20):
+        await world.reconcile("p")
+        assert world.node_of("p") == "n2"
+        world.take_back("p")
+    world.ask("p")
+    await world.reconcile("p")
+    assert world.node_of("p") == "n2"
+    world.take_back("p")
+    await world.reconcile("p")
+    assert world.node_of("p") == "n1"
+
+
+async def test_pods_that_are_still_to_end_do_not_keep_a_claim_from_the_node_where_they_are_ended() -> None:
+    world = World(nodes=("n1", "n2"))
+    world.pod("victim", containers=[{"resources": {"requests": {"cpu": "4"}}}], nodeName="n2")
+    one = {"resources": {"requests": {"cpu": "1"}}}
+    world.ask("p", containers=[one], status={"nominatedNodeName": "n2"})
+    await world.reconcile("p")
+    assert world.node_of("p") == "n2"
+
+
+@pytest.mark.parametrize("status", [{"conditions": []}, {"allocatable": {"cpu": "0", "pods": "10"}}])
+async def test_a_nominated_node_that_is_not_ready_or_too_small_is_not_used(status: Any) -> None:
+    world = World(nodes=("n1", "n2"))
+    world.node("n2", status=status)
+    one = {"resources": {"requests": {"cpu": "1"}}}
+    world.ask("p", containers=[one], status={"nominatedNodeName": "n2"})
+    await world.reconcile("p")
+    assert world.node_of("p") == "n1"
+
+
+async def test_where_the_nominated_node_has_no_card_left_another_one_is_taken() -> None:
+    world = World(nodes=("n1", "n2"))
+    world.ask("q", nodeSelector={"kubernetes.io/hostname": "n2"})
+    await world.reconcile("q")
+    world.ask("p", "800Mi", status={"nominatedNodeName": "n2"})
     await world.reconcile("p")
     assert world.node_of("p") == "n1"
 

@@ -197,9 +197,9 @@ async def test_a_doubt_about_a_claim_made_anew_under_its_name_ends_the_older_one
 
 async def test_what_kube_scheduler_refused_is_forgotten_in_the_end_for_pods_that_are_gone() -> None:
     refused = RefusedNodes(first_s=30, cap_s=900)
-    refused.note("gone", "n1", now=0)
+    assert [refused.note("gone", "n1", now=0) for _ in range(4)] == [0, 30, 0, 60]
     refused.note("other", "n1", now=1000)
-    assert refused.note("gone", "n1", now=1000) == 30
+    assert [refused.note("gone", "n1", now=1000) for _ in range(2)] == [0, 30]
 
 
 async def test_an_allocation_that_is_lost_on_the_way_is_not_tried_again_at_once() -> None:
