@@ -24,7 +24,7 @@ from controller.mode import ModeState, Verdict
 from driver.allocation import Snapshot
 from driver.kube.client import JSON
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
-from driver.kube.store import Store
+from driver.kube.store import Objects
 from driver.slices import canonical
 
 LOOK_AGAIN_S = 30.0
@@ -55,9 +55,9 @@ class Sources:
         changes: A number that grows when slices, claims or classes change.
     """
 
-    pods: Store[PodView]
-    claims: Store[ClaimView]
-    classes: Store[ClassView]
+    pods: Objects[PodView]
+    claims: Objects[ClaimView]
+    classes: Objects[ClassView]
     slices: Callable[[], list[tuple[str, bytes]]]
     nodes: Callable[[], list[str]]
     mode: Callable[[], ModeState]

@@ -3,7 +3,8 @@
 Purpose: one informer of a kind for each process, however many readers want other things of it: each watch
 costs the API server, and each store memory.
 
-Flow: `Store` is the seam; `Part` gives a reader its part of the objects of another reader's store.
+Flow: `Store` is the seam, `Objects` for those who only read; `Part` gives a reader its part of the objects of
+another reader's store.
 
 Limits: a part is worked out anew each time it is asked for, so it has to be cheap.
 """
@@ -21,8 +22,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Store(Protocol[T_co]):
-    """The objects of a kind, kept up to date."""
+class Objects(Protocol[T_co]):
+    """The objects of a kind, to be read."""
 
     def get(self, key: str) -> T_co | None:
         """What is stored for `namespace/name` (or `name` of a cluster-scoped object)."""
@@ -32,6 +33,10 @@ class Store(Protocol[T_co]):
 
     def values(self) -> Iterator[T_co]:
         """All that is stored; it must not change meanwhile."""
+
+
+class Store(Objects[T_co], Protocol[T_co]):
+    """The objects of a kind, kept up to date."""
 
     def subscribe(self, handler: Handler[T_co]) -> None:
         """Adds a handler of changes."""
@@ -54,15 +59,15 @@ class Part(Generic[S, T]):
         self._part = part
 
     def get(self, key: str) -> T | None:
-        """See `Store`."""
+        """See `Objects`."""
         return self._of(self._store.get(key))
 
     def keys(self) -> list[str]:
-        """See `Store`."""
+        """See `Objects`."""
         return [key for key in self._store.keys() if self.get(key) is not None]  # noqa: SIM118 - a store, no dict
 
     def values(self) -> Iterator[T]:
-        """See `Store`."""
+        """See `Objects`."""
         parts = map(self._part, self._store.values())
         return (part for part in parts if part is not None)
 

@@ -43,6 +43,9 @@ class FakeStore:
     def keys(self) -> list[str]:
         return list(self.objects)
 
+    def values(self) -> Any:
+        return iter(self.objects.values())
+
     def subscribe(self, handler: Any) -> None:
         self.handlers.append(handler)
 
