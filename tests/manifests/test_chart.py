@@ -393,7 +393,8 @@ def test_the_controller_may_change_its_own_webhook_only_and_none_that_others_kee
 
 def test_without_a_webhook_nothing_of_it_is_installed() -> None:
     for mode in ("native", "controller"):
-        text = render_text({**IMAGE, "controller": {"mode": mode, "webhook": {"install": False}}})
+        without = {"controller": {"mode": mode, "webhook": {"install": False}}, "crds": {"install": False}}
+        text = render_text({**IMAGE, **without})
         assert "webhook" not in text.lower()
         assert "resourceclaimtemplates, create" not in text
 
