@@ -27,6 +27,8 @@ from driver.kube.resources import PODS, RESOURCE_CLAIMS
 _EVENTS_PER_S = 20
 _LEAST_S = 30.0
 """Seconds between two answers to one pod: reasons change to and fro while others come and go."""
+_UNHEARD_S = 5.0
+"""Seconds before what the API server would not take is said again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +127,16 @@ class Telling:
                 subjects.append(
                     Subject(resource=RESOURCE_CLAIMS, name=claim, namespace=namespace, uid=found.uid)
                 )
-        for subject in subjects:
+        heard = [
             await self._events.tell(subject, reason=reason, note=note, times=told.times)
+            for subject in subjects
+        ]
         self._owed_s += len(subjects) / _EVENTS_PER_S
-        return self._again_s
+        if all(heard):
+            return self._again_s
+        if self._told.get(key) is told:
+            del self._told[key]
+        return _UNHEARD_S
 
     async def _words(self, key: str, answer: _Words) -> tuple[str, str]:
         question = self._question_of(key) if answer.by_cards else None

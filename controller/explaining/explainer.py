@@ -220,10 +220,15 @@ class Explainer:
         else:
             times = 1
         self._told[key] = _Told(found.reason, found.note, now, times)
-        for subject in subjects:
+        heard = [
             await self._events.tell(
                 subject, reason=found.reason, note=found.note, times=times, warning=not found.fits
             )
+            for subject in subjects
+        ]
+        if not all(heard):
+            # Said again at the next look, as if for the first time.
+            self._told.pop(key, None)
         self._owed_s += len(subjects) / _EVENTS_PER_S
 
 

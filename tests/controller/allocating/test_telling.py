@@ -11,7 +11,7 @@ from controller.allocating.telling import Telling
 from controller.events import Events
 from controller.explaining.answers import note_of
 from controller.metrics import Metrics
-from driver.kube.client import KubeClient
+from driver.kube.client import KubeClient, error_for
 from tests.controller.allocating.world import World
 from tests.support.scripted_api import Request, ScriptedTransport
 
@@ -23,6 +23,7 @@ class Told:
 
     def __init__(self) -> None:
         self.world = World()
+        self.refuses = 0
         self.transport = ScriptedTransport(self._answer)
         self.telling = Telling(
             self.world.part.sources,
@@ -34,6 +35,9 @@ class Told:
         )
 
     def _answer(self, request: Request) -> Any:
+        if self.refuses:
+            self.refuses -= 1
+            return error_for(429, message="slowly")
         return request.body
 
     async def decide(self, *pods: str) -> None:
@@ -89,6 +93,21 @@ async def test_an_unchanged_answer_is_told_again_only_after_a_while_and_then_cou
     await asyncio.sleep(200)
     await told.telling.tell("default/p")
     assert [sent.method for sent in told.transport.requests[first:]] == ["PATCH", "PATCH"]
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+async def test_what_the_api_server_would_not_take_is_told_again_soon(refused: int) -> None:
+    told = Told()
+    told.world.ask("p", "2000Mi")
+    await told.decide("p")
+    told.refuses = refused
+    assert await told.telling.tell("default/p") == 5
+    del told.transport.requests[:]
+    assert await told.telling.tell("default/p") == 300
+    assert [(kind, reason) for kind, reason, _ in told.notes] == [
+        ("Pod", "NoDevice"),
+        ("ResourceClaim", "NoDevice"),
+    ]
 
 
 async def test_a_pod_that_got_its_claims_is_told_nothing() -> None:

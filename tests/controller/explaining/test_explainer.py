@@ -36,13 +36,15 @@ class RecordedEvents:
         self.told: list[tuple[str, str, str, int]] = []
         self.notes: list[str] = []
         self.warnings: list[bool] = []
+        self.taken = True
 
     async def tell(
         self, subject: Subject, *, reason: str, note: str, times: int = 1, warning: bool = True
-    ) -> None:
+    ) -> bool:
         self.told.append((subject.resource.kind, subject.name, reason, times))
         self.notes.append(note)
         self.warnings.append(warning)
+        return self.taken
 
 
 class World:
@@ -120,6 +122,16 @@ async def test_an_unchanged_answer_is_repeated_rarely_and_counted() -> None:
         await world.look()
         await asyncio.sleep(LOOK_AGAIN_S)
     assert [times for kind, _, _, times in world.events.told if kind == "Pod"] == [1, 2]
+
+
+async def test_what_the_api_server_would_not_take_is_told_again_at_the_next_look() -> None:
+    world = World()
+    world.events.taken = False
+    await world.look()
+    world.events.taken = True
+    for _ in range(3):
+        await world.look()
+    assert [times for kind, _, _, times in world.events.told if kind == "Pod"] == [1, 1]
 
 
 async def test_an_answer_that_changed_is_news() -> None:
