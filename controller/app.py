@@ -18,12 +18,14 @@ from controller.admitting import Admitting, Around, admitting
 from controller.allocating.allocator import WAKE, Answer
 from controller.allocating.aside import aside
 from controller.allocating.part import Allocating, Surroundings
+from controller.allocating.pod_fit import NodeFacts, node_facts
 from controller.allocating.telling import Telling
+from controller.claim_parts import ClaimParts
 from controller.events import Events
 from controller.explaining.answers import note_of
 from controller.explaining.classes import is_ours, is_standard_name
 from controller.explaining.explainer import Explainer, Sources
-from controller.explaining.views import UNSCHEDULED, claim_view, class_view, pod_view
+from controller.explaining.views import UNSCHEDULED, class_view, pod_view
 from controller.handover import Handover, known_release
 from controller.lease import LeaderElection, LeaseSettings
 from controller.metrics import Metrics
@@ -32,8 +34,8 @@ from controller.policies import PolicyCheck
 from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
-from controller.publishing.unnumbered import Held, Unnumbered, unnumbered_view
-from controller.publishing.views import Inventory, agent_view, inventory_view, node_view, slice_view
+from controller.publishing.unnumbered import Unnumbered
+from controller.publishing.views import Inventory, NodeView, agent_view, inventory_view, slice_view
 from controller.queue import WorkQueue
 from controller.settings import CONTROLLER, Settings
 from driver.allocation.placement import PlacementPolicy
@@ -48,6 +50,7 @@ from driver.kube.resources import (
     RESOURCE_CLAIMS,
     RESOURCE_SLICES,
 )
+from driver.kube.store import Part
 
 _REPORT_S = 5.0
 _REPORT_AGAIN_S = 0.5
@@ -95,7 +98,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     )
     # A page is held in memory as a whole, and Nodes are large: they list the images that they hold.
     inventories = Informer(client, ACCELERATOR_NODES, inventory_view, page_size=100)
-    nodes = Informer(client, NODES, node_view, page_size=50)
+    nodes = Informer(client, NODES, node_facts, page_size=50)
     agents = Informer(
         client,
         PODS,
@@ -112,7 +115,11 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         page_size=50,
     )
     stores = Stores(
-        inventories=inventories, nodes=nodes, agents=agents, slices=slices, changed=publish_queue.add
+        inventories=inventories,
+        nodes=Part(nodes, lambda facts: NodeView(facts.uid)),
+        agents=agents,
+        slices=slices,
+        changed=publish_queue.add,
     )
 
     events = Events(client, instance=identity, metrics=metrics)
@@ -138,7 +145,10 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         changed=handover_changed,
     )
     unnumbered = Unnumbered(publish_queue.add)
-    held_without_id = () if settings.mode == CONTROLLER else (_unnumbered_claims(client, unnumbered),)
+    # A claim may have 320 KiB of configuration that is none of ours.
+    claims = Informer(client, RESOURCE_CLAIMS, ClaimParts.of(explain=settings.explain), page_size=50)
+    Part(claims, lambda one: one.unnumbered).subscribe(unnumbered.note)
+    held_without_id = () if settings.mode == CONTROLLER else (claims,)
     mode = ModeWatch(client, namespace=namespace, interval_s=settings.probe_interval, changed=mode_changed)
     publisher = Publisher(
         client,
@@ -162,6 +172,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             client,
             settings,
             stores=stores,
+            nodes=nodes,
             handover=handover,
             election=election,
             mode=mode,
@@ -172,8 +183,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             watched.subscribe(_wake(ours.allocating, after_s=settings.handover_wait))
         informers += ours.allocating.informers
     elif settings.explain:
-        # A claim may have 320 KiB of configuration that is none of ours.
-        claims = Informer(client, RESOURCE_CLAIMS, claim_view, page_size=50)
+        explained = Part(claims, lambda one: one.explained)
         classes = Informer(client, DEVICE_CLASSES, class_view)
         pods = Informer(
             client,
@@ -183,14 +193,15 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             selection=Selection(field_selector=UNSCHEDULED),
             page_size=50,
         )
-        informers += [claims, classes, pods]
+        informers += [classes, pods]
         changes = _Changes()
-        for informer in (claims, classes, slices):
+        explained.subscribe(changes.note)
+        for informer in (classes, slices):
             informer.subscribe(changes.note)
         explainer = Explainer(
             Sources(
                 pods=pods,
-                claims=claims,
+                claims=explained,
                 classes=classes,
                 slices=stores.slice_specs,
                 nodes=stores.nodes_with_slices,
@@ -251,6 +262,7 @@ def _ours(
     settings: Settings,
     *,
     stores: Stores,
+    nodes: Informer[NodeFacts],
     handover: Handover,
     election: LeaderElection,
     mode: ModeWatch,
@@ -273,6 +285,7 @@ def _ours(
     )
     allocating = Allocating(
         client,
+        nodes,
         stores.inventories,
         around,
         policy=_placement(settings),
@@ -290,14 +303,6 @@ def _ours(
             again_s=settings.explain_again,
         )
     return _Ours(allocating=allocating, telling=telling)
-
-
-def _unnumbered_claims(client: KubeClient, unnumbered: Unnumbered) -> Informer[Held]:
-    informer = Informer(
-        client, RESOURCE_CLAIMS, unnumbered_view, name="claims without share ids", page_size=50
-    )
-    informer.subscribe(unnumbered.note)
-    return informer
 
 
 def _admits(

@@ -1,6 +1,6 @@
 """Puts allocating together.
 
-Flow: informers of claims, pods, Nodes and classes, the books that follow them, the allocator, and a queue of
+Flow: informers of claims, pods and classes, the books that follow them, the allocator, and a queue of
 pods and claims whose turn comes when something changed that matters to them.
 
 Limits: starts nothing. Whatever frees something wakes up all pods that wait because nothing fitted, at most
@@ -18,7 +18,7 @@ from controller.allocating.allocator import WAKE, Allocator, Answer
 from controller.allocating.aside import Run, at_once
 from controller.allocating.books import Books
 from controller.allocating.cards import Cards
-from controller.allocating.pod_fit import NodeFacts, node_facts
+from controller.allocating.pod_fit import NodeFacts
 from controller.allocating.sources import Inventories, Sources
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, ClassView, PodView, claim_view, class_view, pod_view
@@ -26,7 +26,8 @@ from controller.queue import WorkQueue
 from driver.allocation.placement import PlacementPolicy
 from driver.kube.client import JSON, KubeClient
 from driver.kube.informer import Informer
-from driver.kube.resources import DEVICE_CLASSES, NODES, PODS, RESOURCE_CLAIMS
+from driver.kube.resources import DEVICE_CLASSES, PODS, RESOURCE_CLAIMS
+from driver.kube.store import Store
 
 _WAKE_S = 1.0
 
@@ -65,6 +66,7 @@ class Allocating:
     def __init__(
         self,
         client: KubeClient,
+        nodes: Store[NodeFacts],
         inventories: Inventories,
         around: Surroundings,
         *,
@@ -77,6 +79,7 @@ class Allocating:
 
         Args:
             client: The API server.
+            nodes: The Nodes; the caller's informer.
             inventories: The AcceleratorNodes; the caller's informer.
             around: The rest of the controller.
             policy: Which of the answers that fit is liked best.
@@ -87,11 +90,10 @@ class Allocating:
         self.queue = WorkQueue(name="allocate", cap_s=15.0)
         claims = Informer(client, RESOURCE_CLAIMS, claim_view, name="claims to allocate", page_size=50)
         pods = Informer(client, PODS, pod_view, name="all pods", page_size=200)
-        nodes = Informer(client, NODES, node_facts, name="nodes to allocate on", page_size=50)
         classes: Informer[ClassView] = Informer(
             client, DEVICE_CLASSES, lambda one: class_view(one, ours=around.is_ours(one)), name="our classes"
         )
-        self.informers: tuple[Informer[Any], ...] = (claims, pods, nodes, classes)
+        self.informers: tuple[Informer[Any], ...] = (claims, pods, classes)
         self.sources = sources = Sources(
             claims=claims,
             pods=pods,

@@ -86,11 +86,6 @@ def inventory_view(document: JSON) -> Inventory:
     )
 
 
-def node_view(document: JSON) -> NodeView:
-    """Projects a Node."""
-    return NodeView(uid=str(document["metadata"].get("uid") or ""))
-
-
 def agent_view(document: JSON) -> AgentView | None:
     """Projects an agent's pod; None while it is not on a node."""
     node = str(_mapping(document.get("spec")).get("nodeName") or "")

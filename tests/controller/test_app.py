@@ -253,8 +253,8 @@ async def test_whatever_explaining_does_is_no_reason_for_a_restart() -> None:
     queue = running.parts.explain_queue
     queue._active["ns/p"] = asyncio.get_running_loop().time() - 4000
     queue._progress -= 4000
-    claims = next(one for one in running.parts.informers if one.name == "resourceclaims")
-    claims._last_contact -= 4000
+    pods = next(one for one in running.parts.informers if one.name == "waiting pods")
+    pods._last_contact -= 4000
     assert running.dead() == []
     assert len(running.unready()) == 2
     queue._active.clear()
@@ -275,8 +275,16 @@ async def test_nothing_is_published_while_it_is_not_known_what_is_held_without_a
     await asyncio.sleep(60)
     assert cluster.written(SLICES) == []
     assert running.health.problems() == ()
-    assert "The list of claims without share ids is not complete yet." in running.health.not_ready()
+    assert "The list of resourceclaims is not complete yet." in running.health.not_ready()
     await running.end()
+
+
+@pytest.mark.parametrize("mode", ["native", "controller"])
+async def test_no_kind_is_watched_twice_as_a_whole(mode: str) -> None:
+    transport = ScriptedTransport(lambda _request: {})
+    parts = assemble(KubeClient(transport), Settings(mode=mode), namespace="dragoman", identity="one")
+    whole = [one.resource.plural for one in parts.informers if not one._selection.namespace]
+    assert sorted(whole) == sorted(set(whole))
 
 
 async def test_without_explanations_pods_are_not_even_listed() -> None:

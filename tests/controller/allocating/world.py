@@ -12,6 +12,7 @@ from typing import Any
 from controller.allocating.allocator import Answer
 from controller.allocating.aside import Run, at_once
 from controller.allocating.part import Allocating, Surroundings
+from controller.allocating.pod_fit import node_facts
 from controller.explaining.classes import is_ours
 from controller.publishing.views import inventory_view
 from driver.allocation.placement import PlacementPolicy
@@ -19,6 +20,8 @@ from driver.api.node import AgentStatus, status_of
 from driver.api.policy import effective_policy
 from driver.cards import Card
 from driver.kube.client import ApiError, KubeClient, error_for
+from driver.kube.informer import Informer
+from driver.kube.resources import NODES
 from tests.support.scripted_api import Request, ScriptedTransport
 
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/"
@@ -80,8 +83,11 @@ class World:
         self.leading = True
         self.offered: set[str] = set()
         self.kept: bool | None = True
+        client = KubeClient(self.transport)
+        self.nodes = Informer(client, NODES, node_facts)
         self.part = Allocating(
-            KubeClient(self.transport),
+            client,
+            self.nodes,
             self.inventories,
             Surroundings(
                 held=lambda: self.leading,
@@ -96,7 +102,7 @@ class World:
             run=run,
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         )
-        self.claims, self.pods, self.nodes, self.classes = self.part.informers
+        self.claims, self.pods, self.classes = self.part.informers
         self.device_class("accelerator.dragoman.dev")
         self.device_class("nic.example", selectors=[])
         for name in nodes:

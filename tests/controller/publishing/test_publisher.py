@@ -14,7 +14,7 @@ from controller.metrics import Metrics
 from controller.mode import ModeState, Verdict
 from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.stores import Stores
-from controller.publishing.views import agent_view, inventory_view, node_view, slice_view
+from controller.publishing.views import NodeView, agent_view, inventory_view, slice_view
 from driver.api.node import AgentStatus, status_of
 from driver.api.policy import effective_policy
 from driver.cards import Card
@@ -27,6 +27,10 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 POSSIBLE = ModeState(verdict=Verdict.POSSIBLE)
 TOO_OLD = ModeState(verdict=Verdict.IMPOSSIBLE, reason="KubernetesTooOld", message="Too old.")
 SILENT = ModeState(verdict=Verdict.UNKNOWN, reason="ProbeFailed", message="No answer.")
+
+
+def _node(document: Any) -> NodeView:
+    return NodeView(uid=str(document["metadata"].get("uid") or ""))
 
 
 class FakeStore:
@@ -72,7 +76,7 @@ class World:
     def __init__(self, *, fenced: bool = False) -> None:
         self.transport = ScriptedTransport(self._answer)
         self.changed: list[str] = []
-        self.inventories, self.nodes = FakeStore(inventory_view), FakeStore(node_view)
+        self.inventories, self.nodes = FakeStore(inventory_view), FakeStore(_node)
         self.agents, self.slices = FakeStore(agent_view), FakeStore(slice_view)
         self.stores = Stores(
             inventories=self.inventories,
