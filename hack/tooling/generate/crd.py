@@ -241,6 +241,11 @@ DEFINITIONS = (
             Column(name="Cards", type="integer", path=".status.summary.cards", description="Cards on offer"),
             Column(name="Memory", path=".status.summary.memory", description="Memory of all cards on offer"),
             Column(name="Vendors", path=".status.summary.vendors"),
+            Column(
+                name="Handed over",
+                path='.status.conditions[?(@.type=="HandedOver")].reason',
+                description="To whom the node's cards are given to allocate, or what that waits for",
+            ),
             Column(name="Agent", path=".status.agent.version", description="Version of the node's agent"),
             Column(name="Simulated", type="boolean", path=".status.simulated", priority=1),
             Column(name="Pod", path=".status.agent.podName", priority=1, description="The agent's pod"),
