@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from driver.cards import DRIVER_NAME
 from driver.cel import Selector
 from driver.quantities import Quantity
 from driver.validation.errors import (
@@ -183,17 +184,19 @@ def _check_twice(
     # Without an amount of memory a share takes all of its card, and nothing is left for a second one.
     if option.count < 2 or option.admin or "memory" not in amounts:
         return
-    if tuple(int(part) for part in facts.release.split(".")) >= FIRST_NEVER_TWICE:
+    if facts.version >= FIRST_NEVER_TWICE:
         return
     for _, _, distinct, about in constraints:
         if distinct and (not about or option.request in about or option.label in about):
             return
+    named = not facts.cards.every or facts.cards.has("attributes", DRIVER_NAME, "uuid")
+    attribute = f"{DRIVER_NAME}/uuid" if named else "resource.kubernetes.io/pciBusID"
     notes.refuse(
         SharesOfOneCardError(
             f"{option.count} shares are asked for, and nothing keeps them on different cards: before "
             "Kubernetes 1.36 one request can be given the same card twice.",
             field=f"{option.field}.count",
             remedy=f"Add to {field}.constraints: {{requests: [{option.label}], "
-            "distinctAttribute: dragoman.dev/uuid}.",
+            f"distinctAttribute: {attribute}}}.",
         )
     )

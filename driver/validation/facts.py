@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from driver.api.policy import NamedPolicy
+from driver.cel.environments import RELEASES
 from driver.validation.cards import KnownCards
 
 
@@ -18,7 +19,8 @@ class ClusterFacts:
     """The cluster that an object is for.
 
     Attributes:
-        release: Kubernetes release of the API server, such as `1.36`.
+        release: Kubernetes release of the API server, such as `1.36`; "" while it is not known, which is taken
+            for the newest: what a newer server would take is not refused.
         is_ours: Whether a DeviceClass of this name picks only devices of our driver; standard names count
             even where no such class exists.
         class_is_ours: The same of a DeviceClass document.
@@ -40,3 +42,20 @@ class ClusterFacts:
     native: bool = True
     cards_may_come: bool = False
     policies: Sequence[NamedPolicy] = ()
+
+    @property
+    def language(self) -> str:
+        """The release whose CEL holds: the nearest that we know."""
+        return min(RELEASES, key=lambda one: _distance(RELEASES[one], self.version))
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The release as numbers."""
+        major, _, minor = self.release.partition(".")
+        if not (major.isdecimal() and minor.isdecimal()):
+            return max(RELEASES.values())
+        return int(major), int(minor)
+
+
+def _distance(one: tuple[int, int], other: tuple[int, int]) -> int:
+    return abs((one[0] - other[0]) * 1000 + one[1] - other[1])

@@ -128,7 +128,7 @@ class Selectors:
 
     def _compile(self, expression: str, *, stored: bool) -> Selector | PositionedSelectorError:
         try:
-            found = compile_selector(expression, release=self._facts.release, stored=stored)
+            found = compile_selector(expression, release=self._facts.language, stored=stored)
         except PositionedSelectorError as invalid:
             return invalid
         return self._sharing_unknown(found) or found
@@ -136,14 +136,13 @@ class Selectors:
     def _sharing_unknown(self, selector: Selector) -> InvalidSelectorError | None:
         if _SHARING_FIELD not in selector.expression:
             return None
-        version = tuple(int(part) for part in self._facts.release.split("."))
-        if version >= _FIRST_WITH_SHARING and self._facts.amounts_kept is not False:
+        if self._facts.version >= _FIRST_WITH_SHARING and self._facts.amounts_kept is not False:
             return None
         for node in _nodes(selector.checked.tree):
             if isinstance(node, Select) and node.field == _SHARING_FIELD and _is_device(node.operand):
                 return InvalidSelectorError(
                     f"device.{_SHARING_FIELD} is not known to this API server, which is Kubernetes "
-                    f"{self._facts.release} with DRAConsumableCapacity off",
+                    f"{'.'.join(map(str, self._facts.version))} with DRAConsumableCapacity off",
                     source=selector.expression,
                     position=node.position,
                     remedy="Leave it out: the allocator knows which cards can be shared.",
@@ -187,7 +186,7 @@ class Selectors:
             isinstance(node, Comprehension) for node in _nodes(tree)
         ):
             return ""
-        found = explained(selector.expression, self._facts.cards.view(cards), release=self._facts.release)
+        found = explained(selector.expression, self._facts.cards.view(cards), release=self._facts.language)
         if found is None:
             return ""
         seen = ", ".join(f"{one.name} is {one.value}" for one in found.seen)

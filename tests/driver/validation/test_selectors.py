@@ -121,3 +121,14 @@ def test_a_class_that_cannot_be_read_says_nothing_about_claims() -> None:
     broken = {OURS: device_class(OURS, "device.driver ==")}
     found = findings(claim(request(asks={"memory": "4Ti"})), facts(two_models(), classes=broken))
     assert (found.errors, found.warnings) == ((), ())
+
+
+@pytest.mark.parametrize("release", ["", "1.99", "2.0"])
+def test_a_release_that_nobody_knows_is_taken_for_the_newest(release: str) -> None:
+    text = 'device.attributes[?"dragoman.dev"].hasValue() && device.allowMultipleAllocations'
+    assert not findings(claim(request("gpu", text)), facts(release=release)).errors
+
+
+def test_a_release_before_those_that_are_known_is_taken_for_the_oldest() -> None:
+    text = "device.allowMultipleAllocations"
+    assert told(findings(claim(request("gpu", text)), facts(release="1.30"))) == [("InvalidSelector", FIELD)]
