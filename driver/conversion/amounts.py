@@ -15,7 +15,8 @@ from driver.quantities import MIB, Form, Quantity, format_bytes, parse_quantity
 
 MAX_CARDS = 32
 """Devices that one claim can be given (API limit)."""
-MAX_MEMORY_MIB = 1 << 40
+MAX_MEMORY_MIB = 1 << 32
+"""More than any card has, and little enough that sums stay far from the ends of the API's integers."""
 _FRACTION = re.compile(r"[0-9.](m|u|n)$")
 _SHOWN = 40
 

@@ -103,6 +103,8 @@ def convert(
         if one.name in plan.uses:
             patch += patching.with_claims(one, claim=claim, requests=plan.uses[one.name])
     patch += patching.with_claim(spec, claim=claim, template=template)
+    if not pod.get("metadata"):
+        patch.append({"op": "add", "path": "/metadata", "value": {}})
     patch.append(patching.with_mark(metadata, kind="labels", key=CONVERTED_LABEL, value="true"))
     patch.append(patching.with_mark(metadata, kind="annotations", key=CONVERTED_ANNOTATION, value=record))
     patch += _scheduler(spec, settings=settings, plan=plan)

@@ -12,6 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from driver.api.share_config import CorePolicy
+from driver.conversion.amounts import MAX_MEMORY_MIB
 from driver.conversion.names import Catalogue
 from driver.errors import ConfigError
 
@@ -52,7 +53,7 @@ class ConversionSettings:
 
     def __post_init__(self) -> None:
         numbers = {
-            "defaultMemory": (self.default_memory_mib, 0, 1 << 40),
+            "defaultMemory": (self.default_memory_mib, 0, MAX_MEMORY_MIB),
             "defaultCores": (self.default_cores, 0, 100),
             "defaultCount": (self.default_count, 0, 32),
             **{

@@ -27,7 +27,7 @@ def _apply(holder: Any, last: str, step: Mapping[str, Any]) -> None:
         holder[last] = value
     elif step["op"] == "replace":
         key: Any = int(last) if isinstance(holder, list) else last
-        holder[key]  # noqa: B018 - what is not there cannot be replaced
+        holder[key]
         holder[key] = value
     else:
         assert step["op"] == "remove"

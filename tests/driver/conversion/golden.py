@@ -7,6 +7,7 @@ Each file says what it is `about`, may have `settings`, the `stock` of cards and
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ IDENTITY = "5f7c0d6e-0000-4000-8000-000000000001"
 _GIVEN = ("about", "settings", "stock", "classes", "before")
 
 
-class _Dumper(yaml.SafeDumper):
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
@@ -74,6 +78,7 @@ def text_of(case: dict[str, Any]) -> str:
     return yaml.dump(case, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
 
 
+@cache
 def read(path: Path) -> dict[str, Any]:
-    case: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    case: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     return case

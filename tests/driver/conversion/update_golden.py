@@ -1,4 +1,4 @@
-"""Writes the golden files anew: hack/python -m tests.driver.conversion.update_golden; look at the difference."""
+"""Writes the golden files anew: `hack/python -m tests.driver.conversion.update_golden`; look at them."""
 
 from __future__ import annotations
 
