@@ -56,7 +56,7 @@ class Overdue(Protocol):
         """Takes note of the reservations that a quota has."""
 
     def over(self, reservation: Reservation) -> bool:
-        """Whether the claim of a reservation can never be stored any more."""
+        """Whether the claim of a reservation is not stored and can never be any more."""
 
 
 @dataclass(frozen=True, kw_only=True)

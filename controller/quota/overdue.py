@@ -1,11 +1,14 @@
-"""Which reservations are over: their claims can never be stored any more.
+"""Which reservations are over: their claims are not stored, and can never be any more.
 
-Purpose: clocks of replicas differ. What counts is how long a reservation was seen by this replica's own
-clock; only what nobody saw begin, because all replicas are new, is judged by the time written in it.
+Purpose: capacity that nobody uses comes back, and never that of a claim which is only seen late.
 
-Flow: `note` is told each state of a quota that this replica reads or watches; `over` answers.
+Flow: `note` is told each state of a quota that this replica reads or watches. The leader asks for what is
+`due`, looks each of those claims up in the API server, and tells by `confirm` which are not there; `over`
+answers by that alone.
 
-Limits: a reservation that was seen is forgotten after ten minutes, and would then be seen anew.
+Limits: clocks of replicas differ. What counts is how long a reservation was seen by this replica's own clock;
+only what nobody saw begin, because all replicas are new, is judged by the time written in it. A reservation
+that was seen is forgotten after ten minutes, and would then be seen anew.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from driver.kube.client import JSON
-from driver.quota.ledger import HOLD_S, Reservation, expired
+from driver.quota.ledger import HOLD_S, Reservation, expired, read_ledger
 
 _FORGET_S = 600.0
 
@@ -33,26 +36,37 @@ class SeenSince:
         self._clock = clock
         self._now = now
         self._since: OrderedDict[str, float] = OrderedDict()
+        self._confirmed: OrderedDict[str, float] = OrderedDict()
 
     def note(self, document: JSON) -> None:
         """Takes note of the reservations of a quota."""
         now = self._clock()
         for one in (document.get("status") or {}).get("reservations") or []:
             self._since.setdefault(str(one.get("uid") or ""), now)
-        while self._since:
-            oldest = next(iter(self._since))
-            if self._since[oldest] + _FORGET_S > now:
-                break
-            del self._since[oldest]
+        for kept in (self._since, self._confirmed):
+            while kept:
+                oldest = next(iter(kept))
+                if kept[oldest] + _FORGET_S > now:
+                    break
+                del kept[oldest]
+
+    def due(self, document: JSON) -> list[Reservation]:
+        """The reservations of a quota whose claims can never be stored any more, if they are not yet."""
+        return [
+            one
+            for one in read_ledger(document)[1].reservations
+            if self.left_s(one) <= 0 or expired(one, now=self._now())
+        ]
+
+    def confirm(self, uid: str) -> None:
+        """Takes note that the claim of a reservation that was due is not stored."""
+        self._confirmed[uid] = self._clock()
 
     def over(self, reservation: Reservation) -> bool:
-        """Whether its claim can never be stored any more."""
-        since = self._since.get(reservation.uid)
-        if since is not None and self._clock() - since >= HOLD_S:
-            return True
-        return expired(reservation, now=self._now())
+        """Whether its claim is not stored and can never be any more."""
+        return reservation.uid in self._confirmed
 
     def left_s(self, reservation: Reservation) -> float:
-        """Seconds until it is over, at most."""
+        """Seconds until it is due, at most."""
         since = self._since.get(reservation.uid, self._clock())
         return max(0.0, since + HOLD_S - self._clock())

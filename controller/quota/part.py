@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,12 +35,14 @@ from driver.kube.resources import (
     RESOURCE_QUOTAS,
 )
 from driver.quota.errors import QuotaUnavailableError
+from driver.quota.ledger import Reservation
 from driver.quota.stock import Stock
 
 TRANSLATE = "translate:"
 _SETTLE_S = 0.5
 _DECODED_AT_ONCE = 10
 _STUCK_S = 30.0
+_LOOKED_UP = 64
 
 _log = structlog.get_logger("quota")
 
@@ -142,11 +144,25 @@ class Quoting:
             return None
         namespace, _, name = key.partition("/")
         await self._decode()
+        stored = self._quotas.get(key)
+        if stored is not None:
+            await self._look_up(namespace, self.quotas.overdue.due(stored))
         document = await self.quotas.count(namespace=namespace, name=name, anew=await self._foreign(key))
         if document is None:
             return None
         self._note_behind(key, document)
         return self.quotas.next_look_s(document)
+
+    async def _look_up(self, namespace: str, due: Sequence[Reservation]) -> None:
+        """Asks the API server for claims that can never be stored any more, if they are not yet."""
+        for one in due[:_LOOKED_UP]:
+            try:
+                found = await self._client.get(RESOURCE_CLAIMS, one.name, namespace=namespace)
+            except NotFoundError:
+                self.quotas.overdue.confirm(one.uid)
+                continue
+            if (found.get("metadata") or {}).get("uid") != one.uid:
+                self.quotas.overdue.confirm(one.uid)
 
     async def _ready(self, namespace: str) -> None:
         """Brings up to date what claims of a namespace are charged by.

@@ -151,6 +151,9 @@ class Quotas:
         ask = ask_of(claim, carried=self._carried) if names else Ask()
         if not ask.requests:
             return
+        if not name and not dry_run:
+            # Without it nobody could ask for the claim later, if it never comes.
+            raise QuotaUnavailableError("The claim has no name yet, so its reservation could not be kept.")
         await self._ask_all(
             [self._desk(namespace, one) for one in names],
             _Wanted(

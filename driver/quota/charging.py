@@ -118,8 +118,11 @@ def _option(option: Option, *, scope: Scope, stock: Stock, sure: bool) -> tuple[
         return None
     kinds = choice.kinds or choice.similar
     if scope.vendors or scope.models:
-        if choice.vendor and scope.vendors and choice.vendor not in scope.vendors:
-            return None
+        if choice.vendor:
+            # None of today's cards is its vendor's: what they have says nothing about it.
+            kinds = frozenset()
+            if scope.vendors and choice.vendor not in scope.vendors:
+                return None
         picked = frozenset(kind for kind in kinds if _in_scope(kind, scope))
         if kinds and not picked:
             return None

@@ -8,8 +8,9 @@ Flow: a `Ledger` is read from a quota's status and written back by compare-and-s
 
 What always holds: a claim that is stored, or may still be stored, is counted or has a reservation. So
 * a reservation is written before the claim is stored, and no claim is admitted if that failed;
-* it is dropped only by who counts the claim in the same write, who saw it deleted, or when it can never be
-  stored any more: API servers give a create request 34 s, and etcd some seconds more;
+* it is dropped only by who counts the claim in the same write, who saw it deleted, or who asked the API
+  server for it after it could not be stored any more, and found none: servers give a create request 34 s,
+  and etcd some seconds more. Time alone is not enough: who sees claims late may not have seen this one yet;
 * what is seen stored carries the resource version up to which it is complete. Nobody writes a count that is
   older than the one in the books, so a new leader, or a replica that lags behind, forgets nobody's claim.
 
@@ -118,7 +119,7 @@ def settle(ledger: Ledger, seen: Seen, *, over: Callable[[Reservation], bool]) -
     Args:
         ledger: The books.
         seen: The claims. Where they are seen as they were before the last count, nothing is counted.
-        over: Whether the claim of a reservation can never be stored any more.
+        over: Whether the claim of a reservation is not stored and can never be any more.
     """
     if seen.version < ledger.version:
         kept = tuple(one for one in ledger.reservations if not over(one))

@@ -19,10 +19,14 @@ from driver.errors import QuantityError, SelectorError
 from driver.quantities import MIB, parse_quantity
 from driver.selection import Index, Slots
 from driver.slices import publication_of
+from driver.vendors.catalogue import VENDORS
 
 _MAX_ANSWERS = 1024
 _PROBE = DeviceView.build({}, driver=DRIVER_NAME)
 """A device of ours of which nothing is known: what holds for it holds for whatever card comes."""
+
+_VENDOR_OF = {f"{one.name}.{DRIVER_NAME}": one.name for one in VENDORS}
+"""Vendors by the name of their class in the chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ class Choice:
         ours: Whether it could get a card of ours at all, now or when others come.
         kinds: Kinds of cards that its class and its selectors hold for; empty if that is none of today's.
         similar: What is most like them where there are none: the kinds of its class, else all of the cluster.
-        vendor: The vendor that the class stands for by its name, "" if that does not say it.
+        vendor: Where no card tells, the vendor that the class stands for by its name; "" for none.
     """
 
     ours: bool
@@ -172,12 +176,12 @@ class Stock:
         known = self._classes.get(class_name)
         class_true, class_raises = self._select(known.selectors if known is not None else ())
         true, raises = self._select(selectors)
-        vendor = class_name.removesuffix(f".{DRIVER_NAME}") if class_name.endswith(f".{DRIVER_NAME}") else ""
         if known is None or known.ours:
             class_bits = class_true | class_raises
             kinds = self._of(class_bits & (true | raises))
-            similar = kinds or self._of(class_bits) or frozenset(self._kinds)
-            return Choice(ours=True, kinds=kinds, similar=similar, vendor=vendor)
+            similar = kinds or self._of(class_bits)
+            vendor = "" if similar else _VENDOR_OF.get(class_name, "")
+            return Choice(ours=True, kinds=kinds, similar=similar or frozenset(self._kinds), vendor=vendor)
         # A class that may be another driver's: only what is sure to hold for a card of ours counts.
         kinds = self._of(class_true & true)
         if kinds or _holds_for_any(known.selectors + selectors):
