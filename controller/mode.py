@@ -7,7 +7,9 @@ if fields vanished there.
 Limits: both answers count. The gate alone is not enough, because it can be switched on by hand in 1.34 and
 1.35, whose allocators panic and miscount; the version alone is not enough, because the gate can be switched
 off in 1.36. Where the question cannot be answered the verdict is `UNKNOWN`: nothing is made and nothing is
-taken away.
+taken away. Of several API servers one is asked, and they are upgraded one after the other: so "impossible"
+counts at once, and "possible" after it only once `_CONFIRMATIONS` probes in a row have said so. A process
+that starts believes the first answer.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from driver.slices import DroppedField, dropped_fields, publication_of, with_gen
 
 FIRST_NATIVE = (1, 36)
 SHARING_GATE = "DRAConsumableCapacity"
+
+_CONFIRMATIONS = 3
 
 _log = structlog.get_logger("mode")
 
@@ -149,6 +153,7 @@ class ModeWatch:
         self._interval_s = interval_s
         self._retry_s = retry_s
         self._changed = changed
+        self._agreed = 0
 
     async def run(self) -> None:
         """Probes until cancelled."""
@@ -156,7 +161,7 @@ class ModeWatch:
             state = await probe(self._client, namespace=self._namespace)
             # Silence is no reason to doubt what was known.
             if state.verdict is not Verdict.UNKNOWN or self.state.verdict is Verdict.UNKNOWN:
-                self._set(state)
+                self._answered(state)
             self.asked.set()
             await asyncio.sleep(self._retry_s if state.verdict is Verdict.UNKNOWN else self._interval_s)
 
@@ -164,7 +169,16 @@ class ModeWatch:
         """Takes note of fields that vanished from a real write."""
         state = dropped_state(dropped)
         if state.verdict is Verdict.IMPOSSIBLE:
+            self._agreed = 0
             self._set(replace(state, release=self.state.release))
+
+    def _answered(self, state: ModeState) -> None:
+        better = state.verdict is Verdict.POSSIBLE and self.state.verdict is Verdict.IMPOSSIBLE
+        self._agreed = self._agreed + 1 if better else 0
+        if better and self._agreed < _CONFIRMATIONS:
+            _log.info("native mode seems possible", asked=self._agreed, of=_CONFIRMATIONS)
+        else:
+            self._set(state)
 
     def _set(self, state: ModeState) -> None:
         if state == self.state:

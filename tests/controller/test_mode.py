@@ -140,14 +140,34 @@ async def test_as_long_as_nothing_is_known_it_is_asked_often() -> None:
     task.cancel()
 
 
-async def test_fields_lost_in_a_real_write_end_native_mode_until_a_probe_says_otherwise() -> None:
+async def test_fields_lost_in_a_real_write_end_native_mode_until_three_probes_say_otherwise() -> None:
     watched = Watched()
     task = watched.start()
     await asyncio.sleep(1)
     watched.watch.report([DroppedField(path="spec.devices[0].x", gate="DRAConsumableCapacity")])
     assert watched.verdict() is Verdict.IMPOSSIBLE
-    await asyncio.sleep(301)
+    await asyncio.sleep(601)
+    assert watched.verdict() is Verdict.IMPOSSIBLE
+    await asyncio.sleep(300)
     assert watched.verdict() is Verdict.POSSIBLE
+    task.cancel()
+
+
+async def test_api_servers_that_are_upgraded_one_after_the_other_make_native_mode_possible_once() -> None:
+    watched = Watched()
+    minors = ["35", "36", "35", "36", "36", "35", "36", "36", "36", "36"]
+    answers = iter(minors)
+
+    def one_of_them(request: Request) -> Any:
+        if request.path == "/version":
+            return {"major": "1", "minor": next(answers)}
+        return server()(request)
+
+    watched.answer = one_of_them
+    task = watched.start()
+    await asyncio.sleep(300 * len(minors) - 1)
+    assert [state.verdict for state in watched.states] == [Verdict.IMPOSSIBLE, Verdict.POSSIBLE]
+    assert not list(answers)
     task.cancel()
 
 
