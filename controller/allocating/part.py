@@ -187,6 +187,8 @@ class Allocating:
                 self.wake()
 
     def _node_changed(self, key: str, before: NodeFacts | None, after: NodeFacts | None) -> None:
+        if after is None:
+            self._usage.forget(key)
         # A Node's status is written every few seconds; most of it is nothing to us.
         if before != after:
             self.node_changed(key)

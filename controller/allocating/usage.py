@@ -19,6 +19,8 @@ class NodeUsage:
     def __init__(self) -> None:
         self._taken: dict[str, Amounts] = {}
         self._expected: dict[str, tuple[str, Amounts]] = {}
+        # What `free` said, and of which amounts: it is asked of every node for every pod.
+        self._free: dict[str, tuple[Amounts, Amounts]] = {}
 
     def expect(self, key: str, *, node: str, asks: Amounts) -> None:
         """Counts a pod that will be bound to a node."""
@@ -57,7 +59,15 @@ class NodeUsage:
             self._taken.pop(node, None)
         else:
             self._taken[node] = total
+        self._free.pop(node, None)
+
+    def forget(self, node: str) -> None:
+        """Forgets what was said of a node that is gone; what pods take of it stays known."""
+        self._free.pop(node, None)
 
     def free(self, node: str, allocatable: Amounts) -> Amounts:
         """What pods leave of a node."""
-        return allocatable - self._taken.get(node, Amounts())
+        known = self._free.get(node)
+        if known is None or known[0] is not allocatable:
+            known = self._free[node] = (allocatable, allocatable - self._taken.get(node, Amounts()))
+        return known[1]

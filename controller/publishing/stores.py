@@ -40,6 +40,9 @@ class Stores:
         self._changed = changed
         self._agents_of = Groups()
         self._slices_of = Groups()
+        # Asked of every node at every decision of our allocator: on 1,000 nodes 4 ms, if worked out then.
+        self._ready: set[str] = set()
+        self._fences: dict[str, str] = {}
         inventories.subscribe(lambda key, _before, _after: changed(key))
         nodes.subscribe(self._node_changed)
         agents.subscribe(self._agent_changed)
@@ -47,8 +50,7 @@ class Stores:
 
     def agent_ready(self, node: str) -> bool:
         """Whether a Ready agent runs on the node; during a rolling update there may be two pods."""
-        views = (self.agents.get(key) for key in self._agents_of.members(node))
-        return any(view is not None and view.ready for view in views)
+        return node in self._ready
 
     def existing_slices(self, node: str) -> list[ExistingSlice]:
         """All slices of our driver on the node, in the order of their names."""
@@ -61,10 +63,7 @@ class Stores:
         Returns:
             The time as the API writes it; None if there are no slices, or kube-scheduler may use one.
         """
-        views = [self.slices.get(key) for key in self._slices_of.members(node)]
-        if not views or any(view is None or view.existing.node_name for view in views):
-            return None
-        return max(view.created for view in views if view is not None)
+        return self._fences.get(node)
 
     def slice_specs(self) -> list[tuple[str, bytes]]:
         """Name and spec (JSON text) of every slice of our driver."""
@@ -86,11 +85,29 @@ class Stores:
 
     def _agent_changed(self, key: str, before: AgentView | None, after: AgentView | None) -> None:
         self._agents_of.put(key, after.node if after else None)
+        nodes = {view.node for view in (before, after) if view is not None}
+        for node in nodes:
+            self._look_at_agents(node)
         if before != after:
-            for node in {view.node for view in (before, after) if view is not None}:
+            for node in nodes:
                 self._changed(node)
+
+    def _look_at_agents(self, node: str) -> None:
+        views = (self.agents.get(key) for key in self._agents_of.members(node))
+        if any(view is not None and view.ready for view in views):
+            self._ready.add(node)
+        else:
+            self._ready.discard(node)
 
     def _slice_changed(self, key: str, before: SliceView | None, after: SliceView | None) -> None:
         self._slices_of.put(key, after.node if after else None)
         for node in {view.node for view in (before, after) if view is not None and view.node}:
+            self._look_at_slices(node)
             self._changed(node)
+
+    def _look_at_slices(self, node: str) -> None:
+        views = [self.slices.get(key) for key in self._slices_of.members(node)]
+        if not views or any(view is None or view.existing.node_name for view in views):
+            self._fences.pop(node, None)
+        else:
+            self._fences[node] = max(view.created for view in views if view is not None)
