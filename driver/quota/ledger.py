@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol
 
 from driver.api.base import decode
@@ -62,7 +63,7 @@ class Reservation:
     request: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ledger:
     """The books of one quota.
 
@@ -80,17 +81,29 @@ class Ledger:
     version: int = 0
     reservations: tuple[Reservation, ...] = ()
 
+    @cached_property
+    def waiting(self) -> Charge:
+        """What reservations take."""
+        return _sum(self.reservations)
+
+    @cached_property
+    def _uids(self) -> frozenset[str]:
+        return frozenset(one.uid for one in self.reservations)
+
     @property
     def used(self) -> Charge:
         """All that is taken."""
-        total = self.counted
-        for one in self.reservations:
-            total += one.charge
-        return total
+        return self.counted + self.waiting
 
     def holds(self, uid: str) -> bool:
         """Whether a claim has a reservation."""
-        return any(one.uid == uid for one in self.reservations)
+        return uid in self._uids
+
+    def with_one_more(self, one: Reservation) -> Ledger:
+        """The same with another reservation; sums are carried over, since hundreds may be added at once."""
+        made = replace(self, reservations=(*self.reservations, one))
+        made.__dict__.update(waiting=self.waiting + one.charge, _uids=self._uids | {one.uid})
+        return made
 
 
 class Seen(Protocol):
@@ -162,7 +175,7 @@ def reserve(ledger: Ledger, wanted: Reservation, *, quota: str) -> Ledger:
             f"Quota {quota} has {MAX_RESERVATIONS} claims that are just being made, and holds no more.",
             remedy="Try again in a minute.",
         )
-    return replace(ledger, reservations=(*ledger.reservations, wanted))
+    return ledger.with_one_more(wanted)
 
 
 def release(ledger: Ledger, uid: str) -> Ledger:
@@ -196,14 +209,11 @@ def read_ledger(document: JSON) -> tuple[AcceleratorQuotaSpec, Ledger]:
     raw = {key: value for key, value in (document.get("status") or {}).items() if key != "conditions"}
     status = decode(AcceleratorQuotaStatus, raw, field="status")
     reservations = tuple(_reservation(one) for one in status.reservations)
-    waiting = NOTHING
-    for one in reservations:
-        waiting += one.charge
     version = status.counted_version or "0"
     return spec, Ledger(
         hard=Limits.of(spec.hard),
         per_claim=Limits.of(spec.max_per_claim),
-        counted=charge_of_document(status.used) - waiting,
+        counted=charge_of_document(status.used) - _sum(reservations),
         version=int(version) if version.isdigit() else 0,
         reservations=reservations,
     )
@@ -242,6 +252,13 @@ def _sentences(excess: tuple[Excess, ...]) -> str:
     return " and ".join(
         f"{one.name}: asked {one.asked}, used {one.used} of {one.hard}, left {one.left}" for one in excess
     )
+
+
+def _sum(reservations: tuple[Reservation, ...]) -> Charge:
+    total = NOTHING
+    for one in reservations:
+        total += one.charge
+    return total
 
 
 def _reservation(one: QuotaReservation) -> Reservation:

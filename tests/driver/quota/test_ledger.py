@@ -320,4 +320,4 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestEveryOrderOfEvents = Cluster.TestCase
-TestEveryOrderOfEvents.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestEveryOrderOfEvents.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
