@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonpatch import apply_patch
 
 from driver.api.share_config import CorePolicy
 from driver.conversion import CardKind, ConversionError, ConversionSettings, convert, templates_of
-from tests.support.json_patch import patched
 
 FOLDER = Path(__file__).parent / "golden"
 IDENTITY = "5f7c0d6e-0000-4000-8000-000000000001"
@@ -67,7 +67,7 @@ def answered(case: dict[str, Any]) -> dict[str, Any]:
         return {**given, "refused": {"reason": error.reason, "message": str(error)}}
     if found is None:
         return {**given, "unchanged": True}
-    after = patched(case["before"], found.patch)
+    after = apply_patch(case["before"], list(found.patch))
     if found.templates:
         assert templates_of(after, settings=settings, stock=stock) == found.templates
     more = {"warnings": list(found.warnings)} if found.warnings else {}

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from jsonpatch import apply_patch
 
 from driver.cards import Card
 from driver.conversion import (
@@ -22,14 +23,14 @@ from driver.conversion import (
 )
 from driver.errors import ConfigError
 from tests.driver.conversion.pods import STOCK, amounts_of, asked, converted, devices_of, pod
-from tests.support.json_patch import patched
 
 GPU, MEMORY, CORES = "nvidia.com/gpu", "nvidia.com/gpumem", "nvidia.com/gpucores"
 SETTINGS = ConversionSettings()
 
 
 def after(document: dict[str, Any], found: Conversion) -> dict[str, Any]:
-    return patched(document, found.patch)
+    made: dict[str, Any] = apply_patch(document, list(found.patch))
+    return made
 
 
 @pytest.mark.parametrize(
