@@ -19,6 +19,7 @@ order:
   cel        a JSON string: true, false, compile-error, evaluation-error; not-supported or internal-error
              where ours has no answer
   allocator  {"id", "nodes": [{"node", "allocations", "errorKind"}, ...]}
+  admit      AdmissionReviews, as the webhooks answer them: see hack/replay admit --help
 
   zcat tests/corpora/cel/random.jsonl.gz | hack/replay cel
   hack/replay allocator --check --kubernetes 1.37 < tests/corpora/allocator/handwritten.jsonl.gz
@@ -33,8 +34,12 @@ case; 3 where --fresh needs Go and there is none.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    options = _parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if arguments[:1] == ["admit"]:
+            answered: int = importlib.import_module("tooling.replay.admit").main(arguments[1:])
+            return answered
+        options = _parser().parse_args(arguments)
         modules = COMMANDS if options.fresh is None else FRESH
         status: int = importlib.import_module(modules[options.what]).run(options)
     except ReferenceMissingError as missing:

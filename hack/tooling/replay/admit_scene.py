@@ -1,0 +1,206 @@
+"""The cluster that `hack/replay admit` answers for, read from manifests.
+
+Flow: documents -> `Scene`, by kind; whatever is of no use here, or cannot be read, ends with the document's
+number and name.
+
+Limits: AcceleratorNodes count more than ResourceSlices of the same node, since slices are made of them. A
+slice is read back into cards, which says less of them: how much a policy reserves is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from driver.api.base import decode
+from driver.api.node import cards_of, decode_status
+from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
+from driver.api.quota import AcceleratorQuotaSpec
+from driver.cards import DRIVER_NAME, Card, IsolationLevel, node_of_pool
+from driver.errors import DragomanError
+from driver.quantities import parse_quantity
+from driver.slices import FENCE
+from tooling.replay.admit_settings import KIND as SETTINGS
+from tooling.replay.admit_settings import ReplaySettings, read_settings
+from tooling.replay.errors import ReplayError
+
+JSON = dict[str, Any]
+
+PASSED_OVER = ("Node", "Pod", "ResourceClaimTemplate", "Lease", "ConfigMap", "Service", "ServiceAccount")
+"""Kinds that a dump of a cluster may hold and that no answer depends on."""
+
+
+@dataclass
+class Scene:
+    """A cluster.
+
+    Attributes:
+        cards: By node.
+        classes: DeviceClass documents by name.
+        policies: By name.
+        quotas: AcceleratorQuotas.
+        resource_quotas: Core ResourceQuotas.
+        claims: ResourceClaims that exist.
+        namespaces: Labels by name.
+        settings: What the file says of the controller's settings; None if nothing.
+    """
+
+    cards: dict[str, list[Card]] = field(default_factory=dict)
+    classes: dict[str, JSON] = field(default_factory=dict)
+    policies: dict[str, NamedPolicy] = field(default_factory=dict)
+    quotas: list[JSON] = field(default_factory=list)
+    resource_quotas: list[JSON] = field(default_factory=list)
+    claims: list[JSON] = field(default_factory=list)
+    namespaces: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: ReplaySettings | None = None
+
+
+def read_scene(paths: list[Path]) -> Scene:
+    """Reads manifests: several documents a file, lists as well, YAML or JSON.
+
+    Raises:
+        ReplayError: A file cannot be read, or a document is of no use here.
+    """
+    scene, slices = Scene(), list[JSON]()
+    readers: Mapping[str, Callable[[JSON], None]] = {
+        "AcceleratorNode": lambda one: _node(scene, one),
+        "ResourceSlice": slices.append,
+        "DeviceClass": lambda one: scene.classes.update({_name(one): one}),
+        "AcceleratorPolicy": lambda one: _policy(scene, one),
+        "AcceleratorQuota": lambda one: _quota(scene, one),
+        "ResourceQuota": scene.resource_quotas.append,
+        "ResourceClaim": scene.claims.append,
+        "Namespace": lambda one: scene.namespaces.update({_name(one): one["metadata"].get("labels") or {}}),
+        SETTINGS: lambda one: _settings(scene, one),
+        **dict.fromkeys(PASSED_OVER, lambda _one: None),
+    }
+    for path in paths:
+        for number, document in enumerate(_documents(path), 1):
+            for one in _objects(document, where=f"{path}: document {number}"):
+                kind = str(one.get("kind") or "")
+                where = f"{path}: document {number}: {kind} {_name(one)}"
+                if kind not in readers:
+                    known = ", ".join(sorted(readers))
+                    raise ReplayError(f"{where}: the kind {kind!r} is not known here. Known kinds: {known}.")
+                try:
+                    readers[kind](one)
+                except DragomanError as invalid:
+                    raise ReplayError(f"{where}: {invalid}") from None
+                except (KeyError, TypeError, AttributeError, ValueError) as odd:
+                    raise ReplayError(f"{where}: it cannot be read: {odd!r}") from None
+    for one in slices:
+        _slice(scene, one)
+    return scene
+
+
+def _documents(path: Path) -> Iterator[Any]:
+    try:
+        # JSON is YAML, but libyaml refuses none of it and takes a tenth of the time of Python's own parser.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        yield from yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise ReplayError(f"{path} cannot be read: {unreadable}") from None
+    except (yaml.YAMLError, RecursionError) as invalid:
+        raise ReplayError(f"{path} is no YAML: {' '.join(str(invalid).split())}") from None
+
+
+def _objects(document: Any, *, where: str) -> Iterator[JSON]:
+    if document is None:
+        return
+    if not isinstance(document, dict):
+        raise ReplayError(f"{where} is no object.")
+    if str(document.get("kind") or "").endswith("List") and isinstance(document.get("items"), list):
+        for one in document["items"]:
+            yield from _objects(one, where=where)
+        return
+    if not isinstance(document.get("metadata") or {}, dict):
+        raise ReplayError(f"{where}: metadata is no object.")
+    yield document
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    return str((one.get("metadata") or {}).get("name") or "")
+
+
+def _node(scene: Scene, one: JSON) -> None:
+    status = dict(one.get("status") or {})
+    # Who wrote it plays no part here, and whoever writes a case by hand leaves it out.
+    status.setdefault("agent", {"version": "none"})
+    scene.cards[_name(one)] = list(cards_of(decode_status(status)))
+
+
+def _policy(scene: Scene, one: JSON) -> None:
+    spec = decode(AcceleratorPolicySpec, one.get("spec") or {}, field="spec")
+    scene.policies[_name(one)] = NamedPolicy(name=_name(one), spec=spec)
+
+
+def _quota(scene: Scene, one: JSON) -> None:
+    decode(AcceleratorQuotaSpec, one.get("spec") or {}, field="spec")
+    scene.quotas.append(one)
+
+
+def _settings(scene: Scene, one: JSON) -> None:
+    if scene.settings is not None:
+        raise ValueError("there are two of them")
+    scene.settings = read_settings(one.get("spec") or {})
+
+
+def _slice(scene: Scene, one: JSON) -> None:
+    name = _name(one)
+    try:
+        spec = one["spec"]
+        if spec["driver"] != DRIVER_NAME:
+            return
+        node = str(spec.get("nodeName") or node_of_pool(str(spec["pool"]["name"])) or name)
+        fenced = spec.get("nodeSelector") == FENCE
+        cards = [_card(device, fenced=fenced) for device in spec.get("devices") or []]
+    except DragomanError as invalid:
+        raise ReplayError(f"ResourceSlice {name}: {invalid}") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as odd:
+        raise ReplayError(f"ResourceSlice {name}: it cannot be read: {odd!r}") from None
+    known = scene.cards.setdefault(node, [])
+    names = {card.name for card in known}
+    known += [card for card in cards if card.name not in names]
+
+
+_FIELDS = {
+    "vendor": "vendor",
+    "model": "model",
+    "uuid": "uuid",
+    "architecture": "architecture",
+    "driverVersion": "driver_version",
+    "resource.kubernetes.io/pciBusID": "pci_bus_id",
+    "resource.kubernetes.io/pcieRoot": "pcie_root",
+    "resource.kubernetes.io/numaNode": "numa_node",
+}
+_LEVELS = {"memoryIsolation": "memory_isolation", "coresIsolation": "cores_isolation"}
+
+
+def _card(device: Mapping[str, Any], *, fenced: bool) -> Card:
+    fields: JSON = {"vendor": "", "model": ""}
+    extra: JSON = {}
+    for raw, value in (device.get("attributes") or {}).items():
+        (content,) = value.values()
+        name = str(raw).removeprefix(f"{DRIVER_NAME}/")
+        if name in _FIELDS:
+            fields[_FIELDS[name]] = content
+        elif name in _LEVELS:
+            fields[_LEVELS[name]] = IsolationLevel(content)
+        else:
+            extra[name] = content
+    capacity = device["capacity"]
+    cores = (capacity.get("cores") or {}).get("requestPolicy") or {}
+    least = str((cores.get("validRange") or {}).get("min") or "0")
+    return Card(
+        name=str(device["name"]),
+        memory_bytes=parse_quantity(str(capacity["memory"]["value"])).rounded_up,
+        # Fenced slices do not say how cards are shared.
+        shareable=fenced or device.get("allowMultipleAllocations") is True,
+        allow_uncapped=parse_quantity(least).nano == 0,
+        extra_attributes=extra,
+        **fields,
+    )

@@ -1,0 +1,405 @@
+"""AdmissionReviews of every kind, as API servers send them, and what the webhooks answer."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jsonpatch
+import pytest
+
+from tooling.replay import __main__ as command
+from tooling.replay import admit
+
+JSON = dict[str, Any]
+CLUSTER = Path(__file__).parent / "admit" / "cluster.yaml"
+GROUPS = {
+    "Pod": ("", "v1", "pods"),
+    "ResourceClaim": ("resource.k8s.io", "v1", "resourceclaims"),
+    "ResourceClaimTemplate": ("resource.k8s.io", "v1", "resourceclaimtemplates"),
+    "DeviceClass": ("resource.k8s.io", "v1", "deviceclasses"),
+    "AcceleratorPolicy": ("dragoman.dev", "v1alpha1", "acceleratorpolicies"),
+    "AcceleratorQuota": ("dragoman.dev", "v1alpha1", "acceleratorquotas"),
+}
+
+
+def review(kind: str, found: JSON | None, *, namespace: str = "apps", uid: str = "r-1", **more: Any) -> JSON:
+    """A review with all the fields that an API server sends."""
+    group, version, resource = GROUPS[kind]
+    names = {"group": group, "version": version}
+    return {
+        "kind": "AdmissionReview",
+        "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": uid,
+            "kind": {**names, "kind": kind},
+            "resource": {**names, "resource": resource},
+            "requestKind": {**names, "kind": kind},
+            "requestResource": {**names, "resource": resource},
+            "namespace": namespace,
+            "operation": "CREATE",
+            "userInfo": {"username": "jane", "groups": ["system:authenticated"]},
+            "object": found,
+            "oldObject": None,
+            "dryRun": False,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+            **more,
+        },
+    }
+
+
+def pod(**limits: str) -> JSON:
+    amounts = {name.replace("__", "/").replace("_", "."): value for name, value in limits.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "train-", "labels": {"app": "train"}},
+        "spec": {"containers": [{"name": "main", "image": "x", "resources": {"limits": amounts}}]},
+    }
+
+
+def claim(
+    name: str = "c", *, memory: str = "4Gi", count: int = 1, device_class: str = "nvidia.dragoman.dev"
+) -> JSON:
+    exactly = {
+        "deviceClassName": device_class,
+        "allocationMode": "ExactCount",
+        "count": count,
+        "capacity": {"requests": {"memory": memory}},
+    }
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": name, "namespace": "apps", "uid": f"uid-{name}"},
+        "spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}},
+    }
+
+
+class Run:
+    """One run of the command."""
+
+    def __init__(self, lines: list[str], status: int) -> None:
+        self.status = status
+        self.documents = [_documents(line) for line in lines]
+        self.responses = [one[0]["response"] for one in self.documents]
+
+
+def _documents(line: str) -> list[JSON]:
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while at < len(line):
+        one, at = decoder.raw_decode(line, at)
+        found.append(one)
+        at += 1
+    return found
+
+
+@pytest.fixture
+def replay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*reviews: JSON | bytes, flags: tuple[str, ...] = (), cluster: Path | None = CLUSTER) -> Run:
+        content = b"\n".join(one if isinstance(one, bytes) else json.dumps(one).encode() for one in reviews)
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content + b"\n")))
+        where = ("--cluster", str(cluster)) if cluster else ()
+        status = command.main(("admit", *where, *flags))
+        return Run(capsys.readouterr().out.splitlines(), status)
+
+    return run
+
+
+def patched(review: JSON, response: JSON) -> JSON:
+    assert response["patchType"] == "JSONPatch"
+    patch = json.loads(base64.b64decode(response["patch"]))
+    found: JSON = jsonpatch.apply_patch(review["request"]["object"], patch)
+    return found
+
+
+def test_a_legacy_pod_is_converted_and_its_templates_follow(replay: Any) -> None:
+    asked = review("Pod", pod(nvidia_com__gpu="1", nvidia_com__gpumem="4000"))
+    found = replay(asked)
+    assert found.status == 0
+    (response,) = found.responses
+    assert (response["uid"], response["allowed"]) == ("r-1", True)
+    made = patched(asked, response)
+    (entry,) = made["spec"]["resourceClaims"]
+    ((_, second),) = found.documents
+    (template,) = second["templates"]
+    assert template["metadata"] == {"name": entry["resourceClaimTemplateName"], "namespace": "apps"}
+    (request,) = template["spec"]["spec"]["devices"]["requests"]
+    assert request["exactly"]["capacity"] == {"requests": {"memory": "4000Mi"}}
+    assert made["metadata"]["labels"]["app"] == "train"
+
+
+def test_templates_for_an_older_server_carry_the_amounts_that_it_drops(replay: Any) -> None:
+    asked = review("Pod", pod(nvidia_com__gpu="1", nvidia_com__gpumem="4000"))
+    ((_, second),) = replay(asked, flags=("--release", "1.34")).documents
+    (template,) = second["templates"]
+    (entry,) = template["spec"]["spec"]["devices"]["config"]
+    assert entry["opaque"]["parameters"]["capacity"] == {"requests": {"memory": "4000Mi"}}
+    assert template["spec"]["metadata"]["annotations"]["dragoman.dev/asked"].startswith("sha256:")
+
+
+def test_templates_can_stand_in_the_answer_itself(replay: Any) -> None:
+    found = replay(review("Pod", pod(nvidia_com__gpu="1")), flags=("--one-document",))
+    ((document,),) = found.documents
+    assert len(document["templates"]) == 1
+    assert document["response"]["allowed"]
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "opted-out"])
+def test_pods_of_namespaces_that_opt_out_stay_as_they_are(replay: Any, namespace: str) -> None:
+    found = replay(review("Pod", pod(nvidia_com__gpu="1"), namespace=namespace))
+    assert found.documents == [
+        [
+            {
+                "apiVersion": "admission.k8s.io/v1",
+                "kind": "AdmissionReview",
+                "response": {"uid": "r-1", "allowed": True},
+            },
+            {"templates": []},
+        ]
+    ]
+
+
+def test_a_pod_that_is_none_of_ours_stays_as_it_is(replay: Any) -> None:
+    found = replay(review("Pod", pod(cpu="1")))
+    assert found.responses == [{"uid": "r-1", "allowed": True}]
+    assert found.documents[0][1] == {"templates": []}
+
+
+def test_a_converted_pod_that_comes_again_stays_as_it_is_and_has_the_same_templates(replay: Any) -> None:
+    asked = review("Pod", pod(nvidia_com__gpu="1"))
+    first = replay(asked)
+    again = replay(review("Pod", patched(asked, first.responses[0]), uid="r-2"))
+    assert again.responses == [{"uid": "r-2", "allowed": True}]
+    assert again.documents[0][1] == first.documents[0][1]
+
+
+def test_a_pod_that_cannot_be_converted_is_refused_and_has_no_templates(replay: Any) -> None:
+    found = replay(review("Pod", pod(nvidia_com__gpu="1", nvidia_com__gpumem="16Gi")))
+    (response,) = found.responses
+    assert not response["allowed"]
+    (cause,) = response["status"]["details"]["causes"]
+    assert cause["field"] == "spec.containers[0].resources.limits[nvidia.com/gpumem]"
+    assert found.documents[0][1] == {"templates": []}
+    assert found.status == 0, "a refusal is an answer"
+
+
+def test_a_mark_that_somebody_wrote_into_a_pod_gives_no_template(replay: Any) -> None:
+    forged = pod(cpu="1")
+    forged["metadata"] |= {
+        "labels": {"dragoman.dev/converted": "true"},
+        "annotations": {"dragoman.dev/converted-from": '{"containers": {}, "template": "../x"}'},
+    }
+    ((_, second),) = replay(review("Pod", forged)).documents
+    assert second["templates"] == []
+    assert second["problem"]
+
+
+def test_a_claim_is_stamped_where_the_server_drops_amounts_and_left_alone_where_it_keeps_them(
+    replay: Any,
+) -> None:
+    asked = review("ResourceClaim", claim())
+    assert replay(asked).responses == [{"uid": "r-1", "allowed": True}]
+    for release in ("1.34", "1.35"):
+        (response,) = replay(asked, flags=("--release", release)).responses
+        made = patched(asked, response)
+        assert made["metadata"]["annotations"]["dragoman.dev/asked"]
+        assert made["spec"]["devices"]["config"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "reason"),
+    [
+        ("ResourceClaim", claim(memory="100Gi"), "AmountTooLarge"),
+        ("ResourceClaim", claim(memory="-1Gi"), "InvalidAmount"),
+        (
+            "ResourceClaimTemplate",
+            {"metadata": {"name": "t"}, "spec": {"spec": claim(memory="0")["spec"]}},
+            "InvalidAmount",
+        ),
+        (
+            "DeviceClass",
+            {
+                "metadata": {"name": "x.dragoman.dev"},
+                "spec": {"selectors": [{"cel": {"expression": "device.drivr == 1"}}]},
+            },
+            "InvalidSelector",
+        ),
+        ("AcceleratorPolicy", {"metadata": {"name": "p"}, "spec": {"shring": True}}, "InvalidConfig"),
+        (
+            "AcceleratorPolicy",
+            {"metadata": {"name": "p"}, "spec": {"isolation": ["none", "preload"]}},
+            "ContradictingPolicy",
+        ),
+        ("AcceleratorQuota", {"metadata": {"name": "q"}, "spec": {"hard": {}}}, "InvalidConfig"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_reason(
+    replay: Any, kind: str, found: JSON, reason: str
+) -> None:
+    (response,) = replay(review(kind, found)).responses
+    assert not response["allowed"]
+    assert response["status"]["code"] == 422
+    assert response["status"]["message"].startswith(f"{reason}: ")
+
+
+def test_the_release_decides_what_is_refused(replay: Any) -> None:
+    twice = review("ResourceClaim", claim(count=2))
+    assert replay(twice).responses[0]["allowed"]
+    (response,) = replay(twice, flags=("--release", "1.34")).responses
+    assert response["status"]["message"].startswith("SharesOfOneCard: ")
+    (cause,) = response["status"]["details"]["causes"]
+    assert cause["field"] == "spec.devices.requests[0].exactly.count"
+
+
+def test_cards_of_slices_count_like_those_of_nodes(replay: Any) -> None:
+    found = claim(memory="40Gi")
+    ours = 'device.attributes["dragoman.dev"]'
+    selector = f'{ours}.model == "NVIDIA L4" && {ours}.rack == "r7"'
+    found["spec"]["devices"]["requests"][0]["exactly"]["selectors"] = [{"cel": {"expression": selector}}]
+    (response,) = replay(review("ResourceClaim", found)).responses
+    assert "the card has 24Gi" in response["status"]["message"]
+
+
+def test_a_selector_that_holds_for_no_card_is_a_warning_in_the_answer(replay: Any) -> None:
+    found = claim()
+    selector = 'device.attributes["dragoman.dev"].modell == "NVIDIA L4"'
+    found["spec"]["devices"]["requests"][0]["exactly"]["selectors"] = [{"cel": {"expression": selector}}]
+    (response,) = replay(review("ResourceClaim", found)).responses
+    assert response["allowed"]
+    (warning,) = response["warnings"]
+    assert "Did you mean model?" in warning
+
+
+def test_admitted_claims_count_for_the_next_line_and_dry_runs_do_not(replay: Any) -> None:
+    def ask(name: str, memory: str, **more: Any) -> JSON:
+        return review("ResourceClaim", claim(name, memory=memory), namespace="team", uid=name, **more)
+
+    found = replay(
+        ask("a", "30Gi", dryRun=True),
+        ask("b", "30Gi"),
+        ask("c", "20Gi"),
+        ask("c", "10Gi"),
+        ask("b", "30Gi"),
+        ask("d", "1Gi"),
+        review("ResourceClaim", None, namespace="team", uid="e", operation="DELETE", name="b"),
+        ask("d", "30Gi"),
+        ask("f", "41Gi"),
+    )
+    # 20Gi of 60Gi are used by the claim of the file.
+    allowed = [one["allowed"] for one in found.responses]
+    assert allowed == [True, True, False, True, True, False, True, True, False]
+    assert found.responses[2]["status"]["code"] == 403
+    assert "asked 20Gi, used 50Gi of 60Gi, left 10Gi" in found.responses[2]["status"]["message"]
+    assert found.responses[8]["status"]["message"].startswith("QuotaPerClaim")
+
+
+def test_a_quota_that_says_what_is_used_is_taken_at_its_word(replay: Any) -> None:
+    lines = [review("ResourceClaim", claim(name), namespace="told", uid=name) for name in ("a", "b")]
+    assert [one["allowed"] for one in replay(*lines).responses] == [True, False]
+
+
+def test_a_resource_quota_of_before_holds_for_claims(replay: Any) -> None:
+    lines = [
+        review("ResourceClaim", claim(name, memory="5000Mi"), namespace="legacy", uid=name)
+        for name in ("a", "b")
+    ]
+    assert [one["allowed"] for one in replay(*lines).responses] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{nonsense",
+        b"[]",
+        b'"text"',
+        b'{"kind": "AdmissionReview"}',
+        b'{"kind": "AdmissionReview", "request": {"uid": "u", "kind": 3}}',
+        json.dumps(review("ResourceClaim", {"spec": {"devices": {"requests": 3}}})).encode(),
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_a_line_that_is_no_review_gets_an_answer_and_the_replay_goes_on(replay: Any, line: bytes) -> None:
+    found = replay(line, review("ResourceClaim", claim()))
+    first, second = found.responses
+    assert not first["allowed"]
+    assert first["status"]["message"]
+    assert second["allowed"]
+
+
+def test_the_exit_status_tells_of_lines_that_were_no_review(replay: Any) -> None:
+    assert replay(b"{nonsense").status == 2
+    assert replay(b'{"request": {"uid": "known"}}').responses[0]["uid"] == "known"
+
+
+def test_a_line_that_is_too_long_is_passed_over_to_its_end(
+    replay: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admit, "MOST_BYTES", 2000)
+    found = replay(b'{"a": "' + b"x" * 9000 + b'"}', review("ResourceClaim", claim()))
+    assert [one["allowed"] for one in found.responses] == [False, True]
+    assert "longer than" in found.responses[0]["status"]["message"]
+
+
+def test_without_a_cluster_there_is_nothing_in_it(replay: Any) -> None:
+    assert replay(review("ResourceClaim", claim(memory="4Ti")), cluster=None).responses[0]["allowed"]
+
+
+def test_settings_can_be_in_the_file(replay: Any, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(
+        "apiVersion: dragoman.dev/v1alpha1\n"
+        "kind: ReplaySettings\n"
+        "spec: {release: '1.34', cardsMayCome: true, conversion: {defaultMemoryMib: 5000}, "
+        "excludedNamespaces: [quiet]}\n"
+    )
+    flags = ("--cluster", str(settings))
+    asked = review("Pod", pod(nvidia_com__gpu="1"))
+    found = replay(asked, review("Pod", pod(nvidia_com__gpu="1"), namespace="quiet"), flags=flags)
+    devices = found.documents[0][1]["templates"][0]["spec"]["spec"]["devices"]
+    assert devices["config"], "1.34 drops amounts"
+    assert devices["requests"][0]["exactly"]["capacity"] == {"requests": {"memory": "5000Mi"}}
+    assert found.documents[1][1] == {"templates": []}
+    (response,) = replay(review("ResourceClaim", claim(memory="100Gi")), flags=flags).responses
+    assert response["allowed"]
+    assert response["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("kind: Gadget\nmetadata: {name: g}", "the kind 'Gadget' is not known here. Known kinds:"),
+        ("- 1", "is no object"),
+        ("{a: [", "is no YAML"),
+        ("kind: AcceleratorNode\nmetadata: {name: n}\nstatus: {cards: [{name: x}]}", "AcceleratorNode n"),
+        ("kind: AcceleratorPolicy\nmetadata: {name: p}\nspec: {shring: true}", "Did you mean 'sharing'?"),
+        ("kind: AcceleratorQuota\nmetadata: {name: q}\nspec: {hard: {}}", "AcceleratorQuota q"),
+        ("kind: ReplaySettings\nspec: {relase: '1.34'}", "Did you mean 'release'?"),
+        (
+            "kind: ResourceSlice\nmetadata: {name: s}\nspec: {driver: dragoman.dev, devices: [3]}",
+            "ResourceSlice s",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_ends_with_a_sentence(
+    replay: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(content)
+    assert replay(cluster=path).status == 2
+    path.write_text(content)
+    command.main(("admit", "--cluster", str(path)))
+    assert said in capsys.readouterr().err
+
+
+def test_help_tells_what_goes_in_and_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(("admit", "--help"))
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("AdmissionReview", "--cluster", "--release", "templates", "exit status", "ReplaySettings"):
+        assert word in text
