@@ -66,6 +66,13 @@ def _mutate(request: Request, known: Knowledge, reply: Reply) -> None:
     if request.operation != "CREATE" or request.object is None:
         return
     if request.kind in (CLAIM, TEMPLATE):
+        if known.validate is not None and known.amounts_kept() is not True:
+            # The validating webhook will see it without the amounts that its author wrote, and could only
+            # name the place to which they were carried over.
+            errors = known.validate(request.kind, request.object).errors
+            if errors:
+                reply.refuse(*errors)
+                return
         reply.patch += additions(request.kind, request.object, known)
     elif request.kind == "Pod" and known.convert is not None and not known.opted_out(request.namespace):
         converted = known.convert(request.object, identity=request.uid)

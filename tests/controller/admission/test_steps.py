@@ -184,3 +184,21 @@ def test_quotas_are_asked_about_new_claims_of_ours_only(kind: str, operation: st
 def test_an_answer_without_a_patch_is_sent_as_it_is() -> None:
     review = {"response": {"uid": "u", "allowed": True}}
     assert encoded(review) is review
+
+
+def test_where_the_server_drops_amounts_a_claim_is_refused_before_they_are_carried_over() -> None:
+    refusal = ConfigError("No.", field="spec.devices.requests[0].exactly.capacity.requests.memory")
+    knowledge = Knowledge(
+        is_ours=lambda _name: True,
+        amounts_kept=lambda: False,
+        validate=lambda _kind, _found, *, old=None: Found(errors=() if old else (refusal,)),
+    )
+    answered = ask(knowledge, Webhook.MUTATING)
+    assert not answered["allowed"]
+    assert "patch" not in answered
+    assert answered["status"]["details"]["causes"][0]["field"] == refusal.field
+
+
+def test_where_the_server_keeps_amounts_claims_are_validated_once() -> None:
+    knowledge = known(validate=lambda *_, **__: Found(errors=(ConfigError("No."),)))
+    assert ask(knowledge, Webhook.MUTATING)["allowed"]
