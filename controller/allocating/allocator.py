@@ -19,8 +19,8 @@ asks for devices of several drivers is not allocated: kube-scheduler could not a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -34,14 +34,15 @@ from controller.allocating.question import Question, Questions
 from controller.allocating.refused import RefusedNodes
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
-from controller.allocating.views import ClaimView, PodView, asked_text
+from controller.allocating.views import ClaimView, PodView, asked_text, wishes_text
 from controller.allocating.writing import Wanted, release, settled, write
 from controller.lease import LeadershipLostError
+from controller.shared_text import shared
 from driver.allocation import Decision
 from driver.allocation.placement import PlacementPolicy
 from driver.errors import AllocationError, ClaimError, ConfigError, DragomanError
 from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFoundError
-from driver.kube.resources import RESOURCE_CLAIMS
+from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
 
 _AGAIN_S = 60.0
 _SOON_S = 0.5
@@ -82,6 +83,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class _Read:
+    """What is too long to be kept: `asked_text` of claims and `wishes_text` of the pod, by UID."""
+
+    asked: dict[str, bytes] = field(default_factory=dict)
+    wishes: dict[str, bytes] = field(default_factory=dict)
+
+    def whole(self, view: PodView) -> PodView:
+        """A pod with what was read of it."""
+        text = self.wishes.get(view.uid)
+        return replace(view, wishes=shared(text)) if text else view
+
+
+@dataclass(frozen=True)
 class _Booked:
     answer: Answer
     wanted: list[Wanted]
@@ -97,6 +111,7 @@ class Allocator:
         books: Books,
         *,
         usage: NodeUsage,
+        pods_of: Callable[[str], Iterable[str]],
         held: Callable[[], bool],
         again: Callable[[str, float], None],
         answered: Callable[[Answer], None],
@@ -111,6 +126,7 @@ class Allocator:
             sources: Where to look.
             books: What is given out.
             usage: What pods take of nodes.
+            pods_of: The pods that name a claim (`namespace/name`).
             held: Whether this replica leads at this moment.
             again: Puts a key into the queue, after so many seconds.
             answered: Told of each decision.
@@ -122,6 +138,7 @@ class Allocator:
         self._sources = sources
         self._books = books
         self._usage = usage
+        self._pods_of = pods_of
         self._questions = Questions(sources, usage)
         self._held = held
         self._again = again
@@ -239,23 +256,28 @@ class Allocator:
         self._answered(found.answer)
         return None
 
-    async def _read_long(self, key: str) -> dict[str, bytes]:
-        """Reads the pod's claims that are too long to be kept; what they ask for, by UID."""
-        view = self._pod(key)
+    async def _read_long(self, key: str) -> _Read:
+        """Reads what is too long to be kept of a pod and its claims."""
+        read, view = _Read(), self._pod(key)
         if view is None or not view.may_need or self._rests.get(key, 0.0) > _now():
-            return {}
-        namespace, found = key.partition("/")[0], {}
+            return read
+        namespace, _, pod = key.partition("/")
+        if not (view.node or view.wishes):
+            document = await self._get(PODS, pod, namespace)
+            read.wishes[str(document["metadata"].get("uid"))] = wishes_text(document)
         for name, claim in self._questions.claims_of(key, view) or ():
-            if claim.allocated or claim.asked is not None:
-                continue
-            try:
-                document = await self._client.get(RESOURCE_CLAIMS, name, namespace=namespace)
-            except NotFoundError:
-                continue
-            found[str(document["metadata"].get("uid"))] = asked_text(document)
-        return found
+            if not claim.allocated and claim.asked is None:
+                document = await self._get(RESOURCE_CLAIMS, name, namespace)
+                read.asked[str(document["metadata"].get("uid"))] = asked_text(document)
+        return read
 
-    async def _decide_and_book(self, key: str, read: Mapping[str, bytes]) -> _Booked | float | None:
+    async def _get(self, resource: Resource, name: str, namespace: str) -> JSON:
+        try:
+            return await self._client.get(resource, name, namespace=namespace)
+        except NotFoundError:
+            return {"metadata": {}}
+
+    async def _decide_and_book(self, key: str, read: _Read) -> _Booked | float | None:
         view = self._pod(key)
         if view is None or not view.may_need:
             self._forget(key, view)
@@ -263,22 +285,17 @@ class Allocator:
         rest_s = self._rests.get(key, 0.0) - _now()
         if rest_s > 0:
             return rest_s
+        view = read.whole(view)
         claims = self._questions.claims_of(key, view)
         if claims is None:
             return None
         waiting = [(name, claim) for name, claim in claims if not claim.allocated]
-        if any(
-            # Another pod that names the claim had its turn; what became of it will be known soon.
-            self._books.assumed(claim.uid)
-            # It was made anew since it was read.
-            or (claim.asked is None and claim.uid not in read)
-            for _, claim in waiting
-        ):
+        if self._unsettled(waiting, read):
             return _SOON_S
         news = self._books.news
         try:
-            self._questions.refuse_pod(view)
-            mine = self._questions.mine(key, waiting, read)
+            mine = self._questions.mine(key, waiting, read.asked)
+            self._questions.refuse_pod(view, ours=bool(mine))
             if not mine:
                 self._waiting.discard(key)
                 self._expect(key, view, claims)
@@ -298,10 +315,20 @@ class Allocator:
             self._usage.expect(key, node=decision.node, asks=view.asks)
         return _Booked(answer, self._book(key, view, [(name, claim) for name, claim, _ in mine], decision))
 
-    def _refused(self, answer: Answer, view: PodView, read: Mapping[str, bytes]) -> float:
+    def _unsettled(self, waiting: Sequence[tuple[str, ClaimView]], read: _Read) -> bool:
+        """Whether it will be known soon what became of a claim, or what it asks for."""
+        return any(
+            # Another pod that names it had its turn.
+            self._books.assumed(claim.uid)
+            # It was made anew since it was read.
+            or (claim.asked is None and claim.uid not in read.asked)
+            for _, claim in waiting
+        )
+
+    def _refused(self, answer: Answer, view: PodView, read: _Read) -> float:
         self._waiting.add(answer.pod)
         self._answered(answer)
-        if read:
+        if read.asked or read.wishes:
             # Each try costs a request and a long text, whoever wakes it up.
             self._rests[answer.pod] = _now() + _AGAIN_S
         return self._next_try(view)
@@ -449,10 +476,8 @@ class Allocator:
         return None
 
     def _wanted_by_a_pod(self, key: str) -> bool:
-        namespace, _, name = key.partition("/")
-        pods = (pod for pod in self._sources.pods.keys() if pod.startswith(f"{namespace}/"))  # noqa: SIM118
-        views = (self._pod(pod) for pod in pods)
-        return any(view is not None and not view.gone and name in view.claims for view in views)
+        views = (self._pod(pod) for pod in self._pods_of(key))
+        return any(view is not None and not view.gone for view in views)
 
     async def _read_all_claims(self) -> None:
         async with self._reading:

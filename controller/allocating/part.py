@@ -19,6 +19,7 @@ from controller.allocating.aside import Run, at_once
 from controller.allocating.books import Books
 from controller.allocating.cards import Cards
 from controller.allocating.pod_fit import NodeFacts
+from controller.allocating.pods_of import PodsOf
 from controller.allocating.sources import Inventories, Sources
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, ClassView, PodView, claim_view, class_view, pod_view
@@ -108,12 +109,13 @@ class Allocating:
         self.books = Books(sources, self._cards, run=run)
         self._inventories = inventories
         self._usage = NodeUsage()
-        self._pods_of: dict[str, set[str]] = {}
+        self._pods_of = PodsOf()
         self.allocator = Allocator(
             client,
             sources,
             self.books,
             usage=self._usage,
+            pods_of=self._pods_of.of,
             held=around.held,
             again=lambda key, after_s: self.queue.add(key, after_s=after_s),
             answered=around.answered,
@@ -162,7 +164,7 @@ class Allocating:
 
     def _claim_changed(self, key: str, before: ClaimView | None, after: ClaimView | None) -> None:
         self.allocator.claim_changed(key, before, after)
-        for pod in self._pods_of.get(key, ()):
+        for pod in self._pods_of.of(key):
             self.queue.add(f"pod/{pod}")
         if after is not None and after.ours and not after.reserved:
             self.queue.add(f"claim/{key}")
@@ -171,16 +173,11 @@ class Allocating:
 
     def _pod_changed(self, key: str, before: PodView | None, after: PodView | None) -> None:
         self._usage.note(key, before, after)
-        namespace = key.partition("/")[0]
-        for view, add in ((before, False), (after, True)):
-            for name in view.claims if view is not None else ():
-                names = self._pods_of.setdefault(f"{namespace}/{name}", set())
-                (names.add if add else names.discard)(key)
-                if not names:
-                    del self._pods_of[f"{namespace}/{name}"]
+        self._pods_of.note(key, before, after)
         if (before is not None and before.may_need) or (after is not None and after.may_need):
             self.queue.add(f"pod/{key}")
         if before is not None and (after is None or after.gone):
+            namespace = key.partition("/")[0]
             for name in before.claims:
                 self.queue.add(f"claim/{namespace}/{name}")
             if before.node:

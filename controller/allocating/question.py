@@ -24,7 +24,7 @@ from controller.allocating.errors import (
 from controller.allocating.pod_fit import unfit
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
-from controller.allocating.views import MAX_CLAIMS, MAX_EXTENDED, MAX_KEPT, ClaimView, ClassView, PodView
+from controller.allocating.views import MAX_LENGTH, MAX_NAMES, MAX_WISHES, ClaimView, ClassView, PodView
 from controller.claims import class_names
 from controller.extended import by_resource, class_of
 from driver.api.asked import check_stamp, only_carried, restored
@@ -72,10 +72,10 @@ class Questions:
         """
         claims = self.claims_of(key, view) or ()
         waiting = [(name, claim) for name, claim in claims if not claim.allocated]
-        if any(claim.asked is None for _, claim in waiting):
+        if any(claim.asked is None for _, claim in waiting) or not (view.node or view.wishes):
             return None
-        self.refuse_pod(view)
         documents = [document for _, _, document in self.mine(key, waiting, {})]
+        self.refuse_pod(view, ours=bool(documents))
         if not documents:
             return None
         pinned = {claim.node for _, claim in claims if claim.node}
@@ -104,20 +104,33 @@ class Questions:
             (name, claim, self._document(f"{namespace}/{name}", claim.uid, one)) for name, claim, one in ours
         ]
 
-    def refuse_pod(self, view: PodView) -> None:
+    def refuse_pod(self, view: PodView, *, ours: bool) -> None:
         """Looks at the pod without its claims.
+
+        Args:
+            view: The pod.
+            ours: Whether a claim of it waits for devices of our driver.
 
         Raises:
             PodTooLongError: It has more of something than is looked at.
             ExtendedResourceError: It asks for our cards by an extended resource that no node offers itself.
         """
-        if view.too_long:
+        self._refuse_extended(view)
+        if ours and view.too_long:
             raise PodTooLongError(
-                f"The pod has more than {MAX_CLAIMS} claims, {MAX_EXTENDED} extended resources, or "
-                f"{MAX_KEPT} bytes of node selector, node affinity and tolerations.",
+                f"The pod has more than {MAX_NAMES} claims or extended resources, or their names have more "
+                f"than {MAX_LENGTH} bytes.",
                 field="spec",
-                remedy="Ask for less in one pod, or say it shorter.",
+                remedy="Ask for more in each claim, or in several pods.",
             )
+        if ours and not (view.node or view.wishes):
+            raise PodTooLongError(
+                f"The pod's node selector, node affinity and tolerations have more than {MAX_WISHES} bytes.",
+                field="spec",
+                remedy="Say it shorter, for example by a label that the nodes have in common.",
+            )
+
+    def _refuse_extended(self, view: PodView) -> None:
         if not view.extended:
             return
         stands_for = by_resource(self._classes())

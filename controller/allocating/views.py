@@ -8,15 +8,17 @@ Flow: an informer projects each object by `claim_view`, `pod_view` or `class_vie
 
 Limits: documents are kept as JSON text, ten times smaller than as dicts, and equal ones once. Of a claim that
 waits at most `MAX_KEPT` bytes, of one that is allocated what it holds of our cards. Of a pod at most
-`MAX_CLAIMS` names of claims, `MAX_EXTENDED` resources and `MAX_KEPT` bytes of what decides where it may run:
-one that has more is refused by name.
+`MAX_WISHES_KEPT` bytes of what decides where it may run, and `MAX_NAMES` claims and resources: one that has
+more of these is refused by name, if one of ours is among those that are kept.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from controller.allocating.pod_fit import Amounts, PodFacts, facts_of, pod_asks, pod_wishes
 from controller.claims import HELD, named
@@ -33,9 +35,14 @@ from driver.slices import canonical
 MAX_DOCUMENT = 65_536
 """Bytes of a claim's spec that are looked at: 32 requests with long selectors, and some configuration."""
 MAX_KEPT = 4096
-"""Bytes that are kept of a claim or pod that waits; ordinary ones have a few hundred."""
-MAX_CLAIMS = 64
-MAX_EXTENDED = 16
+"""Bytes that are kept of a claim that waits; ordinary ones have a few hundred."""
+MAX_WISHES = 8192
+"""Bytes of what a pod says about its node that are looked at: each node is compared with all of it."""
+MAX_WISHES_KEPT = 2048
+MAX_NAMES = 16
+"""Names of claims and of extended resources of a pod that are kept, each."""
+MAX_LENGTH = 1024
+"""Bytes of the names of claims, and of resources."""
 _MAX_STAMP = 128
 
 
@@ -92,12 +99,12 @@ class PodView:
         asks: What it takes of its node.
         wishes: What decides where it may run, as `pod_wishes` gives it, as JSON text; None once it is on a
             node, if it asks for no devices, or if that is too long to be kept.
-        claims: Names of its claims in the pod's order, "" for one that does not exist yet.
+        claims: Names of its claims in the pod's order, each once, "" where one does not exist yet.
         extended: Extended resources that it asks for: place of the container, name, count.
         gated: Whether a scheduling gate holds it.
         gone: Whether it is done or being deleted.
         starting: Whether it is on a node and does not run yet.
-        too_long: Whether it has more claims, resources or wishes than are kept.
+        too_long: Whether it has more claims or resources, or longer names, than are kept.
         priority: Its priority; the higher first.
         created: When it was made, as the API writes it; the earlier first.
         nominated: The node that kube-scheduler expects it on, if it may get devices there; "" if none.
@@ -219,30 +226,50 @@ def pod_view(document: JSON) -> PodView:
     if not (entries or extended or nominated):
         # Most pods: what they take of their node is all that counts.
         return PodView(uid="", node=node, asks=asks, gone=_is_gone(metadata, asks))
-    made = {
-        one.get("name"): one.get("resourceClaimName") for one in status.get("resourceClaimStatuses") or []
-    }
-    text = b"" if node else canonical(pod_wishes(document))
+    names = _claim_names(entries, status)
+    claims = names[: _kept(names)]
+    kept = _kept([name for _, name, _ in extended])
+    text = b"" if node else wishes_text(document)
     return PodView(
         uid=str(metadata.get("uid") or ""),
         node=node,
         asks=asks,
-        wishes=shared(text) if 0 < len(text) <= MAX_KEPT else None,
-        claims=tuple(
-            str(entry.get("resourceClaimName") or made.get(entry.get("name")) or "")
-            for entry in entries[:MAX_CLAIMS]
-            # One that is there without a name says that no claim is needed.
-            if entry.get("resourceClaimName") or made.get(entry.get("name"), "") is not None
-        ),
-        extended=extended[:MAX_EXTENDED],
+        wishes=shared(text) if 0 < len(text) <= MAX_WISHES_KEPT else None,
+        claims=claims,
+        extended=extended[:kept],
         gated=bool(spec.get("schedulingGates")),
         gone=_is_gone(metadata, asks),
         starting=bool(node) and status.get("phase", "Pending") == "Pending",
-        too_long=len(entries) > MAX_CLAIMS or len(extended) > MAX_EXTENDED or len(text) > MAX_KEPT,
+        too_long=len(claims) < len(names) or kept < len(extended),
         priority=int(spec.get("priority") or 0),
         created=str(metadata.get("creationTimestamp") or ""),
         nominated=nominated,
     )
+
+
+def wishes_text(document: JSON) -> bytes:
+    """What `pod_wishes` gives, as JSON text; b"" if it is too long."""
+    text = canonical(pod_wishes(document))
+    return text if len(text) <= MAX_WISHES else b""
+
+
+def _kept(names: Sequence[str]) -> int:
+    """How many of some names are kept."""
+    lengths = accumulate(map(len, names[:MAX_NAMES]))
+    return sum(length <= MAX_LENGTH for length in lengths)
+
+
+def _claim_names(entries: Sequence[JSON], status: JSON) -> tuple[str, ...]:
+    made = {
+        one.get("name"): one.get("resourceClaimName") for one in status.get("resourceClaimStatuses") or []
+    }
+    names = (
+        str(entry.get("resourceClaimName") or made.get(entry.get("name")) or "")
+        for entry in entries
+        # One that is there without a name says that no claim is needed.
+        if entry.get("resourceClaimName") or made.get(entry.get("name"), "") is not None
+    )
+    return tuple(dict.fromkeys(names))
 
 
 def _is_gone(metadata: JSON, asks: Amounts) -> bool:

@@ -12,7 +12,7 @@ from controller.allocating.errors import (
     NoNodeError,
     PodTooLongError,
 )
-from controller.allocating.views import MAX_CLAIMS, pod_view
+from controller.allocating.views import pod_view
 from driver.errors import ConfigError
 from driver.kube.client import ApiError, error_for
 from tests.controller.allocating.world import World, card, without_shares
@@ -169,8 +169,9 @@ async def test_a_pod_of_a_shared_claim_that_does_not_fit_on_its_node_takes_nothi
 @pytest.mark.parametrize(
     "spec",
     [
-        {"nodeSelector": {f"key-{number}": "x" * 60 for number in range(100)}},
-        {"resourceClaims": [{"name": f"c{one}", "resourceClaimName": "c"} for one in range(MAX_CLAIMS + 1)]},
+        {"nodeSelector": {f"key-{number}": "x" * 60 for number in range(200)}},
+        {"resourceClaims": [{"name": f"c{one}", "resourceClaimName": f"c{one}"} for one in range(17)]},
+        {"resourceClaims": [{"name": f"c{one}", "resourceClaimName": f"{one:0200d}"} for one in range(6)]},
         {"containers": [{"resources": {"limits": {f"x.example/r{one}": "1" for one in range(30)}}}]},
     ],
 )
@@ -178,11 +179,29 @@ async def test_a_pod_that_says_too_much_is_refused_by_name_and_little_of_it_is_k
     spec: dict[str, Any],
 ) -> None:
     world = World()
-    world.claim("c")
-    world.pod("p", "c", **spec)
+    for entry in spec.get("resourceClaims", ()):
+        world.claim(entry["resourceClaimName"])
+    world.claim("c0")
+    world.pod("p", "c0", **spec)
     await world.reconcile("p")
     assert isinstance(world.answers[-1].error, PodTooLongError)
-    assert world.allocation("c") is None
+    assert world.allocation("c0") is None
+    view = world.part.sources.pods.get("default/p")
+    assert view is not None
+    assert len(repr(view)) < 2500
+
+
+async def test_a_pod_whose_wishes_are_too_long_to_be_kept_is_read_when_its_turn_comes() -> None:
+    world = World(nodes=("n1", "n2"))
+    names = ["n2", *("x" * 60 for _ in range(60))]
+    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": names}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    world.ask("p", affinity={"nodeAffinity": required})
+    view = world.part.sources.pods.get("default/p")
+    assert view is not None
+    assert view.wishes is None
+    await world.reconcile("p")
+    assert world.node_of("p") == "n2"
 
 
 async def test_a_claim_that_the_pod_does_not_need_is_not_waited_for() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -168,3 +170,15 @@ async def test_many_pods_are_told_no_faster_than_the_api_server_likes() -> None:
         await told.telling.tell(f"default/p{number}")
         await told.telling.rest()
     assert asyncio.get_running_loop().time() - began >= 100 / 20
+
+
+async def test_nothing_of_an_answer_is_kept_but_its_words() -> None:
+    told = Told()
+    told.world.kept = False
+    told.world.ask("p", memory="")
+    await told.decide("p")
+    error = weakref.ref(told.world.answers.pop().error)
+    gc.collect()
+    assert error() is None
+    await told.telling.tell("default/p")
+    assert {reason for _, reason, _ in told.notes} == {"ClaimNotStamped"}

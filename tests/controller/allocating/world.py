@@ -25,6 +25,7 @@ from driver.kube.resources import NODES
 from tests.support.scripted_api import Request, ScriptedTransport
 
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/"
+PODS_PATH = "/api/v1/namespaces/default/pods/"
 Refuse = Callable[[Request], ApiError | None]
 
 
@@ -73,6 +74,7 @@ class World:
         run: Run = at_once,
     ) -> None:
         self.stored: dict[str, Any] = {}
+        self.stored_pods: dict[str, Any] = {}
         self.refuse: Refuse = lambda _request: None
         self.after: Refuse = lambda _request: None
         self.mangle: Callable[[Any], None] = lambda _claim: None
@@ -115,6 +117,8 @@ class World:
             return refused
         if request.path.endswith("/resourceclaims"):
             return {"items": copy.deepcopy(list(self.stored.values())), "metadata": {}}
+        if request.path.startswith(PODS_PATH):
+            return copy.deepcopy(self.stored_pods.get(request.path.removeprefix(PODS_PATH)))
         name, _, part = request.path.removeprefix(CLAIMS).partition("/")
         present = self.stored.get(name)
         if present is None:
@@ -214,18 +218,16 @@ class World:
         self.store(document)
 
     def pod(self, name: str, *claims: str, status: dict[str, Any] | None = None, **spec: Any) -> None:
-        self._put(
-            self.pods,
-            {
-                "metadata": {"name": name, "namespace": "default", "uid": f"pod-{name}"},
-                "spec": {
-                    "containers": [{}],
-                    "resourceClaims": [{"name": one, "resourceClaimName": one} for one in claims],
-                    **spec,
-                },
-                "status": status or {},
+        self.stored_pods[name] = {
+            "metadata": {"name": name, "namespace": "default", "uid": f"pod-{name}"},
+            "spec": {
+                "containers": [{}],
+                "resourceClaims": [{"name": one, "resourceClaimName": one} for one in claims],
+                **spec,
             },
-        )
+            "status": status or {},
+        }
+        self._put(self.pods, self.stored_pods[name])
 
     def ask(self, name: str, memory: str = "400Mi", cores: str = "30", **spec: Any) -> None:
         """A pod with a claim of its name."""
