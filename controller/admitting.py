@@ -127,6 +127,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         convert=None if how is None else _convert(cluster, how),
         validate=partial(_validate, cluster),
         quotas=quoting.quotas,
+        advise=lambda where, specs: quoting.quotas.advise(namespace=where, specs=specs),
     )
     keeper = Keeper(
         client,

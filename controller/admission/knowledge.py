@@ -69,9 +69,18 @@ class Reserve(Protocol):
     """Holds a claim against the quotas of its namespace."""
 
     async def reserve(
-        self, *, namespace: str, uid: str, name: str, claim: Mapping[str, Any], dry_run: bool
+        self,
+        *,
+        namespace: str,
+        uid: str,
+        name: str,
+        claim: Mapping[str, Any],
+        dry_run: bool,
+        request: str = "",
     ) -> None:
-        """Takes what the claim asks for out of the quotas.
+        """Takes what the claim asks for out of the quotas; nothing if it asks for no card of ours.
+
+        `request` is the UID of the request, for whoever looks for it in a log.
 
         Raises:
             DragomanError: A quota does not have it, or cannot be asked.
@@ -91,6 +100,7 @@ class Knowledge:
             and asks only about the others, so the webhook itself need not.
         validate: Looks for what cannot work; None where nobody looks.
         quotas: Holds claims against quotas; None where there are none.
+        advise: What quotas will say, later, to claims of these specs in a namespace: sentences.
     """
 
     is_ours: Callable[[str], bool]
@@ -99,3 +109,4 @@ class Knowledge:
     opted_out: Callable[[str], bool] = lambda _namespace: False
     validate: Validate | None = None
     quotas: Reserve | None = None
+    advise: Callable[[str, Sequence[Mapping[str, Any]]], Sequence[str]] = lambda _namespace, _specs: ()

@@ -19,7 +19,7 @@ from typing import Any
 
 from controller.admission.knowledge import Knowledge
 from controller.admission.request import FORBIDDEN, Reply, Request, read, written
-from controller.admission.stamping import CLAIM, TEMPLATE, additions, asks_for_ours
+from controller.admission.stamping import CLAIM, TEMPLATE, additions
 from driver.errors import DragomanError
 from driver.kube.client import JSON
 
@@ -79,6 +79,8 @@ def _mutate(request: Request, known: Knowledge, reply: Reply) -> None:
         if converted is not None:
             reply.patch += converted.patch
             reply.warnings += converted.warnings
+            specs = [(one.get("spec") or {}).get("spec") or {} for one in converted.templates]
+            reply.warnings += known.advise(request.namespace, specs)
 
 
 async def _validate(request: Request, known: Knowledge, reply: Reply) -> None:
@@ -91,10 +93,13 @@ async def _validate(request: Request, known: Knowledge, reply: Reply) -> None:
         if findings.errors:
             reply.refuse(*findings.errors)
             return
-    if known.quotas is None or request.kind != CLAIM or request.operation != "CREATE":
+    if request.operation != "CREATE":
         return
-    devices = (found.get("spec") or {}).get("devices") or {}
-    if not asks_for_ours(devices, known):
+    if request.kind == TEMPLATE:
+        # Its claims are held against quotas when they are made; whoever writes it shall know before.
+        spec = (found.get("spec") or {}).get("spec") or {}
+        reply.warnings += known.advise(request.namespace, [spec])
+    if known.quotas is None or request.kind != CLAIM:
         return
     metadata = found.get("metadata") or {}
     try:
@@ -104,6 +109,7 @@ async def _validate(request: Request, known: Knowledge, reply: Reply) -> None:
             name=str(metadata.get("name") or request.name),
             claim=found,
             dry_run=request.dry_run,
+            request=request.uid,
         )
     except DragomanError as refused:
         reply.refuse(refused, code=FORBIDDEN)

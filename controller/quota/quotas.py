@@ -151,7 +151,7 @@ class Quotas:
         ask = ask_of(claim, carried=self._carried) if names else Ask()
         if not ask.requests:
             return
-        if not name and not dry_run:
+        if not name and not dry_run and self._around.counts:
             # Without it nobody could ask for the claim later, if it never comes.
             raise QuotaUnavailableError("The claim has no name yet, so its reservation could not be kept.")
         await self._ask_all(

@@ -167,18 +167,42 @@ def test_what_is_invalid_takes_nothing_from_quotas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "operation", "of"),
-    [
-        ("ResourceClaimTemplate", "CREATE", "ours"),
-        ("ResourceClaim", "UPDATE", "ours"),
-        ("ResourceClaim", "CREATE", "others"),
-    ],
+    ("kind", "operation"), [("ResourceClaimTemplate", "CREATE"), ("ResourceClaim", "UPDATE")]
 )
-def test_quotas_are_asked_about_new_claims_of_ours_only(kind: str, operation: str, of: str) -> None:
+def test_quotas_are_asked_about_new_claims_only(kind: str, operation: str) -> None:
     quotas = Quotas()
-    claim = {"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": of}}]}}}
-    ask(known(quotas=quotas), Webhook.VALIDATING, kind=kind, found=claim, operation=operation)
+    ask(known(quotas=quotas), Webhook.VALIDATING, kind=kind, operation=operation)
     assert not quotas.asked
+
+
+def test_quotas_are_asked_about_all_classes_since_another_one_may_give_a_card_of_ours() -> None:
+    quotas = Quotas()
+    claim = {"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "any"}}]}}}
+    ask(known(quotas=quotas), Webhook.VALIDATING, found=claim)
+    assert quotas.asked
+
+
+def test_a_template_is_told_early_what_quotas_will_say_to_its_claims() -> None:
+    def advise(namespace: str, specs: Any) -> list[str]:
+        return [f"{namespace}: {len(specs)} of {specs[0]['devices']}"]
+
+    found = {"spec": {"spec": {"devices": "these"}}}
+    response = ask(known(advise=advise), Webhook.VALIDATING, kind="ResourceClaimTemplate", found=found)
+    assert response["warnings"] == ["team: 1 of these"]
+
+
+def test_a_converted_pod_is_told_early_what_quotas_will_say_to_its_claims() -> None:
+    templates = ({"spec": {"spec": {"devices": "these"}}},)
+    response = ask(
+        known(
+            convert=lambda *_, **__: Converted(templates=templates),
+            advise=lambda _namespace, specs: [str(one["devices"]) for one in specs],
+        ),
+        Webhook.POD,
+        kind="Pod",
+        found={},
+    )
+    assert response["warnings"] == ["Converted.", "these"]
 
 
 def test_an_answer_without_a_patch_is_sent_as_it_is() -> None:
