@@ -1,0 +1,307 @@
+"""Quotas on a real API server: held at every instant, exact in the end, and said so that a person can act."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from driver.kube.resources import ACCELERATOR_QUOTAS, LEASES, RESOURCE_CLAIMS, RESOURCE_QUOTAS
+from tests.cluster.support import waiting
+from tests.cluster.support.api import JSON, TEMPLATES, Refused
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import claim, request, sharing, template
+from tests.cluster.support.quotas import QUOTA, Storm, Watch, asked_gib, quota
+from tests.cluster.support.space import Space
+
+pytestmark = pytest.mark.cluster
+
+
+def make_quota(space: Space, hard: JSON, *, name: str = QUOTA, **spec: object) -> None:
+    """Makes a quota and waits until it is counted: from then on it holds."""
+    space.api.create(ACCELERATOR_QUOTAS, quota(hard, name=name, **spec), namespace=space.name)
+    wait_status(space, lambda status: bool(status.get("countedVersion")), what="it is counted", name=name)
+
+
+def status(space: Space, name: str = QUOTA) -> JSON:
+    found: JSON = space.api.get(ACCELERATOR_QUOTAS, name, namespace=space.name).get("status") or {}
+    return found
+
+
+def wait_status(space: Space, done: object, *, what: str, seconds: float = 30.0, name: str = QUOTA) -> None:
+    assert callable(done)
+    waiting.wait_for(
+        space.api,
+        ACCELERATOR_QUOTAS,
+        name,
+        lambda one: done(one.get("status") or {}),
+        what=what,
+        namespace=space.name,
+        seconds=seconds,
+    )
+
+
+@pytest.fixture
+def limited(space: Space) -> Iterator[Space]:
+    """A namespace whose claims may ask for 32 GiB; nothing of the quota outlives it."""
+    make_quota(space, {"memory": "32Gi", "cores": "400", "cards": "64"})
+    yield space
+    for one in space.api.list(ACCELERATOR_QUOTAS, namespace=space.name):
+        space.api.delete(ACCELERATOR_QUOTAS, one["metadata"]["name"], namespace=space.name)
+
+
+def test_a_reservation_has_the_uid_and_the_generated_name_of_the_claim(limited: Space) -> None:
+    watch = Watch(limited.api, limited.name).start()
+    body = claim("", request(memory="4Gi"))
+    body["metadata"] = {"generateName": "made-up-"}
+
+    made = limited.api.create(RESOURCE_CLAIMS, body, namespace=limited.name)
+
+    watch.stop()
+    reserved = [one for state in watch.statuses() for one in state.get("reservations") or []]
+    assert {(one["uid"], one["name"]) for one in reserved} == {
+        (made["metadata"]["uid"], made["metadata"]["name"])
+    }
+    assert all(one["request"] for one in reserved)
+
+
+def test_a_refusal_says_the_quota_what_is_asked_used_and_left_and_what_helps(limited: Space) -> None:
+    limited.create(claim("a", request(memory="28Gi")))
+
+    with pytest.raises(Refused) as refused:
+        limited.create(claim("b", request(memory="8Gi")))
+
+    assert refused.value.status == 403
+    assert "QuotaExceeded" in refused.value.message
+    assert "Quota q has not enough left: memory: asked 8Gi, used 28Gi of 32Gi, left 4Gi" in (
+        refused.value.message
+    )
+    assert "Ask for less, delete claims that are not needed" in refused.value.message
+
+
+def test_what_a_claim_held_is_free_again_right_after_it_is_gone(limited: Space) -> None:
+    for _ in range(5):
+        limited.create(claim("a", request(memory="32Gi")))
+        limited.api.delete(RESOURCE_CLAIMS, "a", namespace=limited.name)
+        waiting.wait_gone(limited.api, RESOURCE_CLAIMS, "a", namespace=limited.name)
+        # Whoever made room may have to wait until the watch has told so.
+        waiting.eventually(
+            lambda: created(limited, claim("b", request(memory="32Gi"))), what="b fits", seconds=2.0
+        )
+        limited.api.delete(RESOURCE_CLAIMS, "b", namespace=limited.name)
+        waiting.wait_gone(limited.api, RESOURCE_CLAIMS, "b", namespace=limited.name)
+        waiting.eventually(
+            lambda: created(limited, claim("probe", request(memory="32Gi")), dry_run=True),
+            what="all is free",
+            seconds=2.0,
+        )
+    wait_status(limited, lambda now: now["used"]["memory"] == "0", what="nothing is used")
+
+
+def created(space: Space, body: JSON, *, dry_run: bool = False) -> bool:
+    try:
+        space.api.create(RESOURCE_CLAIMS, body, namespace=space.name, dry_run=dry_run)
+    except Refused as refused:
+        if "QuotaExceeded" not in refused.message:
+            raise
+        return False
+    return True
+
+
+def test_a_dry_run_changes_nothing(limited: Space) -> None:
+    before = limited.api.get(ACCELERATOR_QUOTAS, QUOTA, namespace=limited.name)
+
+    limited.api.create(
+        RESOURCE_CLAIMS, claim("a", request(memory="4Gi")), namespace=limited.name, dry_run=True
+    )
+    with pytest.raises(Refused, match="QuotaExceeded"):
+        limited.api.create(
+            RESOURCE_CLAIMS, claim("b", request(memory="33Gi")), namespace=limited.name, dry_run=True
+        )
+
+    time.sleep(2.0)
+    assert limited.api.get(ACCELERATOR_QUOTAS, QUOTA, namespace=limited.name) == before
+    assert limited.claims() == []
+
+
+def test_a_reservation_comes_back_within_a_minute_if_something_later_refuses_the_claim(
+    limited: Space,
+) -> None:
+    # ResourceQuota is asked after all webhooks.
+    native = {
+        "metadata": {"name": "no-claims"},
+        "spec": {"hard": {"count/resourceclaims.resource.k8s.io": "0"}},
+    }
+    limited.api.create(RESOURCE_QUOTAS, native, namespace=limited.name)
+    waiting.wait_for(
+        limited.api,
+        RESOURCE_QUOTAS,
+        "no-claims",
+        lambda one: (one.get("status") or {}).get("hard"),
+        what="the ResourceQuota is in force",
+        namespace=limited.name,
+    )
+    with pytest.raises(Refused, match="exceeded quota: no-claims"):
+        limited.create(claim("a", request(memory="32Gi")))
+    began = time.monotonic()
+    assert status(limited)["used"]["memory"] == "32Gi"
+
+    wait_status(limited, lambda now: now["used"]["memory"] == "0", what="it came back", seconds=60)
+
+    assert time.monotonic() - began > 34, "an API server may still store the claim by then"
+
+
+def test_a_pod_says_why_its_claim_was_refused_and_runs_once_there_is_room(limited: Space) -> None:
+    limited.create(claim("a", request(memory="28Gi")))
+
+    limited.create(*sharing("p", request(memory="8Gi")))
+
+    said = limited.event("p", "Quota q has not enough left", reason="FailedResourceClaimCreation")
+    assert "asked 8Gi, used 28Gi of 32Gi, left 4Gi" in said
+    limited.api.delete(RESOURCE_CLAIMS, "a", namespace=limited.name)
+    limited.running("p", seconds=120)
+
+
+def test_a_claim_that_is_too_large_alone_is_refused_by_the_limit_for_one(space: Space) -> None:
+    make_quota(space, {"memory": "32Gi"}, maxPerClaim={"memory": "8Gi"})
+    with pytest.raises(Refused, match=r"QuotaPerClaim: .*asked 9Gi, at most 8Gi"):
+        space.create(claim("a", request(memory="9Gi")))
+
+
+def test_a_quota_that_comes_late_says_that_it_is_exceeded_and_leaves_claims_alone(space: Space) -> None:
+    space.create(claim("a", request(memory="8Gi")))
+
+    make_quota(space, {"memory": "4Gi"})
+
+    conditions = {one["type"]: one for one in status(space)["conditions"]}
+    assert conditions["Exceeded"]["status"] == "True"
+    assert [one["metadata"]["name"] for one in space.claims()] == ["a"]
+    with pytest.raises(Refused, match="used 8Gi of 4Gi, left 0"):
+        space.create(claim("b", request(memory="1Gi")))
+
+
+@pytest.mark.parametrize("hard", [{"memory": "1.5Mi"}, {"cores": "-1"}, {"cards": "x"}, {"memory": -1}])
+def test_a_quota_that_means_nothing_is_not_stored(space: Space, hard: JSON) -> None:
+    with pytest.raises(Refused) as refused:
+        space.api.create(ACCELERATOR_QUOTAS, quota(hard), namespace=space.name)
+    assert refused.value.status == 422
+    assert f"spec.hard.{next(iter(hard))}" in refused.value.message
+
+
+def test_nobody_in_a_namespace_may_write_what_is_used(limited: Space) -> None:
+    edit = limited.api.impersonating("somebody")
+    for subresource in ("", "status"):
+        with pytest.raises(Refused) as refused:
+            edit.patch(
+                ACCELERATOR_QUOTAS,
+                QUOTA,
+                {"status": {"used": {"memory": "0"}}},
+                namespace=limited.name,
+                subresource=subresource,
+            )
+        assert refused.value.status == 403
+
+
+def test_a_resource_quota_of_before_holds_for_claims(space: Space) -> None:
+    body = {"metadata": {"name": "team"}, "spec": {"hard": {"limits.nvidia.com/gpumem": "8192"}}}
+    space.api.create(RESOURCE_QUOTAS, body, namespace=space.name)
+    name = "team.nvidia.com.gpu"
+    waiting.wait_for(
+        space.api,
+        ACCELERATOR_QUOTAS,
+        name,
+        lambda one: (one.get("status") or {}).get("countedVersion"),
+        what="it is translated and counted",
+        namespace=space.name,
+    )
+
+    space.create(claim("a", request(memory="6Gi", of="nvidia.dragoman.dev")))
+    with pytest.raises(
+        Refused, match=f"Quota {name} has not enough left: memory: asked 4Gi, used 6Gi of 8Gi"
+    ):
+        space.create(claim("b", request(memory="4Gi", of="nvidia.dragoman.dev")))
+    # Another vendor's cards are none of it.
+    space.create(claim("c", request(memory="30Gi", of="ascend.dragoman.dev")))
+
+    space.api.patch(
+        RESOURCE_QUOTAS,
+        "team",
+        {"spec": {"hard": {"limits.nvidia.com/gpumem": "16384"}}},
+        namespace=space.name,
+    )
+    waiting.eventually(
+        lambda: created(space, claim("b", request(memory="4Gi", of="nvidia.dragoman.dev"))),
+        what="more is allowed",
+        seconds=20,
+    )
+    space.api.delete(RESOURCE_QUOTAS, "team", namespace=space.name)
+    waiting.wait_gone(space.api, ACCELERATOR_QUOTAS, name, namespace=space.name, seconds=60)
+
+
+def test_a_template_is_warned_about_early(limited: Space) -> None:
+    path = TEMPLATES.path(namespace=limited.name)
+
+    said = limited.api.request("POST", path, body=template("big", request(memory="33Gi"))).headers
+
+    assert "Its claims will be refused while quota q has 32Gi of 32Gi memory left" in said["Warning"]
+    assert (
+        "Warning"
+        not in limited.api.request("POST", path, body=template("small", request(memory="1Gi"))).headers
+    )
+
+
+@pytest.mark.timeout(600)
+def test_a_thousand_claims_at_once_never_take_more_and_are_exact_in_the_end(
+    space: Space, installed: Installation, record_property: Callable[[str, object], None]
+) -> None:
+    hard_gib, each_gib, count = 400, 4, 1000
+    make_quota(space, {"memory": f"{hard_gib}Gi"})
+    watch = Watch(space.api, space.name).start()
+    storm = Storm()
+
+    def disturb() -> None:
+        while len(storm.admitted) < 40:
+            time.sleep(0.01)
+        holder = space.api.get(LEASES, installed.lease, namespace=installed.namespace)["spec"]
+        installed.kill_pod(holder["holderIdentity"].rpartition("_")[0])
+        # Room is made meanwhile, and taken again.
+        for name in storm.admitted[:20]:
+            space.api.delete(RESOURCE_CLAIMS, name, namespace=space.name)
+
+    killer = threading.Thread(target=disturb, daemon=True)
+    killer.start()
+    storm.run(
+        space.api,
+        space.name,
+        lambda number: claim(f"c{number}", request(memory=f"{each_gib}Gi")),
+        count=count,
+        threads=100,
+    )
+    killer.join()
+    record_property("answers", f"{storm.seconds:.1f} s for {count} claims: {dict(storm.words)}")
+    # Reservations of claims that a dying webhook admitted and nobody stored come back.
+    installed.wait_controllers()
+    wait_status(
+        space,
+        lambda now: not now.get("reservations") and now["used"]["memory"] == shown(space),
+        what="what is used is exactly what is stored",
+        seconds=90,
+    )
+    # What is free can be had, to the last share, and no more.
+    filled = 0
+    while created(space, claim(f"more{filled}", request(memory=f"{each_gib}Gi"))):
+        filled += 1
+    watch.stop()
+    stored = space.claims()
+    assert sum(map(asked_gib, stored)) == hard_gib
+    assert watch.most_gib() == hard_gib
+    assert watch.unbooked() == []
+    assert len(storm.admitted) + len(storm.refused) + len(storm.unanswered) == count
+    wait_status(space, lambda now: now["used"]["memory"] == f"{hard_gib}Gi", what="it is full")
+
+
+def shown(space: Space) -> str:
+    total = sum(map(asked_gib, space.claims()))
+    return f"{total}Gi" if total else "0"
