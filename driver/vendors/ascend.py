@@ -72,7 +72,8 @@ def _legacy(
         count=f"huawei.com/{word}",
         memory=f"huawei.com/{word}-memory",
         cores=f"huawei.com/{word}-core",
-        models=models,
+        # Some write the name of the resource for the model, with or without a blank.
+        models=tuple(dict.fromkeys((*models, word, word.replace("Ascend", "Ascend ")))),
         memory_most_mib=memory_most_mib,
         group=group,
         type_name=word,

@@ -108,7 +108,7 @@ def bare(document: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(document=pods())
 def test_a_pod_becomes_one_that_asks_for_the_same_and_is_the_same_otherwise(document: dict[str, Any]) -> None:
     found = asked(document)
@@ -150,7 +150,7 @@ def _check_uses(document: dict[str, Any], made: dict[str, Any], devices: dict[st
     assert {name for group in used.values() for name in group} == set(counts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(document=pods())
 def test_no_amount_ever_becomes_a_whole_card_nor_does_a_cap_get_lost(document: dict[str, Any]) -> None:
     found = asked(document)
@@ -181,7 +181,7 @@ JSONS = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     value=JSONS,
     name=st.sampled_from(sorted(NAMES)),

@@ -107,7 +107,7 @@ def test_cards_without_a_uuid_are_none_of_those_to_use_nor_of_those_to_avoid() -
 TEXTS = st.text(max_size=40) | st.text(alphabet="aA1-\"\\'()|&,\n\t\0{}$", max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(use=TEXTS, avoid=TEXTS)
 def test_whatever_an_annotation_says_it_stays_a_text_that_is_looked_for(use: str, avoid: str) -> None:
     annotations = {"nvidia.com/use-gputype": use, "nvidia.com/nouse-gputype": avoid}
@@ -125,7 +125,7 @@ def test_whatever_an_annotation_says_it_stays_a_text_that_is_looked_for(use: str
         assert any(len(one.encode()) > 64 for one in (*wanted, *unwanted))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(use=st.lists(TEXTS, max_size=5))
 def test_whatever_uuids_are_named_only_those_are_let_through(use: list[str]) -> None:
     entries = [one.strip() for text in use for one in text.split(",") if one.strip()]
