@@ -4,6 +4,7 @@ import asyncio
 import copy
 import itertools
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -187,6 +188,35 @@ async def test_nothing_is_written_before_every_list_is_complete() -> None:
     cluster.transport._answer = original
     await asyncio.sleep(60)
     assert len(cluster.written(SLICES)) == 2
+    await running.end()
+
+
+@pytest.mark.parametrize(
+    ("age_s", "reason"), [(5, "KubeSchedulerMayBind"), (3600, "ToController")], ids=["young", "old"]
+)
+async def test_in_mode_controller_cards_rest_as_long_as_their_slices_are_young(
+    age_s: float, reason: str
+) -> None:
+    cluster = Cluster()
+    original = cluster._answer
+    made = (datetime.now(UTC) - timedelta(seconds=age_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def with_times(request: Request) -> Any:
+        answer = original(request)
+        if request.method == "POST" and request.path == SLICES and isinstance(answer, dict):
+            answer["metadata"]["creationTimestamp"] = made
+        return answer
+
+    cluster.transport._answer = with_times
+    running = Running(cluster, Settings(mode="controller"))
+    await asyncio.sleep(5)
+    told = [
+        each["reason"]
+        for request in cluster.written("/status")
+        for each in request.body["status"]["conditions"]
+        if each["type"] == "HandedOver"
+    ]
+    assert told == [reason, reason]
     await running.end()
 
 
