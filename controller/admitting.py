@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,8 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         native=settings.mode != CONTROLLER,
     )
     how = conversion_settings(settings.conversion)
+    if how is not None:
+        how = replace(how, named_nodes=settings.mode == CONTROLLER)
     quoting = Quoting(
         client,
         inventories=around.inventories,

@@ -95,7 +95,8 @@ def convert(
     patch = [step for one in containers for step in patching.without_amounts(one, catalogue.names)]
     if not plan.uses:
         return Conversion(patch=tuple(patch), templates=(), warnings=tuple(plan.warnings))
-    _check_place(spec)
+    if not settings.named_nodes:
+        _check_place(spec)
     template = f"dragoman-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
     record = written(Record(template=template, asked=_kept(asked, plan)))
     claim = _free_name(spec)
@@ -186,7 +187,7 @@ def _kept(asked: Mapping[str, Mapping[str, object]], plan: Plan) -> dict[str, di
 def _check_place(spec: Mapping[str, Any]) -> None:
     if spec.get("nodeName"):
         raise ConversionError(
-            "The pod goes past the scheduler, so nobody would give it a card.",
+            "The pod goes past kube-scheduler, so nobody would give it a card.",
             field="spec.nodeName",
             remedy=f"Write nodeSelector: {{kubernetes.io/hostname: {str(spec['nodeName'])[:253]}}} instead.",
         )

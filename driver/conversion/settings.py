@@ -38,6 +38,8 @@ class ConversionSettings:
             their device plugin serves them.
         schedulers: Schedulers that pods name and that may not be there -> whom the pod is given to; "" leaves
             it and says so.
+        named_nodes: Whether pods that name their node are given cards: in mode controller they are, while
+            kube-scheduler never sees them.
     """
 
     default_memory_mib: int = 0
@@ -50,6 +52,7 @@ class ConversionSettings:
     schedulers: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType({"hami-scheduler": "default-scheduler", "volcano": ""})
     )
+    named_nodes: bool = False
 
     def __post_init__(self) -> None:
         numbers = {

@@ -110,6 +110,14 @@ def test_a_pod_that_was_given_to_a_node_meanwhile_has_the_same_templates() -> No
     assert templates_of(stored, settings=SETTINGS, stock=STOCK) == found.templates
 
 
+def test_a_pod_that_names_its_node_is_converted_where_such_pods_are_given_cards() -> None:
+    document = pod({GPU: "1"}, nodeName="node-1")
+    assert converted(document, settings=ConversionSettings(named_nodes=True)).templates
+    with pytest.raises(ConversionError) as refused:
+        asked(document)
+    assert refused.value.field == "spec.nodeName"
+
+
 def forged(**changes: Any) -> dict[str, Any]:
     document = pod({GPU: "1", MEMORY: "4k"})
     stored = after(document, converted(document))
