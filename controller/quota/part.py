@@ -23,7 +23,7 @@ from controller.quota.books import Books, ClaimView, claim_view
 from controller.quota.figures import Figures
 from controller.quota.quotas import Quotas
 from controller.quota.store import ApiStore
-from controller.quota.translating import FROM, Group, LegacyQuota, Translation, is_as_wanted
+from controller.quota.translating import FROM, IGNORE, Group, LegacyQuota, Translation, is_as_wanted
 from driver.api.node import cards_of, decode_status
 from driver.errors import DragomanError
 from driver.kube.client import JSON, ConflictError, KubeClient, NotFoundError
@@ -66,7 +66,7 @@ class Quoting:
         groups: Iterable[Group],
         carried: bool,
         registry: CollectorRegistry,
-        budget_s: float = 4.0,
+        budget_s: float = 8.0,
     ) -> None:
         """Makes all parts; starts nothing.
 
@@ -173,6 +173,13 @@ class Quoting:
         for quota in self._legacy.get(namespace, {}).values():
             for wanted in self._translation.wanted(quota):
                 stored = self._quotas.get(f"{namespace}/{wanted['metadata']['name']}")
+                if stored is not None and not _origin(stored):
+                    raise QuotaUnavailableError(
+                        f"ResourceQuota {quota.name} limits accelerators, and an AcceleratorQuota "
+                        f"{wanted['metadata']['name']} is there that was not made of it.",
+                        remedy="An administrator has to delete or rename that one, or to annotate the "
+                        f"ResourceQuota with {IGNORE}: ignored.",
+                    )
                 if stored is None or not is_as_wanted(stored, wanted):
                     raise QuotaUnavailableError(
                         f"ResourceQuota {quota.name} limits accelerators, and there is no AcceleratorQuota "
