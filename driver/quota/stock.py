@@ -22,6 +22,8 @@ from driver.slices import publication_of
 from driver.vendors.catalogue import VENDORS
 
 _MAX_ANSWERS = 1024
+_MAX_UNITS = 50_000
+"""What evaluating one selector may cost: some 20 ms. Most cost nothing, since columns answer them."""
 _PROBE = DeviceView.build({}, driver=DRIVER_NAME)
 """A device of ours of which nothing is known: what holds for it holds for whatever card comes."""
 
@@ -89,7 +91,7 @@ class Stock:
         """
         self.version = 0
         self._class_is_ours = class_is_ours
-        self._index = Index()
+        self._index = Index(units=_MAX_UNITS)
         self._cards: dict[str, Sequence[Card]] = {}
         self._slots: dict[str, tuple[Slots, tuple[CardKind, ...]]] = {}
         self._kinds: dict[CardKind, int] = {}

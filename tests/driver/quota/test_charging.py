@@ -270,3 +270,16 @@ def test_devices_of_a_slice_count_like_cards() -> None:
     stock.put_devices("slice", [device])
     stock.put_devices("other", [device], driver="gpu.example.com")
     assert charge(claim(option()), stock).memory_mib == 16 << 10
+
+
+def test_a_claim_of_very_many_selectors_costs_little_and_counts_rather_more() -> None:
+    stock = stock_of(A40, A80)
+    model = 'device.attributes["dragoman.dev"].model'
+    # None of them holds for any card, but only the first are looked at.
+    many = [{"cel": {"expression": f'{model} != "{n}" && {"x" * 200}_{n} == 1'}} for n in range(32)]
+    options = tuple(option(selectors=many[n:]) for n in range(8))
+    assert charge(claim(*options), stock).memory_mib == 8 * (80 << 10)
+    picks_small = {
+        "cel": {"expression": 'device.capacity["dragoman.dev"].memory.isLessThan(quantity("41Gi"))'}
+    }
+    assert charge(claim(option(selectors=[picks_small])), stock).memory_mib == 40 << 10
