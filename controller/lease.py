@@ -9,7 +9,8 @@ the work is cancelled `renew_deadline_s` after the last renewal was *sent*, the 
 it at the earliest. `held` is asked before each write as well, because a process that was stopped and resumed
 wakes up in the middle of its work.
 
-Limits: clocks of different machines are never compared, only how long ago this process saw a change. A
+Limits: clocks of different machines are never compared, only how long ago this process saw a change; the time
+that a machine was asleep counts, which the event loop's clock passes over. A
 request that is under way when leadership is lost is cut off; between the two limits it has
 `duration_s - renew_deadline_s` to be over.
 """
@@ -17,6 +18,8 @@ request that is under way when leadership is lost is cut off; between the two li
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +40,11 @@ class LeadershipLostError(DragomanError):
 
     reason = "NotLeading"
     retriable = True
+
+
+def sleepless_s() -> float:
+    """Seconds since the machine was started; where the system can tell, also those in which it was asleep."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +77,16 @@ class LeaderElection:
         settings: LeaseSettings,
         *,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleepless_clock: Callable[[], float] = sleepless_s,
     ) -> None:
-        """Prepares a candidate; `run` starts it."""
+        """Prepares a candidate; `run` starts it.
+
+        Args:
+            client: The API server.
+            settings: Names and times.
+            wall_clock: The time that the Lease carries.
+            sleepless_clock: Seconds, those included in which the machine was asleep.
+        """
         self.settings = settings
         self._client = client
         self._wall_clock = wall_clock
@@ -78,13 +94,19 @@ class LeaderElection:
         self._seen_at = float("-inf")
         self._promise_s = settings.duration_s
         self._held_until = float("-inf")
+        self._sleepless_clock = sleepless_clock
+        self._awake_until = float("-inf")
+        self._leading = False
         self.leader = ""
         self.transitions = 0
 
     @property
     def held(self) -> bool:
         """Whether this process may write as the leader at this very moment."""
-        return asyncio.get_running_loop().time() < self._held_until
+        return (
+            asyncio.get_running_loop().time() < self._held_until
+            and self._sleepless_clock() < self._awake_until
+        )
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Runs `lead` whenever this process leads, and cancels it when it does not any more.
@@ -110,12 +132,16 @@ class LeaderElection:
 
     async def _while_held(self, lead: Callable[[], Awaitable[None]]) -> None:
         work = asyncio.ensure_future(lead())
+        self._leading = True
         try:
             while True:
                 # Wakes up in time for the next renewal, and at once if the work ends.
                 await asyncio.wait([work], timeout=self.settings.retry_s)
                 if work.done():
                     work.result()
+                    return
+                if not self.held:
+                    # What others did meanwhile is not known to the work, even if the Lease is free again.
                     return
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(self._held_until):
@@ -124,17 +150,18 @@ class LeaderElection:
                 if not self.held:
                     return
         finally:
+            self._leading = False
             self._held_until = min(self._held_until, asyncio.get_running_loop().time())
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
     def _lost(self) -> bool:
-        """Whether somebody else was seen to hold the Lease."""
-        return self.leader not in ("", self.settings.identity)
+        """Whether the Lease was seen not to be held by this process."""
+        return self.leader != self.settings.identity
 
     async def _attempt(self) -> bool:
         """Takes or renews the Lease; False if that did not work this time."""
-        sent = asyncio.get_running_loop().time()
+        sent, sent_sleepless = asyncio.get_running_loop().time(), self._sleepless_clock()
         try:
             if not await self._take():
                 return False
@@ -142,6 +169,7 @@ class LeaderElection:
             _log.warning("lease not renewed", error=str(failed))
             return False
         self._held_until = sent + self.settings.renew_deadline_s
+        self._awake_until = sent_sleepless + self.settings.renew_deadline_s
         # An answer that took longer than the deadline is of no use.
         return self.held
 
@@ -153,7 +181,8 @@ class LeaderElection:
         spec: dict[str, Any] = lease.get("spec") or {}
         self._look_at(lease, spec)
         mine = self.leader == self.settings.identity
-        if not mine and self.leader and self._fresh():
+        if not mine and (self._leading or (self.leader and self._fresh())):
+            # Whoever has led in between has done what the work that is going on knows nothing of.
             return False
         now = _micro_time(self._wall_clock())
         spec = {**spec, **self._promise(), "renewTime": now}
@@ -199,7 +228,7 @@ class LeaderElection:
     def _promise(self) -> JSON:
         return {
             "holderIdentity": self.settings.identity,
-            "leaseDurationSeconds": int(self.settings.duration_s),
+            "leaseDurationSeconds": math.ceil(self.settings.duration_s),
         }
 
     async def _release(self) -> None:

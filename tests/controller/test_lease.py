@@ -52,8 +52,12 @@ class Replica:
         settings = LeaseSettings(name="dragoman", namespace="ns", identity=identity)
         self.identity = identity
         self.log = log
+        self.asleep_s = 0.0
         self.election = LeaderElection(
-            lease.client(identity), settings, wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC)
+            lease.client(identity),
+            settings,
+            wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            sleepless_clock=lambda: asyncio.get_running_loop().time() + self.asleep_s,
         )
         self.task = asyncio.create_task(self.election.run(self._lead))
 
@@ -214,3 +218,35 @@ async def test_an_error_of_the_work_itself_is_not_hidden() -> None:
         await election.run(lead)
     assert lease.stored is not None
     assert lease.stored["spec"]["holderIdentity"] == ""
+
+
+async def test_a_machine_that_was_asleep_does_not_hold_the_lease_any_more_and_its_work_begins_anew() -> None:
+    lease, log = OneLease(), list[str]()
+    one = Replica(lease, "one", log)
+    await asyncio.sleep(5)
+    assert one.election.held
+    one.asleep_s = 60
+    assert not one.election.held
+    await asyncio.sleep(30)
+    assert log == ["+one", "-one", "+one"]
+    await one.stop()
+
+
+async def test_whoever_finds_the_lease_free_while_it_leads_begins_anew() -> None:
+    lease, log = OneLease(), list[str]()
+    one = Replica(lease, "one", log)
+    await asyncio.sleep(5)
+    assert lease.stored is not None
+    lease._store({**lease.stored, "spec": {**lease.stored["spec"], "holderIdentity": ""}})
+    await asyncio.sleep(30)
+    assert log == ["+one", "-one", "+one"]
+    await one.stop()
+
+
+async def test_a_broken_number_of_seconds_is_promised_in_full() -> None:
+    lease = OneLease()
+    settings = LeaseSettings(name="d", namespace="n", identity="i", duration_s=1.9, renew_deadline_s=1.5)
+    election = LeaderElection(lease.client("i"), settings)
+    await election._attempt()
+    assert lease.stored is not None
+    assert lease.stored["spec"]["leaseDurationSeconds"] == 2
