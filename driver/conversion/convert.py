@@ -28,6 +28,8 @@ from driver.quantities import parse_quantity
 JSON = dict[str, Any]
 
 _CLAIM = "dragoman"
+_MIRROR = "kubernetes.io/config.mirror"
+"""Annotation of the image of a pod that a kubelet runs from a file: nothing in it could be changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def convert(
         return None
     metadata, spec = _object(pod, "metadata"), _object(pod, "spec")
     labels, annotations = _object(metadata, "labels"), _object(metadata, "annotations")
-    if opted_out(labels):
+    if opted_out(labels) or _MIRROR in annotations:
         return None
     if CONVERTED_ANNOTATION in annotations or CONVERTED_LABEL in labels:
         raise ConvertedPodError(

@@ -164,6 +164,12 @@ class _Planner:
             self._plan.warn(
                 f"{container.path}.env: CUDA_DISABLE_CONTROL lifts no limit here; a whole card has none."
             )
+        for ask in asks:
+            if not ask.whole and ask.family.vendor.isolation == (IsolationLevel.NONE,):
+                self._plan.warn(
+                    f"{container.path}: no limit of a part of a card of {ask.family.vendor.title} can be "
+                    "held; a policy has to allow that (isolation: none)."
+                )
         preloaded = any(
             not one.whole and one.family.vendor.isolation[0] is IsolationLevel.PRELOAD for one in asks
         )

@@ -62,6 +62,11 @@ def test_a_pod_that_does_not_want_to_be_converted_is_left_alone_also_in_hamis_wo
     assert not opted_out(None)
 
 
+def test_the_image_of_a_static_pod_is_left_alone() -> None:
+    document = pod({GPU: "1"}, annotations={"kubernetes.io/config.mirror": "x"}, nodeName="node-1")
+    assert asked(document) is None
+
+
 def test_a_converted_pod_that_comes_again_is_left_as_it_is() -> None:
     document = pod({GPU: "1", MEMORY: "4k"})
     once = after(document, converted(document))

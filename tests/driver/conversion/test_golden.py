@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from driver.vendors.catalogue import VENDORS
-from tests.driver.conversion.golden import answered, files, name_of, read, text_of
+from tests.driver.conversion.golden_files import answered, files, name_of, read, text_of
 
 CASES = {name_of(path): read(path) for path in files()}
 

@@ -15,7 +15,7 @@ from driver.slices import publication_of
 from driver.vendors.catalogue import VENDORS
 from driver.vendors.facts import VendorFacts
 from driver.vendors.legacy import LegacyNames
-from tests.driver.conversion.golden import files, name_of, read
+from tests.driver.conversion.golden_files import files, name_of, read
 from tests.driver.conversion.pods import JSON, amounts_of, cards_of, converted, devices_of, pod
 from tooling.generate.device_classes import VENDORS as NAMES
 from tooling.generate.device_classes import device_classes

@@ -13,7 +13,7 @@ from driver.cel import DeviceView, compile_selector
 from driver.cel.environments import RELEASES
 from driver.conversion import ConversionError
 from driver.slices import publication_of
-from tests.driver.conversion.golden import files, read
+from tests.driver.conversion.golden_files import files, read
 from tests.driver.conversion.pods import asked, devices_of, pod
 
 CARD = Card(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.driver.conversion.golden import answered, files, read, text_of
+from tests.driver.conversion.golden_files import answered, files, read, text_of
 
 for path in files():
     path.write_text(text_of(answered(read(path))), encoding="utf-8")
