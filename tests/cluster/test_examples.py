@@ -93,16 +93,15 @@ def test_an_example_that_is_refused_says_so_in_the_words_of_its_own_comment(spac
     path = EXAMPLES / f"{name}.yaml"
     space.apply(path)
     said = space.event(REFUSED[name], reason="FailedPrepareDynamicResources")
-    assert _matches(_promised(path.read_text()), said), said
+    assert is_promised(path.read_text(), said), said
 
 
-def _promised(text: str) -> str:
-    """The message that the file's comment promises: its indented lines, as one line."""
-    return " ".join(line[4:].strip() for line in text.splitlines() if line.startswith("#   "))
+def is_promised(text: str, said: str) -> bool:
+    """Whether what was said holds the message of a file's comment: its indented lines, as one line.
 
-
-def _matches(promised: str, said: str) -> bool:
-    """Whether the promise is in what was said; ``...`` stands for what differs from card to card."""
+    ``...`` stands for what differs from card to card.
+    """
+    promised = " ".join(line[4:].strip() for line in text.splitlines() if line.startswith("#   "))
     return re.search(".*?".join(re.escape(part) for part in promised.split("...")), said) is not None
 
 

@@ -1,7 +1,8 @@
-"""The examples, unchanged, on a stock Kubernetes that cannot give out shares by itself.
+"""The examples, unchanged, on stock Kubernetes of each release, in mode controller.
 
-Flow: one cluster of 1.34.4 with the chart in mode controller; each example in a namespace of its own; then
-the webhook goes away, a claim and a template are stored without it, and it comes back.
+Flow: one cluster of each release, the chart in mode controller: 1.34.4 drops what claims ask for and cannot
+give out shares by itself, 1.36.3 and 1.37.1 keep it. Each example in a namespace of its own; then the webhook
+goes away, a claim and a template are stored without it, and it comes back.
 """
 
 from __future__ import annotations
@@ -12,33 +13,41 @@ from collections.abc import Iterator
 import pytest
 
 from driver.api.asked import STAMP
-from driver.kube.resources import RESOURCE_CLAIMS
+from driver.kube.resources import RESOURCE_CLAIMS, VALIDATING_WEBHOOKS
 from tests.cluster.support import cards, waiting
 from tests.cluster.support import stock as stock_kubernetes
 from tests.cluster.support.api import DEPLOYMENTS, Refused
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import claim, pod, request, sharing, template
-from tests.cluster.support.space import Space, open_space
-from tests.cluster.test_examples import EXAMPLES, RUNS, WHOLE
+from tests.cluster.support.space import Space, open_space, results
+from tests.cluster.test_examples import EXAMPLES, REFUSED, RUNS, WHOLE, is_promised
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
 NOT_THERE = {
-    # kube-scheduler makes these claims itself, and has learned to do so later.
+    # kube-scheduler makes these claims itself when it allocates them, so in mode controller nobody does.
     "extended-resource",
 }
 ON = cards.on(cards.NVIDIA_40)
+DROPS = "1.34.4"
+"""The release whose API server drops the amounts that claims ask for."""
+
+
+@pytest.fixture(scope="module", params=[DROPS, "1.36.3", "1.37.1"])
+def release(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
 
 
 @pytest.fixture(scope="module")
-def stock(images: Images) -> Iterator[Installation]:
-    yield from stock_kubernetes.in_mode_controller(images, purpose="stock")
+def stock(images: Images, release: str) -> Iterator[Installation]:
+    yield from stock_kubernetes.in_mode_controller(images, purpose="stock", version=release)
 
 
 @pytest.fixture
 def space(stock: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
-    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:30]
     one = open_space(stock.api, purpose)
     yield one
     stock.expect_nothing_left(one.close())
@@ -57,6 +66,36 @@ def test_an_example_gives_the_same_limits_as_where_kube_scheduler_shares(space: 
             assert seen.library == any(amount != WHOLE for amount in amounts)
 
 
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_an_example_that_is_refused_says_so_in_the_same_words(space: Space, name: str) -> None:
+    path = EXAMPLES / f"{name}.yaml"
+    space.apply(path)
+    said = space.event(REFUSED[name], reason="FailedPrepareDynamicResources", seconds=120)
+    assert is_promised(path.read_text(), said), said
+
+
+def test_what_kube_scheduler_would_have_to_make_a_claim_for_waits_and_gets_nothing(space: Space) -> None:
+    space.apply(EXAMPLES / "extended-resource.yaml")
+    space.event("unchanged", reason="FailedScheduling", seconds=60)
+    assert not any(map(results, space.claims()))
+
+
+@pytest.mark.parametrize(
+    "selectors", [[], ["true"], ['device.driver != "somebody-else"'], ["device.driver.size() > 1"]]
+)
+def test_no_class_of_an_admin_makes_kube_scheduler_take_a_card(
+    stock: Installation, space: Space, selectors: list[str]
+) -> None:
+    spec = {"selectors": [{"cel": {"expression": one}} for one in selectors]}
+    space.create({"kind": "DeviceClass", "metadata": {"name": space.name}, "spec": spec})
+    space.create(*sharing("sly", request(of=space.name)), *sharing("ours", request(memory="1Gi", cel=ON)))
+    space.event("sly", reason="FailedScheduling", seconds=60)
+    # Ours is quick, so kube-scheduler's would have been there as well.
+    space.running("ours", seconds=120)
+    assert not results(space.claim_of("sly"))
+    assert "nodeName" not in space.pod("sly")["spec"]
+
+
 def test_two_pods_share_a_card_and_a_third_is_told_why_it_waits(space: Space) -> None:
     for name in ("one", "two", "three"):
         space.create(*sharing(name, request(memory="18Gi", cores="30", cel=ON)))
@@ -73,19 +112,50 @@ def _the_one_that_waits(space: Space) -> str:
     return waiting.eventually(look, what="two of three pods run", seconds=90)
 
 
-def test_what_was_stored_without_the_webhook_never_gets_a_card_and_is_told_how_to_be_made_anew(
+def test_without_the_webhook_no_claim_of_ours_is_stored_unless_an_admin_says_so(
     stock: Installation, space: Space
 ) -> None:
     _webhook(stock, replicas=0)
     try:
+        with pytest.raises(Refused, match="failed calling webhook"):
+            space.create(claim("lost", request(memory="4Gi", cel=ON)))
+    finally:
+        _webhook(stock, replicas=2)
+    assert space.claims() == []
+
+
+@pytest.fixture
+def lenient(stock: Installation) -> Iterator[None]:
+    """Claims are stored while no webhook answers, as with the chart's `quotaFailurePolicy: Ignore`."""
+    before = stock.api.get(VALIDATING_WEBHOOKS, "dragoman")
+    after = [{**one, "failurePolicy": "Ignore"} for one in before["webhooks"]]
+    stock.api.patch(VALIDATING_WEBHOOKS, "dragoman", {"webhooks": after})
+    yield
+    stock.api.patch(VALIDATING_WEBHOOKS, "dragoman", {"webhooks": before["webhooks"]})
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_was_stored_without_the_webhook_never_gets_a_whole_card(
+    stock: Installation, space: Space, release: str
+) -> None:
+    """Where the server dropped the amounts, the pod is told how to get them; elsewhere they are there."""
+    _webhook(stock, replicas=0)
+    try:
         space.create(claim("lost", request(memory="4Gi", cel=ON)))
         space.create(template("lost", request(memory="4Gi", cel=ON)))
+        space.create(pod("early", templates={"card": "lost"}))
+        space.wait_pod("early", Space.claim_name, what="has its claim")
     finally:
         _webhook(stock, replicas=2)
     space.create(pod("of-claim", claims={"card": "lost"}), pod("of-template", templates={"card": "lost"}))
-    for name in ("of-claim", "of-template"):
-        space.event(name, "webhook", reason="ClaimNotStamped", seconds=120)
-    assert all(not (one.get("status") or {}).get("allocation") for one in space.claims())
+    names = ("early", "of-claim", "of-template")
+    if release == DROPS:
+        for name in names:
+            space.event(name, "webhook", reason="ClaimNotStamped", seconds=120)
+        assert not any(map(results, space.claims()))
+    else:
+        space.running(*names, seconds=120)
+        assert [space.seen(name).memory_mib(0) for name in names] == [4096] * 3
     space.create(*sharing("anew", request(memory="4Gi", cel=ON)))
     space.running("anew", seconds=120)
     assert space.seen("anew").memory_mib(0) == 4096
