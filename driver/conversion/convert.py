@@ -28,6 +28,8 @@ from driver.quantities import parse_quantity
 JSON = dict[str, Any]
 
 _CLAIM = "dragoman"
+_MOST_CONTAINERS = 256
+"""A pod has 32 cards at most, so beyond this only a pod of somebody hostile has more to read."""
 _MIRROR = "kubernetes.io/config.mirror"
 """Annotation of the image of a pod that a kubelet runs from a file: nothing in it could be changed."""
 
@@ -170,6 +172,12 @@ def _asked(containers: Sequence[Container], catalogue: Catalogue) -> dict[str, d
             if one.name in asked or not one.name:
                 raise ConversionError("Containers need names, each another one.", field=f"{one.path}.name")
             asked[one.name] = mine
+        if len(asked) > _MOST_CONTAINERS:
+            raise ConversionError(
+                f"More than {_MOST_CONTAINERS} containers ask for extended resources.",
+                field=one.path,
+                remedy="Divide the pod.",
+            )
     return asked
 
 

@@ -307,11 +307,21 @@ def test_a_pod_of_somebody_hostile_gets_no_more_warnings_than_anybody_reads() ->
     document = pod(limits)
     document["spec"]["containers"] = [
         {"name": f"c{number}", "resources": {"limits": {GPU: "0", MEMORY: "1", "nvidia.com/priority": "1"}}}
-        for number in range(3000)
+        for number in range(200)
     ] + [{"name": "main", "resources": {"limits": {**limits, GPU: "1"}}}]
     found = converted(document)
     assert len(found.warnings) == 32
     assert len(devices_of(found)["requests"]) == 1
+
+
+def test_more_containers_than_any_pod_has_are_not_read() -> None:
+    document = pod({GPU: "0"})
+    document["spec"]["containers"] = [
+        {"name": f"c{number}", "resources": {"limits": {GPU: "0"}}} for number in range(300)
+    ]
+    with pytest.raises(ConversionError) as refused:
+        asked(document)
+    assert refused.value.field == "spec.containers[256]"
 
 
 def test_more_cards_than_a_claim_can_be_given_are_refused_where_they_become_too_many() -> None:
@@ -327,7 +337,7 @@ def test_more_cards_than_a_claim_can_be_given_are_refused_where_they_become_too_
 def test_more_than_can_be_written_down_is_refused() -> None:
     document = pod({GPU: "1"})
     document["spec"]["initContainers"] = [
-        {"name": f"{number}-{'x' * 55}", "resources": {"limits": {GPU: "1"}}} for number in range(300)
+        {"name": f"{number}-{'x' * 55}", "resources": {"limits": {GPU: "1"}}} for number in range(220)
     ]
     with pytest.raises(ConversionError) as refused:
         asked(document)
