@@ -156,15 +156,15 @@ def test_amounts_may_be_numbers_or_quantities() -> None:
 
 
 class Cluster(RuleBasedStateMachine):
-    """An API server, replicas with informers that lag, and a quota of ten cards.
+    """An API server, replicas with informers that lag, and a quota of three cards.
 
     A create request goes through a webhook (compare-and-swap) and is stored later, or never. Clocks differ by
-    up to three seconds. What must hold: stored claims are never more than ten, and never more than the books
-    say, whatever is lost, late, killed or counted by whom.
+    up to three seconds. What must hold: stored claims are never more than three, and never more than the
+    books say, whatever is lost, late, killed or counted by whom.
     """
 
     replicas = 3
-    hard = 10
+    hard = 3
     deadline_s = 34 + 7
 
     def __init__(self) -> None:
