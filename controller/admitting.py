@@ -26,14 +26,13 @@ from controller.metrics import Metrics
 from controller.publishing.views import Inventory
 from controller.queue import WorkQueue
 from controller.quota.part import Quoting
-from controller.quota.translating import Group
+from controller.quota.translating import groups_of
 from controller.settings import CONTROLLER, Settings
 from driver.conversion import CONVERTED_LABEL, ConversionSettings, convert, templates_of
 from driver.kube.client import KubeClient
 from driver.kube.informer import Informer, Selection
 from driver.kube.resources import ACCELERATOR_POLICIES, DEVICE_CLASSES, PODS
 from driver.validation.validate import validate
-from driver.vendors.catalogue import VENDORS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         inventory_status=lambda inventory: inventory.status,
         class_is_ours=around.class_is_ours,
         # A ResourceQuota counts what pods ask for, and converted pods ask for nothing that it knows.
-        groups=() if how is None else _groups(),
+        groups=() if how is None else groups_of(how),
         carried=settings.mode == CONTROLLER,
         registry=around.metrics.registry,
     )
@@ -158,10 +157,6 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         templates=templates,
         template_queue=queue,
     )
-
-
-def _groups() -> tuple[Group, ...]:
-    return tuple(Group(vendor=facts.name, names=names) for facts in VENDORS for names in facts.legacy)
 
 
 def _converted_pods(client: KubeClient, queue: WorkQueue) -> Informer[ConvertedPod]:

@@ -14,10 +14,11 @@ a sum over cards of several sizes would mean nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from driver.cards import CORES_PER_CARD, DRIVER_NAME
+from driver.conversion import ConversionSettings
 from driver.errors import QuantityError
 from driver.kube.client import JSON
 from driver.kube.resources import ACCELERATOR_QUOTAS, RESOURCE_QUOTAS
@@ -48,6 +49,23 @@ class Group:
     def counted(self) -> tuple[str, ...]:
         """The names that a ResourceQuota can limit."""
         return tuple(one for one in (self.names.count, self.names.memory, self.names.cores) if one)
+
+
+def groups_of(settings: ConversionSettings) -> tuple[Group, ...]:
+    """The names that pods are converted by, as this cluster calls them and in its units."""
+    return tuple(
+        Group(
+            vendor=family.vendor.name,
+            names=replace(
+                family.entry,
+                count=family.resources["count"],
+                memory=family.resources.get("memory", ""),
+                cores=family.resources.get("cores", ""),
+                memory_unit=family.entry.memory_unit * settings.memory_factors.get(family.entry.memory, 1),
+            ),
+        )
+        for family in settings.catalogue.families
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,11 @@ admitted there; claims of the file stay counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from controller.quota.quotas import Quotas
 from controller.quota.store import MemoryStore
-from controller.quota.translating import Group, Translation
+from controller.quota.translating import Translation, groups_of
 from driver.api.base import decode
 from driver.api.quota import AcceleratorQuotaSpec, QuotaAmounts
 from driver.conversion import ConversionSettings
@@ -23,7 +22,6 @@ from driver.quota.amounts import NOTHING, Charge, charge_of_document, document_o
 from driver.quota.asks import ask_of, drivers_of
 from driver.quota.charging import Scope, charge_of
 from driver.quota.stock import Stock
-from driver.vendors.legacy import LegacyNames
 from tooling.replay.admit_scene import Scene
 
 JSON = dict[str, Any]
@@ -125,23 +123,10 @@ def _used(document: Mapping[str, Any]) -> Charge:
 def _translated(scene: Scene, conversion: ConversionSettings | None) -> list[JSON]:
     if conversion is None:
         return []
-    groups = [
-        Group(vendor=family.vendor.name, names=_renamed(family.entry, family.resources))
-        for family in conversion.catalogue.families
-    ]
-    translation = Translation(groups)
+    translation = Translation(groups_of(conversion))
     found: list[JSON] = []
     for document in scene.resource_quotas:
         metadata = {"namespace": "default", **(document.get("metadata") or {})}
         quota = translation.hard_of({**document, "metadata": metadata})
         found += [] if quota is None else translation.wanted(quota)
     return found
-
-
-def _renamed(entry: LegacyNames, resources: Mapping[str, str]) -> LegacyNames:
-    return replace(
-        entry,
-        count=resources["count"],
-        memory=resources.get("memory", ""),
-        cores=resources.get("cores", ""),
-    )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.quota.translating import FROM, Group, Translation, is_as_wanted
+from controller.quota.translating import FROM, Group, Translation, groups_of, is_as_wanted
+from driver.conversion import ConversionSettings
 from driver.quota.ledger import read_ledger
 from driver.vendors.catalogue import VENDORS
 
@@ -50,6 +51,19 @@ def test_names_of_a_model_limit_that_model_alone() -> None:
     (made,) = wanted({"requests.huawei.com/Ascend910B4": "8"})
     assert made["spec"] == {"hard": {"cards": "8"}, "vendors": ["ascend"], "models": made["spec"]["models"]}
     assert "Ascend 910B4" in made["spec"]["models"]
+
+
+def test_names_and_units_are_those_that_the_cluster_gives_them() -> None:
+    settings = ConversionSettings(
+        renamed={"nvidia.com/gpumem": "example.com/mem"},
+        memory_factors={"nvidia.com/gpumem": 10},
+        left_alone=frozenset({"amd.com/gpu"}),
+    )
+    ours = Translation(groups_of(settings))
+    found = ours.hard_of(resource_quota({"limits.example.com/mem": "100", "limits.amd.com/gpu": "1"}))
+    assert found is not None
+    (made,) = ours.wanted(found)
+    assert made["spec"]["hard"] == {"memory": "1000Mi"}
 
 
 def test_the_smaller_of_two_limits_for_one_name_counts() -> None:
