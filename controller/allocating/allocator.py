@@ -19,35 +19,31 @@ asks for devices of several drivers is not allocated: kube-scheduler could not a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from controller.allocating.books import Books
-from controller.allocating.errors import (
-    AllocationLostError,
-    ClaimChangedError,
-)
+from controller.allocating.errors import AllocationLostError
 from controller.allocating.question import Question, Questions
+from controller.allocating.reading import LongTexts, Reading
 from controller.allocating.refused import RefusedNodes
 from controller.allocating.sources import Sources
+from controller.allocating.storing import Storing
+from controller.allocating.turns import Turns
 from controller.allocating.usage import NodeUsage
-from controller.allocating.views import ClaimView, PodView, asked_text, wishes_text
-from controller.allocating.writing import Wanted, release, settled, write
+from controller.allocating.views import ClaimView, PodView
+from controller.allocating.writing import Wanted
 from controller.lease import LeadershipLostError
-from controller.shared_text import shared
 from driver.allocation import Decision
 from driver.allocation.placement import PlacementPolicy
 from driver.errors import AllocationError, ClaimError, ConfigError, DragomanError
-from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFoundError
-from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
+from driver.kube.client import JSON, ApiError, KubeClient
 
 _AGAIN_S = 60.0
 _SOON_S = 0.5
-_PAGE = 50
-"""Claims that are read at once: each may have 320 KiB of configuration that is none of ours."""
 _WAKE_S = 1.0
 _COSTLY_S = 1.0
 """Processor time of a decision that is a costly one."""
@@ -55,9 +51,8 @@ _COSTLY_FACTOR = 20
 """How many times as long as a costly decision took its pod waits for the next one."""
 WAKE = "wake/"
 """Keys that begin so, when it is their turn, wake up the pods that wait because nothing fitted."""
-_DEFINITE = (400, 403, 404, 410, 413, 422)
-"""Answers that say that nothing was stored. A conflict says less: HTTP clients send a PUT again by themselves
-where a kept connection breaks, and then it may be one with our own first try."""
+TURN = "turn/"
+"""As `WAKE`, for the pods of the namespace that comes behind."""
 _REFUSED = (400, 403, 413, 422)
 
 _log = structlog.get_logger("allocating")
@@ -83,19 +78,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Read:
-    """What is too long to be kept: `asked_text` of claims and `wishes_text` of the pod, by UID."""
-
-    asked: dict[str, bytes] = field(default_factory=dict)
-    wishes: dict[str, bytes] = field(default_factory=dict)
-
-    def whole(self, view: PodView) -> PodView:
-        """A pod with what was read of it."""
-        text = self.wishes.get(view.uid)
-        return replace(view, wishes=shared(text)) if text else view
-
-
-@dataclass(frozen=True)
 class _Booked:
     answer: Answer
     wanted: list[Wanted]
@@ -111,7 +93,8 @@ class Allocator:
         books: Books,
         *,
         usage: NodeUsage,
-        pods_of: Callable[[str], Iterable[str]],
+        pods_of: Callable[[str], Collection[str]],
+        turns: Turns,
         held: Callable[[], bool],
         again: Callable[[str, float], None],
         answered: Callable[[Answer], None],
@@ -127,6 +110,7 @@ class Allocator:
             books: What is given out.
             usage: What pods take of nodes.
             pods_of: The pods that name a claim (`namespace/name`).
+            turns: Which namespaces have to rest.
             held: Whether this replica leads at this moment.
             again: Puts a key into the queue, after so many seconds.
             answered: Told of each decision.
@@ -134,34 +118,39 @@ class Allocator:
             orphaned_s: How long an allocation of ours may have no pod before it is released.
             wall_clock: The time that allocations carry.
         """
-        self._client = client
         self._sources = sources
         self._books = books
         self._usage = usage
-        self._pods_of = pods_of
+        self._turns = turns
         self._questions = Questions(sources, usage)
         self._held = held
         self._again = again
         self._answered = answered
         self._policy = policy
-        self._orphaned_s = orphaned_s
-        self._wall_clock = wall_clock
         self._refused_nodes = RefusedNodes()
         self._waiting: set[str] = set()
-        self._placed: dict[str, tuple[str, str]] = {}
-        self._orphans: dict[str, float] = {}
         self._rests: dict[str, float] = {}
-        self._writing: set[str] = set()
-        self._reading = asyncio.Lock()
+        self._reading = Reading(client, sources)
+        self._storing = Storing(
+            client,
+            sources,
+            books,
+            usage=usage,
+            pods_of=pods_of,
+            check_leading=self._check_leading,
+            again=again,
+            freed=lambda: again(WAKE, _WAKE_S),
+            orphaned_s=orphaned_s,
+            wall_clock=wall_clock,
+        )
         self._deciding = asyncio.Lock()
-        self._read_anew = False
+        self._spent_s = 0.0
 
     def begin(self) -> list[str]:
         """Another replica may have led meanwhile: all claims are read anew first; all keys there are."""
-        self._read_anew = False
-        self._placed.clear()
+        self._reading.begin()
+        self._storing.begin()
         self._waiting.clear()
-        self._orphans.clear()
         self._rests.clear()
         self._expect_those_on_their_way()
         claims = dict.fromkeys((*self._books.all_doubted(), *self._sources.claims.keys()))
@@ -188,9 +177,9 @@ class Allocator:
         if self._questions.fits(view, node):
             self._usage.expect(key, node=node, asks=view.asks)
 
-    def refused_pods(self) -> list[str]:
-        """Keys of the pods that wait because nothing fitted, in the order in which they should be tried."""
-        return self._in_turn(self._waiting)
+    def refused_pods(self, namespace: str = "") -> list[str]:
+        """Keys of the pods (of a namespace) for which nothing fitted, in the order in which to try them."""
+        return self._in_turn(key for key in self._waiting if not namespace or key.startswith(f"{namespace}/"))
 
     def waiting_pods(self) -> list[str]:
         """Keys of all pods that wait for claims, in the order in which they should be tried."""
@@ -212,9 +201,9 @@ class Allocator:
             LeadershipLostError: This replica does not lead any more.
         """
         self._check_leading()
-        await self._read_all_claims()
+        await self._reading.all_claims()
         kind, _, name = key.partition("/")
-        return await (self._reconcile_pod(name) if kind == "pod" else self._reconcile_claim(name))
+        return await (self._reconcile_pod(name) if kind == "pod" else self._storing.reconcile(name))
 
     def question(self, key: str) -> Question | None:
         """What is asked for a pod (`namespace/name`) now; None where that cannot be told."""
@@ -231,60 +220,61 @@ class Allocator:
     def claim_changed(self, key: str, before: ClaimView | None, after: ClaimView | None) -> None:
         """A handler of the claims' informer: keeps the books, and sees what kube-scheduler takes back."""
         self._books.observed(key, after)
-        if before is None or (after is not None and (after.allocated or not before.allocated)):
+        taken = self._storing.taken_back(before, after)
+        if taken is None:
             return
-        placed = self._placed.pop(before.uid, None)
-        if placed is None:
-            return
-        pod, node = placed
-        self._usage.unexpect(pod)
-        # What is being written is taken back by nobody but us.
-        if after is None or after.uid != before.uid or before.uid in self._writing:
-            return
+        pod, node = taken
         view = self._pod(pod)
         if view is not None and view.waits:
             wait_s = self._refused_nodes.note(view.uid, node, now=_now(), nominated=view.nominated)
             _log.info("kube-scheduler refused a node", pod=pod, node=node, left_out_s=round(wait_s, 1))
 
     async def _reconcile_pod(self, key: str) -> float | None:
-        read = await self._read_long(key)
-        async with self._deciding:
-            found = await self._decide_and_book(key, read)
-        if not isinstance(found, _Booked):
-            return found
-        await self._write_all(key, found.wanted)
-        self._answered(found.answer)
-        return None
-
-    async def _read_long(self, key: str) -> _Read:
-        """Reads what is too long to be kept of a pod and its claims."""
-        read, view = _Read(), self._pod(key)
-        if view is None or not view.may_need or self._rests.get(key, 0.0) > _now():
-            return read
-        namespace, _, pod = key.partition("/")
-        if not (view.node or view.wishes):
-            document = await self._get(PODS, pod, namespace)
-            read.wishes[str(document["metadata"].get("uid"))] = wishes_text(document)
-        for name, claim in self._questions.claims_of(key, view) or ():
-            if not claim.allocated and claim.asked is None:
-                document = await self._get(RESOURCE_CLAIMS, name, namespace)
-                read.asked[str(document["metadata"].get("uid"))] = asked_text(document)
-        return read
-
-    async def _get(self, resource: Resource, name: str, namespace: str) -> JSON:
-        try:
-            return await self._client.get(resource, name, namespace=namespace)
-        except NotFoundError:
-            return {"metadata": {}}
-
-    async def _decide_and_book(self, key: str, read: _Read) -> _Booked | float | None:
         view = self._pod(key)
         if view is None or not view.may_need:
             self._forget(key, view)
             return None
+        if (rest_s := self._rest_s(key)) is not None:
+            return rest_s or None
+        read = await self._reading.long_texts(key, view, self._questions.claims_of(key, view) or ())
+        async with self._deciding:
+            found = await self._decide_and_book(key, read)
+        if not isinstance(found, _Booked):
+            return found
+        try:
+            await self._storing.write_all(found.wanted)
+        except (AllocationLostError, ApiError) as failed:
+            if not isinstance(failed, ApiError) or failed.status in _REFUSED:
+                # Trying again will hardly help, so whoever waits for the pod has to be told.
+                self._answered(Answer(pod=key, error=failed))
+                # What is written and taken back is seen, and would bring the pod back at once.
+                self._rests[key] = _now() + _AGAIN_S
+            raise
+        self._answered(found.answer)
+        return None
+
+    def _rest_s(self, key: str) -> float | None:
+        """Seconds that a pod has to rest, 0 if it will be woken up; None if it need not."""
         rest_s = self._rests.get(key, 0.0) - _now()
         if rest_s > 0:
             return rest_s
+        namespace = key.partition("/")[0]
+        rest_s = self._turns.rest_s(namespace, now=_now())
+        if not rest_s:
+            return None
+        # All of them come back together then, in the order in which they should be tried.
+        self._waiting.add(key)
+        self._again(f"{TURN}{namespace}", rest_s)
+        return 0.0
+
+    async def _decide_and_book(self, key: str, read: LongTexts) -> _Booked | float | None:
+        view = self._pod(key)
+        if view is None or not view.may_need:
+            self._forget(key, view)
+            return None
+        if (rest_s := self._rest_s(key)) is not None:
+            return rest_s or None
+        self._spent_s = 0.0
         view = read.whole(view)
         claims = self._questions.claims_of(key, view)
         if claims is None:
@@ -303,19 +293,21 @@ class Allocator:
             pinned = {claim.node for _, claim in claims if claim.node}
             answer = await self._decide(key, view, [document for *_, document in mine], pinned=pinned)
         except (AllocationError, ClaimError, ConfigError) as error:
-            return self._refused(Answer(pod=key, error=error), view, read)
+            return self._refused(Answer(pod=key, error=error), view, claims, read)
         decision = answer.decision
         if decision is None or decision.allocations is None:
-            return self._refused(answer, view, read)
+            return self._refused(answer, view, claims, read)
         self._check_leading()
         if self._books.news != news or not self._still(key, view, claims, node=decision.node):
             return _SOON_S
         self._waiting.discard(key)
         if not view.node:
             self._usage.expect(key, node=decision.node, asks=view.asks)
-        return _Booked(answer, self._book(key, view, [(name, claim) for name, claim, _ in mine], decision))
+        self._storing.fits_beside(key, claims)
+        wanted = self._storing.book(key, view, [(name, claim) for name, claim, _ in mine], decision)
+        return _Booked(answer, wanted)
 
-    def _unsettled(self, waiting: Sequence[tuple[str, ClaimView]], read: _Read) -> bool:
+    def _unsettled(self, waiting: Sequence[tuple[str, ClaimView]], read: LongTexts) -> bool:
         """Whether it will be known soon what became of a claim, or what it asks for."""
         return any(
             # Another pod that names it had its turn.
@@ -325,10 +317,14 @@ class Allocator:
             for _, claim in waiting
         )
 
-    def _refused(self, answer: Answer, view: PodView, read: _Read) -> float:
+    def _refused(
+        self, answer: Answer, view: PodView, claims: Sequence[tuple[str, ClaimView]], read: LongTexts
+    ) -> float:
         self._waiting.add(answer.pod)
+        self._turns.used(answer.pod.partition("/")[0], self._spent_s, now=_now())
         self._answered(answer)
-        if read.asked or read.wishes:
+        self._storing.loosen(answer.pod, claims)
+        if read:
             # Each try costs a request and a long text, whoever wakes it up.
             self._rests[answer.pod] = _now() + _AGAIN_S
         return self._next_try(view)
@@ -373,125 +369,11 @@ class Allocator:
                 claims, policy=self._policy, nodes=nodes, release=self._sources.release()
             )
         finally:
+            self._spent_s += self._books.took_s
             if self._books.took_s > _COSTLY_S:
                 # Whoever makes selectors that take long may not have all the time there is.
                 self._rests[key] = _now() + _COSTLY_FACTOR * self._books.took_s
         return Answer(pod=key, claims=tuple(claims), nodes=tuple(nodes), decision=decision)
-
-    def _book(
-        self, key: str, view: PodView, mine: Sequence[tuple[str, ClaimView]], decision: Decision
-    ) -> list[Wanted]:
-        namespace, _, pod = key.partition("/")
-        holder = {"resource": "pods", "name": pod, "uid": view.uid} if view.node else None
-        wanted = []
-        for (name, claim), allocation in zip(mine, decision.allocations or (), strict=True):
-            one = Wanted(namespace=namespace, name=name, uid=claim.uid, allocation=allocation, holder=holder)
-            self._books.assume(one)
-            self._placed[claim.uid] = (key, decision.node)
-            wanted.append(one)
-        return wanted
-
-    async def _write_all(self, pod: str, wanted: Sequence[Wanted]) -> None:
-        left = list(wanted)
-        try:
-            while left:
-                await self._write(left.pop(0))
-        except (AllocationLostError, ApiError) as failed:
-            if not isinstance(failed, ApiError) or failed.status in _REFUSED:
-                # Trying again will hardly help, so whoever waits for the pod has to be told.
-                self._answered(Answer(pod=pod, error=failed))
-                # What is written and taken back is seen, and would bring the pod back at once.
-                self._rests[pod] = _now() + _AGAIN_S
-            raise
-        finally:
-            # One that was not even tried must not stay booked: nothing would ever end that.
-            for one in left:
-                self._undo(one)
-
-    async def _write(self, wanted: Wanted) -> None:
-        key = f"{wanted.namespace}/{wanted.name}"
-        self._writing.add(wanted.uid)
-        try:
-            self._check_leading()
-            stored = await write(self._client, wanted, now=self._wall_clock())
-        except (AllocationError, LeadershipLostError) as refused:
-            self._undo(wanted)
-            if isinstance(refused, ClaimChangedError):
-                return
-            raise
-        except BaseException as failed:
-            if isinstance(failed, ApiError) and failed.status in _DEFINITE:
-                self._undo(wanted)
-                raise
-            # Nobody knows whether it was stored (also where this task is cut off in the middle): it stays in
-            # the books until somebody does.
-            self._books.doubt(wanted)
-            self._again(f"claim/{key}", 0.5)
-            if isinstance(failed, ConflictError):
-                await self._settle(wanted)
-            raise
-        finally:
-            self._writing.discard(wanted.uid)
-        self._sources.claims.observe(stored)
-        self._books.drop(wanted.uid)
-
-    async def _settle(self, doubted: Wanted) -> None:
-        stored = await settled(self._client, doubted)
-        if stored is not None:
-            self._sources.claims.observe(stored)
-        if stored is not None and (stored.get("status") or {}).get("allocation"):
-            self._books.drop(doubted.uid)
-        else:
-            self._undo(doubted)
-
-    def _undo(self, wanted: Wanted) -> None:
-        self._books.drop(wanted.uid)
-        placed = self._placed.pop(wanted.uid, None)
-        if placed is not None:
-            self._usage.unexpect(placed[0])
-        # What was decided meanwhile counted with it.
-        self._again(WAKE, _WAKE_S)
-
-    async def _reconcile_claim(self, key: str) -> float | None:
-        doubted = self._books.doubted(key)
-        if doubted is not None:
-            await self._settle(doubted)
-        view = self._sources.claims.get(key)
-        if view is None or not view.ours or view.reserved or view.deleting or self._wanted_by_a_pod(key):
-            self._orphans.pop(key, None)
-            return None
-        since = self._orphans.setdefault(key, _now())
-        wait_s = since + self._orphaned_s - _now()
-        if wait_s > 0:
-            return wait_s
-        namespace, _, name = key.partition("/")
-        claim = await self._client.get(RESOURCE_CLAIMS, name, namespace=namespace)
-        status = claim.get("status") or {}
-        if claim["metadata"].get("uid") != view.uid or status.get("reservedFor"):
-            return None
-        self._check_leading()
-        self._sources.claims.observe(await release(self._client, claim))
-        _log.info("released a claim that no pod holds", claim=key)
-        self._orphans.pop(key, None)
-        return None
-
-    def _wanted_by_a_pod(self, key: str) -> bool:
-        views = (self._pod(pod) for pod in self._pods_of(key))
-        return any(view is not None and not view.gone for view in views)
-
-    async def _read_all_claims(self) -> None:
-        async with self._reading:
-            if self._read_anew:
-                return
-            token = ""
-            while True:
-                page = await self._client.list_page(RESOURCE_CLAIMS, limit=_PAGE, continue_token=token)
-                for item in page.get("items") or []:
-                    self._sources.claims.observe(item)
-                token = str((page.get("metadata") or {}).get("continue") or "")
-                if not token:
-                    break
-            self._read_anew = True
 
     def _pod(self, key: str) -> PodView | None:
         return self._sources.pods.get(key)

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.allocating.allocator import WAKE, Allocator, Answer
+from controller.allocating.allocator import TURN, WAKE, Allocator, Answer
 from controller.allocating.aside import Run, at_once
 from controller.allocating.books import Books
 from controller.allocating.cards import Cards
 from controller.allocating.pod_fit import NodeFacts
 from controller.allocating.pods_of import PodsOf
 from controller.allocating.sources import Inventories, Sources
+from controller.allocating.turns import Turns
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, ClassView, PodView, claim_view, class_view, pod_view
 from controller.queue import WorkQueue
@@ -110,12 +111,14 @@ class Allocating:
         self._inventories = inventories
         self._usage = NodeUsage()
         self._pods_of = PodsOf()
+        self._turns = Turns()
         self.allocator = Allocator(
             client,
             sources,
             self.books,
             usage=self._usage,
             pods_of=self._pods_of.of,
+            turns=self._turns,
             held=around.held,
             again=lambda key, after_s: self.queue.add(key, after_s=after_s),
             answered=around.answered,
@@ -137,8 +140,9 @@ class Allocating:
 
     async def reconcile(self, key: str) -> float | None:
         """Handles a key of the queue; as `Allocator.reconcile`."""
-        if key.startswith(WAKE):
-            for pod in self.allocator.refused_pods():
+        if key.startswith((WAKE, TURN)):
+            namespace = key.removeprefix(TURN) if key.startswith(TURN) else ""
+            for pod in self.allocator.refused_pods(namespace):
                 self.queue.add(pod)
             return None
         return await self.allocator.reconcile(key)
@@ -174,6 +178,7 @@ class Allocating:
     def _pod_changed(self, key: str, before: PodView | None, after: PodView | None) -> None:
         self._usage.note(key, before, after)
         self._pods_of.note(key, before, after)
+        self._turns.note(key, before, after)
         if (before is not None and before.may_need) or (after is not None and after.may_need):
             self.queue.add(f"pod/{key}")
         if before is not None and (after is None or after.gone):

@@ -166,7 +166,8 @@ class Questions:
         return found
 
     def _is_ours(self, asked: JSON) -> bool:
-        kinds = {self._class_is_ours(name) for name in class_names(asked["devices"])}
+        known = [name for name in class_names(asked["devices"]) if self._sources.classes.get(name)]
+        kinds = {self._class_is_ours(name) for name in known}
         if kinds == {True, False}:
             raise MixedDriversError(
                 "A claim asks for devices of this driver and of others at once.",

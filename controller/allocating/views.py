@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -28,8 +28,9 @@ from controller.shared_text import SharedText, shared
 from driver.api.asked import STAMP
 from driver.api.share_allocation import is_share_allocation, shares_given
 from driver.cards import DRIVER_NAME
-from driver.errors import ConfigError
+from driver.errors import ConfigError, QuantityError
 from driver.kube.client import JSON
+from driver.quantities import parse_quantity
 from driver.slices import canonical
 
 MAX_DOCUMENT = 65_536
@@ -161,6 +162,10 @@ def claim_view(document: JSON) -> ClaimView:
             uid=uid, asked=shared(text) if 0 < len(text) <= MAX_KEPT else None, deleting=deleting
         )
     config = (allocation.get("devices") or {}).get("config") or []
+    own = ((document.get("spec") or {}).get("devices") or {}).get("config") or []
+    if any(map(is_share_allocation, own)):
+        # It brought a ShareAllocation of its own, which kube-scheduler copies: what was given is not known.
+        config = []
     held = _held(uid, allocation, config)
     return ClaimView(
         uid=uid,
@@ -190,8 +195,20 @@ def _held(uid: str, allocation: JSON, config: list[JSON]) -> JSON:
             # Where the server drops both, the books are kept by what was given.
             kept["shareID"] = f"{uid}/{number}"
             kept["consumedCapacity"] = {"memory": share.memory, "cores": share.cores}
+        if not _readable(kept.get("consumedCapacity")):
+            # Nobody knows how much that is, so it holds the whole card, and stops no decision about others.
+            kept = {
+                name: value for name, value in kept.items() if name not in ("shareID", "consumedCapacity")
+            }
         results.append(kept)
     return {"results": results}
+
+
+def _readable(amounts: Mapping[str, object] | None) -> bool:
+    try:
+        return all(parse_quantity(str(amount)).nano >= 0 for amount in (amounts or {}).values())
+    except QuantityError:
+        return False
 
 
 def only_node(allocation: JSON) -> str:
@@ -199,7 +216,11 @@ def only_node(allocation: JSON) -> str:
     terms = (allocation.get("nodeSelector") or {}).get("nodeSelectorTerms") or []
     fields = terms[0].get("matchFields") or [] if len(terms) == 1 else []
     for one in fields:
-        if one.get("key") == "metadata.name" and one.get("operator") == "In" and len(one["values"]) == 1:
+        if (
+            one.get("key") == "metadata.name"
+            and one.get("operator") == "In"
+            and len(one.get("values") or ()) == 1
+        ):
             return str(one["values"][0])
     return ""
 
