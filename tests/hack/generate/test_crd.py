@@ -2,17 +2,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from controller.quota.conditions import with_conditions
 from driver.api.node import AcceleratorNodeStatus, AgentStatus, status_of
 from driver.api.policy import AcceleratorPolicySpec, effective_policy
+from driver.api.quota import AcceleratorQuotaSpec, AcceleratorQuotaStatus
 from driver.cards import Card
+from driver.quota.amounts import Charge
+from driver.quota.ledger import Reservation, expires_at, read_ledger, written_status
 from tooling.generate.crd import _BOUNDS, DEFINITIONS, Definition, files
 
-NODE, POLICY = DEFINITIONS
+NODE, POLICY, QUOTA = DEFINITIONS
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 def _schema(definition: Definition) -> dict[str, Any]:
@@ -33,7 +40,7 @@ def _walk(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, An
 
 def _misfits(value: Any, schema: dict[str, Any], path: str) -> list[str]:
     """What the API server would drop or refuse of a value."""
-    if schema.get("x-kubernetes-preserve-unknown-fields"):
+    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-int-or-string"):
         return []
     kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
     if not isinstance(value, kinds[schema["type"]]):
@@ -63,7 +70,7 @@ def _misfits(value: Any, schema: dict[str, Any], path: str) -> list[str]:
 def test_every_level_has_a_type_and_lists_and_texts_are_bounded(definition: Definition) -> None:
     unbounded = []
     for path, schema in _walk(_schema(definition), definition.resource.kind):
-        if schema.get("x-kubernetes-preserve-unknown-fields"):
+        if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-int-or-string"):
             continue
         assert isinstance(schema.get("type"), str), path
         if schema["type"] == "array" and "maxItems" not in schema:
@@ -103,13 +110,32 @@ def test_nothing_that_an_agent_reports_is_dropped_by_the_server() -> None:
 
 @pytest.mark.parametrize(
     ("model", "definition", "part"),
-    [(AcceleratorNodeStatus, NODE, "status"), (AcceleratorPolicySpec, POLICY, "spec")],
+    [
+        (AcceleratorNodeStatus, NODE, "status"),
+        (AcceleratorPolicySpec, POLICY, "spec"),
+        (AcceleratorQuotaSpec, QUOTA, "spec"),
+        (AcceleratorQuotaStatus, QUOTA, "status"),
+    ],
 )
 def test_a_crd_knows_the_fields_of_its_model(
     model: type[BaseModel], definition: Definition, part: str
 ) -> None:
     known = set(_schema(definition)["properties"][part]["properties"])
     assert {info.alias or name for name, info in model.model_fields.items()} <= known
+
+
+def test_nothing_that_is_written_into_a_quota_is_dropped_by_the_server() -> None:
+    document: dict[str, Any] = {
+        "metadata": {"generation": 2},
+        "spec": {"hard": {"memory": "8Gi", "cards": 4}},
+    }
+    one = Reservation(
+        uid="u", name="c", charge=Charge(memory_mib=1, cores=2, cards=3), expires=expires_at(NOW), request="r"
+    )
+    ledger = replace(read_ledger(document)[1], version=7, reservations=(one,))
+    status = with_conditions(written_status(ledger, document), ledger, now=NOW)
+    assert _misfits(document["spec"], _schema(QUOTA)["properties"]["spec"], "spec") == []
+    assert _misfits(status, _schema(QUOTA)["properties"]["status"], "status") == []
 
 
 def test_the_controller_can_set_conditions_on_a_node_without_an_inventory() -> None:
@@ -131,8 +157,8 @@ def test_a_crd_has_a_status_that_is_written_apart_and_stays_when_the_chart_goes(
     document = definition.document()
     assert document["spec"]["versions"][0]["subresources"] == {"status": {}}
     assert document["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-    assert document["spec"]["scope"] == "Cluster"
+    assert document["spec"]["scope"] == ("Namespaced" if definition is QUOTA else "Cluster")
 
 
 def test_the_crds_are_templates_so_that_an_upgrade_of_the_chart_upgrades_them() -> None:
-    assert [path.startswith("manifests/chart/templates/") for path in files()] == [True, True]
+    assert [path.startswith("manifests/chart/templates/") for path in files()] == [True] * 3
