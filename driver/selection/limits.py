@@ -29,3 +29,7 @@ MAX_UNITS = 20_000_000
 MAX_LOOKUP_COST = 100_000
 # Units above which an answer is mended after a change rather than worked out anew.
 MUCH = 10_000
+# Instructions of regular expressions from which on their time is counted, and the evaluator's units that one
+# of them takes at worst: the reference's costs know the length of a pattern only, not what it repeats.
+LARGE_PATTERN = 500
+PATTERN_UNITS = 6

@@ -19,9 +19,11 @@ from typing import Any, TypeAlias
 from driver.cel.errors import EvaluationError
 from driver.selection.bitmaps import merged, without
 from driver.selection.column import Group, Path
+from driver.selection.limits import LARGE_PATTERN
 from driver.selection.operators import Run, Sets
 from driver.selection.outcomes import LOOKUP_RANK, noted, sort_out
 from driver.selection.part import WITHOUT_ANYTHING, Part
+from driver.selection.patterns import size_of
 
 # Gives those among the keys of a group's values that pass a test; others, too, if no value has them.
 Keys: TypeAlias = Callable[[Iterable[Any]], Iterable[Hashable]]
@@ -149,6 +151,9 @@ def passing(function: str, constant: str, run: Callable[[str, str], Any]) -> Key
             try:
                 run("", constant)
             except EvaluationError:
+                return None
+            if size_of(constant) > LARGE_PATTERN:
+                # It may take milliseconds for each value, and nothing is counted here.
                 return None
             return lambda keys: [key for key in keys if run(key, constant)]
     return None

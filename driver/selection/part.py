@@ -25,6 +25,7 @@ from driver.cel.errors import BudgetError, EvaluationError
 from driver.cel.syntax import Bind, Node
 from driver.cel.values import DomainMap, OptionalValue
 from driver.selection.limits import MAX_UNITS
+from driver.selection.patterns import patterns_in, time_of
 
 ENDED: Final = "ended"
 # None: it fails, which operators above may absorb; ended: it fails in a way that nothing absorbs.
@@ -65,7 +66,7 @@ class Part:
         highest_cost: The most that an evaluation has cost so far.
     """
 
-    __slots__ = ("_binds", "_checked", "_node", "_program", "_whole", "highest_cost")
+    __slots__ = ("_binds", "_checked", "_node", "_patterns", "_program", "_whole", "highest_cost")
 
     def __init__(
         self, checked: Checked, node: Node, binds: tuple[Bind, ...] = (), *, whole: bool = False
@@ -75,6 +76,8 @@ class Part:
         self._binds = binds
         self._whole = whole
         self._program: Program | None = None
+        # What regular expressions take at worst, each time.
+        self._patterns = 0
         self.highest_cost = 0
 
     def outcome(self, view: DeviceView, meter: Meter) -> Outcome:
@@ -106,6 +109,7 @@ class Part:
         if program is None:
             program = self._program = self._compiled()
         frame_of, run, least = program.frame, program.run, MAX_COST - self.highest_cost
+        each = self._patterns + 1
         for view in views:
             frame = frame_of(view)
             outcome: Outcome
@@ -119,7 +123,9 @@ class Part:
             if frame.left < least and outcome is not ENDED:
                 least = frame.left
                 self.highest_cost = MAX_COST - least
-            meter.left -= MAX_COST + 1 - frame.left
+            meter.left -= MAX_COST + each - frame.left
+            if frame.patterns:
+                meter.left -= time_of(frame.patterns)
             if meter.left < 0:
                 raise ExhaustedError
             yield outcome
@@ -128,4 +134,5 @@ class Part:
         node = self._node
         for bind in reversed(self._binds):
             node = dataclasses.replace(bind, body=node)
+        self._patterns = time_of(patterns_in(node))
         return compile_tree(dataclasses.replace(self._checked, tree=node))

@@ -307,3 +307,29 @@ def test_what_an_optional_holds_counts_only_as_the_result_of_the_whole(
     index.add(views)
     assert select(index, text) == Selection(true=true, raises=raises)
     assert select(index, text) == evaluated(compile_selector(text), dict(enumerate(views)))
+
+
+REPEATED = "(a?){100}" * 20
+MADE_UP = " + ".join(["'(a?){100}'"] * 20)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{A}.name.matches('{REPEATED}')",
+        f"{A}.name.find('{REPEATED}') == ''",
+        f"{A}.name.matches({MADE_UP})",
+    ],
+)
+def test_large_regular_expressions_are_counted_by_what_they_take(text: str) -> None:
+    index = Index(units=500_000)
+    index.add([device(name=f"a{number}") for number in range(300)])
+    assert select(index, text).exhausted
+
+
+def test_small_regular_expressions_are_free() -> None:
+    index = Index(units=1_000)
+    index.add([device(name=f"a{number}") for number in range(300)])
+    found = select(index, f"{A}.name.matches('^a1[0-9]$')")
+    assert not found.exhausted
+    assert found.true.bit_count() == 10
