@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from driver.conversion import hints, patching
@@ -18,6 +18,7 @@ from driver.conversion.containers import Container, containers_of
 from driver.conversion.errors import ConversionError, ConvertedPodError, LegacyAmountError
 from driver.conversion.marks import CONVERTED_ANNOTATION, CONVERTED_LABEL, opted_out
 from driver.conversion.names import Catalogue
+from driver.conversion.places import Place, in_the_pod, sentence_for_the_pod
 from driver.conversion.plan import Plan, plan_of
 from driver.conversion.record import Record, read, written
 from driver.conversion.settings import ConversionSettings
@@ -43,11 +44,21 @@ class Conversion:
         templates: The ResourceClaimTemplates that the patched pod names, whole but for namespace and owner;
             none if the pod asks for no card after all.
         warnings: Sentences for whoever made the pod.
+        places: Where each request of the template comes from, in their order.
     """
 
     patch: tuple[JSON, ...]
     templates: tuple[JSON, ...]
     warnings: tuple[str, ...] = ()
+    places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
+
+    def in_the_pod(self, field: str) -> str:
+        """The path in the pod for a path in its template."""
+        return in_the_pod(field, self.places)
+
+    def told_of_the_pod(self, sentence: str) -> str:
+        """A sentence about the template, with the path in the pod in front."""
+        return sentence_for_the_pod(sentence, self.places)
 
 
 def names_of(settings: ConversionSettings) -> frozenset[str]:
@@ -119,6 +130,7 @@ def convert(
         patch=tuple(patch),
         templates=(_template(template, plan),),
         warnings=tuple(plan.warnings),
+        places=tuple(plan.places),
     )
 
 

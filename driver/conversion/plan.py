@@ -34,6 +34,7 @@ from driver.conversion.choosing import Choice, choice_of
 from driver.conversion.containers import Container, containers_of
 from driver.conversion.errors import ConversionError
 from driver.conversion.names import Family
+from driver.conversion.places import Place
 from driver.conversion.requests import request_of
 from driver.conversion.settings import ConversionSettings
 from driver.conversion.stock import Stock
@@ -53,6 +54,7 @@ class Plan:
         requests: Of its claim; none if it asks for no card.
         constraints: Of its claim.
         config: Of its claim.
+        places: Where each request comes from.
         uses: Names of requests by name of container; only containers that have some.
         warnings: Sentences for whoever made the pod, each once.
     """
@@ -60,6 +62,7 @@ class Plan:
     requests: list[JSON] = field(default_factory=list)
     constraints: list[JSON] = field(default_factory=list)
     config: list[JSON] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     uses: dict[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -217,12 +220,17 @@ class _Planner:
                             path=f"{container.path}.resources.limits",
                         )
                     )
+                    self._plan.places.append(self._place(container, ask.family))
                     self._configure(ask, name)
                     mine.append(name)
             if sum(ask.count for ask in group) > 1:
                 self._constrain(mine, group)
             names += mine
         return tuple(names)
+
+    def _place(self, container: Container, family: Family) -> Place:
+        asked = [role for role, name in family.resources.items() if name in self._asked[container.name]]
+        return Place(limits=f"{container.path}.resources.limits", family=family, asked=frozenset(asked))
 
     def _constrain(self, names: Sequence[str], group: Sequence[Ask]) -> None:
         apart = group[0].family.told_apart_by

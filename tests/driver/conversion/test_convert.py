@@ -123,6 +123,43 @@ def test_a_pod_that_names_its_node_is_converted_where_such_pods_are_given_cards(
     assert refused.value.field == "spec.nodeName"
 
 
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [
+        ("spec.spec.devices.requests[0].exactly.capacity.requests.memory", f"limits[{MEMORY}]"),
+        ("spec.spec.devices.requests[0].exactly.capacity.requests.cores", f"limits[{GPU}]"),
+        ("spec.spec.devices.requests[0].exactly.count", f"limits[{GPU}]"),
+        ("spec.spec.devices.requests[0]", f"limits[{GPU}]"),
+        (
+            "spec.spec.devices.requests[1].firstAvailable[0].capacity.requests.memory",
+            "limits[nvidia.com/gpumem-percentage]",
+        ),
+        ("spec.spec.devices.requests[1].firstAvailable[0].capacity.requests.cores", f"limits[{CORES}]"),
+        ("spec.spec.devices.requests[0].exactly.selectors[0].cel.expression", "metadata.annotations"),
+        ("spec.spec.devices.requests[7].exactly", "spec.containers"),
+        ("spec.spec.devices.constraints[0]", "spec.containers"),
+        ("metadata.name", "metadata.name"),
+    ],
+)
+def test_what_is_wrong_with_a_template_is_told_by_its_place_in_the_pod(field: str, place: str) -> None:
+    document = pod({GPU: "1", MEMORY: "4k"})
+    document["spec"]["containers"].append(
+        {"name": "other", "resources": {"limits": {"nvidia.com/gpumem-percentage": "50", CORES: "30"}}}
+    )
+    found = converted(document)
+    index = 1 if "requests[1]" in field else 0
+    expected = f"spec.containers[{index}].resources.{place}" if place.startswith("limits") else place
+    assert found.in_the_pod(field) == expected
+    assert found.told_of_the_pod(f"{field}: This is wrong: x.").endswith(": This is wrong: x.")
+
+
+def test_a_sentence_without_a_path_stays_as_it_is() -> None:
+    found = converted(pod({GPU: "1"}))
+    assert found.told_of_the_pod("All is well.") == "All is well."
+    told = found.told_of_the_pod("spec.spec.devices.requests[0].exactly.count: Too many.")
+    assert told == f"spec.containers[0].resources.limits[{GPU}]: Too many."
+
+
 def forged(**changes: Any) -> dict[str, Any]:
     document = pod({GPU: "1", MEMORY: "4k"})
     stored = after(document, converted(document))
