@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -43,8 +44,31 @@ _SETTLE_S = 0.5
 _DECODED_AT_ONCE = 10
 _STUCK_S = 30.0
 _LOOKED_UP = 64
+_TRANSLATED_S = 2.0
+_LOOK_AGAIN_S = 0.1
 
 _log = structlog.get_logger("quota")
+
+
+@dataclass(frozen=True)
+class _Untranslated:
+    quota: str
+    name: str
+    lasting: bool
+
+    @property
+    def error(self) -> QuotaUnavailableError:
+        if self.lasting:
+            return QuotaUnavailableError(
+                f"ResourceQuota {self.quota} limits accelerators, and an AcceleratorQuota {self.name} is there "
+                "that was not made of it.",
+                remedy="An administrator has to delete or rename that one, or to annotate the ResourceQuota "
+                f"with {IGNORE}: ignored.",
+            )
+        return QuotaUnavailableError(
+            f"ResourceQuota {self.quota} limits accelerators, and there is no AcceleratorQuota for it yet.",
+            remedy="Try again in a moment; the controller that leads makes it.",
+        )
 
 
 class Quoting:
@@ -66,7 +90,7 @@ class Quoting:
         groups: Iterable[Group],
         carried: bool,
         registry: CollectorRegistry,
-        budget_s: float = 8.0,
+        budget_s: float = 6.0,
     ) -> None:
         """Makes all parts; starts nothing.
 
@@ -170,24 +194,26 @@ class Quoting:
         Raises:
             QuotaUnavailableError: A ResourceQuota was not translated yet.
         """
-        for quota in self._legacy.get(namespace, {}).values():
-            for wanted in self._translation.wanted(quota):
-                stored = self._quotas.get(f"{namespace}/{wanted['metadata']['name']}")
-                if stored is not None and not _origin(stored):
-                    raise QuotaUnavailableError(
-                        f"ResourceQuota {quota.name} limits accelerators, and an AcceleratorQuota "
-                        f"{wanted['metadata']['name']} is there that was not made of it.",
-                        remedy="An administrator has to delete or rename that one, or to annotate the "
-                        f"ResourceQuota with {IGNORE}: ignored.",
-                    )
-                if stored is None or not is_as_wanted(stored, wanted):
-                    raise QuotaUnavailableError(
-                        f"ResourceQuota {quota.name} limits accelerators, and there is no AcceleratorQuota "
-                        "for it yet.",
-                        remedy="Try again in a moment; the controller that leads makes it.",
-                    )
+        waited = 0.0
+        while (untranslated := self._untranslated(namespace)) is not None:
+            if untranslated.lasting or waited >= _TRANSLATED_S:
+                raise untranslated.error
+            # The leader does it within milliseconds.
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            waited += _LOOK_AGAIN_S
         if self._store.known(namespace):
             await self._decode()
+
+    def _untranslated(self, namespace: str) -> _Untranslated | None:
+        """The first ResourceQuota of a namespace that is not translated as it is now."""
+        for quota in self._legacy.get(namespace, {}).values():
+            for wanted in self._translation.wanted(quota):
+                name = wanted["metadata"]["name"]
+                stored = self._quotas.get(f"{namespace}/{name}")
+                if stored is not None and is_as_wanted(stored, wanted):
+                    continue
+                return _Untranslated(quota.name, name, lasting=stored is not None and not _origin(stored))
+        return None
 
     async def _translate(self, key: str) -> None:
         namespace, _, name = key.partition("/")
