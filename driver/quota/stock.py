@@ -22,6 +22,7 @@ from driver.slices import publication_of
 from driver.vendors.catalogue import VENDORS
 
 _MAX_ANSWERS = 1024
+_MAX_UNITS = 300_000
 _MAX_UNITS = 50_000
 """What evaluating one selector may cost: some 20 ms. Most cost nothing, since columns answer them."""
 _PROBE = DeviceView.build({}, driver=DRIVER_NAME)

@@ -19,8 +19,8 @@ class ClusterFacts:
     """The cluster that an object is for.
 
     Attributes:
-        release: Kubernetes release of the API server, such as `1.36`; "" while it is not known, which is taken
-            for the newest: what a newer server would take is not refused.
+        release: Kubernetes release of the API server, such as `1.36`; "" while it is not known, which is
+            taken for the newest: what a newer server would take is not refused.
         is_ours: Whether a DeviceClass of this name picks only devices of our driver; standard names count
             even where no such class exists.
         class_is_ours: The same of a DeviceClass document.

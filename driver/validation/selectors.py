@@ -18,7 +18,8 @@ server.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from driver.allocation.why_not.falsehood import explained
@@ -28,7 +29,7 @@ from driver.cel.syntax import Comprehension, Ident, Node, Select, children
 from driver.selection.reads import ROOT, reads_of
 from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Notes
-from driver.validation.limits import MAX_COMPILED, MAX_EXHAUSTED, MAX_JUDGED
+from driver.validation.limits import MAX_COMPILED, MAX_EXHAUSTED, MAX_JUDGED, MAX_SECONDS
 from driver.validation.reading import nearest
 
 _SHARING_FIELD = "allowMultipleAllocations"
@@ -52,9 +53,17 @@ class Picked:
 
 
 class Selectors:
-    """The selectors of one object."""
+    """The selectors of one object.
 
-    def __init__(self, facts: ClusterFacts, notes: Notes) -> None:
+    Args:
+        facts: The cluster.
+        notes: Where to note what is wrong.
+        clock: Seconds that only grow; nothing depends on it but for objects that take long.
+    """
+
+    def __init__(
+        self, facts: ClusterFacts, notes: Notes, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._facts = facts
         self._notes = notes
         self._compiled: dict[str, Selector | PositionedSelectorError | None] = {}
@@ -62,6 +71,8 @@ class Selectors:
         self._compile_left = MAX_COMPILED
         self._judge_left = MAX_JUDGED
         self._exhausted = 0
+        self._clock = clock
+        self._end = clock() + MAX_SECONDS
 
     def compiled(self, expression: str, *, field: str) -> Selector | None:
         """The selector; None if there is none, which is noted where it is the author's mistake."""
@@ -120,7 +131,7 @@ class Selectors:
     def _outcome(self, expression: str, *, stored: bool = False) -> Selector | PositionedSelectorError | None:
         key = f"{stored}{expression}"
         if key not in self._compiled:
-            if self._compile_left < len(expression):
+            if self._compile_left < len(expression) or self._clock() > self._end:
                 return None
             self._compile_left -= len(expression)
             self._compiled[key] = self._compile(expression, stored=stored)
@@ -150,7 +161,7 @@ class Selectors:
         return None
 
     def _may_judge(self, expression: str) -> bool:
-        if self._exhausted >= MAX_EXHAUSTED:
+        if self._exhausted >= MAX_EXHAUSTED or self._clock() > self._end:
             return False
         if expression not in self._judged:
             if self._judge_left < len(expression):

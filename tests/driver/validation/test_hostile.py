@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from driver.cel import compile_selector
 from driver.validation import limits, selectors
 from driver.validation.cards import KnownCards
+from driver.validation.findings import Notes
 from driver.validation.validate import KINDS, validate
 from tests.driver.validation.cluster import SHARE, card, claim, config, facts, findings, known, request, told
 
@@ -149,6 +150,19 @@ def test_selectors_that_cost_too_much_are_not_held_against_the_cards(monkeypatch
     found = findings(claim(*requests), facts(many_cards()))
     assert not found.errors
     assert len([one for one in asked if "all" in one]) == limits.MAX_EXHAUSTED
+
+
+def test_selectors_that_take_long_are_left_to_the_api_server() -> None:
+    now = iter(range(100))
+    one = selectors.Selectors(facts(many_cards()), Notes(), clock=lambda: next(now))
+    assert one.compiled("device.driver ==", field="f") is None
+    assert one.of_class(["true"]) is None
+
+
+def test_a_selector_whose_regular_expression_repeats_much_is_not_held_against_the_cards() -> None:
+    pattern = "(a?){100}" * 40
+    found = findings(claim(request("gpu", f"{A}.uuid.matches('{pattern}x')")), facts(many_cards()))
+    assert (found.errors, found.warnings) == ((), ())
 
 
 def test_a_stored_object_with_the_same_spec_is_not_looked_at_again() -> None:
