@@ -60,8 +60,8 @@ class _Untranslated:
     def error(self) -> QuotaUnavailableError:
         if self.lasting:
             return QuotaUnavailableError(
-                f"ResourceQuota {self.quota} limits accelerators, and an AcceleratorQuota {self.name} is there "
-                "that was not made of it.",
+                f"ResourceQuota {self.quota} limits accelerators, and an AcceleratorQuota {self.name} is "
+                "there that was not made of it.",
                 remedy="An administrator has to delete or rename that one, or to annotate the ResourceQuota "
                 f"with {IGNORE}: ignored.",
             )
