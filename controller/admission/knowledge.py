@@ -28,6 +28,12 @@ class Converted(Protocol):
     def warnings(self) -> Sequence[str]:
         """What its author should know."""
 
+    def in_the_pod(self, field: str) -> str:
+        """The path in the pod for a path in its template."""
+
+    def told_of_the_pod(self, sentence: str) -> str:
+        """A sentence about the template, with the path in the pod in front."""
+
 
 class Convert(Protocol):
     """Converts a pod."""

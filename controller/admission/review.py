@@ -14,10 +14,11 @@ the claim templates of converted pods are made by the leader once the pod is sto
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from enum import StrEnum
 from typing import Any
 
-from controller.admission.knowledge import Knowledge
+from controller.admission.knowledge import Converted, Knowledge
 from controller.admission.request import FORBIDDEN, Reply, Request, read, written
 from controller.admission.stamping import CLAIM, TEMPLATE, additions
 from driver.errors import DragomanError
@@ -79,8 +80,22 @@ def _mutate(request: Request, known: Knowledge, reply: Reply) -> None:
         if converted is not None:
             reply.patch += converted.patch
             reply.warnings += converted.warnings
+            _look_over(converted, known, reply)
             specs = [(one.get("spec") or {}).get("spec") or {} for one in converted.templates]
             reply.warnings += known.advise(request.namespace, specs)
+
+
+def _look_over(converted: Converted, known: Knowledge, reply: Reply) -> None:
+    # The template is made after the pod: what cannot work in it would be an Event on a pod that waits.
+    if known.validate is None:
+        return
+    for template in converted.templates:
+        findings = known.validate(TEMPLATE, template)
+        reply.warnings += [converted.told_of_the_pod(one) for one in findings.warnings]
+        for error in findings.errors:
+            told = copy(error)
+            told.field = converted.in_the_pod(error.field)
+            reply.refuse(told)
 
 
 async def _validate(request: Request, known: Knowledge, reply: Reply) -> None:

@@ -26,6 +26,12 @@ class Converted:
     templates: tuple[Any, ...] = ()
     warnings: tuple[str, ...] = ("Converted.",)
 
+    def in_the_pod(self, field: str) -> str:
+        return f"pod of {field}"
+
+    def told_of_the_pod(self, sentence: str) -> str:
+        return f"pod: {sentence}"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -99,6 +105,21 @@ def test_a_pod_that_cannot_be_converted_is_refused_with_the_field() -> None:
     status = response["status"]
     assert status["message"] == "InvalidConfig: spec.containers[0]: 16Gi is no number of MiB. Write 16384."
     assert status["details"]["causes"][0]["field"] == "spec.containers[0]"
+
+
+def test_a_pod_whose_template_cannot_work_is_refused_by_its_place_in_the_pod() -> None:
+    wrong = ConfigError("Too much.", field="spec.spec.devices", remedy="Ask for less.")
+
+    def validate(kind: str, found: Mapping[str, Any], *, old: Any = None) -> Found:
+        assert (kind, found) == ("ResourceClaimTemplate", {"spec": {}})
+        return Found(errors=(wrong,), warnings=("It is odd.",))
+
+    knowledge = known(convert=lambda pod, identity: Converted(templates=({"spec": {}},)), validate=validate)
+    response = ask(knowledge, Webhook.POD, kind="Pod", found={"spec": {}})
+    assert response["allowed"] is False
+    assert response["status"]["message"] == "InvalidConfig: pod of spec.spec.devices: Too much. Ask for less."
+    assert response["warnings"] == ["Converted.", "pod: It is odd."]
+    assert wrong.field == "spec.spec.devices"
 
 
 @pytest.mark.parametrize("operation", ["UPDATE", "DELETE", "CONNECT"])
