@@ -159,10 +159,18 @@ def _absent(entry: Entry, subject: Subject) -> ClaimState:
     )
 
 
-def extended_state(special: JSON, subject: Subject) -> ClaimState:
+def extended_state(special: JSON, subject: Subject, facts: Facts) -> ClaimState:
     """The claim that kube-scheduler would make for extended resources."""
     claim = {**special, "metadata": {"name": "extended-resources", "namespace": subject.namespace}}
     entry = Entry(entry="", name="")
+    if facts.allocating == CONTROLLER:
+        return ClaimState(
+            entry,
+            "ExtendedResourceNotServed",
+            "The pod asks for cards by extended resources. kube-scheduler alone makes claims of these, and "
+            "in mode controller it has no cards to give out.",
+            remedy="Ask with a ResourceClaimTemplate.",
+        )
     words = "The pod asks for cards by extended resources; kube-scheduler makes this claim with the node."
     return ClaimState(entry, "Waiting", words, question=claim)
 

@@ -37,7 +37,7 @@ def explanation(subject: Subject, facts: Facts, rules: Rules, *, everything: boo
     if subject.kind == "Pod" and subject.pod is not None and not _on_node(subject.pod):
         special = rules.extended(subject.pod, facts.classes) if facts.needed else None
         if special is not None and not any(one.entry.entry == "" for one in claims):
-            claims.append(extended_state(special, subject))
+            claims.append(extended_state(special, subject, facts))
     waiting = [one for one in claims if one.question is not None]
     answer = None
     if waiting and facts.needed and _may_wait(subject):
@@ -83,13 +83,14 @@ def _state(
 ) -> tuple[str, str]:
     who = f"{'Pod' if subject.kind == 'Pod' else 'Claim'} {subject.namespace}/{subject.name}"
     if subject.kind == "Pod" and subject.pod is not None:
-        found = _of_pod(who, subject.pod, claims, answer)
+        found = _of_pod(who, subject.pod, claims, answer, seen=facts.needed)
         if found is not None:
             return found
     stuck = [one for one in claims if one.state not in ("Allocated", "OtherDriver", "Waiting", "Unknown")]
     if stuck:
         label = stuck[0].entry.name or stuck[0].entry.entry
-        return stuck[0].state, f"{who} cannot get its cards: claim {label}: {stuck[0].words}"
+        named = f"claim {label}: " if label else ""
+        return stuck[0].state, f"{who} cannot get its cards: {named}{stuck[0].words}"
     if all(one.state == "OtherDriver" for one in claims):
         return "OtherDriver", f"{who} asks for nothing of ours."
     if all(one.state in ("Allocated", "OtherDriver") for one in claims):
@@ -103,13 +104,20 @@ def _state(
     return _answered(who, answer, subject, facts)
 
 
-def _of_pod(who: str, pod: JSON, claims: Sequence[ClaimState], answer: JSON | None) -> tuple[str, str] | None:
+def _of_pod(
+    who: str, pod: JSON, claims: Sequence[ClaimState], answer: JSON | None, *, seen: bool
+) -> tuple[str, str] | None:
     """What its own state says of a pod; None where its claims say more."""
     phase = str((pod.get("status") or {}).get("phase") or "Pending")
     if phase in _DONE:
         return phase, f"{who} is over ({phase}): it holds nothing any more."
     if _gone(pod):
         return "Deleting", f"{who} is being deleted."
+    if not claims and not seen and phase == "Pending" and _extended(pod):
+        return "Unknown", (
+            f"{who} names no ResourceClaims. Whether the extended resources that it asks for "
+            f"({', '.join(_extended(pod))}) stand for cards cannot be seen."
+        )
     if not claims:
         what = "waits for" if phase == "Pending" else "runs with"
         return "NoClaims", (
@@ -171,6 +179,18 @@ def _if_it_were(answer: JSON | None) -> str:
         if answer["fits"]
         else f"it would wait: {answer['headline']}"
     )
+
+
+def _extended(pod: JSON) -> list[str]:
+    """Names of the extended resources that a pod asks for."""
+    spec = pod.get("spec") or {}
+    asked = [
+        name
+        for one in (*(spec.get("initContainers") or []), *(spec.get("containers") or []))
+        for name in (one.get("resources") or {}).get("requests") or {}
+        if "/" in name
+    ]
+    return list(dict.fromkeys(asked))[:4]
 
 
 def _on_node(pod: JSON) -> bool:

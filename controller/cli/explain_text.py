@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from controller.cli.facts import CONTROLLER
 from controller.cli.screen import Screen, count
 from driver.kube.client import JSON
 
@@ -18,6 +19,13 @@ CHANGES = 4
 HOLDERS = 4
 EVENTS = 3
 _NAMES = 3
+_CONTROLLER = "dragoman.dev/controller"
+_OTHERS = {
+    "resource_claim": "What kube-controller-manager said last",
+    "karpenter": "What Karpenter said last",
+    "cluster-autoscaler": "What cluster-autoscaler said last",
+}
+_OPEN = ("Waiting", "Unknown", "Gated")
 _SETTLED = ("NoClaims", "Succeeded", "Failed", "Deleting", "Allocated", "OtherDriver")
 
 
@@ -28,15 +36,8 @@ def show(document: JSON, screen: Screen, *, everything: bool, now: datetime | No
     answer = document["answer"]
     if answer is not None and not answer["fits"]:
         show_answer(answer, screen, everything=everything)
-    said = [one for one in document["events"] if one["by"].startswith("dragoman.dev/")]
-    if said and (answer is None or document["node"]):
-        _events(said, screen, everything=everything, now=now or datetime.now(UTC))
-    elif answer is None and document["state"] == "Waiting":
-        screen.heading("The controller's last answer")
-        hidden = [one for one in document["missingRights"] if one.startswith("list events ")]
-        why = "There is none yet: it answers after a few seconds, in Events on the pod."
-        screen.line(f"It cannot be seen without the right to {hidden[0]}." if hidden else why, indent=2)
-    if document["neededRights"] and document["state"] not in ("Running", *_SETTLED):
+    _said(document, screen, everything=everything, now=now or datetime.now(UTC))
+    if document["neededRights"] and document["state"] in _OPEN:
         screen.heading("For an answer of its own this command needs the right to")
         for right in document["neededRights"]:
             screen.line(right, indent=2)
@@ -157,9 +158,34 @@ def _claims(claims: Sequence[JSON], screen: Screen) -> None:
             screen.table(columns, rows, indent=2, otherwise=sentences)
 
 
-def _events(events: Sequence[JSON], screen: Screen, *, everything: bool, now: datetime) -> None:
-    agent = events[0]["by"] != "dragoman.dev/controller"
-    screen.heading("What the node said last" if agent else "The controller's last answer")
+def _said(document: JSON, screen: Screen, *, everything: bool, now: datetime) -> None:
+    """What others said; the controller only where nothing is computed here."""
+    answer, events = document["answer"], document["events"]
+    node = [one for one in events if one["by"].startswith("dragoman.dev/") and one["by"] != _CONTROLLER]
+    # The agent says it in the same words, and of what is final.
+    node = node or [one for one in events if one["by"] == "kubelet"]
+    if document["state"] not in ("Running", *_SETTLED):
+        _events("What the node said last", node, screen, everything=everything, now=now)
+    fits = answer is not None and bool(answer["fits"])
+    # Where the controller allocates it knows what objects do not tell, such as a write that was refused.
+    if not document["node"] and (answer is None or (fits and document["mode"] == CONTROLLER)):
+        heading = "The controller's last answer"
+        told = [one for one in events if one["by"] == _CONTROLLER]
+        _events(heading, told, screen, everything=everything, now=now)
+        if not told and answer is None and document["state"] == "Waiting":
+            screen.heading(heading)
+            hidden = [one for one in document["missingRights"] if one.startswith("list events ")]
+            why = "There is none yet: it answers after a few seconds, in Events on the pod."
+            screen.line(f"It cannot be seen without the right to {hidden[0]}." if hidden else why, indent=2)
+    if not document["node"] and document["state"] not in _SETTLED:
+        for who, heading in _OTHERS.items():
+            found = [one for one in events if one["by"] == who]
+            _events(heading, found[:1], screen, everything=everything, now=now)
+
+
+def _events(heading: str, events: Sequence[JSON], screen: Screen, *, everything: bool, now: datetime) -> None:
+    if events:
+        screen.heading(heading)
     for one in events if everything else events[:EVENTS]:
         times = f", {one['count']:,} times" if one["count"] > 1 else ""
         screen.line(

@@ -28,7 +28,14 @@ TEMPLATES = Resource(
 CORE_EVENTS = Resource(group="", version="v1", plural="events", kind="Event", namespaced=True)
 MAX_CLAIMS = 64
 _OURS = "dragoman.dev/"
-_SCHEDULER = ("default-scheduler", "FailedScheduling")
+_SAID = {
+    "FailedScheduling": ("default-scheduler", "karpenter"),
+    "FailedPrepareDynamicResources": ("kubelet",),
+    "FailedResourceClaimCreation": ("resource_claim",),
+    "NotTriggerScaleUp": ("cluster-autoscaler",),
+    "TriggeredScaleUp": ("cluster-autoscaler",),
+}
+"""Events of others that say what becomes of a pod that waits, and who writes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,7 @@ class Subject:
         pod: The pod; for a claim the one that uses it and waits, None if there is none.
         users: For a claim, names of all pods that name it; None if they may not be listed.
         entries: The claims.
-        events: What Dragoman (and kube-scheduler last) said about them, the newest first.
+        events: What Dragoman, kube-scheduler, the kubelet and autoscalers said about them, the newest first.
     """
 
     kind: str
@@ -183,7 +190,7 @@ def _event(document: JSON) -> JSON | None:
     who = str(document.get("reportingComponent") or "")
     who = who or str((document.get("source") or {}).get("component") or "")
     reason = str(document.get("reason") or "")
-    if not who.startswith(_OURS) and (who, reason) != _SCHEDULER:
+    if not who.startswith(_OURS) and who not in _SAID.get(reason, ()):
         return None
     series = document.get("series") or {}
     last = (

@@ -52,16 +52,16 @@ def waiting(world: World, *claims: JSON, **spec: Any) -> World:
     return world
 
 
-def _explained(*claims: JSON, world: World | None = None, **spec: Any) -> Case:
+def explained(*claims: JSON, world: World | None = None, **spec: Any) -> Case:
     return waiting(world or two_nodes(), *claims, **spec), ("explain", "pod/train")
 
 
-def _edited(edit: Callable[[JSON], None], *claims: JSON) -> Case:
+def edited(edit: Callable[[JSON], None], *claims: JSON) -> Case:
     """The slices of all nodes, changed; nobody holds anything."""
     world = World().node("n1", card("nvidia-a"), card("nvidia-b")).controllers()
     for item in world.slices:
         edit(item["spec"])
-    return _explained(*claims, world=world)
+    return explained(*claims, world=world)
 
 
 def _tainted(spec: JSON) -> None:
@@ -69,11 +69,11 @@ def _tainted(spec: JSON) -> None:
         device["taints"] = [{"key": "example.com/repair", "effect": "NoSchedule"}]
 
 
-def _incomplete(spec: JSON) -> None:
+def incomplete(spec: JSON) -> None:
     spec["pool"]["resourceSliceCount"] = 2
 
 
-def _twice(spec: JSON) -> None:
+def twice(spec: JSON) -> None:
     spec["devices"].append(copy.deepcopy(spec["devices"][0]))
 
 
@@ -121,7 +121,7 @@ def _with_config(parameters: JSON) -> JSON:
     return found
 
 
-def _stamped() -> JSON:
+def stamped() -> JSON:
     """A claim of 1.34: its amounts are in a ShareConfig, the API server dropped the rest."""
     found = claim("want", memory="24Gi", cores="30")
     entries, stamp = carry_over(found["spec"]["devices"], is_ours=lambda _: True)
@@ -131,7 +131,7 @@ def _stamped() -> JSON:
     return stripped
 
 
-def _running() -> World:
+def running() -> World:
     world = two_nodes()
     mine = allocated(claim("mine"), "n2", "nvidia-c", memory="2Gi", cores="10")
     mine["status"]["devices"] = [
@@ -156,7 +156,7 @@ def _running() -> World:
 
 
 def _refused_by_node() -> World:
-    world = _running()
+    world = running()
     world.pods[-1]["status"]["phase"] = "Pending"
     world.events.append(
         recent(
@@ -252,10 +252,10 @@ def _allocated_but_waiting() -> World:
     return world
 
 
-def _extended() -> World:
+def extended(mode: str = "native") -> World:
     asks = {"deviceclass.resource.kubernetes.io/nvidia.dragoman.dev": "1"}
     containers = [{"name": "main", "resources": {"requests": asks, "limits": asks}}]
-    return _pods_of(two_nodes(), pod("train", containers=containers))
+    return _pods_of(two_nodes(mode), pod("train", containers=containers))
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -269,49 +269,49 @@ CASES: dict[str, Callable[[], Case]] = {
     "status-troubled": lambda: (_troubled(), ("status",)),
     "status-too-old": lambda: (_too_old(), ("status",)),
     "status-empty": lambda: (World(), ("status",)),
-    "in-use": lambda: _explained(claim("want", memory="24Gi", cores="30")),
-    "in-use-controller": lambda: _explained(_stamped(), world=two_nodes("controller", version="v1.34.4")),
-    "too-large": lambda: _explained(claim("want", memory="100Gi")),
-    "too-small": lambda: _explained(
+    "in-use": lambda: explained(claim("want", memory="24Gi", cores="30")),
+    "in-use-controller": lambda: explained(stamped(), world=two_nodes("controller", version="v1.34.4")),
+    "too-large": lambda: explained(claim("want", memory="100Gi")),
+    "too-small": lambda: explained(
         claim("want", memory="100Gi"), world=World().node("n1", card("nvidia-a", shareable=False))
     ),
-    "unknown-capacity": lambda: _explained(claim("want", capacity={"requests": {"slots": "1"}})),
-    "selector-false": lambda: _explained(
+    "unknown-capacity": lambda: explained(claim("want", capacity={"requests": {"slots": "1"}})),
+    "selector-false": lambda: explained(
         claim("want", memory="1Gi", cel='device.attributes["dragoman.dev"].model == "NVIDIA B200"')
     ),
-    "selector-raises": lambda: _explained(
+    "selector-raises": lambda: explained(
         claim("want", memory="1Gi", cel='device.attributes["dragoman.dev"].colour == "red"')
     ),
-    "selector-invalid": lambda: _explained(claim("want", memory="1Gi", cel="device.attributes[")),
-    "constraint": lambda: _explained(_matching("uuid"), world=World().node("n1", card("a"), card("b"))),
-    "taken-by-pod": lambda: _explained(_two_requests(), world=World().node("n1", card("a"), card("b"))),
-    "taken-by-pod-whole": lambda: _explained(
+    "selector-invalid": lambda: explained(claim("want", memory="1Gi", cel="device.attributes[")),
+    "constraint": lambda: explained(_matching("uuid"), world=World().node("n1", card("a"), card("b"))),
+    "taken-by-pod": lambda: explained(_two_requests(), world=World().node("n1", card("a"), card("b"))),
+    "taken-by-pod-whole": lambda: explained(
         _two_requests(),
         world=World().node("n1", card("a", shareable=False), card("b", shareable=False)),
     ),
-    "several-changes": lambda: _explained(
+    "several-changes": lambda: explained(
         claim("want", memory="100Gi", cel='device.attributes["dragoman.dev"].model == "NVIDIA B200"')
     ),
-    "amount-unreadable": lambda: _explained(claim("want", memory="lots")),
-    "field-not-supported": lambda: _explained(claim("want", memory="1Gi", fieldOfTomorrow=True)),
-    "too-many": lambda: _explained(claim("want", memory="1Gi", count=33)),
-    "no-requests": lambda: _explained(_without_requests()),
-    "admin-access": lambda: _explained(claim("want", adminAccess=True)),
-    "tainted": lambda: _edited(_tainted, claim("want", memory="1Gi")),
-    "pool-incomplete": lambda: _edited(_incomplete, claim("want", memory="1Gi")),
-    "pool-invalid": lambda: _edited(_twice, claim("want", memory="1Gi")),
-    "not-supported": lambda: _edited(_unknown_field, claim("want", memory="1Gi")),
-    "counters": lambda: _edited(_binding, claim("want", memory="1Gi")),
-    "isolation": lambda: _explained(_with_config({"minimumIsolation": {"memory": "hardware"}})),
-    "bad-config": lambda: _explained(_with_config({"corePolicy": "perhaps"})),
-    "not-stamped": lambda: _explained(claim("want"), world=two_nodes("controller", version="v1.34.4")),
-    "class-missing": lambda: _explained(claim("want", of="gpu.example.com")),
-    "other-driver": lambda: _explained(claim("want", of="fpga.example.com")),
-    "class-not-found": lambda: _explained(claim("want", memory="1Gi", of="ascend.dragoman.dev")),
-    "two-drivers": lambda: _explained(claim("want", memory="1Gi"), claim("other", of="fpga.example.com")),
-    "mixed-drivers": lambda: _explained(_mixed(), world=two_nodes("controller")),
-    "mixed-drivers-native": lambda: _explained(_mixed()),
-    "node-unfit": lambda: _explained(claim("want", memory="1Gi"), nodeSelector={"pool": "none"}),
+    "amount-unreadable": lambda: explained(claim("want", memory="lots")),
+    "field-not-supported": lambda: explained(claim("want", memory="1Gi", fieldOfTomorrow=True)),
+    "too-many": lambda: explained(claim("want", memory="1Gi", count=33)),
+    "no-requests": lambda: explained(_without_requests()),
+    "admin-access": lambda: explained(claim("want", adminAccess=True)),
+    "tainted": lambda: edited(_tainted, claim("want", memory="1Gi")),
+    "pool-incomplete": lambda: edited(incomplete, claim("want", memory="1Gi")),
+    "pool-invalid": lambda: edited(twice, claim("want", memory="1Gi")),
+    "not-supported": lambda: edited(_unknown_field, claim("want", memory="1Gi")),
+    "counters": lambda: edited(_binding, claim("want", memory="1Gi")),
+    "isolation": lambda: explained(_with_config({"minimumIsolation": {"memory": "hardware"}})),
+    "bad-config": lambda: explained(_with_config({"corePolicy": "perhaps"})),
+    "not-stamped": lambda: explained(claim("want"), world=two_nodes("controller", version="v1.34.4")),
+    "class-missing": lambda: explained(claim("want", of="gpu.example.com")),
+    "other-driver": lambda: explained(claim("want", of="fpga.example.com")),
+    "class-not-found": lambda: explained(claim("want", memory="1Gi", of="ascend.dragoman.dev")),
+    "two-drivers": lambda: explained(claim("want", memory="1Gi"), claim("other", of="fpga.example.com")),
+    "mixed-drivers": lambda: explained(_mixed(), world=two_nodes("controller")),
+    "mixed-drivers-native": lambda: explained(_mixed()),
+    "node-unfit": lambda: explained(claim("want", memory="1Gi"), nodeSelector={"pool": "none"}),
     "agent-not-ready": lambda: (_no_agent_ready(), ("explain", "pod/train")),
     "handover-binding": lambda: (
         waiting(_nominated(), claim("want", memory="1Gi")),
@@ -319,14 +319,12 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "handover-resting": lambda: (_resting(), ("explain", "pod/train")),
     "kubernetes-too-old": lambda: (_too_old(), ("explain", "pod/train")),
-    "no-agents": lambda: _explained(claim("want", memory="1Gi"), world=World()),
+    "no-agents": lambda: explained(claim("want", memory="1Gi"), world=World()),
     "cards-available": lambda: (_scheduled_elsewhere(), ("explain", "pod/train")),
     "allocated-but-waiting": lambda: (_allocated_but_waiting(), ("explain", "pod/train")),
-    "running": lambda: (_running(), ("explain", "pod/train")),
+    "running": lambda: (running(), ("explain", "pod/train")),
     "refused-by-node": lambda: (_refused_by_node(), ("explain", "pod/train")),
-    "gated": lambda: _explained(
-        claim("want", memory="24Gi"), schedulingGates=[{"name": "example.com/queue"}]
-    ),
+    "gated": lambda: explained(claim("want", memory="24Gi"), schedulingGates=[{"name": "example.com/queue"}]),
     "over": lambda: (_pods_of(two_nodes(), pod("train", phase="Succeeded")), ("explain", "pod/train")),
     "no-claims": lambda: (_pods_of(two_nodes(), pod("train")), ("explain", "pod/train")),
     "claim-missing": lambda: (_pods_of(two_nodes(), pod("train", "nix")), ("explain", "pod/train")),
@@ -334,12 +332,12 @@ CASES: dict[str, Callable[[], Case]] = {
         _pods_of(two_nodes(), pod("train", template="nix")),
         ("explain", "pod/train"),
     ),
-    "extended-resource": lambda: (_extended(), ("explain", "pod/train")),
+    "extended-resource": lambda: (extended(), ("explain", "pod/train")),
     "claim-waiting": lambda: (
         waiting(two_nodes(), claim("want", memory="24Gi")),
         ("explain", "claim/want"),
     ),
-    "claim-allocated": lambda: (_running(), ("explain", "claim/mine")),
+    "claim-allocated": lambda: (running(), ("explain", "claim/mine")),
     "simulate-fits": lambda: (two_nodes(), ("simulate", "-f", str(EXAMPLES / "two-containers.yaml"))),
     "simulate-refused": lambda: (two_nodes(), ("simulate", "-f", str(EXAMPLES / "whole-card.yaml"))),
     "simulate-controller": lambda: (

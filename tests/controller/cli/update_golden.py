@@ -6,6 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from tests.controller.cli import reasons
 from tests.controller.cli.cases import CASES, EXAMPLES
 from tests.controller.cli.world import dragoman
 
@@ -29,6 +30,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in CASES:
             (GOLDEN / f"{name}.txt").write_text(text_of(name, Path(folder)))
+        reasons.GOLDEN.mkdir(exist_ok=True)
+        for reason in reasons.with_golden():
+            (reasons.GOLDEN / f"{reason}.txt").write_text(reasons.answers_of(reason, Path(folder)))
 
 
 if __name__ == "__main__":
