@@ -224,23 +224,22 @@ def _define(
     layout: Layout, *, settings: Settings, cgroup_procs: Path, only: Sequence[str] | None = None
 ) -> None:
     gates, version = settings.feature_gates, settings.kubernetes
-    commands = {
-        "etcd": control_plane.etcd(layout),
-        "apiserver": control_plane.api_server(layout, gates=gates, more=settings.api_arguments),
-        "controller-manager": control_plane.controller_manager(layout, gates=gates),
-        "scheduler": control_plane.scheduler(layout, gates=gates),
-        "proxy": control_plane.proxy(layout, gates=gates),
-        "containerd": containerd.configure(layout),
-        "kubelet": kubelet.configure(layout, kubernetes=version, gates=gates),
+    # Some write a config, and kube-proxy ends when its own is written while it runs.
+    commands: Mapping[str, Callable[[], list[str]]] = {
+        "etcd": lambda: control_plane.etcd(layout),
+        "apiserver": lambda: control_plane.api_server(layout, gates=gates, more=settings.api_arguments),
+        "controller-manager": lambda: control_plane.controller_manager(layout, gates=gates),
+        "scheduler": lambda: control_plane.scheduler(layout, gates=gates),
+        "proxy": lambda: control_plane.proxy(layout, gates=gates),
+        "containerd": lambda: containerd.configure(layout),
+        "kubelet": lambda: kubelet.configure(layout, kubernetes=version, gates=gates),
     }
     services = services_of(layout)
-    for name, command in commands.items():
-        if only is not None and name not in only:
-            continue
+    for name in commands if only is None else only:
         services.define(
             Service(
                 name=name,
-                command=command,
+                command=commands[name](),
                 environment={"PATH": build.search_path(version), "HOME": "/root"},
                 namespace=layout.namespace,
                 cgroup_procs=str(cgroup_procs),
