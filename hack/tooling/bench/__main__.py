@@ -23,6 +23,8 @@ commands:
             and 8 at once, with 0, 100 and 1,000 claims prepared already (3 to 4 minutes; builds Go's once)
   start     from exec to the kubelet's GetInfo, and the memory of an idle agent with 8 NVIDIA cards
   pods      30 pods at once, create to Running, with and without claims, with the chart installed
+  admit     the webhooks over HTTPS beside a handler that allows everything, for a pod that is none of ours, a
+            legacy pod, a claim, and a claim with a quota: p50, p99 and rate (about 2 minutes)
   policies  placement policies on random streams of claims: how full until the first refusal, what is
             stranded, which cards stay whole (about 3 minutes; no times, so the same on every machine)
   resolve   claims placed one by one on 5,000 nodes of 8 cards, empty and as they fill, and a stream of claims
@@ -55,6 +57,7 @@ COMMANDS = {
     "prepare": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
     "start": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
     "pods": Command("tooling.bench.on_a_cluster", on_a_cluster=True),
+    "admit": Command("tooling.bench.admit"),
     "policies": Command("tooling.bench.policies"),
     "resolve": Command("tooling.bench.resolve"),
     "scale": Command("tooling.bench.scale", on_a_cluster=True),

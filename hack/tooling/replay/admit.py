@@ -83,7 +83,11 @@ class _Inventory:
 
 
 class Replay:
-    """Answers requests, one after the other."""
+    """Answers requests, one after the other.
+
+    Attributes:
+        knowledge: What the webhooks know of the cluster.
+    """
 
     def __init__(self, scene: Scene, settings: ReplaySettings) -> None:
         """Prepares the webhooks of a cluster."""
@@ -110,7 +114,7 @@ class Replay:
         self._quotas = ReplayQuotas(
             scene, class_is_ours=_is_ours, carried=not native, conversion=settings.conversion
         )
-        self._known = Knowledge(
+        self.knowledge = Knowledge(
             is_ours=self._cluster.is_ours,
             amounts_kept=lambda: settings.amounts_kept,
             convert=None if settings.conversion is None else self._convert,
@@ -131,11 +135,11 @@ class Replay:
         """
         request = read(review)
         reply = Reply()
-        await decide(request, self._known, webhook=Webhook.MUTATING, reply=reply)
+        await decide(request, self.knowledge, webhook=Webhook.MUTATING, reply=reply)
         stored = request
         if reply.allowed and request.object is not None:
             stored = replace(request, object=jsonpatch.apply_patch(dict(request.object), reply.patch))
-            await decide(stored, self._known, webhook=Webhook.VALIDATING, reply=reply)
+            await decide(stored, self.knowledge, webhook=Webhook.VALIDATING, reply=reply)
         if request.kind == "ResourceClaim" and request.operation == "DELETE" and not request.dry_run:
             await self._quotas.released(namespace=request.namespace or "default", name=request.name)
         made = None
@@ -161,7 +165,7 @@ class Replay:
         found = []
         for one in templates_of(pod, settings=settings, stock=self._cluster.stock):
             # The controller adds what the webhook would add.
-            made = jsonpatch.apply_patch(one, additions(TEMPLATE, one, self._known))
+            made = jsonpatch.apply_patch(one, additions(TEMPLATE, one, self.knowledge))
             namespace = request.namespace or metadata.get("namespace") or "default"
             found.append({**made, "metadata": {**made["metadata"], "namespace": namespace}})
         return found
