@@ -89,6 +89,24 @@ def test_explain_with_one_namespace_shows_the_controllers_answer_and_the_missing
     assert "theirs" not in done.out
 
 
+def test_explain_with_the_charts_role_for_readers_computes_its_own_answer_and_names_holders(
+    admin: Person, installed: Installation, space: Space, others: Space, tmp_path: Path
+) -> None:
+    one = people.reader(admin, installed.api, space.name, tmp_path)
+    try:
+        _waits(space, others)
+        done = one.dragoman("explain", "pod/waits", "-o", "json")
+        assert (done.status, done.err) == (0, "")
+        assert done.document["neededRights"] == []
+        assert done.document["missingRights"] == ["list pods in all namespaces"]
+        assert done.document["answer"]["reason"] == "NoDevice"
+        held = [holder for card in done.document["answer"]["cards"] for holder in card["holders"]]
+        assert any(holder["claim"].startswith(f"{others.name}/theirs-card-") for holder in held)
+        assert one.dragoman("status").status == 0
+    finally:
+        installed.api.delete(people.CLUSTER_ROLE_BINDINGS, f"reader-of-{space.name}")
+
+
 def test_explain_of_a_running_pod_says_what_it_holds_and_its_limits(developer: Person, space: Space) -> None:
     space.create(*sharing("holds", request(memory="4Gi", cores="30", cel=ON)))
     space.running("holds")

@@ -362,6 +362,30 @@ def test_the_controller_that_allocates_may_write_allocations_and_nothing_else_be
     assert allocating == native
 
 
+def test_readers_for_the_command_line_may_only_read_and_no_pods() -> None:
+    documents = render()
+    reader = {
+        resource: set(rule["verbs"])
+        for rule in only(documents, "ClusterRole", "dragoman-reader")["rules"]
+        for resource in rule["resources"]
+    }
+    assert set(reader) == {
+        "acceleratornodes",
+        "acceleratorpolicies",
+        "deviceclasses",
+        "nodes",
+        "resourceclaims",
+        "resourceslices",
+    }
+    assert all(verbs == {"get", "list", "watch"} for verbs in reader.values())
+    viewer = only(documents, "ClusterRole", "dragoman-view-cards")
+    assert viewer["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
+    shown = {resource for rule in viewer["rules"] for resource in rule["resources"]}
+    assert shown == set(reader) - {"nodes", "resourceclaims"}
+    bindings = [one for one in documents if one["kind"].endswith("RoleBinding")]
+    assert not any(one["roleRef"]["name"] == "dragoman-reader" for one in bindings)
+
+
 def _rules(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [rule for one in documents for rule in one.get("rules", []) if "apiGroups" in rule]
 

@@ -1,7 +1,7 @@
 """People with kubectl and the plugin on their PATH.
 
 Flow: `administrator` has the cluster's own kubeconfig; `developer` is a ServiceAccount that may view one
-namespace.
+namespace, and `reader` one that also has the chart's role for readers of the whole cluster.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ _ROLE_BINDINGS = Resource(
     plural="rolebindings",
     kind="RoleBinding",
     namespaced=True,
+)
+CLUSTER_ROLE_BINDINGS = Resource(
+    group=_ROLE_BINDINGS.group,
+    version="v1",
+    plural="clusterrolebindings",
+    kind="ClusterRoleBinding",
+    namespaced=False,
 )
 
 
@@ -96,6 +103,25 @@ def developer(admin: Person, api: Api, namespace: str, folder: Path) -> Person:
     }
     api.create(_ROLE_BINDINGS, binding, namespace=namespace)
     return Person(admin.kubectl, _kubeconfig(api, namespace, admin.kubeconfig, folder), admin.path)
+
+
+def reader(admin: Person, api: Api, namespace: str, folder: Path) -> Person:
+    """A developer who was bound to `dragoman-reader` as well.
+
+    Args:
+        admin: Whoever runs the cluster.
+        api: The cluster, to the same.
+        namespace: The namespace that is theirs.
+        folder: Where a kubeconfig may be put.
+    """
+    found = developer(admin, api, namespace, folder)
+    binding = {
+        "metadata": {"name": f"reader-of-{namespace}"},
+        "roleRef": {"apiGroup": _ROLE_BINDINGS.group, "kind": "ClusterRole", "name": "dragoman-reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": namespace}],
+    }
+    api.create(CLUSTER_ROLE_BINDINGS, binding)
+    return found
 
 
 def _kubeconfig(api: Api, namespace: str, of: Path, folder: Path) -> Path:
