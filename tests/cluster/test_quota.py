@@ -14,36 +14,23 @@ from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON, TEMPLATES, Refused
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import claim, request, sharing, template
-from tests.cluster.support.quotas import QUOTA, Storm, Watch, asked_gib, quota
+from tests.cluster.support.quotas import (
+    QUOTA,
+    Storm,
+    Watch,
+    asked_gib,
+    created,
+    make_quota,
+    quota,
+    shown,
+    status,
+    wait_status,
+)
 from tests.cluster.support.space import Space
 
 pytestmark = pytest.mark.cluster
 
 _log = logging.getLogger(__name__)
-
-
-def make_quota(space: Space, hard: JSON, *, name: str = QUOTA, **spec: object) -> None:
-    """Makes a quota and waits until it is counted: from then on it holds."""
-    space.api.create(ACCELERATOR_QUOTAS, quota(hard, name=name, **spec), namespace=space.name)
-    wait_status(space, lambda status: bool(status.get("countedVersion")), what="it is counted", name=name)
-
-
-def status(space: Space, name: str = QUOTA) -> JSON:
-    found: JSON = space.api.get(ACCELERATOR_QUOTAS, name, namespace=space.name).get("status") or {}
-    return found
-
-
-def wait_status(space: Space, done: object, *, what: str, seconds: float = 30.0, name: str = QUOTA) -> None:
-    assert callable(done)
-    waiting.wait_for(
-        space.api,
-        ACCELERATOR_QUOTAS,
-        name,
-        lambda one: done(one.get("status") or {}),
-        what=what,
-        namespace=space.name,
-        seconds=seconds,
-    )
 
 
 @pytest.fixture
@@ -101,16 +88,6 @@ def test_what_a_claim_held_is_free_again_right_after_it_is_gone(limited: Space) 
             seconds=2.0,
         )
     wait_status(limited, lambda now: now["used"]["memory"] == "0", what="nothing is used")
-
-
-def created(space: Space, body: JSON, *, dry_run: bool = False) -> bool:
-    try:
-        space.api.create(RESOURCE_CLAIMS, body, namespace=space.name, dry_run=dry_run)
-    except Refused as refused:
-        if "QuotaExceeded" not in refused.message and "QuotaUnavailable" not in refused.message:
-            raise
-        return False
-    return True
 
 
 def test_a_dry_run_changes_nothing(limited: Space) -> None:
@@ -303,8 +280,3 @@ def test_a_thousand_claims_at_once_never_take_more_and_are_exact_in_the_end(
     assert watch.unbooked() == []
     assert len(storm.admitted) + len(storm.refused) + len(storm.unanswered) == count
     wait_status(space, lambda now: now["used"]["memory"] == f"{hard_gib}Gi", what="it is full")
-
-
-def shown(space: Space) -> str:
-    total = sum(map(asked_gib, space.claims()))
-    return f"{total}Gi" if total else "0"

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 import urllib3
 
 from driver.kube.resources import ACCELERATOR_QUOTAS, RESOURCE_CLAIMS, Resource
+from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON, Api, Refused
+from tests.cluster.support.space import Space
 
 QUOTA = "q"
 
@@ -150,3 +152,45 @@ class Storm:
             list(pool.map(one, range(count)))
         self.seconds = time.monotonic() - began
         return self
+
+
+def make_quota(space: Space, hard: JSON, *, name: str = QUOTA, **spec: object) -> None:
+    """Makes a quota and waits until it is counted: from then on it holds."""
+    space.api.create(ACCELERATOR_QUOTAS, quota(hard, name=name, **spec), namespace=space.name)
+    wait_status(space, lambda status: bool(status.get("countedVersion")), what="it is counted", name=name)
+
+
+def status(space: Space, name: str = QUOTA) -> JSON:
+    """What a quota says of itself."""
+    found: JSON = space.api.get(ACCELERATOR_QUOTAS, name, namespace=space.name).get("status") or {}
+    return found
+
+
+def wait_status(space: Space, done: object, *, what: str, seconds: float = 30.0, name: str = QUOTA) -> None:
+    assert callable(done)
+    waiting.wait_for(
+        space.api,
+        ACCELERATOR_QUOTAS,
+        name,
+        lambda one: done(one.get("status") or {}),
+        what=what,
+        namespace=space.name,
+        seconds=seconds,
+    )
+
+
+def created(space: Space, body: JSON, *, dry_run: bool = False) -> bool:
+    """Creates a claim; whether quotas let it in."""
+    try:
+        space.api.create(RESOURCE_CLAIMS, body, namespace=space.name, dry_run=dry_run)
+    except Refused as refused:
+        if "QuotaExceeded" not in refused.message and "QuotaUnavailable" not in refused.message:
+            raise
+        return False
+    return True
+
+
+def shown(space: Space) -> str:
+    """Memory that all stored claims ask for, as a status shows it."""
+    total = sum(map(asked_gib, space.claims()))
+    return f"{total}Gi" if total else "0"
