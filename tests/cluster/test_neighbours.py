@@ -1,0 +1,245 @@
+"""Beside others where our own allocator decides: pod preemption, and gangs of kube-scheduler's own.
+
+Flow: on each release a second Node without cards, as every cluster has some: kube-scheduler takes allocations
+back only where there are nodes that they are not for. Then pods of a higher priority come. Gangs have a
+cluster of their own, because their API is alpha.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from driver.kube.resources import NODES, PODS, Resource
+from tests.cluster.support import cards, waiting
+from tests.cluster.support.api import DEPLOYMENTS, EVENTS, JSON, Refused
+from tests.cluster.support.images import Images
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import pod, request, sharing
+from tests.cluster.support.space import Space, open_space
+from tests.cluster.support.stock import in_mode_controller
+from tests.cluster.support.target import of_cluster
+from tooling.cluster import api as clusters
+from tooling.cluster import build
+
+pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
+
+ON = cards.on(cards.NVIDIA_40)
+PORT = 8899
+_GANGS = "1.36.3"
+_PRIORITY_CLASSES = Resource(
+    group="scheduling.k8s.io", version="v1", plural="priorityclasses", kind="PriorityClass", namespaced=False
+)
+_POD_GROUPS = Resource(
+    group="scheduling.k8s.io", version="v1alpha2", plural="podgroups", kind="PodGroup", namespaced=True
+)
+
+
+@pytest.fixture(scope="module", params=["1.34.4", "1.36.3"])
+def stock(request: pytest.FixtureRequest, images: Images) -> Iterator[Installation]:
+    """A cluster in mode controller, with priorities."""
+    for installed in in_mode_controller(images, purpose="neighbours", version=request.param):
+        for name, value in (("low", 10), ("high", 1000)):
+            installed.api.create(_PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value})
+        yield installed
+
+
+@pytest.fixture(scope="module")
+def gangs(images: Images) -> Iterator[Installation]:
+    """A cluster in mode controller, with kube-scheduler's gangs."""
+    if not all(map(build.is_built, build.tools_of(_GANGS))):
+        pytest.skip(
+            f"not run: Kubernetes {_GANGS} is not built here (hack/cluster build --kubernetes {_GANGS})"
+        )
+    name = clusters.unique_name("gangs")
+    try:
+        gates = {"GenericWorkload": True, "GangScheduling": True}
+        arguments = ["--runtime-config=scheduling.k8s.io/v1alpha2=true"]
+        started = clusters.start(name=name, kubernetes=_GANGS, feature_gates=gates, api_arguments=arguments)
+        target = of_cluster(started)
+        images.load(target)
+        installed = Installation(target, images=images)
+        installed.controller = {"mode": "controller"}
+        installed.install()
+        installed.wait_ready()
+        yield installed
+    finally:
+        clusters.stop(name)
+
+
+def _space(installed: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
+    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    one = open_space(installed.api, purpose)
+    yield one
+    installed.expect_nothing_left(one.close())
+
+
+@pytest.fixture
+def space(stock: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
+    yield from _space(stock, request)
+
+
+@pytest.fixture
+def gang_space(gangs: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
+    yield from _space(gangs, request)
+
+
+@pytest.fixture
+def elsewhere(stock: Installation) -> Iterator[str]:
+    """A second Node without a kubelet, for as long as the control plane takes it for Ready: 50 s."""
+    name = "without-cards"
+    stock.api.create(NODES, {"metadata": {"name": name}})
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    amounts = {"cpu": "2", "memory": "8Gi", "pods": "10"}
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastTransitionTime": now}
+    status = {
+        "capacity": amounts,
+        "allocatable": amounts,
+        "conditions": [{**ready, "lastHeartbeatTime": now}],
+    }
+    stock.api.patch(NODES, name, {"status": status}, subresource="status")
+    try:
+        waiting.wait_for(
+            stock.api,
+            NODES,
+            name,
+            lambda one: not one["spec"].get("taints"),
+            what="has no taints",
+            seconds=30,
+        )
+        yield name
+    finally:
+        stock.api.delete(NODES, name)
+
+
+def _prioritized(name: str, priority: str, memory: str = "", **spec: Any) -> list[JSON]:
+    """A pod of a priority, with a share if it asks for one."""
+    objects = sharing(name, request(memory=memory, cores="10", cel=ON)) if memory else [pod(name)]
+    objects[-1]["spec"].update(priorityClassName=priority, **spec)
+    return objects
+
+
+def _with(objects: list[JSON], **container: Any) -> list[JSON]:
+    (one,) = objects[-1]["spec"]["containers"]
+    resources = {**(one.get("resources") or {}), **container.pop("resources", {})}
+    one.update(container, **({"resources": resources} if resources else {}))
+    return objects
+
+
+def _ended(space: Space) -> list[str]:
+    """Pods that kube-scheduler ended for others."""
+    found = space.api.list(EVENTS, namespace=space.name)
+    return [one["involvedObject"]["name"] for one in found if one["reason"] == "Preempted"]
+
+
+def _holds_the_port(space: Space, node: str) -> None:
+    """A Deployment of low priority whose pod holds a port, and comes again whenever it is ended."""
+    (one,) = _prioritized("unused", "low", nodeSelector={"kubernetes.io/hostname": node})
+    one["spec"]["containers"][0]["ports"] = [{"hostPort": PORT, "containerPort": PORT}]
+    labels = {"app": "holder"}
+    template = {"metadata": {"labels": labels}, "spec": one["spec"]}
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    space.api.create(DEPLOYMENTS, {"metadata": {"name": "holder"}, "spec": spec}, namespace=space.name)
+    waiting.wait_all(
+        space.api,
+        PODS,
+        lambda found: any(map(waiting.running, found)),
+        what="the Deployment's pod runs",
+        namespace=space.name,
+    )
+
+
+def test_a_pod_that_preempts_others_runs_where_it_did_and_ends_each_once(
+    stock: Installation, elsewhere: str, space: Space
+) -> None:
+    _holds_the_port(space, stock.node)
+    ports = [{"hostPort": PORT, "containerPort": PORT}]
+    space.create(*_with(_prioritized("high", "high", "10Gi"), ports=ports))
+    (running,) = space.running("high", seconds=60)
+    assert running["spec"]["nodeName"] == stock.node
+    # The Deployment's next pod waits for the port, and is not ended in its turn.
+    time.sleep(5)
+    assert len(_ended(space)) == 1
+    assert space.seen("high").memory_mib(0) == 10 * 1024
+
+
+def test_nobody_is_ended_for_a_card_and_whoever_waits_is_told_that_it_is_in_use(
+    stock: Installation, elsewhere: str, space: Space
+) -> None:
+    space.create(*_prioritized("low", "low", "36Gi"))
+    space.running("low", seconds=120)
+    space.create(*_prioritized("high", "high", "10Gi"))
+    space.event("high", "capacity in use", reason="NoDevice", seconds=60)
+    space.event("high", "Preemption is not helpful", reason="FailedScheduling", seconds=60)
+    assert _ended(space) == []
+    assert space.pod("low")["status"]["phase"] == "Running"
+
+
+def test_nobody_is_ended_for_processor_time_and_whoever_waits_is_told_what_is_missing(
+    stock: Installation, elsewhere: str, space: Space
+) -> None:
+    cpu = int(stock.api.get(NODES, stock.node)["status"]["allocatable"]["cpu"])
+    asks = {"requests": {"cpu": f"{cpu * 1000 - 700}m"}}
+    here = {"kubernetes.io/hostname": stock.node}
+    space.create(*_with(_prioritized("low", "low", nodeSelector=here), resources=asks))
+    space.running("low", seconds=120)
+    space.create(*_with(_prioritized("high", "high", "10Gi"), resources={"requests": {"cpu": "1"}}))
+    space.event("high", "too little processor time left", reason="NoNode", seconds=60)
+    assert _ended(space) == []
+
+
+def _gang(space: Space, name: str, count: int) -> None:
+    policy = {"gang": {"minCount": count}}
+    document = {"metadata": {"name": name}, "spec": {"schedulingPolicy": policy}}
+    space.api.create(_POD_GROUPS, document, namespace=space.name)
+
+
+def _member(space: Space, name: str, *, of: str, memory: str) -> None:
+    template, one = sharing(name, request(memory=memory, cores="5", cel=ON))
+    one["spec"]["schedulingGroup"] = {"podGroupName": of}
+    space.create(template, one)
+
+
+def _away(space: Space, *names: str) -> None:
+    for name in names:
+        with contextlib.suppress(Refused):
+            space.api.delete(_POD_GROUPS, name, namespace=space.name)
+
+
+def test_a_gang_of_kube_scheduler_starts_together_or_not_at_all(gang_space: Space) -> None:
+    _gang(gang_space, "three", 3)
+    for number in range(2):
+        _member(gang_space, f"three-{number}", of="three", memory="10Gi")
+    time.sleep(5)
+    assert not any(one["spec"].get("nodeName") for one in gang_space.pods())
+    _member(gang_space, "three-2", of="three", memory="10Gi")
+    gang_space.running(*(f"three-{number}" for number in range(3)), seconds=120)
+    _away(gang_space, "three")
+
+
+def test_two_gangs_that_hold_half_each_are_told_and_go_on_when_one_of_them_gives_way(
+    gang_space: Space,
+) -> None:
+    for name in ("one", "two"):
+        _gang(gang_space, name, 2)
+        _member(gang_space, f"{name}-0", of=name, memory="15Gi")
+    for name in ("one", "two"):
+        gang_space.wait_pod(f"{name}-0", Space.claim_name, what="has its claim")
+        claim = Space.claim_name(gang_space.pod(f"{name}-0"))
+        gang_space.wait_claim(
+            claim, lambda one: (one.get("status") or {}).get("allocation"), what="is allocated"
+        )
+    for name in ("one", "two"):
+        _member(gang_space, f"{name}-1", of=name, memory="15Gi")
+    for name in ("one", "two"):
+        gang_space.event(f"{name}-1", "asks 15Gi, free 10Gi", reason="NoDevice", seconds=60)
+    assert not any(one["spec"].get("nodeName") for one in gang_space.pods())
+    gang_space.delete("two-0", "two-1")
+    gang_space.running("one-0", "one-1", seconds=120)
+    _away(gang_space, "one", "two")
