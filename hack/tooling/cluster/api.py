@@ -95,7 +95,11 @@ class Cluster:
 
     def ready(self) -> bool:
         """Whether the API server answers and the node runs pods."""
-        return control_plane.Api(self.layout).node_ready()
+        try:
+            return control_plane.Api(self.layout).node_ready()
+        except FileNotFoundError:
+            # It is being made, or removed, by another process just now.
+            return False
 
 
 def start(
