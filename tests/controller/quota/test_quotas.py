@@ -36,6 +36,24 @@ async def test_claims_that_wait_together_share_a_write() -> None:
     assert cluster.store.writes < 10
 
 
+async def test_a_replica_that_is_killed_in_the_storm_leaves_nothing_taken_a_minute_later() -> None:
+    cluster = Cluster(quota(hard={"memory": "4000Gi"}))
+    storm = asyncio.gather(*(cluster.tries(number % 2) for number in range(1000)))
+    await asyncio.sleep(0.08)
+    cluster.kill(0)
+    answers = await storm
+    admitted = [answer is None for answer in answers].count(True)
+    assert 0 < admitted < 1000
+    assert admitted * 8 << 10 == cluster.used_mib == cluster.most_mib
+    cluster.note()
+    # What the dead replica had reserved, and nobody will ever store.
+    assert len((await cluster.count(1))["reservations"]) > 0
+    await asyncio.sleep(52)
+    cluster.look_up(1)
+    status = await cluster.count(1)
+    assert (status["used"]["memory"], status["reservations"]) == (f"{admitted * 8}Gi", [])
+
+
 async def test_lost_answers_never_let_more_in_and_nobody_is_admitted_twice() -> None:
     cluster = Cluster(quota(hard={"memory": "400Gi"}), lost=0.2)
     answers = await asyncio.gather(*(cluster.tries(number % 2) for number in range(300)))

@@ -85,6 +85,7 @@ class Cluster:
         self._version = 1
         self._names = itertools.count()
         self.seen = [1] * replicas
+        self.dead: set[int] = set()
         self.books: list[Books] = []
         self.replicas: list[Quotas] = []
         for number in range(replicas):
@@ -106,6 +107,8 @@ class Cluster:
             dry_run=dry_run,
             request=f"r-{uid}",
         )
+        if replica in self.dead:
+            raise UnreachableError("the webhook died before it answered", status=0)
         if not dry_run:
             await asyncio.sleep(self.source.uniform(0, 0.05))
             self.put(document)
@@ -118,6 +121,23 @@ class Cluster:
         except DragomanError as refused:
             return refused
         return None
+
+    def kill(self, replica: int) -> None:
+        """A process dies: what it had sent may have arrived, its answers are lost."""
+        self.dead.add(replica)
+        for task in asyncio.all_tasks():
+            if task.get_name() == f"quota {NAMESPACE}/{NAME}" and task in self._tasks_of(replica):
+                task.cancel()
+
+    def look_up(self, replica: int) -> None:
+        """What the leader does about reservations that are due."""
+        for document in self.store.known(NAMESPACE):
+            for one in self.replicas[replica].overdue.due(document):
+                if one.uid not in self.stored:
+                    self.replicas[replica].overdue.confirm(one.uid)
+
+    def _tasks_of(self, replica: int) -> list[asyncio.Task[None] | None]:
+        return [desk._task for desk in self.replicas[replica]._desks.values()]
 
     def put(self, document: JSON) -> None:
         self.stored[document["metadata"]["uid"]] = document
