@@ -96,6 +96,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         release=around.release,
         amounts_kept=around.amounts_kept,
         native=settings.mode != CONTROLLER,
+        cards_may_come=settings.cards_may_come,
     )
     how = conversion_settings(settings.conversion)
     if how is not None:

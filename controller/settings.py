@@ -90,6 +90,11 @@ class Settings:
     webhook_own_certificates: bool = _setting(
         True, "Make the webhook's certificates, and tell the API server whom to trust."
     )
+    cards_may_come: bool = _setting(
+        False,
+        "Larger cards than there are may come, as where nodes are made on demand: a claim that no card of "
+        "today can serve is warned of and not refused.",
+    )
     conversion: str = _setting(
         "",
         "How pods that ask for extended resources are converted: JSON, {} for HAMi's way; empty: not.",

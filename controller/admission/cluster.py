@@ -84,6 +84,7 @@ class Cluster:
         release: Callable[[], str],
         amounts_kept: Callable[[], bool | None],
         native: bool,
+        cards_may_come: bool = False,
     ) -> None:
         """Subscribes to the informers.
 
@@ -96,6 +97,7 @@ class Cluster:
             release: Kubernetes release of the API server; "" if not known.
             amounts_kept: Whether it keeps the amounts that claims ask for; None if not known.
             native: Whether kube-scheduler allocates.
+            cards_may_come: Whether larger cards than there are may come.
         """
         self._inventories = inventories
         self._classes = classes
@@ -105,6 +107,7 @@ class Cluster:
         self._release = release
         self._amounts_kept = amounts_kept
         self._native = native
+        self._cards_may_come = cards_may_come
         self._cards = KnownCards()
         self._kinds: dict[str, Stock] = {}
         self._stock: Stock | None = None
@@ -140,6 +143,7 @@ class Cluster:
             cards=self._cards,
             amounts_kept=self._amounts_kept(),
             native=self._native,
+            cards_may_come=self._cards_may_come,
             policies=tuple(self._policies.values()),
         )
 

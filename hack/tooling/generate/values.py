@@ -202,6 +202,11 @@ class Webhook(Values):
         description="The same of claims that name a class of ours (`*.dragoman.dev` or one of `classes`). "
         "Ignore: quotas can be passed by while no webhook answers.",
     )
+    cards_may_come: bool = Field(
+        default=False,
+        description="Larger cards than there are may come, as where nodes are made on demand: a claim that "
+        "no card of today can serve is warned of. Otherwise it is refused.",
+    )
     classes: list[str] = Field(
         default=[],
         description="Further DeviceClasses of which no claim may pass quotas by, such as an admin's own.",
@@ -230,8 +235,8 @@ class Conversion(Values):
     failure_policy: FailurePolicy = Field(
         default="Fail",
         description="What becomes of such a pod while no webhook answers. Fail: it is refused; who makes "
-        "pods for others tries again. Ignore: it is stored as it is and waits for a resource that no node has. "
-        "Pods that ask for none of these resources are never asked about.",
+        "pods for others tries again. Ignore: it is stored as it is and waits for a resource that no node "
+        "has. Pods that ask for none of these resources are never asked about.",
     )
     excluded_namespaces: list[str] = Field(
         default=["kube-system"],

@@ -104,6 +104,7 @@ class Replay:
             release=lambda: settings.release,
             amounts_kept=lambda: settings.amounts_kept,
             native=native,
+            cards_may_come=settings.cards_may_come,
         )
         for node, cards in scene.cards.items():
             inventories.put(node, _Inventory(status=_status(cards)))
@@ -190,8 +191,7 @@ class Replay:
     def _validate(
         self, kind: str, found: Mapping[str, Any], *, old: Mapping[str, Any] | None = None
     ) -> Findings:
-        facts = replace(self._cluster.facts(), cards_may_come=self._settings.cards_may_come)
-        return validate(kind, found, old=old, facts=facts)
+        return validate(kind, found, old=old, facts=self._cluster.facts())
 
 
 async def replay(source: IO[bytes], replayed: Replay, *, one_document: bool) -> int:
