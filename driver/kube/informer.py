@@ -227,6 +227,9 @@ class Informer(Generic[T]):
                 error = ApiError("The watch ended at once.", status=0)
             failures = 0 if moved else failures
             if error is not None:
+                if error.status == 0 and loop.time() - began >= _SHORT_WATCH_S:
+                    # It was there for a while: the next one is no less likely to last.
+                    self._backoff.reset()
                 failures += 1
                 if failures > _FAILURES_BEFORE_LIST:
                     raise error

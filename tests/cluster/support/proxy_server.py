@@ -102,8 +102,9 @@ class Proxy:
             async with self._session.request(
                 request.method,
                 self._upstream + request.raw_path,
-                data=body,
+                data=body or None,
                 headers=_kept(request.headers),
+                skip_auto_headers=("Content-Type",),
             ) as answer:
                 await answer.read()
                 self.figures["stored without an answer" if answer.status < 300 else "refused anyway"] += 1
@@ -111,7 +112,11 @@ class Proxy:
     async def _pass_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
         try:
             async with self._session.request(
-                request.method, self._upstream + request.raw_path, data=body, headers=_kept(request.headers)
+                request.method,
+                self._upstream + request.raw_path,
+                data=body or None,
+                headers=_kept(request.headers),
+                skip_auto_headers=("Content-Type",),
             ) as answer:
                 if request.method in WRITES:
                     self.figures[f"answer {answer.status}"] += 1

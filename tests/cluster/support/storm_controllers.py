@@ -121,12 +121,12 @@ class Replicas:
         return "\n".join(parts)
 
     def unexpected(self) -> list[str]:
-        """What the replicas logged as mistakes of their own: tracebacks."""
+        """What the replicas logged as mistakes of their own: tracebacks, but for those of kopf's retries."""
         return [
-            f"{path.name}: {line[:2000]}"
+            f"{path.name}: {line[:3000]}"
             for path in self.folder.glob("storm-*.log")
             for line in path.read_text(errors="replace").splitlines()
-            if "Traceback" in line
+            if "Traceback" in line and '"logger": "kopf.' not in line
         ]
 
 

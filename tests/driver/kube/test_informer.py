@@ -197,6 +197,12 @@ async def test_a_watch_that_fails_again_and_again_leads_to_a_new_list() -> None:
     assert world.informer.keys() == ["a"]
 
 
+async def test_watches_that_are_cut_off_after_a_while_are_resumed_soon_however_often_that_happens() -> None:
+    world = World(itertools.repeat(page()), [[5.0, CUT] for _ in range(1000)])
+    await world.run_for(300)
+    assert len(world.transport.watched) > 50
+
+
 async def test_watches_that_end_at_once_do_not_turn_into_a_busy_loop() -> None:
     world = World(itertools.repeat(page()), [[] for _ in range(1000)])
     await world.run_for(60)
