@@ -66,6 +66,7 @@ class ReplayQuotas:
         Raises:
             DragomanError: One of them does not have it.
         """
+        namespace = namespace or "default"
         key = (namespace, name, uid)
         if key in self._admitted:
             # The API server asks twice about one object where its first answer was lost.

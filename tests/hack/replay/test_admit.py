@@ -302,6 +302,15 @@ def test_a_quota_that_says_what_is_used_is_taken_at_its_word(replay: Any) -> Non
     assert [one["allowed"] for one in replay(*lines).responses] == [True, False]
 
 
+def test_a_request_without_a_namespace_is_one_of_the_default_namespace(replay: Any, tmp_path: Path) -> None:
+    quota = tmp_path / "quota.yaml"
+    quota.write_text("kind: AcceleratorQuota\nmetadata: {name: q}\nspec: {hard: {memory: 1Gi}}\n")
+    bare = claim()
+    del bare["metadata"]["namespace"]
+    found = replay(review("ResourceClaim", bare, namespace=""), flags=("--cluster", str(quota)))
+    assert found.responses[0]["status"]["message"].startswith("QuotaExceeded")
+
+
 def test_a_resource_quota_of_before_holds_for_claims(replay: Any) -> None:
     lines = [
         review("ResourceClaim", claim(name, memory="5000Mi"), namespace="legacy", uid=name)
