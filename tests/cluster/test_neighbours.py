@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from driver.kube.resources import NODES, PODS, Resource
+from driver.kube.resources import ACCELERATOR_NODES, NODES, PODS, Resource
 from tests.cluster.support import cards, waiting
-from tests.cluster.support.api import DEPLOYMENTS, EVENTS, JSON, Refused
+from tests.cluster.support.api import DEPLOYMENTS, EVENTS, JSON, Api, Refused
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import pod, request, sharing
@@ -118,6 +118,11 @@ def elsewhere(stock: Installation) -> Iterator[str]:
         stock.api.delete(NODES, name)
 
 
+def _node_with_cards(api: Api) -> str:
+    (one,) = api.list(ACCELERATOR_NODES)
+    return str(one["metadata"]["name"])
+
+
 def _prioritized(name: str, priority: str, memory: str = "", **spec: Any) -> list[JSON]:
     """A pod of a priority, with a share if it asks for one."""
     objects = sharing(name, request(memory=memory, cores="10", cel=ON)) if memory else [pod(name)]
@@ -158,11 +163,11 @@ def _holds_the_port(space: Space, node: str) -> None:
 def test_a_pod_that_preempts_others_runs_where_it_did_and_ends_each_once(
     stock: Installation, elsewhere: str, space: Space
 ) -> None:
-    _holds_the_port(space, stock.node)
+    _holds_the_port(space, _node_with_cards(stock.api))
     ports = [{"hostPort": PORT, "containerPort": PORT}]
     space.create(*_with(_prioritized("high", "high", "10Gi"), ports=ports))
     (running,) = space.running("high", seconds=60)
-    assert running["spec"]["nodeName"] == stock.node
+    assert running["spec"]["nodeName"] == _node_with_cards(stock.api)
     # The Deployment's next pod waits for the port, and is not ended in its turn.
     time.sleep(5)
     assert len(_ended(space)) == 1
@@ -184,9 +189,9 @@ def test_nobody_is_ended_for_a_card_and_whoever_waits_is_told_that_it_is_in_use(
 def test_nobody_is_ended_for_processor_time_and_whoever_waits_is_told_what_is_missing(
     stock: Installation, elsewhere: str, space: Space
 ) -> None:
-    cpu = int(stock.api.get(NODES, stock.node)["status"]["allocatable"]["cpu"])
+    cpu = int(stock.api.get(NODES, _node_with_cards(stock.api))["status"]["allocatable"]["cpu"])
     asks = {"requests": {"cpu": f"{cpu * 1000 - 700}m"}}
-    here = {"kubernetes.io/hostname": stock.node}
+    here = {"kubernetes.io/hostname": _node_with_cards(stock.api)}
     space.create(*_with(_prioritized("low", "low", nodeSelector=here), resources=asks))
     space.running("low", seconds=120)
     space.create(*_with(_prioritized("high", "high", "10Gi"), resources={"requests": {"cpu": "1"}}))
