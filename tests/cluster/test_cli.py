@@ -10,8 +10,9 @@ import yaml
 
 from driver.kube.resources import RESOURCE_CLAIMS
 from tests.cluster.support import cards, people, waiting
+from tests.cluster.support.api import JSON
 from tests.cluster.support.installation import Installation
-from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.manifests import pod, request, share_config, sharing
 from tests.cluster.support.people import Person
 from tests.cluster.support.space import Space, open_space
 from tests.cluster.support.target import ROOT, Target
@@ -29,6 +30,13 @@ def admin(installed: Installation, target: Target, tmp_path_factory: pytest.Temp
 @pytest.fixture
 def developer(admin: Person, space: Space, tmp_path: Path) -> Person:
     return people.developer(admin, space.api, space.name, tmp_path)
+
+
+@pytest.fixture
+def reader(admin: Person, space: Space, tmp_path: Path) -> Iterator[Person]:
+    """A developer who was bound to the chart's role for readers as well."""
+    yield people.reader(admin, space.api, space.name, tmp_path)
+    people.reader_no_more(space.api, space.name)
 
 
 @pytest.fixture
@@ -90,21 +98,83 @@ def test_explain_with_one_namespace_shows_the_controllers_answer_and_the_missing
 
 
 def test_explain_with_the_charts_role_for_readers_computes_its_own_answer_and_names_holders(
-    admin: Person, installed: Installation, space: Space, others: Space, tmp_path: Path
+    reader: Person, space: Space, others: Space
 ) -> None:
-    one = people.reader(admin, installed.api, space.name, tmp_path)
-    try:
-        _waits(space, others)
-        done = one.dragoman("explain", "pod/waits", "-o", "json")
-        assert (done.status, done.err) == (0, "")
-        assert done.document["neededRights"] == []
-        assert done.document["missingRights"] == ["list pods in all namespaces"]
-        assert done.document["answer"]["reason"] == "NoDevice"
-        held = [holder for card in done.document["answer"]["cards"] for holder in card["holders"]]
-        assert any(holder["claim"].startswith(f"{others.name}/theirs-card-") for holder in held)
-        assert one.dragoman("status").status == 0
-    finally:
-        installed.api.delete(people.CLUSTER_ROLE_BINDINGS, f"reader-of-{space.name}")
+    _waits(space, others)
+    done = reader.dragoman("explain", "pod/waits", "-o", "json")
+    assert (done.status, done.err) == (0, "")
+    assert done.document["neededRights"] == []
+    assert done.document["missingRights"] == ["list pods in all namespaces"]
+    assert done.document["answer"]["reason"] == "NoDevice"
+    held = [holder for card in done.document["answer"]["cards"] for holder in card["holders"]]
+    assert any(holder["claim"].startswith(f"{others.name}/theirs-card-") for holder in held)
+    assert reader.dragoman("status").status == 0
+
+
+STRONG = share_config(minimumIsolation={"memory": "hardware"})
+WAITS: dict[str, tuple[list[JSON], str, str]] = {
+    "CapacityRequestTooLarge": (
+        sharing("waits", request(memory="4000Gi", cel=ON)),
+        "asks 4000Gi",
+        "asks 4000Gi",
+    ),
+    "SelectorFalse": (
+        sharing("waits", request(cel='device.attributes["dragoman.dev"].model == "none"')),
+        'model == "none" is false',
+        'model == "none" is false',
+    ),
+    "NoDevice": (
+        sharing("waits", request(count=9, memory="1Gi")),
+        "9 cards are wanted of one node",
+        "9 cards are wanted of one node",
+    ),
+    "ClassMissing": (
+        sharing("waits", request(of="nothing.example.com")),
+        "nothing.example.com, which does not exist",
+        "Whether it asks for cards of ours cannot be seen",
+    ),
+    "TemplateMissing": (
+        [pod("waits", templates={"card": "nothing"})],
+        "There is no ResourceClaimTemplate nothing",
+        "There is no ResourceClaimTemplate nothing",
+    ),
+    "Missing": (
+        [pod("waits", claims={"card": "nothing"})],
+        "There is no ResourceClaim nothing",
+        "There is no ResourceClaim nothing",
+    ),
+    "MinimumIsolationUnmet": (
+        sharing("waits", request(memory="1Gi", cel=ON), config=[STRONG]),
+        "MinimumIsolationUnmet",
+        "MinimumIsolationUnmet",
+    ),
+}
+"""A pod that cannot start by the reason, and what a reader of the cluster and an app developer are told."""
+
+
+@pytest.mark.parametrize("reason", WAITS)
+def test_both_kinds_of_people_are_told_each_what_they_may_see(
+    reason: str, reader: Person, space: Space, others: Space
+) -> None:
+    objects, seen, told = WAITS[reason]
+    others.create(*sharing("theirs", request(memory="1Gi", cel=ON)))
+    others.running("theirs")
+    space.create(*objects)
+
+    def says(words: str, *, computed: bool) -> str:
+        done = reader.dragoman("explain", "pod/waits")
+        assert (done.status, done.err) == (0, ""), done.err
+        document = reader.dragoman("explain", "pod/waits", "-o", "json").out
+        complete = words in " ".join(done.out.split()) and (not computed or f'"{reason}"' in document)
+        return done.out if complete else ""
+
+    waiting.eventually(lambda: says(seen, computed=True), what=f"a reader is told {seen}", seconds=90)
+    people.reader_no_more(space.api, space.name)
+    text = waiting.eventually(
+        lambda: says(told, computed=False), what=f"a developer is told {told}", seconds=90
+    )
+    assert others.name not in text
+    assert "theirs" not in text
 
 
 def test_explain_of_a_running_pod_says_what_it_holds_and_its_limits(developer: Person, space: Space) -> None:

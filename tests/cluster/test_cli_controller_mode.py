@@ -94,6 +94,19 @@ def test_explain_names_the_holder_or_the_controllers_answer_as_rights_allow(
     assert others.name not in told.out
 
 
+def test_a_pod_that_no_node_can_take_is_told_so_whoever_asks(
+    admin: Person, stock: Installation, space: Space, tmp_path: Path
+) -> None:
+    template, one = sharing("waits", request(memory="1Gi", cel=ON))
+    one["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "nowhere"}
+    space.create(template, one)
+    note = space.event("waits", "nodeSelector", reason="NoNode", seconds=60)
+    seen = admin.dragoman("explain", "pod/waits", "-n", space.name, "-o", "json").document
+    assert seen["answer"]["reason"] == "NoNode"
+    told = people.developer(admin, stock.api, space.name, tmp_path).dragoman("explain", "pod/waits")
+    assert note in told.out
+
+
 def test_a_share_that_is_held_is_told_with_its_limits(
     admin: Person, stock: Installation, space: Space
 ) -> None:

@@ -7,6 +7,7 @@ namespace, and `reader` one that also has the chart's role for readers of the wh
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from driver.kube.resources import Resource
-from tests.cluster.support.api import JSON, SERVICE_ACCOUNTS, Api
+from tests.cluster.support.api import JSON, SERVICE_ACCOUNTS, Api, Refused
 from tests.cluster.support.target import ROOT, Target
 
 _ROLE_BINDINGS = Resource(
@@ -122,6 +123,12 @@ def reader(admin: Person, api: Api, namespace: str, folder: Path) -> Person:
     }
     api.create(CLUSTER_ROLE_BINDINGS, binding)
     return found
+
+
+def reader_no_more(api: Api, namespace: str) -> None:
+    """Takes the role for readers away from the developer of a namespace, if it was not yet."""
+    with contextlib.suppress(Refused):
+        api.delete(CLUSTER_ROLE_BINDINGS, f"reader-of-{namespace}")
 
 
 def _kubeconfig(api: Api, namespace: str, of: Path, folder: Path) -> Path:
