@@ -1,7 +1,8 @@
 """What every part of the suite shares: the sample of what is too long for every run, and the watch over
 reasons.
 
-`--check-reasons` (the whole unit part) fails the run when a documented reason was never raised by it.
+`--check-reasons` (the whole unit part) fails the run when a documented reason was never raised by it. That
+part runs in several processes (pytest-xdist): each tells what it saw, and the first one judges all of it.
 """
 
 from __future__ import annotations
@@ -76,8 +77,21 @@ def _kinds(kind: type[DragomanError]) -> list[type[DragomanError]]:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["raised"] = sorted(_RAISED)
+        told["left_out"] = session.config.stash.get(_LEFT_OUT, [])
+        return
     if session.config.getoption("--check-reasons") and exitstatus == 0 and _never_raised():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Takes over what a process of the run saw; the hook of pytest-xdist."""
+    told: dict[str, Any] = getattr(node, "workeroutput", {})
+    _RAISED.update(told.get("raised", ()))
+    node.config.stash[_LEFT_OUT] = told.get("left_out", [])
 
 
 @pytest.hookimpl(wrapper=True)
