@@ -14,7 +14,13 @@ TEXT = "".join(json.dumps(one) + "\n" for one in CASES).encode()
 
 
 @pytest.mark.parametrize(
-    "content", [TEXT, gzip.compress(TEXT, mtime=0), TEXT.rstrip(), gzip.compress(TEXT[:12]) + gzip.compress(TEXT[12:])]
+    "content",
+    [
+        TEXT,
+        gzip.compress(TEXT, mtime=0),
+        TEXT.rstrip(),
+        gzip.compress(TEXT[:12], mtime=0) + gzip.compress(TEXT[12:], mtime=0),
+    ],
 )
 def test_plain_and_gzip_are_told_apart_by_their_first_bytes(content: bytes) -> None:
     assert [line.value for line in read(io.BytesIO(content))] == CASES
