@@ -122,6 +122,7 @@ class Replay:
             opted_out=self._opted_out,
             validate=self._validate,
             quotas=self._quotas,
+            advise=self._quotas.advise,
         )
 
     async def answer(self, review: Mapping[str, Any]) -> tuple[JSON, JSON | None]:

@@ -9,7 +9,7 @@ admitted there; claims of the file stay counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller.quota.quotas import Quotas
@@ -80,6 +80,10 @@ class ReplayQuotas:
         await self._settle(namespace)
         after = self._used(namespace)
         self._admitted[key] = {one: after[one] - before[one] for one in after}
+
+    def advise(self, namespace: str, specs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """What quotas will say to claims of these specs."""
+        return self._quotas.advise(namespace=namespace, specs=specs)
 
     async def released(self, *, namespace: str, name: str) -> None:
         """Gives back what a claim took that was admitted in this replay."""

@@ -297,6 +297,20 @@ def test_admitted_claims_count_for_the_next_line_and_dry_runs_do_not(replay: Any
     assert found.responses[8]["status"]["message"].startswith("QuotaPerClaim")
 
 
+def test_templates_and_converted_pods_are_told_early_what_quotas_will_say(replay: Any) -> None:
+    template = {"metadata": {"name": "t"}, "spec": {"spec": claim(memory="41Gi")["spec"]}}
+    found = replay(
+        review("ResourceClaimTemplate", template, namespace="team"),
+        review("Pod", pod(nvidia_com__gpu="1", nvidia_com__gpumem="7900"), namespace="legacy"),
+        review("Pod", pod(nvidia_com__gpu="1", nvidia_com__gpumem="8100"), namespace="legacy"),
+    )
+    told = [
+        any("Its claims will be refused" in text for text in one.get("warnings") or [])
+        for one in found.responses
+    ]
+    assert told == [True, False, True]
+
+
 def test_a_quota_that_says_what_is_used_is_taken_at_its_word(replay: Any) -> None:
     lines = [review("ResourceClaim", claim(name), namespace="told", uid=name) for name in ("a", "b")]
     assert [one["allowed"] for one in replay(*lines).responses] == [True, False]
