@@ -208,7 +208,8 @@ class World:
             publication = publication_of(cards, node=name, fenced=shown == "fenced")
             for item in publication.slices:
                 item["metadata"]["creationTimestamp"] = made
-                self.slices.append(with_generation(item, 1))
+                # Cases edit them, and slices share what their cards have in common.
+                self.slices.append(_wire(with_generation(item, 1)))
         self.nodes.append(
             {
                 "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
