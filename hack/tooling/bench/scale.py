@@ -46,13 +46,13 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--nodes", type=int, default=1000, help="nodes (default: %(default)s)")
     parser.add_argument("--cards", type=int, default=8, help="cards of each node (default: %(default)s)")
     parser.add_argument("--claims", type=int, default=1000, help="claims at once (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds in each mode (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds in each mode (default: %(default)s)")
     parser.add_argument(
         "--fill",
         type=int,
         default=LEAST_CLAIMS,
         metavar="COUNT",
-        help="claims and pods in the end; 0: no more than a round (default: %(default)s)",
+        help="claims and pods in the end; 0: only those of the rounds (default: %(default)s)",
     )
     parser.add_argument("--modes", default=",".join(MODES), help="which, in order (default: %(default)s)")
     parser.add_argument("--native", default="1.36.3", metavar="RELEASE", help="default: %(default)s")
@@ -220,6 +220,4 @@ def _compared(outcomes: Sequence[Outcome]) -> list[tuple[str, int, list[Round]]]
         plan = outcome.plan
         name = f"{plan.mode}, {plan.kubernetes}"
         rows.append((f"{name}, at once", plan.claims, outcome.rounds))
-        if outcome.filling is not None:
-            rows.append((f"{name}, filling up", plan.fill - plan.claims, [outcome.filling]))
     return rows

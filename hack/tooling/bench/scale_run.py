@@ -1,8 +1,8 @@
 """One half of `hack/bench scale`: a cluster of many nodes in one mode, from its start to its end.
 
 Flow of `measure`: cluster, chart with one controller, kwok, nodes, agents, slices -> rounds of pods at once,
-each with a claim -> more pods, until there are as many claims and pods as a large cluster has -> the
-controller is killed and has to read all of it again.
+each with a claim -> copies of what they left (`tooling.bench.scale_fill`), until there are as many claims and
+pods as a large cluster has -> the controller is killed and has to read all of it again.
 
 Limits: all of it runs on one machine, so what one part takes the others lack: the processor time of each part
 is told beside the times. One replica of the controller, because a second one would only take processor time:
@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from driver.kube.resources import PODS, RESOURCE_CLAIMS
+from driver.kube.resources import PODS
 from tests.cluster.support import waiting
 from tests.cluster.support.api import NAMESPACES, SERVICE_ACCOUNTS, TEMPLATES, Api
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation, ready
 from tests.cluster.support.target import of_cluster
-from tooling.bench import machine, scale_world
+from tooling.bench import machine, scale_fill, scale_world
 from tooling.bench.errors import BenchError
 from tooling.bench.figures import Figures, Series, figures_of
 from tooling.bench.process import Memory, memory_of, peak_mib, processor_s
@@ -108,7 +108,6 @@ class Outcome:
 
     plan: Plan
     rounds: list[Round] = field(default_factory=list)
-    filling: Round | None = None
     held: list[Held] = field(default_factory=list)
     ready_again_s: float = 0.0
     restarts: int = 0
@@ -137,25 +136,22 @@ def _act(scene: _Scene, outcome: Outcome, *, report: Report) -> None:
     plan, before = outcome.plan, machine.load()
     first = scene.process()
     outcome.held.append(scene.held("idle", claims=0))
-    there = 0
     for number in range(plan.rounds):
-        scene.remove_pods()
         one = scene.round(plan.claims, prefix=f"r{number}")
-        there = plan.claims
         outcome.rounds.append(one)
         found = one.figures
         report(
             f"  round {number + 1} of {plan.rounds}: {found.rate:.1f} claims a second, "
             f"p50 {found.p50:,.0f} ms, p99 {found.p99:,.0f} ms; load {machine.load():.1f}"
         )
+    there = plan.claims * plan.rounds
     outcome.held.append(scene.held("after the rounds", claims=there))
     if plan.fill > there:
-        outcome.filling = scene.round(plan.fill - there, prefix="fill")
-        time.sleep(_CALM_S)
+        with step(f"{plan.fill - there:,} claims and pods more", report=report):
+            scene.fill(plan.fill - there)
         outcome.held.append(scene.held("filled", claims=plan.fill))
-        last = scene.process()
         outcome.restarts = scene.restarts()
-        outcome.ready_again_s = scene.kill(last)
+        outcome.ready_again_s = scene.kill(scene.process())
         time.sleep(_CALM_S)
         outcome.held.append(scene.held("killed, and all read again", claims=plan.fill))
     elif scene.process() != first:
@@ -194,10 +190,13 @@ class _Scene:
         with step(f"{plan.nodes:,} nodes made", report=report):
             kwok.start(self._cluster, report=report)
             scale_world.make_nodes(api, plan.nodes)
-        with step("an agent is Ready on each", report=report):
-            scale_world.wait_agents(api, plan.nodes, namespace=self._installation.namespace)
-        with step(f"{plan.cards} cards offered on each", report=report):
+        with step(f"an agent is Ready and {plan.cards} cards are known on each", report=report):
+            # Both take minutes, and neither waits for the other.
             scale_world.make_inventories(api, plan.nodes, cards=plan.cards)
+            scale_world.wait_agents(
+                api, plan.nodes, name=self._installation.daemon_set, namespace=self._installation.namespace
+            )
+        with step("cards offered on each", report=report):
             scale_world.wait_offered(api, plan.nodes)
         with step("one pod bound", report=report):
             if plan.mode == "controller":
@@ -248,16 +247,29 @@ class _Scene:
             cpu_ms={name: seconds * 1000 / count for name, seconds in took.items()},
         )
 
-    def remove_pods(self) -> None:
-        """Removes all pods, and waits until their claims are gone too."""
-        api, until = self._api, time.monotonic() + _PATIENCE_S
-        api.request("DELETE", PODS.path(namespace=NAMESPACE), timeout_s=_PATIENCE_S)
-        while any(
-            api.page(kind, namespace=NAMESPACE, limit="1")["items"] for kind in (PODS, RESOURCE_CLAIMS)
-        ):
-            if time.monotonic() > until:
-                raise BenchError(f"Pods or claims did not go away in {_PATIENCE_S:.0f} s.")
-            time.sleep(1.0)
+    def fill(self, count: int) -> None:
+        """Makes more claims and pods that are there already."""
+        api, plan = self._api, self._plan
+        found = scale_fill.pattern(api, namespace=NAMESPACE)
+        names = map(scale_world.node_name, range(plan.nodes))
+        places = scale_fill.places(
+            count,
+            [(name, scale_world.devices(index, plan.cards)) for index, name in enumerate(names)],
+            holds=scale_fill.held(api, namespace=NAMESPACE),
+            most=scale_world.FIT,
+        )
+        began = said = time.monotonic()
+
+        def write(number: int) -> None:
+            nonlocal said
+            node, device = places[number]
+            claim, pod = scale_fill.copied(found, f"copy-{number:05d}", node=node, device=device)
+            scale_fill.make(api, claim, pod, namespace=NAMESPACE)
+            if (now := time.monotonic()) - said > _LINE_S:
+                said = now
+                self._report(f"  {number:,} of {count:,} made after {elapsed(now - began)}")
+
+        scale_world.at_once(write, range(count))
         time.sleep(_CALM_S)
 
     def kill(self, pid: int) -> float:

@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 from driver.api.node import AgentStatus
 from driver.api.policy import effective_policy
-from driver.cards import IsolationLevel
-from driver.kube.resources import ACCELERATOR_NODES, NODES, PODS, RESOURCE_SLICES
+from driver.cards import IsolationLevel, device_name
+from driver.kube.resources import ACCELERATOR_NODES, NODES, RESOURCE_SLICES
 from driver.vendors.simulated import parse_simulated_node
 from kubelet_plugin.inventory import Snapshot
 from kubelet_plugin.node_status import FIELD_MANAGER, StatusMaker
-from tests.cluster.support.api import APPLY, Api, Refused
-from tests.cluster.support.manifests import DRIVER, NVIDIA, container, pod, request, template
+from tests.cluster.support.api import APPLY, DAEMON_SETS, Api, Refused
+from tests.cluster.support.manifests import NVIDIA, container, pod, request, template
 from tooling.bench.errors import BenchError
 from tooling.cluster import kwok
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 LABEL = {"dragoman.dev/bench": "scale"}
 TEMPLATE = "share"
 MEMORY, CORES = "4Gi", "30"
+FIT = 3
+"""So many of them fit on a card, by compute."""
 WRITERS = 8
 """Requests under way at the same time while the cluster and the pods are made."""
 _GIB_A_CARD = 80
@@ -52,15 +54,12 @@ def make_nodes(api: Api, count: int) -> None:
     )
 
 
-def wait_agents(api: Api, count: int, *, namespace: str) -> None:
-    """Waits until an agent is Ready on each node, ours and the cluster's own."""
+def wait_agents(api: Api, count: int, *, name: str, namespace: str) -> None:
+    """Waits until the DaemonSet has an agent Ready on each node, ours and the cluster's own."""
 
     def ready() -> int:
-        found = api.list(PODS, namespace=namespace, labelSelector="app.kubernetes.io/component=agent")
-        conditions = [one.get("status", {}).get("conditions") or [] for one in found]
-        return sum(
-            any(each["type"] == "Ready" and each["status"] == "True" for each in one) for one in conditions
-        )
+        found = api.get(DAEMON_SETS, name, namespace=namespace).get("status") or {}
+        return int(found.get("numberReady") or 0)
 
     _wait(ready, more_than=count, what="agents are Ready")
 
@@ -71,10 +70,11 @@ def make_inventories(api: Api, count: int, *, cards: int) -> None:
 
 
 def wait_offered(api: Api, count: int) -> None:
-    """Waits until there is a slice for each node."""
+    """Waits until there is a slice for each node; no other driver is there."""
 
     def slices() -> int:
-        return len(api.list(RESOURCE_SLICES, fieldSelector=f"spec.driver={DRIVER}"))
+        page = api.page(RESOURCE_SLICES, limit="1")
+        return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
 
     _wait(slices, more_than=count - 1, what="nodes are offered")
 
@@ -100,6 +100,11 @@ def at_once(work: Callable[[T], object], items: Sequence[T] | range) -> None:
             pass
 
 
+def devices(index: int, cards: int) -> list[str]:
+    """Names of a node's devices."""
+    return [device_name(vendor="nvidia", uuid=_uuid(index, card)) for card in range(cards)]
+
+
 def inventory(name: str, *, index: int, cards: int, owner_uid: str) -> JSON:
     """An AcceleratorNode as its agent applies it."""
     node = parse_simulated_node(
@@ -111,7 +116,7 @@ def inventory(name: str, *, index: int, cards: int, owner_uid: str) -> JSON:
                     "vendor": "nvidia",
                     "model": "NVIDIA A100-SXM4-80GB",
                     "memory": f"{_GIB_A_CARD}Gi",
-                    "uuid": f"GPU-5ca1e000-0000-4000-8000-{index:08d}{card:04d}",
+                    "uuid": _uuid(index, card),
                     "architecture": "Ampere",
                     "driverVersion": "575.51.03",
                     "pciBusID": f"0000:{card * 16 + 7:02x}:00.0",
@@ -139,6 +144,10 @@ def inventory(name: str, *, index: int, cards: int, owner_uid: str) -> JSON:
     owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": owner_uid}
     document["metadata"]["ownerReferences"] = [owner]
     return document
+
+
+def _uuid(index: int, card: int) -> str:
+    return f"GPU-5ca1e000-0000-4000-8000-{index:08d}{card:04d}"
 
 
 def _write_inventory(api: Api, index: int, *, cards: int) -> None:

@@ -56,6 +56,8 @@ def start(cluster: Cluster, *, report: Report) -> None:
                 # Addresses that are nobody's: for documentation, and private ones that no cluster here has.
                 "--node-ip=192.0.2.1",
                 "--cidr=172.16.0.1/12",
+                # It logs each patch otherwise, which costs more than the patch.
+                "--v=WARN",
             ],
             environment={**manager.environment},
             namespace=manager.namespace,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from driver.api.node import cards_of, decode_status
-from tooling.bench import scale, scale_world
+from tooling.bench import scale, scale_fill, scale_world
 from tooling.bench.errors import BenchError
 from tooling.bench.figures import Figures
 from tooling.bench.process import Memory, parse_peak
@@ -41,7 +42,6 @@ def outcome(mode: str, *, rate: float = 20.0, rss: float = 200.0, restarts: int 
     return Outcome(
         plan=plan(mode),
         rounds=[measured(rate, 100 / rate)],
-        filling=measured(rate, 1.0),
         held=[held(80.0, claims=0), held(rss)],
         restarts=restarts,
     )
@@ -117,7 +117,6 @@ def test_a_table_holds_both_modes_side_by_side_and_their_ratio() -> None:
     ratio = next(line for line in text.splitlines() if "controller / native" in line)
     assert "0.50" in ratio
     assert "2.00" in ratio
-    assert "filling up" in text
     assert "7.50" in scale.processor_table([outcome("native")])
     assert "200" in scale.memory_table([outcome("native")])
 
@@ -155,3 +154,53 @@ def test_the_controllers_process_is_found_by_its_command_and_control_group(tmp_p
 
 def test_the_peak_of_a_process_is_what_the_kernel_says() -> None:
     assert parse_peak("Name:\tpython3\nVmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\n") == 200.0
+
+
+def stored(name: str, *, share: str = "") -> scale_fill.Pattern:
+    result = {"request": "card", "driver": "dragoman.dev", "pool": "n1/dragoman", "device": "nvidia-1"}
+    given = {"shares": [{"pool": "n1/dragoman", "device": "nvidia-1"}]}
+    allocation = {
+        "devices": {"results": [{**result, "shareID": share} if share else result], "config": [given]},
+        "nodeSelector": {"values": ["n1"]},
+    }
+    owner = {"kind": "Pod", "name": name, "uid": "u1"}
+    meta = {"name": name, "uid": "u2", "resourceVersion": "9", "annotations": {"stamp": "x"}}
+    return scale_fill.Pattern(
+        claim={
+            "metadata": {**meta, "ownerReferences": [owner]},
+            "spec": {"devices": {}},
+            "status": {"allocation": allocation, "reservedFor": [owner]},
+        },
+        pod={
+            "metadata": meta,
+            "spec": {
+                "nodeName": "n1",
+                "resourceClaims": [{"name": "card", "resourceClaimTemplateName": "share"}],
+            },
+            "status": {"phase": "Running"},
+        },
+    )
+
+
+def test_a_copy_is_the_same_for_another_card_and_node() -> None:
+    claim, pod = scale_fill.copied(stored("a", share="s1"), "b", node="n7", device="nvidia-7")
+    assert claim["metadata"] == {"name": "b", "annotations": {"stamp": "x"}}
+    allocation = claim["status"]["allocation"]
+    (result,) = allocation["devices"]["results"]
+    assert (result["pool"], result["device"]) == ("n7/dragoman", "nvidia-7")
+    assert result["shareID"] not in ("", "s1")
+    assert allocation["devices"]["config"][0]["shares"] == [{"pool": "n7/dragoman", "device": "nvidia-7"}]
+    assert allocation["nodeSelector"] == {"values": ["n7"]}
+    assert "reservedFor" not in claim["status"]
+    assert pod["spec"]["nodeName"] == "n7"
+    assert pod["spec"]["resourceClaims"] == [{"name": "card", "resourceClaimName": "b"}]
+
+
+def test_copies_lie_on_all_nodes_in_turn_and_no_card_holds_more_than_fit() -> None:
+    cards = [("n1", ["a", "b"]), ("n2", ["c", "d"])]
+    holds = Counter({("n1/dragoman", "a"): 3, ("n2/dragoman", "c"): 1})
+    found = scale_fill.places(7, cards, holds=holds, most=3)
+    assert found[:2] == [("n1", "b"), ("n2", "c")]
+    assert Counter(found) == {("n1", "b"): 3, ("n2", "c"): 2, ("n2", "d"): 2}
+    with pytest.raises(BenchError, match="room for 8 claims more"):
+        scale_fill.places(9, cards, holds=holds, most=3)
