@@ -27,7 +27,7 @@ from controller.quota.store import ApiStore
 from controller.quota.translating import FROM, IGNORE, Group, LegacyQuota, Translation, is_as_wanted
 from driver.api.node import cards_of, decode_status
 from driver.errors import DragomanError
-from driver.kube.client import JSON, ConflictError, KubeClient, NotFoundError
+from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFoundError
 from driver.kube.informer import Informer
 from driver.kube.resources import (
     ACCELERATOR_QUOTAS,
@@ -45,6 +45,9 @@ _DECODED_AT_ONCE = 10
 _STUCK_S = 30.0
 _LOOKED_UP = 64
 _TRANSLATED_S = 2.0
+_STALE_S = 150.0
+"""More than a watch is silent where nothing changes: its connection has died."""
+_LOOK_S = 1.0
 _LOOK_AGAIN_S = 0.1
 
 _log = structlog.get_logger("quota")
@@ -203,6 +206,25 @@ class Quoting:
             waited += _LOOK_AGAIN_S
         if self._store.known(namespace):
             await self._decode()
+        elif self._quotas.age_s > _STALE_S:
+            await self._look_for_quotas(namespace)
+
+    async def _look_for_quotas(self, namespace: str) -> None:
+        """Asks whether there are quotas that a watch which has died has not told of.
+
+        Raises:
+            QuotaUnavailableError: There are some.
+        """
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                found = await self._client.list_page(ACCELERATOR_QUOTAS, namespace=namespace, limit=1)
+        except (ApiError, TimeoutError):
+            # As far as anybody here knows, the namespace has none, and others must not suffer.
+            return
+        if found.get("items"):
+            raise QuotaUnavailableError(
+                f"The quotas of {namespace} are not known here yet.", remedy="Try again in a moment."
+            )
 
     def _untranslated(self, namespace: str) -> _Untranslated | None:
         """The first ResourceQuota of a namespace that is not translated as it is now."""

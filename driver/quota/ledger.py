@@ -243,9 +243,9 @@ def expires_at(now: datetime) -> datetime:
     return now.replace(microsecond=0) + timedelta(seconds=HOLD_S)
 
 
-def expired(reservation: Reservation, *, now: datetime) -> bool:
-    """Whether a reservation has ended, by a clock that may not be that of who wrote it."""
-    return now >= reservation.expires + timedelta(seconds=SKEW_S)
+def written_left_s(reservation: Reservation, *, now: datetime) -> float:
+    """Seconds until a reservation has ended, by a clock that may not be that of who wrote it."""
+    return (reservation.expires - now).total_seconds() + SKEW_S
 
 
 def _sentences(excess: tuple[Excess, ...]) -> str:

@@ -211,6 +211,19 @@ async def test_a_count_of_another_history_is_set_right_after_half_a_minute() -> 
     assert server.used["memory"] == "8Gi"
 
 
+async def test_a_quota_that_a_dead_watch_has_not_told_of_is_not_passed_by() -> None:
+    server = Server()
+    async with running(server) as part:
+        assert await reserve(part, uid="before") is None
+        server.put(f"{QUOTAS}/{NAME}", quota())
+        server.others[QUOTAS] = [server.objects[f"{QUOTAS}/{NAME}"]]
+        await asyncio.sleep(200)
+        assert isinstance(await reserve(part, uid="after"), QuotaUnavailableError)
+        # Where the API server does not answer, nobody knows of a quota here.
+        server.others.pop(QUOTAS)
+        assert await reserve(part, uid="later") is None
+
+
 def legacy(memory: str = "8192") -> dict[str, Any]:
     return {
         "metadata": {"name": "team", "namespace": NAMESPACE, "uid": "rq", "resourceVersion": "1"},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
+from controller.quota.overdue import SeenSince
 from driver.errors import ConfigError
 from driver.quota.errors import (
     QuotaCardsUnknownError,
@@ -143,16 +145,38 @@ async def test_a_reservation_of_a_claim_that_never_comes_is_due_within_a_minute(
     assert await cluster.tries(1) is None
 
 
-async def test_a_new_replica_judges_by_the_time_that_is_written() -> None:
+async def test_a_new_replica_judges_what_was_there_by_the_time_that_is_written() -> None:
     cluster = Cluster()
     await cluster.replicas[0].reserve(
         namespace=NAMESPACE, uid="never", name="c", claim=claim("64Gi"), dry_run=False
     )
-    await asyncio.sleep(57)
+    await asyncio.sleep(40)
     document = cluster.store.known(NAMESPACE)[0]
-    assert cluster.replicas[1].overdue.due(document) == []
+    fresh = cluster.replicas[1]
+    fresh.overdue.note(document)
+    left = fresh.next_look_s(document)
+    assert left is not None
+    assert 17 < left < 19
+    await asyncio.sleep(17)
+    assert fresh.overdue.due(document) == []
     await asyncio.sleep(2)
-    assert [one.uid for one in cluster.replicas[1].overdue.due(document)] == ["never"]
+    assert [one.uid for one in fresh.overdue.due(document)] == ["never"]
+
+
+async def test_a_clock_that_is_ahead_ends_nothing_that_was_seen_to_begin() -> None:
+    cluster = Cluster()
+    ahead = SeenSince(clock=asyncio.get_running_loop().time, now=lambda: datetime(2027, 1, 1, tzinfo=UTC))
+    ahead.note(cluster.store.known(NAMESPACE)[0])
+    await asyncio.sleep(60)
+    await cluster.replicas[0].reserve(
+        namespace=NAMESPACE, uid="u", name="c", claim=claim("64Gi"), dry_run=False
+    )
+    document = cluster.store.known(NAMESPACE)[0]
+    ahead.note(document)
+    await asyncio.sleep(49)
+    assert ahead.due(document) == []
+    await asyncio.sleep(2)
+    assert len(ahead.due(document)) == 1
 
 
 async def test_claims_that_were_there_before_their_quota_count_and_stay() -> None:

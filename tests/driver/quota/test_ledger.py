@@ -18,12 +18,12 @@ from driver.quota.errors import QuotaExceededError, QuotaPerClaimError, QuotaUna
 from driver.quota.ledger import (
     Ledger,
     Reservation,
-    expired,
     expires_at,
     read_ledger,
     release,
     reserve,
     settle,
+    written_left_s,
     written_status,
 )
 
@@ -130,8 +130,8 @@ def test_a_reservation_goes_when_its_claim_was_seen_deleted() -> None:
 
 def test_a_reservation_is_not_over_by_another_clock_before_some_seconds_more() -> None:
     one = wanted("a")
-    assert not expired(one, now=one.expires + timedelta(seconds=7))
-    assert expired(one, now=one.expires + timedelta(seconds=9))
+    assert written_left_s(one, now=one.expires + timedelta(seconds=7)) > 0
+    assert written_left_s(one, now=one.expires + timedelta(seconds=9)) < 0
     assert one.expires + timedelta(seconds=9) <= NOW + timedelta(seconds=60)
 
 
@@ -180,6 +180,7 @@ class Cluster(RuleBasedStateMachine):
         self.quota_version = 1
         self.seen_to = [1] * self.replicas
         self.since: list[dict[str, float]] = [{} for _ in range(self.replicas)]
+        self.there: list[set[str]] = [set() for _ in range(self.replicas)]
         self.skew = [-3.0, 0.0, 3.0]
         self.under_way: dict[str, float] = {}
         self.read_before: dict[int, tuple[int, dict[str, Any]]] = {}
@@ -204,7 +205,8 @@ class Cluster(RuleBasedStateMachine):
     def over(self, replica: int) -> Any:
         def found(one: Reservation) -> bool:
             since = self.since[replica].get(one.uid)
-            due = (since is not None and self.time - since >= 50) or expired(one, now=self.wall(replica))
+            by_time = one.uid in self.there[replica] and written_left_s(one, now=self.wall(replica)) <= 0
+            due = (since is not None and self.time - since >= 50) or by_time
             # The API server is asked for the claim itself: what this replica sees may be old.
             return due and one.uid not in self.stored
 
@@ -287,6 +289,8 @@ class Cluster(RuleBasedStateMachine):
         self.read_before.pop(replica, None)
         self.seen_to[replica] = self.version
         self.note(replica)
+        # What was there before it judges by the time that is written.
+        self.there[replica] = set(self.since[replica])
 
     @rule(seconds=st.floats(0.1, 30))
     def wait(self, seconds: float) -> None:
