@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from driver.kube.resources import PODS, RESOURCE_CLAIMS
+from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import DEPLOYMENTS, JOBS, JSON, TEMPLATES, Refused
 from tests.cluster.support.manifests import container, request, sharing
@@ -204,3 +204,59 @@ def test_pods_made_again_under_their_name_and_jobs_cut_short_leave_nothing_twent
     for one in space.pods():
         space.api.delete(PODS, one["metadata"]["name"], namespace=space.name, grace_s=0)
     nothing_left(space, seconds=120)
+
+
+def _controlled(kind: str) -> tuple[Resource, JSON]:
+    """An object of a kind that makes pods of before."""
+    one = legacy("unused", SHARE, annotations=ON_40)
+    inner = {
+        "metadata": {"labels": {"app": "made"}, "annotations": one["metadata"]["annotations"]},
+        "spec": one["spec"],
+    }
+    selector = {"matchLabels": {"app": "made"}}
+    once: JSON = {**inner, "spec": {**inner["spec"], "restartPolicy": "Never"}}
+    specs: dict[str, JSON] = {
+        "StatefulSet": {"replicas": 2, "serviceName": "made", "selector": selector, "template": inner},
+        "DaemonSet": {"selector": selector, "template": inner},
+        "CronJob": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": once}}},
+        "ReplicaSet": {"replicas": 1, "selector": selector, "template": inner},
+    }
+    group = "batch" if kind == "CronJob" else "apps"
+    resource = Resource(group=group, version="v1", plural=f"{kind.lower()}s", kind=kind, namespaced=True)
+    return resource, {"metadata": {"name": "made"}, "spec": specs[kind]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "pods"), [("StatefulSet", 2), ("DaemonSet", 1), ("ReplicaSet", 1), ("CronJob", 1)]
+)
+def test_whoever_makes_the_pods_each_has_its_share_and_takes_it_along(
+    space: Space, kind: str, pods: int
+) -> None:
+    resource, made = _controlled(kind)
+    space.api.create(resource, made, namespace=space.name)
+    up = waiting.wait_all(
+        space.api,
+        PODS,
+        lambda found: [one for one in found if waiting.running(one)][pods - 1 :] and found,
+        what=f"{pods} pods run",
+        namespace=space.name,
+        # A CronJob's first minute may have to come.
+        seconds=120,
+        labelSelector="app=made",
+    )
+    for one in up[:pods]:
+        limits = space.seen(one["metadata"]["name"]).limits
+        assert [(found.memory_mib, found.cores) for found in limits] == [(4000, 30)]
+    space.api.delete(resource, "made", namespace=space.name)
+    nothing_left(space, seconds=90)
+
+
+def test_a_bare_pod_whose_name_is_made_up_later_has_its_share(space: Space) -> None:
+    one = legacy("unused", SHARE, annotations=ON_40)
+    metadata = {"generateName": "made-up-", "annotations": one["metadata"]["annotations"]}
+    (made,) = space.create({**one, "metadata": metadata})
+    name = made["metadata"]["name"]
+    space.running(name)
+    assert [(found.memory_mib, found.cores) for found in space.seen(name).limits] == [(4000, 30)]
+    space.delete(name)
+    nothing_left(space)
