@@ -61,8 +61,10 @@ class ReplaySettings:
         major, minor = release.split(".")
         native = (int(major), int(minor)) >= _FIRST_NATIVE
         kept = native if self.amounts_kept is None else self.amounts_kept
-        suggested = "native" if native else "controller"
-        return replace(self, release=release, mode=mode or self.mode or suggested, amounts_kept=kept)
+        mode = mode or self.mode or ("native" if native else "controller")
+        # Our own allocator gives cards to pods that were made for a node; kube-scheduler never sees them.
+        how = self.conversion and replace(self.conversion, named_nodes=mode == "controller")
+        return replace(self, release=release, mode=mode, amounts_kept=kept, conversion=how)
 
 
 def read_settings(spec: Mapping[str, Any]) -> ReplaySettings:

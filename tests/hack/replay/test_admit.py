@@ -316,6 +316,20 @@ def test_a_quota_that_says_what_is_used_is_taken_at_its_word(replay: Any) -> Non
     assert [one["allowed"] for one in replay(*lines).responses] == [True, False]
 
 
+def test_who_makes_a_pod_whose_claims_a_quota_will_refuse_is_told(replay: Any) -> None:
+    asked = pod(nvidia_com__gpu="1", nvidia_com__gpumem="41000")
+    (response,) = replay(review("Pod", asked, namespace="team")).responses
+    assert response["allowed"]
+    assert any("Its claims will be refused" in one for one in response["warnings"])
+
+
+def test_a_pod_that_names_its_node_is_converted_where_our_allocator_decides(replay: Any) -> None:
+    asked = pod(nvidia_com__gpu="1")
+    asked["spec"]["nodeName"] = "gpu-1"
+    assert not replay(review("Pod", asked)).responses[0]["allowed"]
+    assert replay(review("Pod", asked), flags=("--release", "1.34")).responses[0]["allowed"]
+
+
 def test_a_request_without_a_namespace_is_one_of_the_default_namespace(replay: Any, tmp_path: Path) -> None:
     quota = tmp_path / "quota.yaml"
     quota.write_text("kind: AcceleratorQuota\nmetadata: {name: q}\nspec: {hard: {memory: 1Gi}}\n")
