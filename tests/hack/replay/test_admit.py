@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -11,9 +13,14 @@ from typing import Any
 
 import jsonpatch
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.driver.validation.test_hostile import ANYTHING
 from tooling.replay import __main__ as command
 from tooling.replay import admit
+from tooling.replay.admit_scene import read_scene
+from tooling.replay.admit_settings import ReplaySettings
 
 JSON = dict[str, Any]
 CLUSTER = Path(__file__).parent / "admit" / "cluster.yaml"
@@ -77,6 +84,9 @@ def claim(
         "metadata": {"name": name, "namespace": "apps", "uid": f"uid-{name}"},
         "spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}},
     }
+
+
+REPLAYED = admit.Replay(read_scene([CLUSTER]), ReplaySettings().complete(release="1.34"))
 
 
 class Run:
@@ -380,6 +390,20 @@ def test_a_line_that_is_too_long_is_passed_over_to_its_end(
     found = replay(b'{"a": "' + b"x" * 9000 + b'"}', review("ResourceClaim", claim()))
     assert [one["allowed"] for one in found.responses] == [False, True]
     assert "longer than" in found.responses[0]["status"]["message"]
+
+
+@given(
+    kind=st.sampled_from([*GROUPS, "Secret"]),
+    operation=st.sampled_from(["CREATE", "UPDATE", "DELETE"]),
+    found=st.dictionaries(st.sampled_from(["metadata", "spec", "kind"]), ANYTHING),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_object_gets_an_answer_or_is_said_to_be_none(kind: str, operation: str, found: JSON) -> None:
+    asked = review("Pod", found)
+    asked["request"] |= {"kind": {"kind": kind}, "operation": operation}
+    with contextlib.suppress(ValueError):
+        answered, _ = asyncio.run(REPLAYED.answer(asked))
+        assert answered["response"]["uid"] == "r-1"
 
 
 def test_without_a_cluster_there_is_nothing_in_it(replay: Any) -> None:
