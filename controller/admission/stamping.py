@@ -1,11 +1,12 @@
 """What admission adds to ResourceClaims and ResourceClaimTemplates.
 
 Purpose: on API servers that drop `capacity` from requests (1.34 and 1.35 by default), the amounts survive in
-a ShareConfig, and a stamp says that the object was seen (`driver.api.asked`).
+a ShareConfig, and a stamp says that the object was seen (`driver.api.asked`). 1.35 refuses a constraint whose
+`distinctAttribute` it dropped; so such a constraint is carried over and taken out.
 
-Limits: adds to an object and never changes what is there. Objects of other drivers' classes get nothing. A
-claim that Kubernetes made from a template is not stamped here: its amounts were lost, or carried over, when
-the template was stored.
+Limits: beside that, adds to an object and never changes what is there. Objects of other drivers' classes get
+nothing. A claim that Kubernetes made from a template is not stamped here: its amounts were lost, or carried
+over, when the template was stored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.admission.knowledge import Knowledge
-from driver.api.asked import STAMP, carry_over
+from driver.api.asked import STAMP, carry_over, other_constraints
 from driver.api.share_allocation import refuse_in_spec
 from driver.kube.client import JSON
 
@@ -26,7 +27,7 @@ def additions(kind: str, found: Mapping[str, Any], known: Knowledge) -> list[JSO
     """What is to be added to a claim or template.
 
     Returns:
-        Operations of RFC 6902, `add` only.
+        Operations of RFC 6902.
 
     Raises:
         ConfigError: A ShareConfig does not decode, or there would be more entries than the API allows.
@@ -49,9 +50,17 @@ def additions(kind: str, found: Mapping[str, Any], known: Knowledge) -> list[JSO
     patch: list[JSON] = []
     if entries:
         patch.append({"op": "add", "path": f"{path}/spec/devices/config", "value": [*config, *entries]})
+    others = other_constraints(devices)
+    if len(others) < len(devices.get("constraints") or []):
+        where = f"{path}/spec/devices/constraints"
+        patch.append({"op": "replace", "path": where, "value": others} if others else _removed(where))
     if annotations.get(STAMP) != stamp:
         patch += _stamped(holder, stamp, path=f"{path}/metadata")
     return patch
+
+
+def _removed(path: str) -> JSON:
+    return {"op": "remove", "path": path}
 
 
 def asks_for_ours(devices: Mapping[str, Any], known: Knowledge) -> bool:

@@ -21,7 +21,7 @@ import structlog
 
 from controller.converting.views import ConvertedPod
 from controller.events import Events, Subject, cut
-from driver.api.asked import STAMP, carry_over
+from driver.api.asked import STAMP, carry_over, other_constraints
 from driver.errors import DragomanError, InvalidInputError
 from driver.kube.client import JSON, ConflictError, KubeClient, NotFoundError
 from driver.kube.resources import PODS, RESOURCE_CLAIM_TEMPLATES
@@ -143,6 +143,8 @@ class Templates:
         stamped = {**metadata, "annotations": {**(metadata.get("annotations") or {}), STAMP: stamp}}
         config = [*(devices.get("config") or []), *entries]
         changed = {**devices, **({"config": config} if config else {})}
+        if devices.get("constraints"):
+            changed["constraints"] = other_constraints(devices)
         return {
             **template,
             "spec": {**inner, "metadata": stamped, "spec": {**inner["spec"], "devices": changed}},

@@ -6,12 +6,18 @@ from the requests of a claim or template before they store it; a mutating webhoo
 digest of what it saw. Whoever allocates there takes the amounts from the ShareConfig, and takes nothing from
 an object without a stamp that fits: it may have lost its amounts.
 
+Constraints with `distinctAttribute` belong to the same gate. 1.34 keeps them all the same; 1.35 drops the
+attribute and then refuses the constraint that is left without one (tried on 1.35.4). So they are carried over
+too, and taken out of `constraints`.
+
 Flow: `carry_over` at admission gives config entries and stamp; `restored` gives the requests back with their
 amounts; `check_stamp` comes before it. `refuse_lost` finds out that what was carried over was not heeded, as
 by kube-scheduler, which knows nothing of it.
 
-Limits: of our capacities only, `memory` and `cores`. A stamp is no secret and no proof: it tells a claim that
-asks for nothing from one that lost what it asked for. At most 32 entries of configuration (API limit).
+Limits: of our capacities only, `memory` and `cores`. An object whose constraints were taken out cannot be
+applied again where the server drops them: it has to be made anew. A stamp is no secret and no proof: it tells
+a claim that asks for nothing from one that lost what it asked for. At most 32 entries of configuration (API
+limit).
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from typing import Any, ClassVar
 
 from driver.api.base import API_VERSION
 from driver.api.share_allocation import is_share_allocation
-from driver.api.share_config import decode_share_config
+from driver.api.share_config import ShareConfig, decode_share_config
 from driver.cards import DRIVER_NAME
 from driver.errors import ClaimError, ConfigError
 from driver.quantities import MIB, parse_quantity
@@ -146,9 +152,39 @@ def _meant(names: Sequence[str], label: str) -> bool:
     return not names or label in names or label.partition("/")[0] in names
 
 
-def stamp_of(asked: Mapping[str, Amounts]) -> str:
+def distinct_of(devices: Mapping[str, Any]) -> list[JSON]:
+    """The constraints with `distinctAttribute`, also those that were carried over; each once, in one order.
+
+    Raises:
+        ConfigError: A ShareConfig does not decode.
+    """
+    found = [_constraint(one) for one in devices.get("constraints") or [] if one.get("distinctAttribute")]
+    found += _carried_constraints(devices)
+    unique = {json.dumps(one, sort_keys=True): one for one in found}
+    return [unique[text] for text in sorted(unique)]
+
+
+def other_constraints(devices: Mapping[str, Any]) -> list[JSON]:
+    """The constraints that every API server keeps."""
+    return [one for one in devices.get("constraints") or [] if not one.get("distinctAttribute")]
+
+
+def _carried_constraints(devices: Mapping[str, Any]) -> list[JSON]:
+    return [
+        _constraint({"requests": one.requests, "distinctAttribute": one.distinct_attribute})
+        for _, said in _configs(devices.get("config") or [], field="spec.devices.config")
+        for one in said.constraints
+    ]
+
+
+def _constraint(one: Mapping[str, Any]) -> JSON:
+    return {"distinctAttribute": str(one["distinctAttribute"]), "requests": list(one.get("requests") or [])}
+
+
+def stamp_of(asked: Mapping[str, Amounts], distinct: Sequence[JSON] = ()) -> str:
     """The digest of what is asked for."""
-    text = json.dumps({label: dict(amounts) for label, amounts in asked.items()}, sort_keys=True)
+    amounts = {label: dict(values) for label, values in asked.items()}
+    text = json.dumps([amounts, list(distinct)] if distinct else amounts, sort_keys=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -161,7 +197,8 @@ def carry_over(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) ->
 
     Returns:
         Entries to add to `config`, and the stamp; no entries where the requests ask for nothing, or where
-        what they ask for stands in a ShareConfig already.
+        what they ask for stands in a ShareConfig already. Constraints that were carried over have to be taken
+        out: see `other_constraints`.
 
     Raises:
         ConfigError: A ShareConfig does not decode, or there would be more entries than the API allows.
@@ -178,6 +215,10 @@ def carry_over(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) ->
         for text, labels in groups.items()
         for start in range(0, len(labels), MAX_NAMES)
     ]
+    distinct = distinct_of(devices)
+    carried = _carried_constraints(devices)
+    if missing := [one for one in distinct if one not in carried]:
+        entries.append(_config({"constraints": missing}))
     present = len(devices.get("config") or [])
     if present + len(entries) > MAX_CONFIGS:
         raise ConfigError(
@@ -186,7 +227,7 @@ def carry_over(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) ->
             field="spec.devices.config",
             remedy="Ask for fewer different amounts, or give one entry for several requests.",
         )
-    return entries, stamp_of(asked)
+    return entries, stamp_of(asked, distinct)
 
 
 def check_stamp(
@@ -199,7 +240,7 @@ def check_stamp(
         ConfigError: A ShareConfig does not decode.
     """
     stamp = annotations.get(STAMP)
-    if stamp is not None and stamp == stamp_of(asked_of(devices, is_ours=is_ours)):
+    if stamp is not None and stamp == stamp_of(asked_of(devices, is_ours=is_ours), distinct_of(devices)):
         return
     raise ClaimNotStampedError(
         "The claim did not go through Dragoman's admission webhook, so what it asks for may have been lost."
@@ -212,7 +253,7 @@ def check_stamp(
 
 
 def restored(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) -> JSON:
-    """The same requests with the amounts that they ask for."""
+    """The same requests with the amounts that they ask for, and the constraints that were carried over."""
     asked = asked_of(devices, is_ours=is_ours)
     requests = []
     for one in devices.get("requests") or []:
@@ -226,7 +267,10 @@ def restored(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) -> J
                 for sub in one["firstAvailable"]
             ]
         requests.append(made)
-    return {**devices, "requests": requests}
+    distinct = distinct_of(devices)
+    if not distinct:
+        return {**devices, "requests": requests}
+    return {**devices, "requests": requests, "constraints": [*other_constraints(devices), *distinct]}
 
 
 def _options(devices: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -246,6 +290,16 @@ def _amounts(option: Mapping[str, Any]) -> dict[str, str]:
 def _carried(
     entries: Sequence[Mapping[str, Any]], *, field: str, first: int = 0
 ) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
+    for names, said in _configs(entries, field=field, first=first):
+        if said.capacity is not None:
+            values = said.capacity.requests
+            given = {"memory": values.memory, "cores": values.cores}
+            yield names, {name: text for name, text in given.items() if text is not None}
+
+
+def _configs(
+    entries: Sequence[Mapping[str, Any]], *, field: str, first: int = 0
+) -> Iterator[tuple[Sequence[str], ShareConfig]]:
     for index, entry in enumerate(entries, first):
         opaque = entry.get("opaque")
         if not isinstance(opaque, Mapping) or opaque.get("driver") != DRIVER_NAME:
@@ -253,13 +307,7 @@ def _carried(
         if is_share_allocation(entry):
             continue
         said = decode_share_config(opaque.get("parameters"), field=f"{field}[{index}].opaque.parameters")
-        if said.capacity is not None:
-            values = said.capacity.requests
-            given = {"memory": values.memory, "cores": values.cores}
-            yield (
-                entry.get("requests") or [],
-                {name: text for name, text in given.items() if text is not None},
-            )
+        yield entry.get("requests") or [], said
 
 
 def _without_amounts(request: Mapping[str, Any]) -> JSON:
@@ -279,9 +327,9 @@ def _with_amounts(option: Mapping[str, Any], amounts: Amounts) -> JSON:
 
 
 def _entry(labels: Sequence[str], amounts: Amounts) -> JSON:
-    parameters = {
-        "apiVersion": API_VERSION,
-        "capacity": {"requests": dict(sorted(amounts.items()))},
-        "kind": "ShareConfig",
-    }
-    return {"requests": list(labels), "opaque": {"driver": DRIVER_NAME, "parameters": parameters}}
+    return {"requests": list(labels), **_config({"capacity": {"requests": dict(sorted(amounts.items()))}})}
+
+
+def _config(says: JSON) -> JSON:
+    parameters = {"apiVersion": API_VERSION, "kind": "ShareConfig", **says}
+    return {"opaque": {"driver": DRIVER_NAME, "parameters": dict(sorted(parameters.items()))}}

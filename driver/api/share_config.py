@@ -63,6 +63,17 @@ class AskedCapacity(Document):
     requests: AskedAmounts = Field(description="Amounts by name, for each device of the request.")
 
 
+class AskedConstraint(Document):
+    """A constraint of a claim, as in `constraints` of the claim itself."""
+
+    requests: tuple[str, ...] = Field(
+        default=(), max_length=32, description="Requests that it is about; all if there are none."
+    )
+    distinct_attribute: str = Field(
+        min_length=1, max_length=128, description="Attribute in which their devices have to differ."
+    )
+
+
 class ShareConfig(Document):
     """How a share is held."""
 
@@ -84,11 +95,18 @@ class ShareConfig(Document):
         description="What is asked for, where the API server drops `capacity` from requests (1.34 and 1.35). "
         "The admission webhook writes it; write `capacity.requests` in the request instead.",
     )
+    constraints: tuple[AskedConstraint, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Constraints with `distinctAttribute`, where the API server drops that and then refuses "
+        "what is left (1.35). The admission webhook writes them; write `constraints` in the claim instead.",
+    )
 
     @property
     def only_asks(self) -> bool:
         """Whether it says how much is asked for, and nothing about how the share is held."""
-        return self.capacity is not None and self.model_fields_set <= {"api_version", "kind", "capacity"}
+        asks = self.capacity is not None or bool(self.constraints)
+        return asks and self.model_fields_set <= {"api_version", "kind", "capacity", "constraints"}
 
 
 def config_for(entries: Sequence[Mapping[str, Any]], *, request: str, field: str) -> ShareConfig:

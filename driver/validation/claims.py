@@ -9,7 +9,7 @@ Limits: requests for classes of other drivers are passed over; a ShareAllocation
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from driver.cards import DRIVER_NAME
@@ -60,7 +60,7 @@ def check_claim(
         return
     selectors = Selectors(facts, notes)
     compiled = {option.label: _compiled(option, selectors, notes) for option in asked.options}
-    constraints = _constraints(devices, field=field, notes=notes)
+    constraints = [*_constraints(devices, field=field, notes=notes), *_carried(asked)]
     amounts = {option.label: amounts_of(option, asked) for option in asked.options}
     _check_places(asked, facts=facts, notes=notes)
     _check_counts(asked.options, field=field, notes=notes)
@@ -103,6 +103,13 @@ def _compiled(option: Option, selectors: Selectors, notes: Notes) -> list[tuple[
         notes.refuse(odd)
         return None
     return found if whole else None
+
+
+def _carried(asked: Asked) -> Iterator[tuple[str, str, bool, Sequence[str]]]:
+    """The constraints that the webhook took out of the claim, in the same form."""
+    for said in asked.configs:
+        for one in said.config.constraints:
+            yield f"{said.field}.constraints", one.distinct_attribute, True, one.requests
 
 
 def _constraints(

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driver.api.asked import STAMP, ClaimNotStampedError, asked_of, carry_over, check_stamp, restored
+from driver.api.asked import (
+    STAMP,
+    ClaimNotStampedError,
+    asked_of,
+    carry_over,
+    check_stamp,
+    other_constraints,
+    restored,
+)
 from driver.errors import ConfigError
 
 OURS = "accelerator.dragoman.dev"
@@ -43,6 +51,8 @@ def through(devices: Any) -> tuple[Any, dict[str, str]]:
     """What is stored of a claim that went through the webhook and such a server."""
     entries, stamp = carry_over(devices, is_ours=is_ours)
     stored = dropped({**devices, "config": [*devices.get("config", []), *entries]})
+    if "constraints" in stored:
+        stored["constraints"] = other_constraints(devices)
     return stored, {STAMP: stamp}
 
 
@@ -144,3 +154,54 @@ def test_no_entry_names_more_requests_than_the_api_allows() -> None:
     assert [len(entry["requests"]) for entry in entries] == [32] * 8
     stored, annotations = through(devices)
     check_stamp(stored, annotations, is_ours=is_ours)
+
+
+APART = {"requests": ["one", "two"], "distinctAttribute": "dragoman.dev/uuid"}
+ALIKE = {"requests": ["one", "two"], "matchAttribute": "dragoman.dev/model"}
+
+
+def two_cards(*constraints: Any) -> dict[str, Any]:
+    requests = [exactly("one", memory="4Gi"), exactly("two", memory="4Gi")]
+    return {"requests": requests, "constraints": list(constraints)}
+
+
+def test_constraints_that_a_server_drops_come_back_and_the_others_stay_where_they_are() -> None:
+    stored, annotations = through(two_cards(APART, ALIKE))
+    assert stored["constraints"] == [ALIKE]
+    check_stamp(stored, annotations, is_ours=is_ours)
+    assert restored(stored, is_ours=is_ours)["constraints"] == [ALIKE, APART]
+
+
+def test_a_server_that_keeps_a_constraint_that_was_carried_over_as_well_has_it_once() -> None:
+    entries, stamp = carry_over(two_cards(APART), is_ours=is_ours)
+    kept = {**dropped(two_cards(APART)), "config": entries}
+    check_stamp(kept, {STAMP: stamp}, is_ours=is_ours)
+    assert restored(kept, is_ours=is_ours)["constraints"] == [APART]
+
+
+def test_what_was_carried_over_once_is_not_carried_over_again() -> None:
+    stored, annotations = through(two_cards(APART))
+    again, stamp = carry_over(stored, is_ours=is_ours)
+    assert (again, stamp) == ([], annotations[STAMP])
+
+
+def test_a_constraint_for_all_requests_names_none() -> None:
+    stored, _ = through(two_cards({"distinctAttribute": "dragoman.dev/uuid"}))
+    (constraint,) = restored(stored, is_ours=is_ours)["constraints"]
+    assert constraint == {"requests": [], "distinctAttribute": "dragoman.dev/uuid"}
+
+
+@pytest.mark.parametrize("lost", ["the entry", "its constraint"])
+def test_a_claim_that_lost_its_constraint_has_no_stamp_that_fits(lost: str) -> None:
+    stored, annotations = through(two_cards(APART))
+    if lost == "the entry":
+        stored["config"] = stored["config"][:-1]
+    else:
+        stored["config"][-1]["opaque"]["parameters"]["constraints"] = []
+    with pytest.raises(ClaimNotStampedError):
+        check_stamp(stored, annotations, is_ours=is_ours)
+
+
+def test_claims_without_such_constraints_have_the_stamp_that_they_always_had() -> None:
+    _, stamp = carry_over(two_cards(ALIKE), is_ours=is_ours)
+    assert stamp == carry_over({"requests": two_cards()["requests"]}, is_ours=is_ours)[1]
