@@ -1,4 +1,4 @@
-"""What the kubelet says about the pods that it runs: which claims are in use on this node.
+"""What the kubelet says about its pods and device plugins: which claims are in use, who else offers cards.
 
 Purpose: a reservation is freed without the kubelet's word only if the kubelet no longer lists the claim; so
 no answer means "not known", never "none".
@@ -13,6 +13,9 @@ name it: one that no container uses is not listed although its pod is running.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -29,6 +32,19 @@ log = structlog.get_logger(__name__)
 _MAX_ANSWER_BYTES = 16 << 20
 
 
+@dataclass(frozen=True, kw_only=True)
+class DevicePluginUse:
+    """Extended resources of device plugins on this node.
+
+    Attributes:
+        offered: Names of which there are devices to be had.
+        held: Names of which running pods hold devices, also where the plugin is gone.
+    """
+
+    offered: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+
+
 class PodResourcesClient:
     """Implements `kubelet_plugin.prepare.claims.PodResources` over the kubelet's socket."""
 
@@ -38,23 +54,13 @@ class PodResourcesClient:
 
     async def claims_in_use(self) -> frozenset[ClaimRef] | None:
         """See `kubelet_plugin.prepare.claims.PodResources`."""
-        options = (
-            # Without it the client sends the percent-encoded path as :authority, which servers may refuse.
-            ("grpc.default_authority", "localhost"),
-            ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
-        )
         try:
-            async with grpc.aio.insecure_channel(f"unix:{self._socket}", options=options) as channel:
-                stub = pod_resources_v1_pb2_grpc.PodResourcesListerStub(channel)
+            async with self._stub() as stub:
                 answer = await stub.List(
                     pod_resources_v1_pb2.ListPodResourcesRequest(), timeout=self._timeout_s
                 )
         except grpc.aio.AioRpcError as failed:
-            log.warning(
-                "kubelet does not tell which claims are in use",
-                code=failed.code().name,
-                error=failed.details(),
-            )
+            _log_failure("kubelet does not tell which claims are in use", failed)
             return None
         return frozenset(
             ClaimRef(namespace=resource.claim_namespace, name=resource.claim_name, uid=_uid(resource))
@@ -63,6 +69,48 @@ class PodResourcesClient:
             for resource in container.dynamic_resources
             if _may_be_ours(resource)
         )
+
+    async def device_plugins(self) -> DevicePluginUse | None:
+        """Which extended resources device plugins offer here, and which of them pods hold.
+
+        Returns:
+            None if the kubelet does not say.
+        """
+        try:
+            async with self._stub() as stub:
+                offered = await stub.GetAllocatableResources(
+                    pod_resources_v1_pb2.AllocatableResourcesRequest(), timeout=self._timeout_s
+                )
+                pods = await stub.List(
+                    pod_resources_v1_pb2.ListPodResourcesRequest(), timeout=self._timeout_s
+                )
+        except grpc.aio.AioRpcError as failed:
+            _log_failure("kubelet does not tell what device plugins offer", failed)
+            return None
+        return DevicePluginUse(
+            offered=frozenset(one.resource_name for one in offered.devices if one.device_ids),
+            held=frozenset(
+                one.resource_name
+                for pod in pods.pod_resources
+                for container in pod.containers
+                for one in container.devices
+                if one.device_ids
+            ),
+        )
+
+    @asynccontextmanager
+    async def _stub(self) -> AsyncIterator[pod_resources_v1_pb2_grpc.PodResourcesListerAsyncStub]:
+        options = (
+            # Without it the client sends the percent-encoded path as :authority, which servers may refuse.
+            ("grpc.default_authority", "localhost"),
+            ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+        )
+        async with grpc.aio.insecure_channel(f"unix:{self._socket}", options=options) as channel:
+            yield pod_resources_v1_pb2_grpc.PodResourcesListerStub(channel)
+
+
+def _log_failure(sentence: str, failed: grpc.aio.AioRpcError) -> None:
+    log.warning(sentence, code=failed.code().name, error=failed.details())
 
 
 def _may_be_ours(resource: pod_resources_v1_pb2.DynamicResource) -> bool:

@@ -63,6 +63,7 @@ class VendorFacts:
         sources: Where formats, paths and IDs were read, as sentences.
         guessed: What no source says, or only one that is not the vendor's, as sentences.
         legacy: Names of extended resources that people used for its cards.
+        plugin_prefixes: How further names begin by which device plugins offer its cards, or parts of them.
     """
 
     name: str
@@ -74,6 +75,7 @@ class VendorFacts:
     sources: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
     legacy: tuple[LegacyNames, ...] = ()
+    plugin_prefixes: tuple[str, ...] = ()
 
     @property
     def device_class(self) -> str:

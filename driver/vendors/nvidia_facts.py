@@ -39,6 +39,8 @@ FACTS = VendorFacts(
         "NVML's documentation and nvidia-ml-py; the driver's file lists; the Container Toolkit's CDI specs.",
         "HAMi-core: the contract of its preload library.",
     ),
+    # MIG instances, and NVIDIA's own shares under a name of theirs.
+    plugin_prefixes=("nvidia.com/mig-", "nvidia.com/gpu.shared"),
     legacy=(
         LegacyNames(
             count="nvidia.com/gpu",

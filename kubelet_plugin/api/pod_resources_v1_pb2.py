@@ -24,27 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)kubelet_plugin/api/pod_resources_v1.proto\x12\x02v1\"\x19\n\x17ListPodResourcesRequest\"C\n\x18ListPodResourcesResponse\x12\'\n\rpod_resources\x18\x01 \x03(\x0b\x32\x10.v1.PodResources\"[\n\x0cPodResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12*\n\ncontainers\x18\x03 \x03(\x0b\x32\x16.v1.ContainerResources\"R\n\x12\x43ontainerResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x11\x64ynamic_resources\x18\x05 \x03(\x0b\x32\x13.v1.DynamicResource\"j\n\x0f\x44ynamicResource\x12\x12\n\nclaim_name\x18\x02 \x01(\t\x12\x17\n\x0f\x63laim_namespace\x18\x03 \x01(\t\x12*\n\x0f\x63laim_resources\x18\x04 \x03(\x0b\x32\x11.v1.ClaimResource\"\x94\x01\n\rClaimResource\x12\"\n\x0b\x63\x64i_devices\x18\x01 \x03(\x0b\x32\r.v1.CDIDevice\x12\x13\n\x0b\x64river_name\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x04 \x01(\t\x12\x15\n\x08share_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_share_id\"\x19\n\tCDIDevice\x12\x0c\n\x04name\x18\x01 \x01(\t2Y\n\x12PodResourcesLister\x12\x43\n\x04List\x12\x1b.v1.ListPodResourcesRequest\x1a\x1c.v1.ListPodResourcesResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)kubelet_plugin/api/pod_resources_v1.proto\x12\x02v1\"\x1d\n\x1b\x41llocatableResourcesRequest\"E\n\x1c\x41llocatableResourcesResponse\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.v1.ContainerDevices\"=\n\x10\x43ontainerDevices\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x12\n\ndevice_ids\x18\x02 \x03(\t\"\x19\n\x17ListPodResourcesRequest\"C\n\x18ListPodResourcesResponse\x12\'\n\rpod_resources\x18\x01 \x03(\x0b\x32\x10.v1.PodResources\"[\n\x0cPodResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12*\n\ncontainers\x18\x03 \x03(\x0b\x32\x16.v1.ContainerResources\"y\n\x12\x43ontainerResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x14.v1.ContainerDevices\x12.\n\x11\x64ynamic_resources\x18\x05 \x03(\x0b\x32\x13.v1.DynamicResource\"j\n\x0f\x44ynamicResource\x12\x12\n\nclaim_name\x18\x02 \x01(\t\x12\x17\n\x0f\x63laim_namespace\x18\x03 \x01(\t\x12*\n\x0f\x63laim_resources\x18\x04 \x03(\x0b\x32\x11.v1.ClaimResource\"\x94\x01\n\rClaimResource\x12\"\n\x0b\x63\x64i_devices\x18\x01 \x03(\x0b\x32\r.v1.CDIDevice\x12\x13\n\x0b\x64river_name\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x04 \x01(\t\x12\x15\n\x08share_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_share_id\"\x19\n\tCDIDevice\x12\x0c\n\x04name\x18\x01 \x01(\t2\xb9\x01\n\x12PodResourcesLister\x12\x43\n\x04List\x12\x1b.v1.ListPodResourcesRequest\x1a\x1c.v1.ListPodResourcesResponse\"\x00\x12^\n\x17GetAllocatableResources\x12\x1f.v1.AllocatableResourcesRequest\x1a .v1.AllocatableResourcesResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kubelet_plugin.api.pod_resources_v1_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTPODRESOURCESREQUEST']._serialized_start=49
-  _globals['_LISTPODRESOURCESREQUEST']._serialized_end=74
-  _globals['_LISTPODRESOURCESRESPONSE']._serialized_start=76
-  _globals['_LISTPODRESOURCESRESPONSE']._serialized_end=143
-  _globals['_PODRESOURCES']._serialized_start=145
-  _globals['_PODRESOURCES']._serialized_end=236
-  _globals['_CONTAINERRESOURCES']._serialized_start=238
-  _globals['_CONTAINERRESOURCES']._serialized_end=320
-  _globals['_DYNAMICRESOURCE']._serialized_start=322
-  _globals['_DYNAMICRESOURCE']._serialized_end=428
-  _globals['_CLAIMRESOURCE']._serialized_start=431
-  _globals['_CLAIMRESOURCE']._serialized_end=579
-  _globals['_CDIDEVICE']._serialized_start=581
-  _globals['_CDIDEVICE']._serialized_end=606
-  _globals['_PODRESOURCESLISTER']._serialized_start=608
-  _globals['_PODRESOURCESLISTER']._serialized_end=697
+  _globals['_ALLOCATABLERESOURCESREQUEST']._serialized_start=49
+  _globals['_ALLOCATABLERESOURCESREQUEST']._serialized_end=78
+  _globals['_ALLOCATABLERESOURCESRESPONSE']._serialized_start=80
+  _globals['_ALLOCATABLERESOURCESRESPONSE']._serialized_end=149
+  _globals['_CONTAINERDEVICES']._serialized_start=151
+  _globals['_CONTAINERDEVICES']._serialized_end=212
+  _globals['_LISTPODRESOURCESREQUEST']._serialized_start=214
+  _globals['_LISTPODRESOURCESREQUEST']._serialized_end=239
+  _globals['_LISTPODRESOURCESRESPONSE']._serialized_start=241
+  _globals['_LISTPODRESOURCESRESPONSE']._serialized_end=308
+  _globals['_PODRESOURCES']._serialized_start=310
+  _globals['_PODRESOURCES']._serialized_end=401
+  _globals['_CONTAINERRESOURCES']._serialized_start=403
+  _globals['_CONTAINERRESOURCES']._serialized_end=524
+  _globals['_DYNAMICRESOURCE']._serialized_start=526
+  _globals['_DYNAMICRESOURCE']._serialized_end=632
+  _globals['_CLAIMRESOURCE']._serialized_start=635
+  _globals['_CLAIMRESOURCE']._serialized_end=783
+  _globals['_CDIDEVICE']._serialized_start=785
+  _globals['_CDIDEVICE']._serialized_end=810
+  _globals['_PODRESOURCESLISTER']._serialized_start=813
+  _globals['_PODRESOURCESLISTER']._serialized_end=998
 # @@protoc_insertion_point(module_scope)

@@ -3,7 +3,7 @@
 isort:skip_file
 Which pods hold which devices, as the kubelet knows it. Here the kubelet is the server, on
 pod-resources/kubelet.sock below its root. Wire-compatible with the part of the kubelet's PodResources API v1
-that tells of claims; what else its answers hold is passed over when they are decoded.
+that tells of claims and of device plugins; what else its answers hold is passed over when they are decoded.
 The package is the bare `v1`, as the kubelet has it: other files of that package must not reuse these names.
 """
 
@@ -36,11 +36,13 @@ class PodResourcesListerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PodResourcesListerAsyncStub: ...
     List: _grpc.UnaryUnaryMultiCallable[_pod_resources_v1_pb2.ListPodResourcesRequest, _pod_resources_v1_pb2.ListPodResourcesResponse]
+    GetAllocatableResources: _grpc.UnaryUnaryMultiCallable[_pod_resources_v1_pb2.AllocatableResourcesRequest, _pod_resources_v1_pb2.AllocatableResourcesResponse]
 
 @_typing.type_check_only
 class PodResourcesListerAsyncStub(PodResourcesListerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     List: _aio.UnaryUnaryMultiCallable[_pod_resources_v1_pb2.ListPodResourcesRequest, _pod_resources_v1_pb2.ListPodResourcesResponse]  # type: ignore[assignment]
+    GetAllocatableResources: _aio.UnaryUnaryMultiCallable[_pod_resources_v1_pb2.AllocatableResourcesRequest, _pod_resources_v1_pb2.AllocatableResourcesResponse]  # type: ignore[assignment]
 
 class PodResourcesListerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -49,5 +51,12 @@ class PodResourcesListerServicer(metaclass=_abc_1.ABCMeta):
         request: _pod_resources_v1_pb2.ListPodResourcesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pod_resources_v1_pb2.ListPodResourcesResponse, _abc.Awaitable[_pod_resources_v1_pb2.ListPodResourcesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetAllocatableResources(
+        self,
+        request: _pod_resources_v1_pb2.AllocatableResourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pod_resources_v1_pb2.AllocatableResourcesResponse, _abc.Awaitable[_pod_resources_v1_pb2.AllocatableResourcesResponse]]: ...
 
 def add_PodResourcesListerServicer_to_server(servicer: PodResourcesListerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

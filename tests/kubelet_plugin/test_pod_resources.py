@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from kubelet_plugin.api import pod_resources_v1_pb2, pod_resources_v1_pb2_grpc
-from kubelet_plugin.pod_resources import PodResourcesClient
+from kubelet_plugin.pod_resources import DevicePluginUse, PodResourcesClient
 from kubelet_plugin.prepare.claims import ClaimRef
 
 pytestmark = pytest.mark.asyncio
@@ -24,6 +24,16 @@ class Lister(pod_resources_v1_pb2_grpc.PodResourcesListerServicer):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "rate limited")
         assert self._answer is not None
         return self._answer
+
+    async def GetAllocatableResources(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> pod_resources_v1_pb2.AllocatableResourcesResponse:
+        return pod_resources_v1_pb2.AllocatableResourcesResponse(
+            devices=[
+                pod_resources_v1_pb2.ContainerDevices(resource_name="nvidia.com/gpu", device_ids=["GPU-1"]),
+                pod_resources_v1_pb2.ContainerDevices(resource_name="example.com/gone", device_ids=[]),
+            ]
+        )
 
 
 @asynccontextmanager
@@ -103,3 +113,20 @@ async def test_a_kubelet_that_refuses_leaves_it_unknown(short_dir: Path) -> None
 
 async def test_a_kubelet_that_is_away_leaves_it_unknown(short_dir: Path) -> None:
     assert await PodResourcesClient(short_dir / "kubelet.sock", timeout_s=1).claims_in_use() is None
+
+
+async def test_device_plugins_are_told_by_what_they_offer_and_what_pods_hold(short_dir: Path) -> None:
+    held = pod_resources_v1_pb2.ContainerDevices(resource_name="amd.com/gpu", device_ids=["0"])
+    container = pod_resources_v1_pb2.ContainerResources(name="app", devices=[held])
+    answer = pod_resources_v1_pb2.ListPodResourcesResponse(
+        pod_resources=[pod_resources_v1_pb2.PodResources(name="pod", namespace="ns", containers=[container])]
+    )
+    async with kubelet(short_dir, answer) as client:
+        assert await client.device_plugins() == DevicePluginUse(
+            offered=frozenset({"nvidia.com/gpu"}), held=frozenset({"amd.com/gpu"})
+        )
+
+
+async def test_what_is_not_answered_is_not_taken_for_nothing(short_dir: Path) -> None:
+    async with kubelet(short_dir, None) as client:
+        assert await client.device_plugins() is None
