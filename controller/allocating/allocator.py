@@ -229,6 +229,10 @@ class Allocator:
             wait_s = self._refused_nodes.note(view.uid, node, now=_now(), nominated=view.nominated)
             _log.info("kube-scheduler refused a node", pod=pod, node=node, left_out_s=round(wait_s, 1))
 
+    def pod_nominated(self, view: PodView) -> None:
+        """A handler of the pods' informer: kube-scheduler nominated a node for a pod that waits."""
+        self._refused_nodes.nominated(view.uid, view.nominated, now=_now())
+
     async def _reconcile_pod(self, key: str) -> float | None:
         view = self._pod(key)
         if view is None or not view.may_need:

@@ -179,6 +179,8 @@ class Allocating:
         self._usage.note(key, before, after)
         self._pods_of.note(key, before, after)
         self._turns.note(key, before, after)
+        if after is not None and after.nominated:
+            self.allocator.pod_nominated(after)
         if (before is not None and before.may_need) or (after is not None and after.may_need):
             self.queue.add(f"pod/{key}")
         if before is not None and (after is None or after.gone):

@@ -3,14 +3,16 @@
 Purpose: kube-scheduler takes an allocation back where the pod cannot use the node; an allocator that gives
 the same answer again would go round in circles with it. But where pods of lower priority are in the way, it
 takes the allocation back and ends these pods in the same breath (seen on 1.34.4): whoever then goes
-elsewhere, or waits, has let them be ended in vain, and that again and again.
+elsewhere, or waits, has let them be ended in vain.
 
 Flow: `note` when an allocation of ours was taken back; `first` is the node to be tried before all others: the
 refused one once more at once, and the one that kube-scheduler nominated for as long as it does; `nodes` are
 left out until their time is over, each time longer.
 
-Limits: kept in memory; another leader finds out anew. Forgotten with the pod, or `cap_s` after the last node
-may be tried again.
+Limits: whether the cards are there again before kube-scheduler looks once more is a race, because it takes
+them back at each look until the pods that it ends are gone. Where the race is lost these pods were ended in
+vain, so such a node is left out for `cap_s` at once. Kept in memory; another leader finds out anew. Forgotten
+with the pod, or `cap_s` after the last node may be tried again.
 """
 
 from __future__ import annotations
@@ -18,10 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 _TRIES = 1
-_TRIES_NOMINATED = 60
-"""So often is a node tried again at once. kube-scheduler comes back every few seconds for one that it
-nominated, until the pods that it ends there are gone: a grace period of ten minutes, with its longest
-back-off of ten seconds."""
+_TRIES_NOMINATED = 10
+"""So often in a row is a node tried again at once. kube-scheduler comes back at once as well, whenever
+nothing else waits for it, so more of them would be a storm."""
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class _Refusals:
     node: str = ""
     in_a_row: int = 0
     at: float = 0.0
+    preempted: bool = False
 
 
 class RefusedNodes:
@@ -66,15 +68,29 @@ class RefusedNodes:
             if max(refusals.until.values(), default=refusals.at) + self._cap_s > now
         }
         known = self._by_pod.setdefault(pod, _Refusals())
-        known.in_a_row = known.in_a_row + 1 if known.node == node else 1
+        if known.node != node:
+            known.in_a_row, known.preempted = 0, False
+        known.in_a_row += 1
         known.node, known.at = node, now
+        known.preempted = known.preempted or node == nominated
         if known.in_a_row <= (_TRIES_NOMINATED if node == nominated else _TRIES):
             return 0.0
-        wait_s = float(min(self._first_s * 2**known.times, self._cap_s))
+        wait_s = self._cap_s if known.preempted else min(self._first_s * 2**known.times, self._cap_s)
         known.times += 1
         known.until[node] = now + wait_s
-        known.node = ""
+        known.node, known.preempted = "", False
         return wait_s
+
+    def nominated(self, pod: str, node: str, *, now: float) -> None:
+        """Remembers that kube-scheduler nominated a node; it may have been for a moment only."""
+        known = self._by_pod.get(pod)
+        if known is None:
+            return
+        if known.node == node:
+            known.preempted = True
+        elif known.until.get(node, now) > now:
+            # The race was lost before this was seen.
+            known.until[node] = max(known.until[node], now + self._cap_s)
 
     def first(self, pod: str, *, now: float, nominated: str = "") -> str:
         """The node to be tried before all others, "" if there is none."""

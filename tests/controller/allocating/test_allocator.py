@@ -247,18 +247,38 @@ async def refused_twice(world: World, pod: str, *, node: str) -> None:
         world.take_back(pod)
 
 
-async def test_a_claim_goes_where_pods_are_ended_for_it_however_often_it_is_taken_back_there() -> None:
+async def test_a_claim_goes_where_pods_are_ended_for_it_and_not_elsewhere_when_it_is_taken_back_there() -> (
+    None
+):
     world = World(nodes=("n1", "n2"))
-    world.ask("p")
     world.ask("p", status={"nominatedNodeName": "n2"})
-    for _ in range(20):
+    for _ in range(10):
         await world.reconcile("p")
         assert world.node_of("p") == "n2"
         world.take_back("p")
-    world.ask("p")
     await world.reconcile("p")
     assert world.node_of("p") == "n2"
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_where_pods_were_ended_in_vain_none_are_for_a_long_time(late: bool) -> None:
+    """kube-scheduler nominates for a moment, and finds no cards when the pods that it ended are gone."""
+    world = World()
+    world.ask("p")
+    await world.reconcile("p")
     world.take_back("p")
+    if not late:
+        world.pod("p", "p", status={"nominatedNodeName": "n1"})
+        world.pod("p", "p")
+    await world.reconcile("p")
+    world.take_back("p")
+    if late:
+        world.pod("p", "p", status={"nominatedNodeName": "n1"})
+        world.pod("p", "p")
+    await asyncio.sleep(800)
+    await world.reconcile("p")
+    assert not world.node_of("p")
+    await asyncio.sleep(110)
     await world.reconcile("p")
     assert world.node_of("p") == "n1"
 
