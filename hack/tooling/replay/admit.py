@@ -155,6 +155,9 @@ class Replay:
         except DragomanError as refused:
             # What somebody wrote into the pod in place of conversion; the controller tells the pod's Events.
             return {"templates": [], "problem": f"{refused.reason}: {refused}"}
+        except (AttributeError, TypeError):
+            # No pod that an API server would store.
+            return {"templates": []}
 
     def _templates(self, request: Request) -> list[JSON]:
         settings = self._settings.conversion
