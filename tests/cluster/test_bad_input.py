@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from driver.kube.resources import RESOURCE_CLAIMS
+from driver.kube.resources import RESOURCE_CLAIMS, VALIDATING_WEBHOOKS
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import TEMPLATES, Api, Refused
 from tests.cluster.support.installation import Installation
@@ -48,20 +50,64 @@ CONFIGS: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+UNCHECKED = {"test.dragoman.dev/unchecked": "true"}
+
+
+def _set_unchecked(api: Api, *, unchecked: bool) -> None:
+    found = next(
+        one
+        for one in api.list(VALIDATING_WEBHOOKS)
+        if "settings.dragoman.dev" in [each["name"] for each in one["webhooks"]]
+    )
+    ((key, value),) = UNCHECKED.items()
+    for one in found["webhooks"]:
+        terms = one.setdefault("namespaceSelector", {}).setdefault("matchExpressions", [])
+        terms[:] = [term for term in terms if term["key"] != key]
+        if unchecked:
+            terms.append({"key": key, "operator": "NotIn", "values": [value]})
+    api.patch(VALIDATING_WEBHOOKS, found["metadata"]["name"], {"webhooks": found["webhooks"]})
+
+
 @pytest.fixture(scope="module")
-def misconfigured(installed: Installation, api: Api) -> Iterator[Space]:
-    """One namespace with a pod for each bad config, so that the kubelet works on all of them at once."""
-    space = open_space(api, "bad-configs")
+def unchecked(installed: Installation, api: Api) -> Iterator[Space]:
+    """A namespace whose objects are stored without being checked, as while no webhook answers."""
+    _set_unchecked(api, unchecked=True)
+    space = open_space(api, "unchecked", labels=UNCHECKED)
+    wrong = template("probe", request(), config=[share_config(CONFIGS["misspelt"][0])])
+    for _ in range(50):
+        # The API server takes note of its configuration a moment later.
+        with contextlib.suppress(Refused):
+            space.create(wrong)
+            break
+        time.sleep(0.2)
+    yield space
+    left = space.close()
+    _set_unchecked(api, unchecked=False)
+    installed.expect_nothing_left(left)
+
+
+@pytest.fixture(scope="module")
+def misconfigured(unchecked: Space) -> Space:
+    """A pod for each bad config, so that the kubelet works on all of them at once."""
     # These pods hold their cards for as long as the module's tests run: on a card that no other of them uses.
     ask = request(of=ANY, memory="16Mi", cel=cards.on(cards.AMD))
     for name, (parameters, _) in CONFIGS.items():
-        space.create(*sharing(name, ask, config=[share_config(parameters)]))
-    yield space
-    installed.expect_nothing_left(space.close())
+        unchecked.create(*sharing(name, ask, config=[share_config(parameters)]))
+    return unchecked
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_share_config_that_is_wrong_is_refused_with_the_fields_path_and_the_remedy(
+def test_a_share_config_that_is_wrong_is_refused_when_it_is_written(space: Space, name: str) -> None:
+    parameters, words = CONFIGS[name]
+    for make in (claim, template):
+        with pytest.raises(Refused) as refused:
+            space.create(make("bad", request(), config=[share_config(parameters)]))
+        for word in words:
+            assert word in refused.value.message
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_share_config_that_was_not_checked_is_refused_by_the_node_in_the_same_words(
     misconfigured: Space, name: str
 ) -> None:
     misconfigured.event(name, *CONFIGS[name][1], reason="FailedPrepareDynamicResources")
@@ -143,11 +189,21 @@ def test_amounts_reach_the_container_as_whole_mib_and_whole_percent(
     assert (seen.memory_mib(0), seen.cores(0)) == (memory, cores)
 
 
-def test_a_claim_larger_than_every_card_stays_pending_and_an_event_says_why(space: Space) -> None:
-    space.create(*sharing("a", request(memory="900Gi")))
-    claim_name = space.wait_pod("a", space.claim_name, what="has its claim")
-    said = space.event(claim_name, "memory")
-    assert not results(space.claim(claim_name))
+def test_a_claim_larger_than_every_card_is_refused_when_it_is_written(space: Space) -> None:
+    for make in (claim, template):
+        with pytest.raises(Refused) as refused:
+            space.create(make("bad", request(memory="900Gi")))
+        assert "AmountTooLarge" in refused.value.message
+        assert "capacity.requests.memory" in refused.value.message
+
+
+def test_a_claim_larger_than_every_card_that_was_not_checked_stays_pending_and_an_event_says_why(
+    unchecked: Space,
+) -> None:
+    unchecked.create(*sharing("large", request(memory="900Gi")))
+    claim_name = unchecked.wait_pod("large", unchecked.claim_name, what="has its claim")
+    said = unchecked.event(claim_name, "memory")
+    assert not results(unchecked.claim(claim_name))
     assert "Mi" in said or "Gi" in said
 
 
