@@ -66,6 +66,8 @@ def card(name: str = "card-0", *, mib: int = 1000, **fields: Any) -> Card:
 class World:
     """Nodes with one card of 1000 MiB each, and whatever a test adds."""
 
+    transport_of: Callable[[Any], ScriptedTransport] = ScriptedTransport
+
     def __init__(
         self,
         nodes: tuple[str, ...] = ("n1",),
@@ -79,7 +81,7 @@ class World:
         self.after: Refuse = lambda _request: None
         self.mangle: Callable[[Any], None] = lambda _claim: None
         self.versions = itertools.count(100)
-        self.transport = ScriptedTransport(self._answer)
+        self.transport = self.transport_of(self._answer)
         self.inventories = Inventories()
         self.answers: list[Answer] = []
         self.leading = True

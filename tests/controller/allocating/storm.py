@@ -1,0 +1,300 @@
+"""A cluster in which everything happens at once, around two replicas of the allocator.
+
+The API server takes its time, refuses a third of all requests, loses answers, and stores some writes only
+after whoever sent them has given up or died. Watches are late. Beside the allocator there are a scheduler
+that binds pods or takes allocations back, people who make pods and delete them, and make others under the
+same names, and the controller manager that cleans up behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import random
+from collections import Counter
+from typing import Any
+
+from controller.allocating.writing import FINALIZER
+from driver.api.share_allocation import shares_given
+from driver.kube.client import UnreachableError, error_for
+from driver.quantities import parse_quantity
+from tests.controller.allocating.world import World, card, without_shares
+from tests.support.scripted_api import Request, ScriptedTransport
+
+NODES = ("n1", "n2")
+CARDS = 2
+MIB = 1000
+
+
+class SlowTransport(ScriptedTransport):
+    """Requests take time; some are refused, some answers are lost, some writes are stored late."""
+
+    storm: Storm
+
+    async def request(self, method: str, path: str, **more: Any) -> Any:
+        chance = self.storm.chance
+        sent = Request(
+            method=method,
+            path=path,
+            query=more.get("query") or {},
+            body=copy.deepcopy(more.get("body")),
+            content_type=more.get("content_type", ""),
+        )
+        fate = 1.0 if self.storm.calm else chance.random()
+        if fate < 0.2:
+            status = chance.choice([429, 500, 503])
+            await asyncio.sleep(chance.random() * 0.1)
+            raise error_for(status, message="not now")
+        if method != "GET" and 0.2 <= fate < 0.25:
+            raise error_for(409, message="changed")
+        landed = False
+        try:
+            await asyncio.sleep(chance.random() * 0.5)
+            landed = fate >= 0.3
+            if landed:
+                answer = self._answer(sent)
+        finally:
+            if not landed and method != "GET":
+                # It is on its way, whatever has become of its sender.
+                asyncio.get_running_loop().call_later(chance.random() * 3, self._answer, sent)
+        if not landed:
+            raise UnreachableError("timed out", status=0)
+        await asyncio.sleep(chance.random() * 0.2)
+        if fate < 0.36:
+            raise UnreachableError("the answer was lost", status=0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Replica(World):
+    """A World whose informers follow the storm's store, late but in order."""
+
+    def __init__(self, storm: Storm) -> None:
+        def transport_of(answer: Any) -> ScriptedTransport:
+            made = SlowTransport(answer)
+            made.storm = storm
+            return made
+
+        self.transport_of = transport_of
+        super().__init__(nodes=NODES)
+        self.storm = storm
+        self.leading = False
+        self.after = storm.stored_by
+        self._due = 0.0
+        for node in NODES:
+            self.cards(node, *(card(f"card-{number}", mib=MIB) for number in range(CARDS)))
+
+    def hear(self, informer: Any, event: dict[str, Any], *, at_once: bool = False) -> None:
+        """Lets the watch tell it, sooner or later."""
+        loop = asyncio.get_running_loop()
+        delay = 0.0 if at_once or self.storm.calm else self.storm.chance.random() * 10
+        self._due = max(self._due, loop.time() + delay)
+        loop.call_at(self._due, informer._apply, copy.deepcopy(event))
+
+
+class Storm:
+    """Replicas around one store of claims and pods; one of them leads at a time."""
+
+    def __init__(self, seed: int, *, drops_shares: bool) -> None:
+        self.chance = random.Random(seed)
+        self.drops_shares = drops_shares
+        self.calm = False
+        self.claims: dict[str, Any] = {}
+        self.pods: dict[str, Any] = {}
+        self.versions = itertools.count(1000)
+        self.uids = itertools.count()
+        self.told: set[str] = set()
+        self.replicas = [self._replica(), self._replica()]
+        self.leader = 0
+        self.work: asyncio.Task[None] | None = None
+
+    def _replica(self) -> Replica:
+        made = Replica(self)
+        made.stored, made.stored_pods, made.versions = self.claims, self.pods, self.versions
+        if self.drops_shares:
+            made.mangle = without_shares
+        return made
+
+    @property
+    def now_leading(self) -> Replica:
+        """The replica that leads."""
+        return self.replicas[self.leader]
+
+    # The API server
+
+    def stored_by(self, request: Request) -> None:
+        """Something was written: nothing may be over-committed at any instant, and all get to hear of it."""
+        name = request.path.split("/")[7]
+        self._tell("claims", "MODIFIED", self.claims[name])
+
+    def put_claim(self, document: Any) -> None:
+        """Writes a claim as somebody else than the allocator."""
+        document["metadata"]["resourceVersion"] = str(next(self.versions))
+        self.claims[document["metadata"]["name"]] = document
+        self._tell("claims", "MODIFIED", document)
+
+    def put_pod(self, document: Any) -> None:
+        """Writes a pod."""
+        document["metadata"]["resourceVersion"] = str(next(self.versions))
+        self.pods[document["metadata"]["name"]] = document
+        self._tell("pods", "MODIFIED", document)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Deletes a claim or pod, at once."""
+        document = getattr(self, kind).pop(name)
+        document["metadata"]["resourceVersion"] = str(next(self.versions))
+        self._tell(kind, "DELETED", document)
+
+    def _tell(self, kind: str, event: str, document: Any) -> None:
+        self.check()
+        for world in self.replicas:
+            world.hear(getattr(world, kind), {"type": event, "object": document})
+
+    def check(self) -> None:
+        """Nothing is over-committed."""
+        sums: Counter[tuple[str, str, str]] = Counter()
+        for claim in self.claims.values():
+            for place, name, amount in held(claim):
+                sums[(*place, name)] += amount
+        for (pool, device, name), total in sums.items():
+            assert total <= (MIB << 20 if name == "memory" else 100), (pool, device, name, total)
+
+    # Who leads
+
+    def lead(self) -> None:
+        """The replica whose turn it is begins to lead."""
+        world = self.now_leading
+        world.leading = True
+        self.work = asyncio.create_task(
+            world.part.queue.run(world.part.reconcile, workers=4, first=world.part.begin)
+        )
+
+    async def kill(self) -> None:
+        """The leader dies in the middle of whatever it does; the other one takes over after the Lease."""
+        assert self.work is not None
+        self.work.cancel()
+        await asyncio.gather(self.work, return_exceptions=True)
+        dead = self.now_leading
+        dead.leading = False
+        self.told |= {answer.pod.partition("/")[2] for answer in dead.answers}
+        self.replicas[self.leader] = born = self._replica()
+        for kind, stored in (("claims", self.claims), ("pods", self.pods)):
+            for document in list(stored.values()):
+                born.hear(getattr(born, kind), {"type": "ADDED", "object": document}, at_once=True)
+        self.leader = 1 - self.leader
+        # What was sent before has landed by the time that the Lease has run out.
+        await asyncio.sleep(4 + self.chance.random() * 6)
+        self.lead()
+
+    # Everybody else
+
+    def make(self, name: str) -> None:
+        """Somebody makes a pod with its claims."""
+        chance = self.chance
+        names = [name, f"{name}-more"][: chance.choice([1, 1, 2])]
+        for claim in names:
+            self._make_claim(claim)
+        if chance.random() < 0.15:
+            names.append("shared")
+            if "shared" not in self.claims:
+                self._make_claim("shared")
+        spec: Any = {"containers": [{}]}
+        if chance.random() < 0.15:
+            spec["nodeName"] = chance.choice(NODES)
+        spec["resourceClaims"] = [{"name": one, "resourceClaimName": one} for one in names]
+        metadata = {"name": name, "namespace": "default", "uid": f"pod-{next(self.uids)}"}
+        self.put_pod({"metadata": metadata, "spec": spec, "status": {}})
+
+    def _make_claim(self, name: str) -> None:
+        chance = self.chance
+        asked = {"memory": f"{chance.choice([100, 300, 500, 1000])}Mi", "cores": chance.choice(["0", "20"])}
+        exactly = {
+            "deviceClassName": "accelerator.dragoman.dev",
+            "allocationMode": "ExactCount",
+            "count": chance.choice([1, 1, 1, 2]),
+            "capacity": {"requests": asked},
+        }
+        metadata = {"name": name, "namespace": "default", "uid": f"claim-{next(self.uids)}"}
+        requests = [{"name": "gpu", "exactly": exactly}]
+        self.put_claim({"metadata": metadata, "spec": {"devices": {"requests": requests}}})
+
+    async def live(self) -> None:
+        """Scheduler, kubelet, people and controller manager, for ever."""
+        while True:
+            await asyncio.sleep(20.0 if self.calm else 2 * self.chance.random())
+            for name in list(self.pods):
+                self._schedule(name)
+            if not self.calm and self.pods and self.chance.random() < 0.2:
+                gone = self.chance.choice(list(self.pods))
+                self.delete("pods", gone)
+            self._clean_up()
+
+    def _schedule(self, name: str) -> None:
+        pod = self.pods[name]
+        names = [one["resourceClaimName"] for one in pod["spec"]["resourceClaims"]]
+        claims = [self.claims[one] for one in names if one in self.claims]
+        if pod["spec"].get("nodeName") or len(claims) < len(names) or not all(map(node_of, claims)):
+            return
+        nodes = {node_of(claim) for claim in claims}
+        free = [claim for claim in claims if not claim["status"].get("reservedFor")]
+        if len(nodes) > 1 or (not self.calm and self.chance.random() < 0.1):
+            for claim in free:
+                self.put_claim({**claim, "status": {}})
+            return
+        self._reserve(name, pod)
+        self.put_pod({**pod, "spec": {**pod["spec"], "nodeName": nodes.pop()}})
+
+    def _reserve(self, name: str, pod: Any) -> None:
+        holder = {"resource": "pods", "name": name, "uid": pod["metadata"]["uid"]}
+        for entry in pod["spec"]["resourceClaims"]:
+            claim = self.claims.get(entry["resourceClaimName"])
+            holders = ((claim or {}).get("status") or {}).get("reservedFor") or []
+            if claim and node_of(claim) and holder not in holders:
+                self.put_claim({**claim, "status": {**claim["status"], "reservedFor": [*holders, holder]}})
+
+    def _clean_up(self) -> None:
+        """The controller manager: pods that are bound, holders that are gone, claims without pods."""
+        for name, pod in self.pods.items():
+            if pod["spec"].get("nodeName"):
+                self._reserve(name, pod)
+        alive = {pod["metadata"]["uid"] for pod in self.pods.values()}
+        for name, claim in list(self.claims.items()):
+            status = claim.get("status") or {}
+            before = status.get("reservedFor") or []
+            after = [one for one in before if one["uid"] in alive]
+            owned = name != "shared" and name.removesuffix("-more") not in self.pods
+            if after != before:
+                left = {**status, "reservedFor": after} if after else {}
+                finalizers = claim["metadata"].get("finalizers", [])
+                kept = finalizers if after else [one for one in finalizers if one != FINALIZER]
+                self.put_claim(
+                    {**claim, "metadata": {**claim["metadata"], "finalizers": kept}, "status": left}
+                )
+            elif owned and not before:
+                self.delete("claims", name)
+
+
+def node_of(claim: Any) -> str:
+    """The node that a claim is allocated for, "" if it is not."""
+    allocation = (claim.get("status") or {}).get("allocation")
+    if not allocation:
+        return ""
+    return str(allocation["nodeSelector"]["nodeSelectorTerms"][0]["matchFields"][0]["values"][0])
+
+
+def held(claim: Any) -> list[tuple[tuple[str, str], str, int]]:
+    """What a claim holds: pool and device, dimension, amount; all of a card where that is not said."""
+    devices = ((claim.get("status") or {}).get("allocation") or {}).get("devices") or {}
+    given = shares_given(devices.get("config") or [], field="config")
+    found = []
+    for one in devices.get("results") or []:
+        share = given.get((one["request"], one["pool"], one["device"]))
+        amounts = one.get("consumedCapacity") or {
+            "memory": share.memory if share else f"{MIB}Mi",
+            "cores": share.cores if share else "100",
+        }
+        for name, amount in amounts.items():
+            found.append(((one["pool"], one["device"]), name, parse_quantity(amount).rounded_up))
+    return found
