@@ -26,6 +26,7 @@ import structlog
 from driver.errors import StateError
 from driver.host import Host
 from kubelet_plugin.pod_resources import DevicePluginUse
+from kubelet_plugin.threads import in_daemon_thread
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +121,8 @@ class DevicePlugins:
         names_changed = kept.keys() != self._seen.keys() or not self._is_written(kept)
         self._seen = kept
         if names_changed:
-            self._write()
+            # It waits for the disk.
+            await in_daemon_thread(self._write, name="device plugins")
         if self._verdicts() != before:
             self._changed()
         return True
