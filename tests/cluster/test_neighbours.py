@@ -92,30 +92,34 @@ def gang_space(gangs: Installation, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.fixture
 def elsewhere(stock: Installation) -> Iterator[str]:
-    """A second Node without a kubelet, for as long as the control plane takes it for Ready: 50 s."""
+    """A second Node without a kubelet; for 50 s after it was last said to be Ready it is taken for that."""
     name = "without-cards"
     stock.api.create(NODES, {"metadata": {"name": name}})
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    amounts = {"cpu": "2", "memory": "8Gi", "pods": "10"}
-    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastTransitionTime": now}
-    status = {
-        "capacity": amounts,
-        "allocatable": amounts,
-        "conditions": [{**ready, "lastHeartbeatTime": now}],
-    }
-    stock.api.patch(NODES, name, {"status": status}, subresource="status")
     try:
-        waiting.wait_for(
-            stock.api,
-            NODES,
-            name,
-            lambda one: not one["spec"].get("taints"),
-            what="has no taints",
-            seconds=30,
-        )
+        for _ in range(3):
+            # The control plane looks every five seconds; its taints come and go until it has seen all of it.
+            _ready(stock.api, name)
+            time.sleep(3)
+            waiting.wait_for(
+                stock.api,
+                NODES,
+                name,
+                lambda one: not one["spec"].get("taints"),
+                what="has no taints",
+                seconds=30,
+            )
         yield name
     finally:
         stock.api.delete(NODES, name)
+
+
+def _ready(api: Api, node: str) -> None:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    amounts = {"cpu": "2", "memory": "8Gi", "pods": "10"}
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastTransitionTime": now}
+    conditions = [{**ready, "lastHeartbeatTime": now}]
+    status = {"capacity": amounts, "allocatable": amounts, "conditions": conditions}
+    api.patch(NODES, node, {"status": status}, subresource="status")
 
 
 def _node_with_cards(api: Api) -> str:
@@ -146,7 +150,11 @@ def _ended(space: Space) -> list[str]:
 def _holds_the_port(space: Space, node: str) -> None:
     """A Deployment of low priority whose pod holds a port, and comes again whenever it is ended."""
     (one,) = _prioritized("unused", "low", nodeSelector={"kubernetes.io/hostname": node})
-    one["spec"]["containers"][0]["ports"] = [{"hostPort": PORT, "containerPort": PORT}]
+    (container,) = one["spec"]["containers"]
+    container["ports"] = [{"hostPort": PORT, "containerPort": PORT}]
+    # As most programs do, it takes a while to end.
+    container["lifecycle"] = {"preStop": {"sleep": {"seconds": 5}}}
+    one["spec"]["terminationGracePeriodSeconds"] = 10
     labels = {"app": "holder"}
     template = {"metadata": {"labels": labels}, "spec": one["spec"]}
     spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
