@@ -51,6 +51,35 @@ def at_least(level: IsolationLevel, minimum: IsolationLevel) -> bool:
     return ISOLATION_ORDER.index(level) <= ISOLATION_ORDER.index(minimum)
 
 
+class TaintEffect(StrEnum):
+    """What becomes of a card with a fault: the words of Kubernetes' device taints.
+
+    `NONE` tells of the fault and leaves the card on offer; `NO_SCHEDULE` keeps it from new claims;
+    `NO_EXECUTE` also ends the pods that use it.
+    """
+
+    NONE = "None"
+    NO_SCHEDULE = "NoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What is wrong with a card.
+
+    Attributes:
+        reason: CamelCase word, stable; the value of the card's taint, so at most 63 letters and digits.
+        message: A sentence for people.
+        since: When it was noticed: RFC 3339 in UTC, whole seconds.
+        effect: What becomes of the card.
+    """
+
+    reason: str
+    message: str
+    since: str
+    effect: TaintEffect = TaintEffect.NO_SCHEDULE
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """One accelerator of a node.
@@ -73,6 +102,7 @@ class Card:
         shareable: False where a policy gives the card out whole only.
         allow_uncapped: False where a policy refuses shares without a cap on compute.
         unpublished: Why the card is not offered (MIG mode, excluded by policy); "" if it is offered.
+        fault: What is wrong with it; None if nothing is known to be.
     """
 
     name: str
@@ -92,6 +122,7 @@ class Card:
     allow_uncapped: bool = True
     unpublished: str = ""
     extra_attributes: dict[str, str | int | bool] = field(default_factory=dict)
+    fault: Fault | None = None
 
     def __post_init__(self) -> None:
         if not _DNS_LABEL.fullmatch(self.name):

@@ -23,13 +23,17 @@ from typing import Any
 import structlog
 
 from driver.api.node import AgentStatus
-from driver.cards import DRIVER_NAME, pool_name
+from driver.cards import DRIVER_NAME, Fault, pool_name
 from driver.kube.client import KubeClient
 from kubelet_plugin import parts
 from kubelet_plugin.api import registration_pb2_grpc
+from kubelet_plugin.card_health.memory import HealthFile
+from kubelet_plugin.card_health.telling import ClaimTeller
+from kubelet_plugin.card_health.watch import HealthWatch
 from kubelet_plugin.claim_status import ClaimStatusWriter
+from kubelet_plugin.device_plugins import DevicePlugins
 from kubelet_plugin.endpoint import Endpoint
-from kubelet_plugin.events import RefusalEvents
+from kubelet_plugin.events import PodEvents
 from kubelet_plugin.health import HealthBoard, add_health_services
 from kubelet_plugin.host import NodeHost
 from kubelet_plugin.inventory import Inventory
@@ -52,7 +56,6 @@ log = structlog.get_logger(__name__)
 
 RESTORE_EVERY_S = 5.0
 COLLECT_EVERY_S = 60.0
-HEALTH_EVERY_S = 10.0
 DRAIN_S = 20.0
 """How long calls in flight may take after a stop was asked for; below the pod's 30 s."""
 
@@ -82,7 +85,9 @@ class Agent:
             host=host,
             policies=self._policies,
             metrics=self._metrics,
+            withheld=lambda vendor: self._plugins.why_not(vendor) if self._plugins is not None else "",
         )
+        self._plugins = self._device_plugins() if self._client is not None else None
         self._engine = PrepareEngine(
             EngineSettings(
                 node=settings.node_name, state_folder=settings.state_dir, cdi_folder=settings.cdi_dir
@@ -93,6 +98,15 @@ class Agent:
             recorder=_PhaseRecorder(self._metrics),
         )
         self._board = HealthBoard(pool=pool_name(settings.node_name))
+        self._teller: ClaimTeller | None = None
+        self._health = HealthWatch(
+            self._inventory,
+            host=host,
+            board=self._board,
+            file=HealthFile(settings.plugin_dir / "health.json", host=host),
+            metrics=self._metrics,
+            told=self._card_changed,
+        )
         self._listeners: list[Listener] = []
         self._writers: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._after_restore: Callable[[], None] = lambda: None
@@ -167,8 +181,16 @@ class Agent:
         node_status = NodeStatusWriter(
             client, maker=self._status_maker(), superseded=self._keeper.superseded, metrics=self._metrics
         )
-        claim_status = ClaimStatusWriter(client, record_of=self._record_of, metrics=self._metrics)
-        events = RefusalEvents(client, node_name=settings.node_name, metrics=self._metrics)
+        claim_status = ClaimStatusWriter(
+            client, record_of=self._record_of, metrics=self._metrics, fault_of=self._health.fault_of
+        )
+        events = PodEvents(client, node_name=settings.node_name, metrics=self._metrics)
+        self._teller = ClaimTeller(
+            self._engine.records.values,
+            status=claim_status,
+            events=events,
+            node_name=settings.node_name,
+        )
         self._inventory.subscribe(node_status.update)
         self._after_restore = node_status.update
         self._listeners += [claim_status, events]
@@ -187,6 +209,10 @@ class Agent:
             problems=lambda: (*self._isolation.problems, *self._engine.problems),
         )
 
+    def _card_changed(self, before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
+        if self._teller is not None:
+            self._teller(before, now)
+
     def _record_of(self, uid: str) -> ClaimRecord | None:
         return self._engine.records.get(uid)
 
@@ -200,11 +226,12 @@ class Agent:
 
     def _start_background(self) -> None:
         interval_s = self._settings.discovery_interval_s
-        self._background("inventory", lambda: self._inventory.run(interval_s=interval_s))
+        self._background("inventory", lambda: self._look_for_cards(interval_s))
         self._background("policies", lambda: self._policies.run(self._inventory.look))
         self._background("restore", self._restore)
         self._background("collect", self._collect)
-        self._background("health", self._watch_health)
+        self._background("health", self._health.run)
+        self._background("faults", self._health.listen)
         self._background("beat", self._beat)
         for name, work in self._writers.items():
             self._background(name, work)
@@ -237,6 +264,21 @@ class Agent:
             self._after_restore()
             await asyncio.sleep(RESTORE_EVERY_S)
 
+    async def _look_for_cards(self, interval_s: float) -> None:
+        if self._plugins is not None:
+            await self._plugins.first()
+            self._background("device plugins", self._plugins.run)
+        await self._inventory.run(interval_s=interval_s)
+
+    def _device_plugins(self) -> DevicePlugins:
+        return DevicePlugins(
+            PodResourcesClient(self._settings.pod_resources_socket).device_plugins,
+            file=str(self._settings.plugin_dir / "device-plugins.json"),
+            # The agent's own folder, and not one of the node as vendors see it.
+            host=NodeHost(),
+            changed=self._inventory.look,
+        )
+
     async def _collect(self) -> None:
         pod_resources = PodResourcesClient(self._settings.pod_resources_socket)
         await self._inventory.ready.wait()
@@ -244,12 +286,6 @@ class Agent:
         while True:
             await collector.collect()
             await asyncio.sleep(COLLECT_EVERY_S)
-
-    async def _watch_health(self) -> None:
-        await self._inventory.ready.wait()
-        while True:
-            self._board.post(await self._inventory.health())
-            await asyncio.sleep(HEALTH_EVERY_S)
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ strategic patches sort the keys (tried on 1.36.3).
 
 Each entry has two conditions: `Ready` (the container runtime can use the share) and `Limited` (which limits
 were set, by which method; False where the share has none or runs without a limit that it asked for), and the
-same as data for programs.
+same as data for programs. A third, `Healthy`, comes when the card has a fault, and tells when that is over.
 
 A write costs the API server several times what a prepare does, and nobody's start waits for it: so writes
 wait until no claim was prepared for a moment, and while that does not happen they go slowly (measured by
@@ -32,7 +32,7 @@ from typing import Any
 import structlog
 
 from driver.api.share_config import CorePolicy
-from driver.cards import DRIVER_NAME, IsolationLevel
+from driver.cards import DRIVER_NAME, Fault, IsolationLevel
 from driver.errors import DragomanError
 from driver.kube.backoff import Backoff
 from driver.kube.client import JSON_PATCH, ApiError, KubeClient, NotFoundError
@@ -67,6 +67,7 @@ class ClaimStatusWriter:
         record_of: The record of a prepared claim; None if it is not prepared (any more).
         metrics: Where writes are counted.
         now: The time of day.
+        fault_of: What is wrong with a card, by device name; None if nothing is.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class ClaimStatusWriter:
         record_of: Callable[[str], ClaimRecord | None],
         metrics: Metrics,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        fault_of: Callable[[str], Fault | None] = lambda _device: None,
     ) -> None:
         self._client = client
+        self._fault_of = fault_of
         self._record_of = record_of
         self._metrics = metrics
         self._now = now
@@ -90,10 +93,14 @@ class ClaimStatusWriter:
         """Notes that a claim's status is due."""
         if answer.devices:
             self._last_prepared = asyncio.get_running_loop().time()
-            if not self._pending:
-                self._waiting_since = self._last_prepared
-            self._pending[ref.uid] = ref
-            self._wake.set()
+            self.card_changed(ref)
+
+    def card_changed(self, ref: ClaimRef) -> None:
+        """Notes that a card of a prepared claim became faulty, or well again."""
+        if not self._pending:
+            self._waiting_since = asyncio.get_running_loop().time()
+        self._pending[ref.uid] = ref
+        self._wake.set()
 
     def refused(self, ref: ClaimRef, error: DragomanError) -> None:
         """Nothing to write: events tell of refusals."""
@@ -151,7 +158,8 @@ class ClaimStatusWriter:
             if claim["metadata"].get("uid") != ref.uid:
                 return False
             present = (claim.get("status") or {}).get("devices") or []
-            wanted = entries_of(record, present=present, now=_rfc3339(self._now()))
+            now = _rfc3339(self._now())
+            wanted = entries_of(record, present=present, now=now, fault_of=self._fault_of)
             if not _missing(wanted, present):
                 return False
             stored = await self._client.patch(
@@ -197,13 +205,20 @@ def _patch(wanted: list[dict[str, Any]], *, claim: Mapping[str, Any]) -> list[di
     ]
 
 
-def entries_of(record: ClaimRecord, *, present: list[dict[str, Any]], now: str) -> list[dict[str, Any]]:
+def entries_of(
+    record: ClaimRecord,
+    *,
+    present: list[dict[str, Any]],
+    now: str,
+    fault_of: Callable[[str], Fault | None] = lambda _device: None,
+) -> list[dict[str, Any]]:
     """The entries of `status.devices` that say what a record's shares were given.
 
     Args:
         record: The prepared claim.
         present: The entries that are there; conditions that say the same keep their transition time.
         now: RFC 3339 time for conditions that changed.
+        fault_of: What is wrong with a card, by device name.
     """
     entries: dict[tuple[str, ...], dict[str, Any]] = {}
     for item in record.shares:
@@ -221,6 +236,7 @@ def entries_of(record: ClaimRecord, *, present: list[dict[str, Any]], now: str) 
                     "message": f"CDI device {item.cdi_id}.",
                 },
                 _limited(item, record),
+                *_healthy(fault_of(item.share.device), before=before),
             )
         ]
         entry["data"] = _data(item)
@@ -253,6 +269,17 @@ def _limited(item: ShareRecord, record: ClaimRecord) -> dict[str, str]:
         "reason": "NotHeld" if not held else "LimitsSet" if wanted else "NoLimit",
         "message": f"{message}.{warnings}",
     }
+
+
+def _healthy(fault: Fault | None, *, before: Mapping[str, Any]) -> list[dict[str, str]]:
+    if fault is not None:
+        message = f"{fault.message} (since {fault.since})"
+        return [{"type": "Healthy", "status": "False", "reason": fault.reason, "message": message}]
+    if any(one.get("type") == "Healthy" for one in before.get("conditions") or []):
+        message = "What was wrong with the card is over."
+        return [{"type": "Healthy", "status": "True", "reason": "Recovered", "message": message}]
+    # Nobody needs to read of every share that its card is well.
+    return []
 
 
 def _held(level: IsolationLevel | None) -> str:

@@ -1,10 +1,10 @@
-"""Events on pods whose claims are refused for good.
+"""Events on pods: their claim is refused for good, or a card that they use is not well.
 
 Purpose: the kubelet tells every refusal in the same words and tries for ever; this Event says when trying
 cannot help and the pod has to be made anew. Refusals that pass by themselves get none.
 
-Flow: the service tells of a refusal; a task looks up the pods that reserve the claim and writes one Event for
-each pod and reason, at most once in `AGAIN_AFTER_S`.
+Flow: the service tells of a refusal, the health watch of a card's fault; a task looks up the pods that
+reserve the claim and writes one Event for each pod and reason, at most once in `AGAIN_AFTER_S`.
 
 Limits: at most `BURST` events at once and one more each `REFILL_S`; what is above that is counted and
 dropped. A refusal of a claim that does not exist names no pod and gets no Event; the kubelet's own says it.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,8 +40,17 @@ _MAX_REMEMBERED = 4096
 _QUEUE = 64
 
 
-class RefusalEvents:
-    """Writes Events about final refusals; a listener of the DRA service.
+@dataclass(frozen=True, kw_only=True)
+class _Note:
+    ref: ClaimRef
+    reason: str
+    action: str
+    text: str
+    warning: bool = True
+
+
+class PodEvents:
+    """Writes Events on the pods of claims; a listener of the DRA service.
 
     Args:
         client: The API server.
@@ -64,7 +74,7 @@ class RefusalEvents:
         self._metrics = metrics
         self._clock = clock
         self._now = now
-        self._queue: asyncio.Queue[tuple[ClaimRef, DragomanError]] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[_Note] = asyncio.Queue(_QUEUE)
         self._told: dict[tuple[str, str], float] = {}
         self._tokens = float(BURST)
         self._filled_at = clock()
@@ -74,31 +84,46 @@ class RefusalEvents:
 
     def refused(self, ref: ClaimRef, error: DragomanError) -> None:
         """Notes a refusal that trying again does not change."""
-        if error.retriable or self._recent((ref.uid, error.reason)):
+        if not error.retriable:
+            self._put(self._refusal(ref, error))
+
+    def card_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool) -> None:
+        """Notes that a card of a claim became faulty, or well again."""
+        self._put(_Note(ref=ref, reason=reason, action="Running", text=text, warning=warning))
+
+    async def tell(self, ref: ClaimRef, error: DragomanError) -> None:
+        """Writes an Event about a refusal on each pod that reserves the claim.
+
+        Raises:
+            ApiError: The API server refused or did not answer.
+        """
+        await self._tell(self._refusal(ref, error))
+
+    def _refusal(self, ref: ClaimRef, error: DragomanError) -> _Note:
+        text = f"Claim {ref.name} cannot be prepared on node {self._node_name}: {error}"
+        return _Note(ref=ref, reason=error.reason, action="Preparing", text=text)
+
+    def _put(self, note: _Note) -> None:
+        if self._recent((note.ref.uid, note.reason)):
             return
         try:
-            self._queue.put_nowait((ref, error))
+            self._queue.put_nowait(note)
         except asyncio.QueueFull:
             self._metrics.count("events_total", result="suppressed")
 
     async def run(self) -> None:
         """Writes what is due until cancelled."""
         while True:
-            ref, error = await self._queue.get()
-            with operation("event", claim=ref.uid):
+            note = await self._queue.get()
+            with operation("event", claim=note.ref.uid):
                 try:
-                    await self.tell(ref, error)
+                    await self._tell(note)
                 except ApiError as failed:
                     self._metrics.count("events_total", result="failed")
                     log.warning("event cannot be written", error=str(failed))
 
-    async def tell(self, ref: ClaimRef, error: DragomanError) -> None:
-        """Writes an Event on each pod that reserves the claim.
-
-        Raises:
-            ApiError: The API server refused or did not answer.
-        """
-        key = (ref.uid, error.reason)
+    async def _tell(self, note: _Note) -> None:
+        ref, key = note.ref, (note.ref.uid, note.reason)
         if self._recent(key):
             return
         claim = await self._client.get(RESOURCE_CLAIMS, ref.name, namespace=ref.namespace)
@@ -108,21 +133,21 @@ class RefusalEvents:
             if not self._take():
                 self._metrics.count("events_total", result="suppressed")
                 continue
-            await self._client.create(EVENTS, self._event(ref, error, pod), namespace=ref.namespace)
+            await self._client.create(EVENTS, self._event(note, pod), namespace=ref.namespace)
             self._metrics.count("events_total", result="written")
         self._remember(key)
 
-    def _event(self, ref: ClaimRef, error: DragomanError, pod: dict[str, Any]) -> dict[str, Any]:
-        text = f"Claim {ref.name} cannot be prepared on node {self._node_name}: {error}"
+    def _event(self, note: _Note, pod: dict[str, Any]) -> dict[str, Any]:
+        ref = note.ref
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
             "metadata": {"generateName": _name_of_event(str(pod["name"])), "namespace": ref.namespace},
             "eventTime": self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "type": "Warning",
-            "reason": error.reason,
-            "action": "Preparing",
-            "note": text.encode()[:_MAX_NOTE_BYTES].decode("utf-8", "ignore"),
+            "type": "Warning" if note.warning else "Normal",
+            "reason": note.reason,
+            "action": note.action,
+            "note": note.text.encode()[:_MAX_NOTE_BYTES].decode("utf-8", "ignore"),
             "reportingController": "dragoman.dev/kubelet-plugin",
             "reportingInstance": self._node_name,
             "regarding": {

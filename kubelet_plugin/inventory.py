@@ -4,6 +4,9 @@ Flow: each vendor is asked in a thread of its own -> the policy is applied and t
 has is added -> `Snapshot`; listeners hear when it changed. A look happens at the start, once an interval, and
 whenever `look` is called (policy changed, signal).
 
+What is wrong with a card comes from `kubelet_plugin.card_health` by `judged`; a card that is not listed any
+more stays for a while (`card_health.missing`), so that its fault can be told.
+
 Limits: a vendor that hangs keeps its last answer and holds nobody up; while it hangs it is not asked again. A
 vendor that fails in a way nobody foresaw keeps its cards as well: cards must not vanish by a bug of ours.
 """
@@ -19,13 +22,14 @@ import structlog
 
 from driver.api.policy import EffectivePolicy
 from driver.api.share_config import ShareConfig
-from driver.cards import Card
+from driver.cards import Card, Fault
 from driver.cdi import ContainerEdits
 from driver.errors import ConfigError, DeviceGoneError
 from driver.host import Host
 from driver.isolation.choose import Chosen, Methods, choose_methods, context_for, edits_for, levels_for
 from driver.shares import Share
-from driver.vendors.base import CardHealth, Discovery, Vendor
+from driver.vendors.base import Discovery, Vendor
+from kubelet_plugin.card_health.missing import Found, MissingCards
 from kubelet_plugin.logs import operation
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.policy_source import PolicySource, PolicyView
@@ -46,13 +50,16 @@ class Snapshot:
         cards: All cards by name, also those that are not offered.
         policy: What held when the cards were shaped.
         problems: Sentences for the AcceleratorNode.
-        complete: Whether the policy is the real one (False: the API server has not told yet).
+        complete: Whether policy and faults are the real ones (False: the API server has not told yet, or the
+            cards' health was not asked for yet).
+        missing: Names of the cards that their vendor does not list any more.
     """
 
     cards: Mapping[str, Card]
     policy: EffectivePolicy
     problems: tuple[str, ...]
     complete: bool
+    missing: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -73,10 +80,18 @@ class Inventory:
         host: The node.
         policies: Which policy holds.
         metrics: Where looks are counted.
+        withheld: Why cards of a vendor are not to be offered; "" if they may be.
     """
 
     def __init__(
-        self, *, vendors: VendorSource, methods: Methods, host: Host, policies: PolicySource, metrics: Metrics
+        self,
+        *,
+        vendors: VendorSource,
+        methods: Methods,
+        host: Host,
+        policies: PolicySource,
+        metrics: Metrics,
+        withheld: Callable[[str], str] = lambda _vendor: "",
     ) -> None:
         self.ready = asyncio.Event()
         self._vendors = vendors
@@ -86,9 +101,13 @@ class Inventory:
         self._host = host
         self._policies = policies
         self._metrics = metrics
+        self._withheld = withheld
         self._snapshot: Snapshot | None = None
+        self._shaped_last: Snapshot | None = None
         self._found_by: Mapping[str, Vendor] = {}
         self._last_view: PolicyView | None = None
+        self._missing = MissingCards()
+        self._faults: Mapping[str, Fault] | None = {}
         self._wanted = asyncio.Event()
         self._listeners: list[Callable[[Snapshot], None]] = []
 
@@ -122,7 +141,9 @@ class Inventory:
         tasks = [self._ask(asked) for asked in self._asked.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=VENDOR_PATIENCE_S)
-        snapshot = await in_daemon_thread(self._shape, name="shape")
+        self._shaped_last = await in_daemon_thread(self._shape, name="shape")
+        # Not in the thread: a verdict that came meanwhile would be lost.
+        snapshot = self._with_faults(self._shaped_last)
         self._count(snapshot)
         changed = snapshot != self._snapshot
         self._snapshot = snapshot
@@ -136,9 +157,29 @@ class Inventory:
             for listener in self._listeners:
                 listener(snapshot)
 
-    async def health(self) -> list[CardHealth]:
-        """The health of all cards, asked of their vendors in threads."""
-        return await in_daemon_thread(self._health, name="health")
+    def await_verdicts(self) -> None:
+        """No snapshot is complete before `judged` is called: a fault of before a restart would vanish."""
+        self._faults = None
+
+    def judged(self, faults: Mapping[str, Fault]) -> None:
+        """Takes what is wrong with the cards, by name; listeners hear if that is news."""
+        self._faults = dict(faults)
+        if self._shaped_last is None:
+            return
+        snapshot = self._with_faults(self._shaped_last)
+        if snapshot != self._snapshot:
+            self._snapshot = snapshot
+            for listener in self._listeners:
+                listener(snapshot)
+
+    def by_vendor(self) -> list[tuple[Vendor, list[Card]]]:
+        """The vendors of the cards that there are, each with its cards."""
+        found: dict[str, tuple[Vendor, list[Card]]] = {}
+        for name, card in self.cards().items():
+            vendor = self._found_by.get(name)
+            if vendor is not None:
+                found.setdefault(vendor.name, (vendor, []))[1].append(card)
+        return list(found.values())
 
     # CardSource
 
@@ -241,23 +282,40 @@ class Inventory:
     def _shape(self) -> Snapshot:
         view = self._view()
         problems = [*view.problems, *([self._vendor_problem] if self._vendor_problem else [])]
-        cards: dict[str, Card] = {}
-        found_by: dict[str, Vendor] = {}
+        found_cards: dict[str, Found] = {}
         for name, asked in self._asked.items():
             problems += asked.answer.problems
             if asked.task is not None and not asked.task.done():
                 problems.append(f"Looking for cards of {name} takes longer than {VENDOR_PATIENCE_S:g} s.")
             for found in asked.answer.cards:
-                if found.name in cards:
+                if found.name in found_cards:
                     problems.append(f"Two cards are called {found.name}; only the first is used.")
                     continue
-                cards[found.name] = self._shaped(found, view.policy)
-                found_by[found.name] = asked.vendor
-        self._found_by = found_by
-        return Snapshot(cards=cards, policy=view.policy, problems=tuple(problems), complete=view.complete)
+                found_cards[found.name] = Found(found, asked.vendor, asked.answer.final)
+        missing = self._missing.update(found_cards, now=time.monotonic())
+        everything = {**found_cards, **missing}
+        self._found_by = {name: found.vendor for name, found in everything.items()}
+        return Snapshot(
+            cards={name: self._shaped(found.card, view.policy) for name, found in everything.items()},
+            policy=view.policy,
+            problems=tuple(problems),
+            complete=view.complete,
+            missing=frozenset(missing),
+        )
+
+    def _with_faults(self, snapshot: Snapshot) -> Snapshot:
+        faults = self._faults
+        if faults is None:
+            return replace(snapshot, complete=False)
+        cards = {
+            name: card if card.fault == faults.get(name) else replace(card, fault=faults.get(name))
+            for name, card in snapshot.cards.items()
+        }
+        return replace(snapshot, cards=cards)
 
     def _shaped(self, found: Card, policy: EffectivePolicy) -> Card:
         card = policy.apply(found)
+        card = replace(card, unpublished=card.unpublished or self._withheld(card.vendor))
         memory, cores = levels_for(card, order=policy.isolation, methods=self._methods, host=self._host)
         return card.with_isolation(memory=memory, cores=cores)
 
@@ -270,21 +328,6 @@ class Inventory:
             # What held before keeps holding: a typing error must not open up the node's cards.
             return replace(self._last_view, problems=(*self._last_view.problems, str(invalid)))
         return self._last_view
-
-    def _health(self) -> list[CardHealth]:
-        found: list[CardHealth] = []
-        for asked in self._asked.values():
-            cards = [card for name, card in self.cards().items() if self._found_by.get(name) is asked.vendor]
-            if not cards:
-                continue
-            try:
-                found += asked.vendor.health(cards, host=self._host)
-            except Exception as failed:
-                log.exception("a vendor's health check failed", vendor=asked.vendor.name, error=str(failed))
-                found += [
-                    CardHealth(name=card.name, health="Unknown", message=repr(failed)) for card in cards
-                ]
-        return found
 
     def _count(self, snapshot: Snapshot) -> None:
         self._metrics.clear("cards")

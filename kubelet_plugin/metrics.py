@@ -89,6 +89,18 @@ SPECS: tuple[MetricSpec, ...] = (
     ),
     MetricSpec(name="cards", kind=Kind.GAUGE, help="Cards of this node.", labels=("vendor", "offered")),
     MetricSpec(
+        name="cards_faulty",
+        kind=Kind.GAUGE,
+        help="Cards that have a fault, by its reason.",
+        labels=("reason",),
+    ),
+    MetricSpec(
+        name="card_faults_total",
+        kind=Kind.COUNTER,
+        help="Faults that drivers reported, by reason and whose they are (card, application, ignored).",
+        labels=("reason", "of"),
+    ),
+    MetricSpec(
         name="discovery_duration_seconds",
         kind=Kind.HISTOGRAM,
         help="Duration of a look for cards, by vendor and result (ok, problems, failed).",
@@ -115,7 +127,7 @@ SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(
         name="events_total",
         kind=Kind.COUNTER,
-        help="Events about refused claims, by result (written, suppressed, failed).",
+        help="Events about refused claims and faulty cards, by result (written, suppressed, failed).",
         labels=("result",),
     ),
     MetricSpec(

@@ -29,6 +29,7 @@ from controller.mode import SHARING_GATE, ModeState, Verdict
 from controller.publishing import conditions
 from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
+from controller.publishing.taints import TaintSupport, taints_of
 from controller.publishing.views import HANDED_OVER, PUBLISHED, Condition, Inventory, NodeView
 from driver.api.node import cards_of, decode_status
 from driver.errors import DragomanError
@@ -43,6 +44,7 @@ from driver.slices import (
     dropped_fields,
     plan_writes,
     publication_of,
+    tainted,
 )
 
 _REFUSALS = (400, 403, 422)
@@ -109,6 +111,7 @@ class Publisher:
         self._metrics = metrics
         self._recreation = recreation or Recreation()
         self._wall_clock = wall_clock
+        self._taints = TaintSupport(client)
         self._known: dict[str, _Known] = {}
 
     def begin(self) -> list[str]:
@@ -136,14 +139,14 @@ class Publisher:
         if not self._rights.fenced and self._rights.mode().verdict is Verdict.IMPOSSIBLE:
             await self._withdraw(existing)
             self._forget(node)
-        outcome = self._wanted(node, inventory, owner)
+        outcome = await self._wanted(node, inventory, owner)
         if isinstance(outcome, Condition):
             # What is not wanted now does not vanish: it may be made at once when it is wanted again.
             self._known.setdefault(node, _Known()).names = frozenset()
             return await self._say(node, outcome)
         return await self._publish(node, outcome, existing)
 
-    def _wanted(self, node: str, inventory: Inventory, owner: NodeView) -> _Wanted | Condition:
+    async def _wanted(self, node: str, inventory: Inventory, owner: NodeView) -> _Wanted | Condition:
         """What the node shall offer; or, where slices are neither made nor changed, why."""
         state = self._rights.mode()
         if not self._rights.fenced and state.verdict is not Verdict.POSSIBLE:
@@ -165,7 +168,8 @@ class Publisher:
             card.name for card in cards if card.shareable and not card.unpublished and card.name in held
         ]
         offered = [card for card in cards if card.name not in waiting]
-        publication = publication_of(offered, node=node, node_uid=owner.uid, fenced=fenced)
+        taints = await self._taints.kept() if any(map(tainted, offered)) else True
+        publication = publication_of(offered, node=node, node_uid=owner.uid, fenced=fenced, taints=taints)
         unshared = () if fenced else self._rights.unshared(node)
         withheld = conditions.Withheld(len(waiting), sum(name in unshared for name in waiting))
         return _Wanted(publication, len(cards), withheld)
@@ -201,6 +205,10 @@ class Publisher:
         if any(lost.gate in (SHARING_GATE, "") for lost in known.dropped):
             # What lost its amounts must not be given out as a whole card: the mode withdraws it, everywhere.
             self._rights.report_dropped(known.dropped)
+            return 0.1
+        if taints_of(known.dropped):
+            # It is on offer without its taint, so it is taken away: see `publication_of`.
+            self._taints.lost()
             return 0.1
         self._complete(node, done=True)
         if known.accepted and not plan.empty:

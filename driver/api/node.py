@@ -7,13 +7,28 @@ Limits: written only when the content changed; never a heartbeat.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
 
 from driver.api.base import Document, decode
 from driver.api.policy import EffectivePolicy
-from driver.cards import Card, IsolationLevel
+from driver.cards import Card, Fault, IsolationLevel, TaintEffect
+
+
+class FaultStatus(Document):
+    """What is wrong with a card."""
+
+    reason: str = Field(
+        pattern=r"^[A-Za-z0-9]{1,63}$", description="CamelCase word, also the value of the card's taint."
+    )
+    message: str = Field(default="", max_length=1024)
+    since: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="When it was noticed.")
+    effect: TaintEffect = Field(
+        default=TaintEffect.NO_SCHEDULE,
+        description="What becomes of the card, by the policy's unhealthyEffect.",
+    )
 
 
 class CardStatus(Document):
@@ -40,6 +55,9 @@ class CardStatus(Document):
     allow_uncapped: bool = True
     unpublished: str = Field(default="", description="Why the card is not offered; empty if it is.")
     extra_attributes: dict[str, str | int | bool] = Field(default_factory=dict)
+    fault: FaultStatus | None = Field(
+        default=None, description="What is wrong with the card; missing if nothing is known to be."
+    )
 
 
 class PolicySetting(Document):
@@ -65,6 +83,9 @@ class Summary(Document):
     cards: int = Field(default=0, description="Cards that are offered.")
     memory: str = Field(default="0", description="Memory of the offered cards together, as a quantity.")
     vendors: str = Field(default="", description="Their vendors, sorted, separated by commas.")
+    faulty: int | None = Field(
+        default=None, description="Offered cards that have a fault; missing if none has."
+    )
 
 
 class AcceleratorNodeStatus(Document):
@@ -112,7 +133,8 @@ def cards_of(status: AcceleratorNodeStatus) -> tuple[Card, ...]:
         Card(
             memory_bytes=card.memory_mib << 20,
             physical_memory_bytes=card.physical_memory_mib << 20,
-            **card.model_dump(by_alias=False, exclude={"memory_mib", "physical_memory_mib"}),
+            fault=Fault(**card.fault.model_dump(by_alias=False)) if card.fault else None,
+            **card.model_dump(by_alias=False, exclude={"memory_mib", "physical_memory_mib", "fault"}),
         )
         for card in status.cards
     )
@@ -135,6 +157,7 @@ def _summary(offered: Sequence[Card]) -> Summary:
         cards=len(offered),
         memory=f"{memory_mib}Mi" if rest else f"{gib}Gi" if gib else "0",
         vendors=",".join(sorted({card.vendor for card in offered})),
+        faulty=sum(card.fault is not None for card in offered) or None,
     )
 
 
@@ -142,11 +165,12 @@ def _card_status(card: Card) -> CardStatus:
     fields = {
         info.alias or name: getattr(card, name)
         for name, info in CardStatus.model_fields.items()
-        if name not in ("memory_mib", "physical_memory_mib")
+        if name not in ("memory_mib", "physical_memory_mib", "fault")
     }
     amounts = {
         "memoryMiB": card.memory_mib,
         "physicalMemoryMiB": card.physical_memory_bytes >> 20,
+        "fault": asdict(card.fault) if card.fault else None,
     }
     return CardStatus.model_validate({**fields, **amounts}, strict=False)
 

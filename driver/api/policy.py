@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from driver.api.base import Document
-from driver.cards import Card, IsolationLevel
+from driver.cards import Card, IsolationLevel, TaintEffect
 from driver.errors import QuantityError
 from driver.quantities import MIB, parse_quantity
 
@@ -63,6 +63,18 @@ class CardSettings(Document):
     )
     allow_uncapped: bool | None = Field(
         default=None, description="false: a share has to ask for cores; one without a cap is refused."
+    )
+
+    unhealthy_effect: TaintEffect | None = Field(
+        default=None,
+        description="What becomes of a card with a fault. NoSchedule: no new claim gets it (the default). "
+        "NoExecute: where the fault is certain, the pods that use it are ended as well. None: the fault is "
+        "told, and the card is offered on.",
+    )
+    ignored_xids: tuple[int, ...] | None = Field(
+        default=None,
+        max_length=64,
+        description="NVIDIA's XIDs that are no fault of the card, besides those that are an application's.",
     )
 
     @field_validator("reserved_memory")
@@ -153,6 +165,8 @@ _FIELDS: Mapping[str, tuple[str, object]] = {
     "excluded": ("excluded", False),
     "reservedMemory": ("reserved_memory", "0"),
     "allowUncapped": ("allow_uncapped", True),
+    "unhealthyEffect": ("unhealthy_effect", TaintEffect.NO_SCHEDULE),
+    "ignoredXids": ("ignored_xids", ()),
 }
 
 DEFAULT_ISOLATION: tuple[IsolationLevel, ...] = (IsolationLevel.PRELOAD,)

@@ -12,11 +12,13 @@ from driver.slices.content import (
     FENCE,
     MAX_DEVICES,
     MAX_DEVICES_WITH_TAINTS,
+    UNHEALTHY_TAINT,
     Publication,
     canonical,
     content_digest,
     publication_of,
     slice_name,
+    tainted,
 )
 from driver.slices.plan import ExistingSlice, Plan, plan_writes, with_generation
 from driver.slices.readback import DroppedField, dropped_fields
@@ -25,6 +27,7 @@ __all__ = [
     "FENCE",
     "MAX_DEVICES",
     "MAX_DEVICES_WITH_TAINTS",
+    "UNHEALTHY_TAINT",
     "DroppedField",
     "ExistingSlice",
     "Plan",
@@ -35,5 +38,6 @@ __all__ = [
     "plan_writes",
     "publication_of",
     "slice_name",
+    "tainted",
     "with_generation",
 ]

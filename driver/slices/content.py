@@ -7,7 +7,7 @@ Limits: 128 devices a slice, 64 as soon as one has taints or counters (API valid
 The generation is not decided here but in `plan`, as it depends on what exists. What cards have in common is
 the same object in all of them and must not be changed: 8,000 cards take 12 MiB instead of 42.
 
-Two decisions that users see:
+Decisions that users see:
 
 * `driverVersion` is a `version`, so that selectors can compare it, wherever the vendor's text can be read as
   one. Vendors write `535.104.05`, which is no semantic version (leading zero); such texts are normalised the
@@ -16,6 +16,9 @@ Two decisions that users see:
   not ask for cores consumes all of the card's compute. It is then the only one that computes there, so that
   no share runs uncapped beside another one, and it does not fit where anybody holds a percent. (A default has
   to lie in the range, so it cannot be 0; a small default would cap people who never asked for a cap.)
+* A card with a fault carries one taint, `dragoman.dev/unhealthy`, whose value is the fault's reason: one key
+  to tolerate, and a reason to be choosy by. Where the API server knows no taints such a card is left out:
+  claims that hold it keep it, and no other gets it.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card, pool_name
+from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card, Fault, TaintEffect, pool_name
 from driver.quantities import MIB, format_bytes, format_count
 
 JSON = dict[str, Any]
@@ -47,6 +50,9 @@ FENCE: JSON = {
 It looks at a slice only if the node fits, before it looks at any class or claim; so no class of an admin gets
 around it. An allocation that was written from outside is placed all the same (tried on 1.34.4 and 1.37.1).
 """
+
+UNHEALTHY_TAINT = f"{DRIVER_NAME}/unhealthy"
+"""Key of the taint of a card with a fault."""
 
 MAX_DEVICES = 128
 MAX_DEVICES_WITH_TAINTS = 64
@@ -86,7 +92,7 @@ class Publication:
 
 
 def publication_of(
-    cards: Sequence[Card], *, node: str, node_uid: str = "", fenced: bool = False
+    cards: Sequence[Card], *, node: str, node_uid: str = "", fenced: bool = False, taints: bool = True
 ) -> Publication:
     """The slices of a node.
 
@@ -97,6 +103,7 @@ def publication_of(
         fenced: Make slices from which kube-scheduler can allocate under no class whatever (see `FENCE`),
             because our own allocator decides. They do not say how cards are shared: nobody allocates by them,
             and API servers before 1.36 would drop it.
+        taints: Whether the API server keeps taints; if not, cards that would have one are left out.
     """
     pool = pool_name(node)
     if len(pool) > _MAX_POOL:
@@ -109,6 +116,9 @@ def publication_of(
         if card.name in devices:
             problems.append(f"Two cards are called {card.name}; only the first is published.")
             continue
+        if card.fault is not None and tainted(card) and not taints:
+            problems.append(f"Card {card.name} is withdrawn: {card.fault.reason}.")
+            continue
         devices[card.name] = _device(card, problems, fenced=fenced)
     chunks = _chunks(list(devices.values()))
     return Publication(
@@ -118,6 +128,11 @@ def publication_of(
         ),
         problems=tuple(problems),
     )
+
+
+def tainted(card: Card) -> bool:
+    """Whether a card has a fault that keeps new claims away from it."""
+    return card.fault is not None and card.fault.effect is not TaintEffect.NONE
 
 
 def slice_name(node: str, index: int) -> str:
@@ -181,7 +196,19 @@ def _device(card: Card, problems: list[str], *, fenced: bool) -> JSON:
     }
     if shared:
         device["allowMultipleAllocations"] = True
+    if card.fault is not None and tainted(card):
+        device["taints"] = [_taint(card.fault)]
     return device
+
+
+def _taint(fault: Fault) -> JSON:
+    # With the time of its own: left to the API server, it would be another one after each write.
+    return {
+        "key": UNHEALTHY_TAINT,
+        "value": fault.reason,
+        "effect": fault.effect.value,
+        "timeAdded": fault.since,
+    }
 
 
 @lru_cache(_REMEMBERED)

@@ -27,7 +27,7 @@ from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFac
 from driver.vendors.kfd import KfdTopology, kfd_topology, unique_id, vram_bytes
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, driver_of, drm_nodes
-from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
+from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone, missing
 from driver.vendors.reading import UnreadableError, optional
 
 _DRIVER = "amdgpu"
@@ -120,7 +120,7 @@ class Amd(PciVendor):
         """Healthy while the driver answers for the same card; how many memory errors there were is told."""
         _check_driver(function, host=host)
         if card.uuid and unique_id(function, host=host) != card.uuid:
-            return CardHealth(name=card.name, health="Unknown", message="Another card is in its place.")
+            return missing(card, "Another card is in its place.")
         try:
             counted = host.read_text(f"{function.path}/ras/umc_err_count", limit=4096)
         except OSError:

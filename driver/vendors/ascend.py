@@ -22,12 +22,12 @@ from functools import partial
 
 from driver.cards import Card, IsolationLevel
 from driver.host import Host
-from driver.vendors.base import CardHealth
+from driver.vendors.base import UNREADABLE, CardHealth
 from driver.vendors.dcmi import Dcmi, DcmiChip, load_dcmi
 from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFacts
 from driver.vendors.legacy import LegacyNames, LegacyTemplate
 from driver.vendors.pci import PROCESSING_ACCELERATOR, PciFunction
-from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
+from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone, missing
 from driver.vendors.reading import UnreadableError, clean, report_lines
 
 _FAMILIES = {
@@ -56,6 +56,7 @@ _ALARMS = {
     2: "DCMI reports a major alarm.",
     3: "DCMI reports a fault.",
 }
+_MAJOR = 2
 _HAMI = "HAMi 2.10, hami-scheduler-device"
 
 
@@ -236,12 +237,21 @@ class Ascend(PciVendor):
         """What DCMI says."""
         chip = self._asked(host).chip(card.uuid)
         if chip is None:
-            return CardHealth(name=card.name, health="Unknown", message="DCMI does not list the chip.")
+            return missing(card, "DCMI does not list the chip.")
         code = self._asked(host).health(chip)
         if code not in _ALARMS:
-            return CardHealth(name=card.name, health="Unknown", message=f"DCMI reports {code:#x}.")
-        health = "Healthy" if code <= 1 else "Unhealthy"
-        return CardHealth(name=card.name, health=health, message=_ALARMS[code])
+            return CardHealth(
+                name=card.name, health="Unknown", message=f"DCMI reports {code:#x}.", reason=UNREADABLE
+            )
+        if code <= 1:
+            return CardHealth(name=card.name, health="Healthy", message=_ALARMS[code])
+        return CardHealth(
+            name=card.name,
+            health="Unhealthy",
+            message=_ALARMS[code],
+            reason="MajorAlarm" if code == _MAJOR else "ChipFault",
+            certain=code > _MAJOR,
+        )
 
     def _asked(self, host: Host) -> Dcmi:
         if self._dcmi is None:

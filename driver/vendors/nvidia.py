@@ -4,15 +4,20 @@ Flow: *discover* lists the cards through NVML and adds what sysfs knows (PCIe ro
 the card again by its UUID at prepare time, since minor numbers change over a boot, and takes the Container
 Toolkit's edits where its CDI spec fits, else makes its own (`nvidia_files`).
 
-Limits: cards in MIG mode are listed with the reason and not offered. Health is Healthy for a card that
-answers and Unknown for one that does not; XIDs are not watched yet. A node without NVIDIA hardware gives no
+Health: *health* asks NVML for each card's state (is it there, memory that waits for a reset or cannot be
+repaired, what the driver wants done); *wait_for_faults* hears of XIDs and double-bit errors (`nvidia_xids`
+says whose they are).
+
+Limits: cards in MIG mode are listed with the reason and not offered. A node without NVIDIA hardware gives no
 cards and no problems, whether or not a driver is installed.
 """
 
 from __future__ import annotations
 
 import ctypes
+import posixpath
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,7 +26,7 @@ from driver.cdi import ContainerEdits
 from driver.errors import DeviceGoneError, InvalidInputError, PrepareError
 from driver.host import Host
 from driver.quantities import MIB
-from driver.vendors.base import CardHealth, Discovery
+from driver.vendors.base import CARD_MISSING, UNREADABLE, CardFault, CardHealth, Discovery
 from driver.vendors.nvidia_files import (
     LIBRARY_DIRS,
     NO_RUNTIME_CARDS,
@@ -30,7 +35,8 @@ from driver.vendors.nvidia_files import (
     resolve_below,
 )
 from driver.vendors.nvidia_toolkit import ToolkitSpecs, UnusableSpecError
-from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, PynvmlNvml
+from driver.vendors.nvidia_xids import fault_of
+from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, NvmlState, PynvmlNvml
 from driver.vendors.reading import listing, optional
 
 MIG_REASON = "The card is in MIG mode; MIG partitions are not supported yet."
@@ -41,6 +47,17 @@ _PCIE_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _VENDOR_ID = "0x10de"
 _DISPLAY = "0x03"  # base class of VGA (0x0300) and 3D (0x0302) controllers
 _PCI_ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
+_AFTER_AN_ERROR_S = 1.0
+_DOUBLE_BIT = "The driver reported an uncorrectable (double-bit) memory error."
+_CERTAIN = frozenset({"CardLost", CARD_MISSING, "ResetRequired", "RowRemapFailed"})
+_RECOVERY = {
+    1: "a reset of the card",
+    2: "a reboot of the node",
+    3: "the card's peers to be drained",
+    4: "the card to be drained and reset",
+    6: "a reset of the bus",
+    7: "a reboot of the system",
+}
 _NEW_POD = "Delete the pod; a new one is scheduled to a card that is there."
 
 
@@ -120,21 +137,90 @@ class Nvidia:
         )
 
     def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
-        """Healthy for each card that answers; Unknown, with NVML's words, for each that does not."""
-        found = []
-        for card in cards:
-            try:
-                self._asked(host).card(card.uuid)
-            except NvmlError as failed:
-                found.append(CardHealth(name=card.name, health="Unknown", message=f"NVML: {failed}."))
-            else:
-                found.append(CardHealth(name=card.name, health="Healthy"))
-        return tuple(found)
+        """How each card is, in NVML's words where something is wrong."""
+        return tuple(self._health(card, host=host) for card in cards)
+
+    def wait_for_faults(
+        self, cards: Sequence[Card], *, host: Host, timeout_s: float
+    ) -> tuple[CardFault, ...] | None:
+        """XIDs and double-bit errors of the cards; see `driver.vendors.base.FaultSource`."""
+        names = {card.uuid: card.name for card in cards}
+        try:
+            event = self._asked(host).wait(list(names), timeout_s=timeout_s)
+        except NvmlError:
+            # A card is lost or the driver is gone. Which one is a matter of asking; and no faster than that.
+            time.sleep(min(timeout_s, _AFTER_AN_ERROR_S))
+            return None
+        if event is None:
+            return ()
+        if event.uuid not in names:
+            return None
+        if not event.xid:
+            return (
+                CardFault(name=names[event.uuid], reason="DoubleBitError", message=_DOUBLE_BIT, certain=True),
+            )
+        fault = fault_of(event.xid, name=names[event.uuid])
+        return None if fault is None else (fault,)
+
+    def _health(self, card: Card, *, host: Host) -> CardHealth:
+        try:
+            state = self._asked(host).state(card.uuid)
+        except NvmlError as failed:
+            return _not_answering(card, failed)
+        reason, message = _complaint(state)
+        if not reason and not self._has_node(state.minor, host=host):
+            reason, message = "DeviceNodesMissing", f"There is no /dev/nvidia{state.minor}."
+        return CardHealth(
+            name=card.name,
+            health="Unhealthy" if reason else "Healthy",
+            message=message,
+            reason=reason,
+            certain=reason in _CERTAIN,
+            cleared=state.recovery == 0,
+        )
+
+    def _has_node(self, minor: int, *, host: Host) -> bool:
+        roots = dict.fromkeys(("/", self._driver_root))
+        return any(host.exists(posixpath.join(root, f"dev/nvidia{minor}")) for root in roots)
 
     def _asked(self, host: Host) -> Nvml:
         if self._nvml is None:
             self._nvml = PynvmlNvml(lambda: load_nvml(driver_root=self._driver_root, host=host))
         return self._nvml
+
+
+def _not_answering(card: Card, failed: NvmlError) -> CardHealth:
+    reason = (
+        "CardLost" if failed.lost
+        else CARD_MISSING if failed.unknown_card
+        else "ResetRequired" if failed.reset_required
+        else "DriverStale" if failed.stale
+        else "DriverMissing" if failed.driver_missing
+        else ""
+    )  # fmt: skip
+    return CardHealth(
+        name=card.name,
+        health="Unhealthy" if reason else "Unknown",
+        message=f"NVML: {failed}.",
+        reason=reason or UNREADABLE,
+        certain=reason in _CERTAIN,
+    )
+
+
+def _complaint(state: NvmlState) -> tuple[str, str]:
+    if state.remap_failed:
+        return (
+            "RowRemapFailed",
+            "Memory could not be repaired by remapping a row: the card has to be replaced.",
+        )
+    if state.recovery:
+        wanted = _RECOVERY.get(state.recovery, f"recovery action {state.recovery}")
+        return "RecoveryNeeded", f"The driver asks for {wanted}."
+    if state.remap_pending:
+        return "RowRemapPending", "A row of memory is remapped when the card is reset."
+    if state.retirement_pending:
+        return "PageRetirementPending", "A page of memory is retired when the card is reset."
+    return "", ""
 
 
 def load_nvml(*, driver_root: str, host: Host) -> ctypes.CDLL:

@@ -1,7 +1,7 @@
 """NVIDIA's management library, behind a Protocol with our own types; the only module that imports pynvml.
 
-Purpose: everything above asks three questions (what cards, this card, which driver) and never meets NVML's
-error codes, handles or versions.
+Purpose: everything above asks a few questions (what cards, this card, how is it, which driver, what happened)
+and never meets NVML's error codes, handles or versions.
 
 Flow: `PynvmlNvml` loads the library of the driver through the Host when first asked, opens one session and
 keeps it; after an error that ends a session (driver unloaded, replaced by another version) the next question
@@ -15,10 +15,16 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+REGISTER_AGAIN_S = 60.0
+"""For so long cards stay registered for events; one that was reset meanwhile is heard of again after it."""
 
 
 class NvmlError(Exception):
@@ -26,13 +32,28 @@ class NvmlError(Exception):
 
     Attributes:
         driver_missing: There is no library, or no driver behind it (yet).
+        stale: The library is of another version than the driver that runs.
         lost: The card has fallen off the bus.
+        unknown_card: There is no such card.
+        reset_required: The card does nothing before it is reset.
     """
 
-    def __init__(self, message: str, *, driver_missing: bool = False, lost: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        driver_missing: bool = False,
+        stale: bool = False,
+        lost: bool = False,
+        unknown_card: bool = False,
+        reset_required: bool = False,
+    ) -> None:
         super().__init__(message)
         self.driver_missing = driver_missing
+        self.stale = stale
         self.lost = lost
+        self.unknown_card = unknown_card
+        self.reset_required = reset_required
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +88,40 @@ class NvmlListing:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class NvmlState:
+    """How a card is now.
+
+    Attributes:
+        minor: N of `/dev/nvidiaN`.
+        remap_pending: A row of memory is remapped when the card is reset.
+        remap_failed: A row could not be remapped: the card has to be replaced.
+        retirement_pending: A page of memory is retired when the card is reset (cards from before row
+            remapping).
+        recovery: What the driver wants done: 0 nothing, 1 a reset, 2 a reboot, 3 and 4 drained, ...; None
+            where it does not say.
+    """
+
+    minor: int
+    remap_pending: bool = False
+    remap_failed: bool = False
+    retirement_pending: bool = False
+    recovery: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NvmlEvent:
+    """Something that the driver reported.
+
+    Attributes:
+        uuid: The card.
+        xid: The number of a critical error; 0 for a double-bit memory error without one.
+    """
+
+    uuid: str
+    xid: int
+
+
 class Nvml(Protocol):
     """What is asked of NVML."""
 
@@ -82,6 +137,20 @@ class Nvml(Protocol):
 
         Raises:
             NvmlError: There is no such card, it is lost, or NVML cannot be asked at all.
+        """
+
+    def state(self, uuid: str) -> NvmlState:
+        """How a card is now.
+
+        Raises:
+            NvmlError: There is no such card, it is lost, or NVML cannot be asked at all.
+        """
+
+    def wait(self, uuids: Sequence[str], *, timeout_s: float) -> NvmlEvent | None:
+        """Blocks until the driver reports something of these cards; None if the time is over.
+
+        Raises:
+            NvmlError: A card is lost (which one has to be asked), or NVML cannot be asked at all.
         """
 
     def driver_version(self) -> str:
@@ -103,6 +172,8 @@ class PynvmlNvml:
         self._load = load
         self._lock = threading.Lock()
         self._open = False
+        self._session_number = 0
+        self._events: NvmlEvents | None = None
 
     def listing(self) -> NvmlListing:
         """See `Nvml.listing`."""
@@ -131,6 +202,23 @@ class PynvmlNvml:
         with self._session() as nvml:
             return str(nvml.nvmlSystemGetDriverVersion())
 
+    def state(self, uuid: str) -> NvmlState:
+        """See `Nvml.state`."""
+        with self._session() as nvml:
+            return _state(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid))
+
+    def wait(self, uuids: Sequence[str], *, timeout_s: float) -> NvmlEvent | None:
+        """See `Nvml.wait`; for one thread at a time."""
+        with self._session() as nvml:
+            events, cards = self._events, frozenset(uuids)
+            if events is None or not events.serves(cards, session=self._session_number):
+                self._events = None
+                if events is not None:
+                    events.close()
+                events = NvmlEvents(nvml, cards, session=self._session_number)
+                self._events = events
+            return events.wait(timeout_s)
+
     def close(self) -> None:
         """Ends the session; a later question opens another."""
         with self._lock:
@@ -151,7 +239,10 @@ class PynvmlNvml:
             raise NvmlError(
                 str(failed),
                 driver_missing=failed.value in _driver_missing(nvml),
+                stale=failed.value == nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
                 lost=failed.value == nvml.NVML_ERROR_GPU_IS_LOST,
+                unknown_card=failed.value == nvml.NVML_ERROR_NOT_FOUND,
+                reset_required=failed.value == nvml.NVML_ERROR_RESET_REQUIRED,
             ) from None
 
     def _begin(self, nvml: Any) -> None:
@@ -165,6 +256,7 @@ class PynvmlNvml:
             nvml.nvmlLib = library
         nvml.nvmlInit()
         self._open = True
+        self._session_number += 1
 
     def _end(self, nvml: Any) -> None:
         if self._open:
@@ -174,6 +266,67 @@ class PynvmlNvml:
             except nvml.NVMLError:
                 # A session that is over already cannot be ended better than that.
                 return
+
+
+class NvmlEvents:
+    """The cards' events in one session of NVML; for one thread."""
+
+    def __init__(
+        self, nvml: Any, uuids: frozenset[str], *, session: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._nvml = nvml
+        self._uuids = uuids
+        self._session = session
+        self._clock = clock
+        self._made_at = clock()
+        self._cards: dict[int, str] = {}
+        self._set = nvml.nvmlEventSetCreate()
+        for uuid in sorted(uuids):
+            self._register(uuid)
+
+    def serves(self, uuids: frozenset[str], *, session: int) -> bool:
+        """Whether these are its cards, and it is neither of another session nor too old."""
+        young = self._clock() - self._made_at < REGISTER_AGAIN_S
+        return young and (uuids, session) == (self._uuids, self._session)
+
+    def wait(self, timeout_s: float) -> NvmlEvent | None:
+        """The next event; None if the time is over."""
+        if not self._cards:
+            # There is nothing to wait for, and the caller comes again at once.
+            time.sleep(timeout_s)
+            return None
+        try:
+            event = self._nvml.nvmlEventSetWait_v2(self._set, int(timeout_s * 1000))
+        except self._nvml.NVMLError_Timeout:
+            return None
+        xid = int(event.eventData) if event.eventType == self._nvml.nvmlEventTypeXidCriticalError else 0
+        return NvmlEvent(uuid=self._cards.get(_address(event.device), ""), xid=xid)
+
+    def close(self) -> None:
+        """Gives the set back; of a session that is over it is gone already."""
+        try:
+            self._nvml.nvmlEventSetFree(self._set)
+        except self._nvml.NVMLError:
+            return
+
+    def _register(self, uuid: str) -> None:
+        nvml = self._nvml
+        try:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            wanted = nvml.nvmlEventTypeXidCriticalError | nvml.nvmlEventTypeDoubleBitEccError
+            types = nvml.nvmlDeviceGetSupportedEventTypes(handle) & wanted
+            if types:
+                nvml.nvmlDeviceRegisterEvents(handle, types, self._set)
+                self._cards[_address(handle)] = uuid
+        except nvml.NVMLError as failed:
+            if _ends_session(nvml, failed):
+                raise
+            # A card that is lost or has no events: asking for its state says what there is to say.
+            return
+
+
+def _address(handle: Any) -> int:
+    return ctypes.cast(handle, ctypes.c_void_p).value or 0
 
 
 def _pynvml() -> Any:
@@ -224,6 +377,37 @@ def _mig(nvml: Any, handle: Any) -> bool:
         # Drivers from before MIG, and cards without it.
         return False
     return bool(current == nvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _state(nvml: Any, handle: Any) -> NvmlState:
+    # Four numbers: rows remapped after corrected and uncorrected errors, pending, failed.
+    rows = _told(lambda: nvml.nvmlDeviceGetRemappedRows(handle), nvml, otherwise=(0, 0, 0, 0))
+    retired = _told(lambda: nvml.nvmlDeviceGetRetiredPagesPendingStatus(handle), nvml, otherwise=0)
+    return NvmlState(
+        minor=int(nvml.nvmlDeviceGetMinorNumber(handle)),
+        remap_pending=bool(rows[2]),
+        remap_failed=bool(rows[3]),
+        retirement_pending=bool(retired),
+        recovery=_told(lambda: _recovery(nvml, handle), nvml, otherwise=None),
+    )
+
+
+def _recovery(nvml: Any, handle: Any) -> int | None:
+    (value,) = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
+    return int(value.value.uiVal) if value.nvmlReturn == nvml.NVML_SUCCESS else None
+
+
+def _told(ask: Callable[[], T], nvml: Any, *, otherwise: T) -> T:
+    """What older drivers and lesser cards do not tell is left at its default."""
+    try:
+        return ask()
+    except (
+        nvml.NVMLError_FunctionNotFound,
+        nvml.NVMLError_NotSupported,
+        nvml.NVMLError_InvalidArgument,
+        nvml.NVMLError_NoPermission,
+    ):
+        return otherwise
 
 
 def _text(value: str | bytes) -> str:

@@ -22,7 +22,7 @@ from driver.cards import Card, device_name
 from driver.cdi import ContainerEdits, DeviceNode, Mount
 from driver.errors import DeviceGoneError, InvalidInputError, PrepareError
 from driver.host import Host
-from driver.vendors.base import CardHealth, Discovery
+from driver.vendors.base import CARD_MISSING, UNREADABLE, CardHealth, Discovery
 from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.pci import (
     DISPLAY,
@@ -214,7 +214,7 @@ class PciVendor(ABC):
         return _edits(needs, card=card, host=host)
 
     def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
-        """Unknown for a card that is gone; what `state` says for the others."""
+        """Unhealthy for a card that is gone or without its device nodes; else what `state` says."""
         return tuple(self._health(card, host=host) for card in cards)
 
     def _keep(self, functions: Sequence[PciFunction], described: Description) -> None:
@@ -237,12 +237,29 @@ class PciVendor(ABC):
         try:
             function = self.function(card, host=host)
             if function is None:
-                return CardHealth(
-                    name=card.name, health="Unknown", message=f"There is no card at {card.pci_bus_id}."
-                )
-            return self.state(card, function, host=host)
+                return missing(card, f"There is no card at {card.pci_bus_id}.")
+            found = self.state(card, function, host=host)
+            if found.health == "Unhealthy" or card.unpublished:
+                return found
+            return self._nodes_are_there(card, function, found, host)
         except UnreadableError as unreadable:
-            return CardHealth(name=card.name, health="Unknown", message=str(unreadable))
+            return CardHealth(name=card.name, health="Unknown", message=str(unreadable), reason=UNREADABLE)
+        except DeviceGoneError as taken:
+            return missing(card, str(taken))
+
+    def _nodes_are_there(
+        self, card: Card, function: PciFunction, found: CardHealth, host: Host
+    ) -> CardHealth:
+        needs = self.reach(card, function, host=host)
+        absent = [path for path in needs.nodes if not host.exists(needs.renamed.get(path, path))]
+        if not absent:
+            return found
+        return CardHealth(
+            name=card.name,
+            health="Unhealthy",
+            message=f"There is no {absent[0]}.",
+            reason="DeviceNodesMissing",
+        )
 
     def _card(self, function: PciFunction, told: Described | UnreadableError, *, host: Host) -> Card:
         if isinstance(told, UnreadableError):
@@ -276,6 +293,11 @@ class PciVendor(ABC):
         more = f" and {len(addresses) - _SHOWN_ADDRESSES} more" if len(addresses) > _SHOWN_ADDRESSES else ""
         reason = because or "The vendor's driver does not list what is on the PCI bus."
         return f"{self.facts.title} cards at {some}{more} are left out. {reason}"
+
+
+def missing(card: Card, because: str) -> CardHealth:
+    """The health of a card that is not there any more."""
+    return CardHealth(name=card.name, health="Unhealthy", message=because, reason=CARD_MISSING, certain=True)
 
 
 def gone(card: Card, because: str = "") -> DeviceGoneError:

@@ -21,6 +21,7 @@ The file::
         architecture: Ampere
         driverVersion: 550.54.15
         health: Healthy                # or Unhealthy, Unknown
+        healthFile: /run/card-0        # a file that overrules it while it exists, see below
         unpublished: ""                # a sentence: the card is there but not offered
         attributes: {tier: gold}       # further attributes, text, whole number or boolean
         deviceNodes:                   # default: one marker, see below
@@ -31,6 +32,10 @@ What a container gets: the card's device nodes, by default one marker `/dev/drag
 `<vendor> <PCI address, or ~name> <uuid, or name>`: sorted, these values are each vendor's own view of its
 cards. Both depend on the card alone, so they are the same in every share that can meet in one container.
 
+A card's `healthFile` is one line, read each time the health is asked for: `Healthy`, `Unhealthy` or
+`Unknown`, then a reason in CamelCase, `!` behind it if no work can go on, then a sentence: `Unhealthy
+CardLost! It fell off the bus.`
+
 Limits: nothing computes, and only what the file says is checked. Two nodes may use the same file.
 """
 
@@ -38,7 +43,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import Field
@@ -49,7 +54,8 @@ from driver.cdi import ContainerEdits, DeviceNode
 from driver.errors import ConfigError, DeviceGoneError, InvalidInputError
 from driver.host import Host
 from driver.quantities import MIB, parse_quantity
-from driver.vendors.base import CardHealth, Discovery
+from driver.vendors.base import UNREADABLE, CardHealth, Discovery
+from driver.vendors.reading import optional
 
 MARKER_DIR = "/dev/dragoman"
 """Folder of marker device nodes in containers."""
@@ -57,6 +63,7 @@ MARKER_DIR = "/dev/dragoman"
 VARIABLE_PREFIX = "DRAGOMAN_SIMULATED_CARD_"
 """Start of the variables by which a container can tell which simulated cards it has."""
 
+_HEALTH = re.compile(r"(Healthy|Unhealthy|Unknown)(?: ([A-Za-z0-9]{1,63})(!)?)?(?: (.{1,256}))?")
 _VENDOR = r"^[a-z][a-z0-9]{0,14}$"
 _PCI = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
@@ -81,6 +88,7 @@ class SimulatedCard(Document):
     architecture: str = ""
     driver_version: str = ""
     health: Literal["Healthy", "Unhealthy", "Unknown"] = "Healthy"
+    health_file: str = Field(default="", pattern=r"^(/.+)?$")
     unpublished: str = ""
     attributes: dict[str, str | int | bool] = Field(default_factory=dict)
     device_nodes: tuple[SimulatedDeviceNode, ...] = ()
@@ -102,11 +110,13 @@ class SimulatedNode:
         cards: In the order of the file.
         nodes: Device nodes of each card by its name.
         health: Health of each card by its name.
+        health_files: Path of the file that overrules it, by the card's name; "" for none.
     """
 
     cards: tuple[Card, ...]
     nodes: Mapping[str, tuple[DeviceNode, ...]]
     health: Mapping[str, str]
+    health_files: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_simulated_node(document: Mapping[str, Any], *, field: str = "") -> SimulatedNode:
@@ -136,6 +146,9 @@ def parse_simulated_node(document: Mapping[str, Any], *, field: str = "") -> Sim
         cards=tuple(cards.values()),
         nodes=nodes,
         health={card.name: entry.health for card, entry in zip(cards.values(), read.cards, strict=True)},
+        health_files={
+            card.name: entry.health_file for card, entry in zip(cards.values(), read.cards, strict=True)
+        },
     )
 
 
@@ -160,7 +173,7 @@ class SimulatedVendor:
     def discover(self, host: Host) -> Discovery:  # noqa: ARG002 - the verb's signature; nothing is looked up
         """The cards of the file, those with a PCI address first and in its order."""
         mine = [card for card in self._node.cards if card.vendor == self._name]
-        return Discovery(cards=tuple(sorted(mine, key=_sort_key)))
+        return Discovery(cards=tuple(sorted(mine, key=_sort_key)), final=True)
 
     def edits(self, card: Card, *, host: Host) -> ContainerEdits:  # noqa: ARG002
         """Marker device nodes, and a variable that names the card.
@@ -178,15 +191,28 @@ class SimulatedVendor:
             device_nodes=self._node.nodes[card.name],
         )
 
-    def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:  # noqa: ARG002
-        """What the file says; Unknown for cards that it does not have."""
-        return tuple(
-            CardHealth(
-                name=card.name,
-                health=self._node.health.get(card.name, "Unknown"),
-                message="Simulated." if card.name in self._node.health else "Not in the node's file.",
+    def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
+        """What the files say; Unknown for cards that the node's file does not have."""
+        return tuple(self._health(card, host=host) for card in cards)
+
+    def _health(self, card: Card, *, host: Host) -> CardHealth:
+        if card.name not in self._node.health:
+            return CardHealth(name=card.name, health="Unknown", message="Not in the node's file.")
+        path = self._node.health_files.get(card.name, "")
+        said = optional(path, host=host) if path else ""
+        found = _HEALTH.fullmatch(said or self._node.health[card.name])
+        if found is None:
+            return CardHealth(
+                name=card.name, health="Unknown", message=f"{path} is no health.", reason=UNREADABLE
             )
-            for card in cards
+        health, reason, certain, message = found.groups(default="")
+        return CardHealth(
+            name=card.name,
+            health=health,
+            message=message or "Simulated.",
+            reason=reason or ("Simulated" if health == "Unhealthy" else ""),
+            certain=bool(certain),
+            cleared=health == "Healthy",
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from driver.errors import DragomanError, OverCommitError, OverCommitReleasingError
 from driver.kube.client import JSON, ApiError, NotFoundError, UnreachableError
-from kubelet_plugin.events import AGAIN_AFTER_S, BURST, REFILL_S, RefusalEvents
+from kubelet_plugin.events import AGAIN_AFTER_S, BURST, REFILL_S, PodEvents
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.engine import PreparedClaim
@@ -32,7 +32,7 @@ class Teller:
         self.answer = answer
         self.metrics = Metrics()
         client, self.transport = scripted_client(self._serve)
-        self.events = RefusalEvents(
+        self.events = PodEvents(
             client, node_name="worker", metrics=self.metrics, clock=lambda: self.now, now=lambda: NOW
         )
 

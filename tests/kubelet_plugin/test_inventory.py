@@ -12,7 +12,7 @@ from driver.api.policy import (
     effective_policy,
 )
 from driver.api.share_config import ShareConfig
-from driver.cards import Card, IsolationLevel
+from driver.cards import Card, Fault, IsolationLevel
 from driver.cdi import ContainerEdits
 from driver.errors import ConfigError, DeviceGoneError
 from driver.host import Host
@@ -127,15 +127,53 @@ async def test_listeners_hear_of_a_look_only_if_it_saw_something_new() -> None:
     assert [len(snapshot.cards) for snapshot in heard] == [1, 2]
 
 
-async def test_a_card_that_is_gone_is_gone_after_the_next_look() -> None:
+async def test_a_card_that_is_not_listed_any_more_stays_and_is_missing() -> None:
     vendor = TestVendor("nvidia", card("a"), card("b"))
     found = made(vendor)
     await found.refresh()
     vendor.found = Discovery(cards=(card("a"),), problems=("Card b fell off the bus.",))
     await found.refresh()
+    assert set(found.cards()) == {"a", "b"}
+    assert found.snapshot is not None
+    assert found.snapshot.missing == {"b"}
+    assert found.snapshot.problems == ("Card b fell off the bus.",)
+    assert found.vendor_edits(card("b")).env == {"FOUND_BY": "nvidia"}
+
+
+async def test_a_card_that_was_taken_away_on_purpose_is_gone_after_the_next_look() -> None:
+    vendor = TestVendor("nvidia", card("a"), card("b"))
+    vendor.found = Discovery(cards=(card("a"), card("b")), final=True)
+    found = made(vendor)
+    await found.refresh()
+    vendor.found = Discovery(cards=(card("a"),), final=True)
+    await found.refresh()
     assert set(found.cards()) == {"a"}
     assert found.snapshot is not None
-    assert found.snapshot.problems == ("Card b fell off the bus.",)
+    assert found.snapshot.missing == frozenset()
+
+
+async def test_a_fault_is_on_the_card_at_once_and_stays_over_looks() -> None:
+    found = made(TestVendor("nvidia", card("a"), card("b")))
+    heard: list[Snapshot] = []
+    found.subscribe(heard.append)
+    await found.refresh()
+    fault = Fault(reason="CardLost", message="Lost.", since="2026-01-01T00:00:00Z")
+    found.judged({"a": fault})
+    assert [(name, one.fault) for name, one in found.cards().items()] == [("a", fault), ("b", None)]
+    found.judged({"a": fault})
+    await found.refresh()
+    found.judged({})
+    assert [one.cards["a"].fault for one in heard] == [None, fault, None]
+
+
+async def test_nothing_is_complete_before_the_cards_health_is_known() -> None:
+    found = made(TestVendor("nvidia", card("a")))
+    found.await_verdicts()
+    await found.refresh()
+    assert found.snapshot is not None
+    assert not found.snapshot.complete
+    found.judged({})
+    assert found.snapshot.complete
 
 
 async def test_a_vendor_that_hangs_holds_nobody_up_and_keeps_its_last_answer(patience: None) -> None:
@@ -235,13 +273,11 @@ async def test_shares_are_held_in_the_order_of_the_policy() -> None:
     found.undo(share, chosen=chosen)
 
 
-async def test_health_is_asked_of_each_cards_vendor_and_a_failure_is_unknown() -> None:
-    good, bad = TestVendor("nvidia", card("a")), TestVendor("ascend", card("b"))
-    found = made(good, bad)
+async def test_cards_are_told_by_their_vendors() -> None:
+    found = made(TestVendor("nvidia", card("a"), card("c")), TestVendor("ascend", card("b")))
     await found.refresh()
-    bad.found = RuntimeError("bug")
-    health = {entry.name: entry.health for entry in await found.health()}
-    assert health == {"a": "Healthy", "b": "Unknown"}
+    told = {vendor.name: [one.name for one in cards] for vendor, cards in found.by_vendor()}
+    assert told == {"nvidia": ["a", "c"], "ascend": ["b"]}
 
 
 async def test_a_look_that_is_asked_for_happens_before_the_interval_is_over() -> None:
@@ -251,8 +287,8 @@ async def test_a_look_that_is_asked_for_happens_before_the_interval_is_over() ->
     running = asyncio.create_task(found.run(interval_s=3600))
     await asyncio.wait_for(found.ready.wait(), 5)
     found.subscribe(lambda _snapshot: heard.set())
-    vendor.found = Discovery(cards=())
+    vendor.found = Discovery(cards=(card("b"),))
     found.look()
     await asyncio.wait_for(heard.wait(), 5)
     running.cancel()
-    assert found.cards() == {}
+    assert "b" in found.cards()

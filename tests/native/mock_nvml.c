@@ -7,9 +7,13 @@
  *   driver   <version>
  *   card     uuid=GPU-...  name=NVIDIA A100  memory=<MiB>  pci=00000000:3B:00.0  minor=0  arch=7  mig=-1  lost=0
  *   xid      <index of the card>  <code>
+ *   dbe      <index of the card>  <count>
  *
  * `mig` is -1 (the card has no MIG), 0 (off) or 1 (on); `lost=1` makes every question about the card fail with
- * 15 (GPU is lost), `error=<code>` with any other. Each xid line is delivered once to each event set.
+ * 15 (GPU is lost), `error=<code>` with any other. Each xid and dbe line is delivered once to each event set that was
+ * made before the line was written. `remap` is 1 (a row waits to be remapped), 2 (it could not be) or -1 (the card
+ * remaps no rows); `retired=1` says that a page waits to be retired; `recovery` is the action that the driver asks
+ * for, -1 where it does not tell.
  *
  * With -DOLD_DRIVER the functions that came with newer drivers are left out.
  *
@@ -34,7 +38,7 @@ struct card {
     char uuid[96], name[96], pci[32];
     unsigned long long memory;
     unsigned int minor, arch;
-    int mig, error;
+    int mig, error, remap, retired, recovery;
 };
 
 struct world {
@@ -43,7 +47,7 @@ struct world {
     unsigned int count, xids;
     struct card cards[CARDS];
     unsigned int xid_card[EVENTS];
-    unsigned long long xid_code[EVENTS];
+    unsigned long long xid_code[EVENTS], xid_type[EVENTS];
 };
 
 struct pci_info {
@@ -56,6 +60,13 @@ struct memory { unsigned long long total, free, used; };
 struct memory_v2 { unsigned int version; unsigned long long total, reserved, free, used; };
 struct utilization { unsigned int gpu, memory; };
 struct event { void *device; unsigned long long type, data; unsigned int instance, compute; };
+struct field_value {
+    unsigned int field, scope;
+    long long timestamp, latency_us;
+    unsigned int type;
+    int code;
+    union { double real; unsigned int number; unsigned long long large; } value;
+};
 struct event_set { unsigned int seen; unsigned int cards; };
 
 static int initialised;
@@ -71,6 +82,9 @@ static void field(struct card *card, const char *key, const char *value)
     else if (!strcmp(key, "arch")) card->arch = (unsigned int)atoi(value);
     else if (!strcmp(key, "mig")) card->mig = atoi(value);
     else if (!strcmp(key, "lost")) card->error = atoi(value) ? GPU_IS_LOST : 0;
+    else if (!strcmp(key, "remap")) card->remap = atoi(value);
+    else if (!strcmp(key, "retired")) card->retired = atoi(value);
+    else if (!strcmp(key, "recovery")) card->recovery = atoi(value);
     else if (!strcmp(key, "error")) card->error = atoi(value);
     else { fprintf(stderr, "mock nvml: a card has no %s\n", key); abort(); }
 }
@@ -95,14 +109,15 @@ static int read_world(void)
             snprintf(world.driver, sizeof(world.driver), "%s", strtok(NULL, "\t"));
         } else if (!strcmp(kind, "card") && world.count < CARDS) {
             struct card *card = &world.cards[world.count++];
-            card->mig = -1;
+            card->mig = card->recovery = -1;
             while ((part = strtok(NULL, "\t"))) {
                 char *value = strchr(part, '=');
                 if (!value) { fprintf(stderr, "mock nvml: %s has no =\n", part); abort(); }
                 *value = '\0';
                 field(card, part, value + 1);
             }
-        } else if (!strcmp(kind, "xid") && world.xids < EVENTS) {
+        } else if ((!strcmp(kind, "xid") || !strcmp(kind, "dbe")) && world.xids < EVENTS) {
+            world.xid_type[world.xids] = kind[0] == 'x' ? 8 : 2;
             world.xid_card[world.xids] = (unsigned int)atoi(strtok(NULL, "\t"));
             world.xid_code[world.xids++] = strtoull(strtok(NULL, "\t"), NULL, 10);
         } else {
@@ -322,14 +337,17 @@ EXPORT int nvmlDeviceGetSupportedEventTypes(void *device, unsigned long long *ty
 {
     struct card *card;
     int code = look(device, &card);
-    *types = 8; /* critical XID errors */
+    *types = 8 | 2; /* critical XID errors, double-bit memory errors */
     return code;
 }
 
 EXPORT int nvmlEventSetCreate(struct event_set **set)
 {
     *set = calloc(1, sizeof(**set));
-    return *set ? SUCCESS : UNKNOWN;
+    if (!*set || read_world() != SUCCESS)
+        return UNKNOWN;
+    (*set)->seen = world.xids;
+    return SUCCESS;
 }
 
 EXPORT int nvmlEventSetFree(struct event_set *set)
@@ -353,10 +371,11 @@ EXPORT int nvmlEventSetWait_v2(struct event_set *set, struct event *event, unsig
         if (read_world() == SUCCESS) {
             while (set->seen < world.xids) {
                 unsigned int its = world.xid_card[set->seen];
-                unsigned long long code = world.xid_code[set->seen++];
+                unsigned long long type = world.xid_type[set->seen], code = world.xid_code[set->seen];
+                set->seen++;
                 if (!(set->cards & 1u << its))
                     continue;
-                *event = (struct event){handle(its), 8, code, ~0u, ~0u};
+                *event = (struct event){handle(its), type, code, ~0u, ~0u};
                 return SUCCESS;
             }
         }
@@ -366,7 +385,48 @@ EXPORT int nvmlEventSetWait_v2(struct event_set *set, struct event *event, unsig
     }
 }
 
+EXPORT int nvmlDeviceGetRetiredPagesPendingStatus(void *device, unsigned int *pending)
+{
+    struct card *card;
+    int code = look(device, &card);
+    if (code != SUCCESS)
+        return code;
+    if (card->remap >= 0 && !card->retired)
+        return NOT_SUPPORTED; /* cards that remap rows retire no pages */
+    *pending = (unsigned int)card->retired;
+    return SUCCESS;
+}
+
+/* Of all fields only 230, the recovery action. */
+EXPORT int nvmlDeviceGetFieldValues(void *device, int count, struct field_value *values)
+{
+    struct card *card;
+    int code = look(device, &card);
+    for (int i = 0; code == SUCCESS && i < count; i++) {
+        int known = values[i].field == 230 && card->recovery >= 0;
+        values[i].type = 1; /* unsigned int */
+        values[i].code = known ? SUCCESS : NOT_SUPPORTED;
+        values[i].value.number = known ? (unsigned int)card->recovery : 0;
+    }
+    return code;
+}
+
 #ifndef OLD_DRIVER
+EXPORT int nvmlDeviceGetRemappedRows(void *device, unsigned int *corrected, unsigned int *uncorrected,
+                                     unsigned int *pending, unsigned int *failed)
+{
+    struct card *card;
+    int code = look(device, &card);
+    if (code != SUCCESS)
+        return code;
+    if (card->remap < 0)
+        return NOT_SUPPORTED;
+    *corrected = 0;
+    *uncorrected = *pending = card->remap == 1;
+    *failed = card->remap == 2;
+    return SUCCESS;
+}
+
 EXPORT int nvmlDeviceGetArchitecture(void *device, unsigned int *arch)
 {
     struct card *card;

@@ -242,6 +242,9 @@ DEFINITIONS = (
             Column(name="Memory", path=".status.summary.memory", description="Memory of all cards on offer"),
             Column(name="Vendors", path=".status.summary.vendors"),
             Column(
+                name="Faulty", type="integer", path=".status.summary.faulty", description="Cards with a fault"
+            ),
+            Column(
                 name="Handed over",
                 path='.status.conditions[?(@.type=="HandedOver")].reason',
                 description="To whom the node's cards are given to allocate, or what that waits for",

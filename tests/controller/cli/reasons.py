@@ -17,7 +17,7 @@ import yaml
 from driver.allocation.why_not import CARD_REASONS
 from driver.errors import DragomanError
 from driver.kube.client import KubeClient
-from kubelet_plugin.events import RefusalEvents
+from kubelet_plugin.events import PodEvents
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
 from tests.controller.cli.cases import CASES, Case, recent, running, two_nodes, waiting
@@ -222,7 +222,7 @@ async def _event_of_the_agent(error: DragomanError) -> str:
             return request.body
         return {"status": {"reservedFor": [{"resource": "pods", "name": "train", "uid": "uid-train"}]}}
 
-    events = RefusalEvents(KubeClient(ScriptedTransport(answer)), node_name="n2", metrics=Metrics())
+    events = PodEvents(KubeClient(ScriptedTransport(answer)), node_name="n2", metrics=Metrics())
     await events.tell(ClaimRef(namespace="team-a", name="mine", uid="uid-team-a-mine"), error)
     (one,) = written
     return str(one["note"])

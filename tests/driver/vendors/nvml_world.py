@@ -24,6 +24,7 @@ class NvmlWorld:
         self.driver = "535.261.03"
         self.cards: list[dict[str, str]] = []
         self.xids: list[tuple[int, int]] = []
+        self.double_bits: list[int] = []
         os.environ["MOCK_NVML_FILE"] = str(path)
         self.write()
 
@@ -48,6 +49,7 @@ class NvmlWorld:
         lines = [f"init\t{self.init}", f"driver\t{self.driver}"]
         lines += ["\t".join(["card", *(f"{k}={v}" for k, v in card.items())]) for card in self.cards]
         lines += [f"xid\t{index}\t{code}" for index, code in self.xids]
+        lines += [f"dbe\t{index}\t1" for index in self.double_bits]
         fresh = self.path.with_suffix(".new")
         fresh.write_text("\n".join(lines) + "\n")
         fresh.replace(self.path)

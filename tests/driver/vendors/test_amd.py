@@ -65,13 +65,13 @@ def test_a_card_without_a_unique_id_is_named_by_its_place(host: FolderHost) -> N
     assert Amd().edits(card, host=host).device_nodes
 
 
-def test_another_card_in_a_cards_place_is_not_given_out_and_of_unknown_health(host: FolderHost) -> None:
+def test_another_card_in_a_cards_place_is_not_given_out_and_the_card_is_missing(host: FolderHost) -> None:
     card = first(host)
     write(host, "unique_id", "0x1\n")
     with pytest.raises(DeviceGoneError, match=r"Another card is at 0000:05:00\.0"):
         Amd().edits(card, host=host)
     (health,) = Amd().health([card], host=host)
-    assert (health.health, health.message) == ("Unknown", "Another card is in its place.")
+    assert (health.reason, health.message) == ("CardMissing", "Another card is in its place.")
 
 
 def test_a_card_that_the_compute_driver_does_not_list_is_not_offered(host: FolderHost) -> None:

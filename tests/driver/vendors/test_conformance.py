@@ -196,16 +196,27 @@ def test_the_health_of_a_card_that_is_there_is_what_the_fixture_says(tested: OnF
     assert all(one.message for one in health if one.health == "Unknown")
 
 
-def test_a_card_that_is_gone_is_of_unknown_health_and_not_given_out(
+def test_a_card_that_is_gone_is_missing_for_certain_and_not_given_out(
     tested: OnFixture, tmp_path: Path
 ) -> None:
     cards = tested.cards()
     _lose_all_cards()
     empty = FolderHost(tmp_path / "empty", libraries=tested.host.libraries)
-    assert {one.health for one in tested.vendor.health(cards, host=empty)} == {"Unknown"}
+    health = tested.vendor.health(cards, host=empty)
+    assert {(one.health, one.reason, one.certain) for one in health} == {("Unhealthy", "CardMissing", True)}
+    assert all(one.message for one in health)
     for card in cards:
         with pytest.raises(DeviceGoneError):
             tested.vendor.edits(card, host=empty)
+
+
+def test_a_card_without_its_device_nodes_is_not_well(tested: OnFixture) -> None:
+    card, expected = tested.cards()[0], tested.node.expect[0]
+    for path in expected["own"]:
+        tested.host.local(path).unlink()
+    (health,) = tested.vendor.health([card], host=tested.host)
+    assert (health.health, health.reason) == ("Unhealthy", "DeviceNodesMissing")
+    assert "/dev/" in health.message
 
 
 def test_a_card_whose_memory_nobody_tells_is_left_out_with_the_reason(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -214,29 +213,6 @@ def test_a_stale_spec_of_the_toolkit_does_not_keep_a_pod_from_starting(
     host.add("/etc/cdi/nvidia.yaml", toolkit_spec(UUIDS[0], 7))
     found = vendor.edits(one_card(vendor, host), host=host)
     assert "/dev/nvidia-uvm" in [node.path for node in found.device_nodes]
-
-
-def test_health_is_healthy_while_a_card_answers_and_unknown_once_it_does_not(
-    vendor: Nvidia, world: NvmlWorld, host: FolderHost
-) -> None:
-    world.card(0)
-    world.card(1)
-    cards = vendor.discover(host).cards
-    world.card(1, lost="1")
-    found = vendor.health(cards, host=host)
-    assert [(entry.name, entry.health) for entry in found] == [
-        (cards[0].name, "Healthy"),
-        (cards[1].name, "Unknown"),
-    ]
-    assert "lost" in found[1].message.lower()
-
-
-def test_health_of_a_card_that_was_never_here_is_unknown(
-    vendor: Nvidia, world: NvmlWorld, host: FolderHost
-) -> None:
-    world.card(0)
-    other = replace(one_card(vendor, host), uuid="GPU-other")
-    assert vendor.health([other], host=host)[0].health == "Unknown"
 
 
 @pytest.mark.parametrize(
