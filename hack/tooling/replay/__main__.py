@@ -12,6 +12,7 @@ from tooling.replay.errors import ReferenceMissingError, ReplayError
 COMMANDS = {"cel": "tooling.replay.selectors", "allocator": "tooling.replay.allocations"}
 FRESH = {"cel": "tooling.replay.fresh_cel", "allocator": "tooling.replay.fresh_allocator"}
 """Only the module of the command that was asked for is imported: selectors need no allocator."""
+ADMIT = "admit"
 
 EPILOG = """\
 Cases come on standard input, in the form of tests/corpora, plain or gzip; one answer a line goes out, in
@@ -36,10 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] == ["admit"]:
+        if arguments[:1] == [ADMIT]:
             answered: int = importlib.import_module("tooling.replay.admit").main(arguments[1:])
             return answered
-        options = _parser().parse_args(arguments)
+        parser = _parser()
+        options = parser.parse_args(arguments)
+        if options.what == ADMIT:
+            parser.error("admit has options of its own and stands first: see hack/replay admit --help")
         modules = COMMANDS if options.fresh is None else FRESH
         status: int = importlib.import_module(modules[options.what]).run(options)
     except ReferenceMissingError as missing:
@@ -58,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hack/replay",
-        description="Answers selectors and allocations by ours, and holds them against Kubernetes' own.",
+        description="Answers selectors, allocations and admission reviews by ours, and holds the first two "
+        "against Kubernetes' own code.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=tuple(COMMANDS))
+    parser.add_argument("what", choices=(*COMMANDS, ADMIT))
     parser.add_argument("--kubernetes", choices=("1.36", "1.37"), help="whose rules (default: see below)")
     parser.add_argument(
         "--check",

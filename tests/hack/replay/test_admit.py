@@ -464,3 +464,10 @@ def test_help_tells_what_goes_in_and_out(capsys: pytest.CaptureFixture[str]) -> 
     text = capsys.readouterr().out
     for word in ("AdmissionReview", "--cluster", "--release", "templates", "exit status", "ReplaySettings"):
         assert word in text
+
+
+def test_admit_stands_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(("--check", "admit"))
+    assert ended.value.code == 2
+    assert "stands first" in capsys.readouterr().err
