@@ -75,13 +75,15 @@ class Books:
         """Takes over what the watch shows of a claim (`namespace/name`)."""
         before = self._observed.pop(key, None)
         if view is not None:
+            known = self._assumed.get(view.uid) or (before is not None and before[1])
             if view.held and view.uid not in self._assumed and before != (view.uid, view.held):
                 self.news += 1
             if view.allocated:
                 # Its own state counts from now on, whatever was assumed.
                 self._assumed.pop(view.uid, None)
             self._observed[key] = (view.uid, view.held)
-            self._rebook(view.uid, view.held)
+            if known or view.held:
+                self._rebook(view.uid, view.held)
         if before is not None and (view is None or before[0] != view.uid):
             self._rebook(before[0], b"")
 

@@ -167,6 +167,9 @@ class Allocating:
         self.queue.add(WAKE, after_s=_WAKE_S)
 
     def _claim_changed(self, key: str, before: ClaimView | None, after: ClaimView | None) -> None:
+        if before == after:
+            # Whoever may write a claim may do so all the time.
+            return
         self.allocator.claim_changed(key, before, after)
         for pod in self._pods_of.of(key):
             self.queue.add(f"pod/{pod}")
@@ -176,6 +179,8 @@ class Allocating:
             self.wake()
 
     def _pod_changed(self, key: str, before: PodView | None, after: PodView | None) -> None:
+        if before == after:
+            return
         self._usage.note(key, before, after)
         self._pods_of.note(key, before, after)
         self._turns.note(key, before, after)

@@ -48,5 +48,5 @@ class PodsOf:
         found = self._pods.get(claim)
         if isinstance(found, set):
             found.discard(pod)
-        if found == pod or found == set():
-            del self._pods[claim]
+        if not found or found == pod:
+            self._pods.pop(claim, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import pytest
@@ -187,3 +188,20 @@ async def test_a_class_that_does_not_exist_is_told_by_name_and_is_not_taken_for_
     world.pod("p", "c")
     await world.reconcile("p")
     assert world.reason() == "DeviceClassNotFound"
+
+
+async def test_writing_what_changes_nothing_brings_nobody_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.ask("p", "5000Mi")
+    added: list[str] = []
+    monkeypatch.setattr(world.part.queue, "add", lambda key, **_: added.append(key))
+    for number in range(3):
+        claim = copy.deepcopy(world.stored["p"])
+        claim["metadata"]["annotations"] = {"touched": str(number)}
+        world.store(claim)
+        world.pod("p", "p", status={"message": str(number)})
+    assert added == []
+    world.take_back("p")
+    assert added == []
+    world.pod("p", "p", priority=7)
+    assert added == ["pod/default/p"]
