@@ -258,6 +258,37 @@ def extended(mode: str = "native") -> World:
     return _pods_of(two_nodes(mode), pod("train", containers=containers))
 
 
+def _said_by_others() -> World:
+    """What Karpenter 1.15 and cluster-autoscaler say, and somebody whose word does not count."""
+    world = waiting(two_nodes("controller"), claim("want", memory="24Gi"))
+    said = (
+        (
+            "karpenter",
+            "FailedScheduling",
+            "Failed to schedule pod, pod has Dynamic Resource Allocation requirements that are not supported",
+        ),
+        (
+            "cluster-autoscaler",
+            "NotTriggerScaleUp",
+            "pod didn't trigger scale-up: 1 cannot allocate all claims",
+        ),
+        ("example.com/anybody", "FailedScheduling", "Nothing to see here."),
+    )
+    for by, reason, note in said:
+        world.events.append(recent("Pod/train", reason=reason, note=note, by=by))
+    return world
+
+
+def _claim_cannot_be_made() -> World:
+    world = _pods_of(two_nodes(), pod("train", template="there"))
+    world.templates.append({"metadata": {"name": "there", "namespace": "team-a"}})
+    note = "PodResourceClaim made: create ResourceClaim : exceeded quota: shares"
+    world.events.append(
+        recent("Pod/train", reason="FailedResourceClaimCreation", note=note, by="resource_claim", count=4)
+    )
+    return world
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "status-native": lambda: (two_nodes(), ("status",)),
     "status-controller": lambda: (two_nodes("controller", version="v1.34.4"), ("status",)),
@@ -321,6 +352,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "kubernetes-too-old": lambda: (_too_old(), ("explain", "pod/train")),
     "no-agents": lambda: explained(claim("want", memory="1Gi"), world=World()),
     "cards-available": lambda: (_scheduled_elsewhere(), ("explain", "pod/train")),
+    "said-by-others": lambda: (_said_by_others(), ("explain", "pod/train")),
+    "claim-not-made": lambda: (_claim_cannot_be_made(), ("explain", "pod/train")),
     "allocated-but-waiting": lambda: (_allocated_but_waiting(), ("explain", "pod/train")),
     "running": lambda: (running(), ("explain", "pod/train")),
     "refused-by-node": lambda: (_refused_by_node(), ("explain", "pod/train")),
