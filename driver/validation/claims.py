@@ -56,6 +56,8 @@ def check_claim(
         return facts.is_ours(option.device_class)
 
     asked = check_itself(devices, field=field, is_ours=is_ours, notes=notes)
+    for option in asked.others:
+        _check_name(option, facts=facts, notes=notes)
     if not asked.options:
         return
     selectors = Selectors(facts, notes)
@@ -177,6 +179,19 @@ def _check_class(option: Option, *, facts: ClusterFacts, notes: Notes) -> None:
         f"There is no DeviceClass {shown(option.device_class)}; the pod waits until there is. {near}".strip(),
         field=f"{option.field}.deviceClassName",
     )
+
+
+def _check_name(option: Option, *, facts: ClusterFacts, notes: Notes) -> None:
+    """Warns of a class that is nobody's, and was meant to be one of ours."""
+    if not facts.classes or not option.device_class or option.device_class in facts.classes:
+        return
+    ours = (name for name in facts.classes if facts.is_ours(name))
+    near = nearest(option.device_class, ours, cutoff=0.85)
+    if near:
+        notes.warn(
+            f"There is no DeviceClass {shown(option.device_class)}. {near}",
+            field=f"{option.field}.deviceClassName",
+        )
 
 
 def _check_twice(

@@ -29,11 +29,13 @@ class Asked:
 
     Attributes:
         options: Its requests and sub-requests of our classes.
+        others: Those of other classes.
         amounts: What each of them asks for itself, by label.
         configs: The entries of its configuration that are ours.
     """
 
     options: Sequence[Option]
+    others: Sequence[Option]
     amounts: Mapping[str, Mapping[str, Quantity]]
     configs: Sequence[Said]
 
@@ -69,7 +71,8 @@ def check_itself(
     known = {one.label for one in every} | {one.request for one in every}
     configs = read_configs(devices, field=field, notes=notes, known=known)
     conflicts(configs, [one.label for one in ours], asked=amounts, notes=notes)
-    return Asked(options=ours, amounts=amounts, configs=configs)
+    others = [one for one in every if one not in ours]
+    return Asked(options=ours, others=others, amounts=amounts, configs=configs)
 
 
 def refuse_first(devices: Mapping[str, Any], *, field: str, is_ours: Callable[[Option], bool]) -> None:

@@ -126,6 +126,15 @@ def test_a_class_that_does_not_exist_is_warned_of_with_the_nearest() -> None:
     assert "Did you mean nvidia.dragoman.dev?" in found.warnings[0]
 
 
+def test_a_class_of_nobody_that_is_nearly_one_of_ours_is_warned_of() -> None:
+    found = findings(claim(request(device_class="nvidia.dragoman.de")), facts(small_and_large()))
+    (warning,) = found.warnings
+    assert warning.startswith(f"{EXACTLY}.deviceClassName: There is no DeviceClass 'nvidia.dragoman.de'.")
+    assert warning.endswith("Did you mean nvidia.dragoman.dev?")
+    other = findings(claim(request(device_class="tpu.google.com")), facts(small_and_large()))
+    assert not other.warnings
+
+
 @pytest.mark.parametrize("release", ["1.34", "1.35"])
 def test_two_shares_without_distinct_attribute_are_refused_where_they_can_be_of_one_card(
     release: str,
