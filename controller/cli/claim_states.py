@@ -19,6 +19,13 @@ from driver.cards import DRIVER_NAME
 from driver.errors import DragomanError
 from driver.kube.client import JSON
 
+EXTENDED_NOT_SERVED = "ExtendedResourceNotServed"
+EXTENDED_WORDS = (
+    "The pod asks for cards by extended resources. kube-scheduler alone makes claims of these, and in mode "
+    "controller it has no cards to give out."
+)
+EXTENDED_REMEDY = "Ask with a ResourceClaimTemplate."
+
 
 @dataclass(slots=True)
 class ClaimState:
@@ -164,13 +171,7 @@ def extended_state(special: JSON, subject: Subject, facts: Facts) -> ClaimState:
     claim = {**special, "metadata": {"name": "extended-resources", "namespace": subject.namespace}}
     entry = Entry(entry="", name="")
     if facts.allocating == CONTROLLER:
-        return ClaimState(
-            entry,
-            "ExtendedResourceNotServed",
-            "The pod asks for cards by extended resources. kube-scheduler alone makes claims of these, and "
-            "in mode controller it has no cards to give out.",
-            remedy="Ask with a ResourceClaimTemplate.",
-        )
+        return ClaimState(entry, EXTENDED_NOT_SERVED, EXTENDED_WORDS, remedy=EXTENDED_REMEDY)
     words = "The pod asks for cards by extended resources; kube-scheduler makes this claim with the node."
     return ClaimState(entry, "Waiting", words, question=claim)
 
