@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tooling.cluster import api, build, cgroups, control_plane, lifecycle, machine
+from tooling.cluster import api, batch, build, cgroups, control_plane, lifecycle, machine
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.paths import check_name
 from tooling.cluster.progress import to_terminal
@@ -121,6 +121,13 @@ def parser() -> argparse.ArgumentParser:
 
     built = commands.add_parser("build", help="build the programs only")
     _version(built)
+    built.add_argument(
+        "--also",
+        choices=sorted(batch.SYSTEMS),
+        action="append",
+        default=[],
+        help="a batch system that cluster tests run beside Dragoman; about 10 minutes each",
+    )
     built.set_defaults(do=_build)
 
     load = commands.add_parser("load", parents=[named], help="make an image tar known to the node")
@@ -271,6 +278,8 @@ def _build(given: argparse.Namespace) -> int:
     build.ensure_all(given.kubernetes, report=to_terminal)
     for tool in build.tools_of(given.kubernetes):
         print(build.folder_of(tool))
+    for name in given.also:
+        print(build.ensure(batch.SYSTEMS[name].tool, report=to_terminal))
     return 0
 
 

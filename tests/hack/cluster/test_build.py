@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tooling.cluster import build
+from tooling.cluster import batch, build
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.paths import GO_MODULES
 from tooling.cluster.progress import silent
@@ -22,6 +22,7 @@ TOOLS = [
     build.CONTAINERD,
     build.HELM,
     build.DRA_EXAMPLE_DRIVER,
+    *(system.tool for system in batch.SYSTEMS.values()),
 ]
 
 
