@@ -103,7 +103,8 @@ class Agent:
             self._inventory,
             host=host,
             board=self._board,
-            file=HealthFile(settings.plugin_dir / "health.json", host=host),
+            # The kernel that this agent runs on, whatever it sees of the node.
+            file=HealthFile(settings.plugin_dir / "health.json", host=NodeHost()),
             metrics=self._metrics,
             told=self._card_changed,
         )

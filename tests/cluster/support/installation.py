@@ -114,7 +114,13 @@ class Installation:
             }
             source = self._below("from-tests", default="/var/lib/dragoman-tests")
             found["preload"] = {"library": str(self.images.install_library(self.target, source))}
+            for card in found["simulated"]["cards"]:
+                card["healthFile"] = str(self.health_file(card["uuid"]))
         return found
+
+    def health_file(self, uuid: str) -> PurePosixPath:
+        """The file of the node that says how a card is; without it the card is healthy."""
+        return self._kubelet_root / "plugins" / DRIVER / f"{uuid}.health"
 
     def install(self, *, chart: Path = CHART, image: str = "") -> None:
         """``helm upgrade --install``; returns when Helm says that all is ready."""

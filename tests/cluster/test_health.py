@@ -1,0 +1,232 @@
+"""Cards that fall ill and recover on a running cluster: one cluster for each part of this file, in order.
+
+Flow: a file on the node makes a simulated card sick -> taint in the slice, new claims elsewhere, the claim
+that holds the card told -> the file goes -> the taint goes after the hold-off. First with kube-scheduler,
+then with our own allocator, then where the API server knows no taints. How long it took is printed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from driver.kube.resources import ACCELERATOR_NODES
+from kubelet_plugin.card_health.book import HOLD_OFF_S
+from tests.cluster.support import cards, waiting
+from tests.cluster.support.api import JSON
+from tests.cluster.support.cards import SimulatedCard
+from tests.cluster.support.images import Images
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.space import Space, open_space, results
+from tests.cluster.support.target import of_cluster
+from tooling.cluster import api as clusters
+
+pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
+
+CARD = cards.NVIDIA_24
+TAINT = "dragoman.dev/unhealthy"
+LOST = b"Unhealthy CardLost! It fell off the bus.\n"
+
+
+def _installed(images: Images, *, kubernetes: str, **settings: object) -> Iterator[Installation]:
+    name = clusters.unique_name("health")
+    try:
+        target = of_cluster(clusters.start(name=name, kubernetes=kubernetes, **settings))  # type: ignore[arg-type]
+        images.load(target)
+        installed = Installation(target, images=images)
+        installed.install()
+        installed.wait_ready()
+        yield installed
+    finally:
+        clusters.stop(name)
+
+
+@pytest.fixture(scope="module")
+def own(images: Images, kubernetes_version: str) -> Iterator[Installation]:
+    yield from _installed(images, kubernetes=kubernetes_version)
+
+
+@pytest.fixture(scope="module")
+def place(own: Installation) -> Space:
+    return open_space(own.target.api, "health")
+
+
+def _device(slices: list[JSON], card: SimulatedCard = CARD) -> JSON | None:
+    found = [one for each in slices for one in each["spec"].get("devices") or []]
+    return next((one for one in found if one["name"] == card.device), None)
+
+
+def _taint(slices: list[JSON]) -> JSON | None:
+    device = _device(slices)
+    taints = (device or {}).get("taints") or []
+    return next((dict(one) for one in taints if one["key"] == TAINT), None)
+
+
+def _fall_ill(installed: Installation, done: Callable[[list[JSON]], object], *, what: str) -> float:
+    """Makes the card sick; seconds until the slices say so."""
+    began = time.monotonic()
+    installed.target.node.write_file(installed.health_file(CARD.uuid), LOST)
+    installed.wait_slices(done, what=what, seconds=30)
+    return time.monotonic() - began
+
+
+def _recover(installed: Installation, done: Callable[[list[JSON]], object], *, what: str) -> float:
+    began = time.monotonic()
+    installed.target.node.remove_files(installed.health_file(CARD.uuid))
+    installed.wait_slices(done, what=what, seconds=240)
+    return time.monotonic() - began
+
+
+def _healthy(claim: JSON) -> JSON | None:
+    for entry in claim["status"].get("devices") or []:
+        for condition in entry.get("conditions") or []:
+            if condition["type"] == "Healthy":
+                return dict(condition)
+    return None
+
+
+def _where(space: Space, pod: str) -> list[str]:
+    return [str(one["device"]) for one in results(space.claim_of(pod))]
+
+
+def _tolerating(name: str) -> list[JSON]:
+    wanted = request(memory="1Gi", cel=cards.on(CARD))
+    wanted["exactly"]["tolerations"] = [{"key": TAINT, "operator": "Exists"}]
+    return sharing(name, wanted)
+
+
+def test_a_card_that_falls_ill_is_tainted(own: Installation, place: Space) -> None:
+    place.create(*sharing("runs", request(memory="2Gi", cel=cards.on(CARD))))
+    place.running("runs")
+    took = _fall_ill(own, _taint, what="the card is tainted")
+    print(f"\nfrom the fault to the taint in the slice: {took:.2f} s")  # noqa: T201 - a figure of this run
+    taint = _taint(own.slices())
+    assert taint is not None
+    assert (taint["value"], taint["effect"]) == ("CardLost", "NoSchedule")
+
+
+def test_the_inventory_says_what_is_wrong_with_the_card(own: Installation) -> None:
+    status = own.api.get(ACCELERATOR_NODES, own.node)["status"]
+    (fault,) = (one["fault"] for one in status["cards"] if one["uuid"] == CARD.uuid)
+    assert (fault["reason"], fault["message"]) == ("CardLost", "It fell off the bus.")
+    assert status["summary"]["faulty"] == 1
+    assert not any("fault" in one for one in status["cards"] if one["uuid"] != CARD.uuid)
+
+
+def test_the_claim_that_holds_the_card_is_told_and_its_pod_runs_on(own: Installation, place: Space) -> None:
+    claim = place.claim_of("runs")["metadata"]["name"]
+    told = place.wait_claim(claim, lambda one: _healthy(one) or {}, what="tells that its card is not healthy")
+    assert (told["status"], told["reason"]) == ("False", "CardLost")
+    assert "fell off the bus" in place.event("runs", CARD.device, reason="CardUnhealthy")
+    pod = place.pod("runs")
+    assert pod["status"]["phase"] == "Running"
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_the_kubelet_tells_it_in_the_pods_status(own: Installation, place: Space) -> None:
+    def health(one: JSON) -> bool:
+        statuses = one["status"]["containerStatuses"][0].get("allocatedResourcesStatus") or []
+        return any(each["health"] == "Unhealthy" for status in statuses for each in status["resources"])
+
+    assert place.wait_pod("runs", health, what="has an unhealthy card")
+
+
+def test_a_new_claim_goes_elsewhere_and_one_that_tolerates_the_fault_does_not(
+    own: Installation, place: Space
+) -> None:
+    place.create(*sharing("elsewhere", request(memory="1Gi")))
+    place.create(*sharing("nowhere", request(memory="1Gi", cel=cards.on(CARD))))
+    place.create(*_tolerating("tolerates"))
+    place.running("elsewhere", "tolerates")
+    assert _where(place, "elsewhere") == [cards.NVIDIA_40.device]
+    assert _where(place, "tolerates") == [CARD.device]
+    assert not results(place.claim_of("nowhere"))
+
+
+def test_a_restart_of_the_agent_does_not_make_the_card_well(own: Installation) -> None:
+    before = _taint(own.slices())
+    own.restart_agent_softly()
+    own.wait_ready()
+    assert _taint(own.slices()) == before
+
+
+def test_a_card_that_flaps_does_not_flap_in_the_slices(own: Installation) -> None:
+    (before,) = own.slices()
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        own.target.node.remove_files(own.health_file(CARD.uuid))
+        time.sleep(2.5)
+        own.target.node.write_file(own.health_file(CARD.uuid), LOST)
+        time.sleep(2.5)
+    (after,) = own.slices()
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+def test_the_taint_goes_when_the_card_was_well_for_a_while_and_who_waited_for_it_runs(
+    own: Installation, place: Space
+) -> None:
+    took = _recover(own, lambda now: _device(now) and not _taint(now), what="the taint is gone")
+    print(f"\nfrom recovery to the slice without the taint: {took:.1f} s")  # noqa: T201 - a figure of this run
+    assert took >= HOLD_OFF_S
+    place.running("nowhere", seconds=90)
+    claim = place.claim_of("runs")["metadata"]["name"]
+    told = place.wait_claim(
+        claim,
+        lambda one: c if (c := _healthy(one)) and c["status"] == "True" else {},
+        what="tells that its card is well again",
+    )
+    assert told["reason"] == "Recovered"
+    place.event("runs", reason="CardRecovered")
+    place.delete("elsewhere", "tolerates", "nowhere", "runs")
+
+
+def test_our_own_allocator_keeps_new_claims_away_as_well_and_honours_tolerations(
+    own: Installation, place: Space
+) -> None:
+    own.controller = {"mode": "controller"}
+    own.install()
+    own.wait_ready()
+    own.wait_slices(lambda now: now and all("nodeSelector" in one["spec"] for one in now), what="is fenced")
+    took = _fall_ill(own, _taint, what="the card is tainted")
+    print(f"\nfrom the fault to the taint in a fenced slice: {took:.2f} s")  # noqa: T201 - a figure of this run
+    place.create(*sharing("elsewhere-2", request(memory="1Gi")))
+    place.create(*sharing("nowhere-2", request(memory="1Gi", cel=cards.on(CARD))))
+    place.create(*_tolerating("tolerates-2"))
+    place.running("elsewhere-2", "tolerates-2", seconds=120)
+    assert _where(place, "elsewhere-2") == [cards.NVIDIA_40.device]
+    assert _where(place, "tolerates-2") == [CARD.device]
+    assert "taint" in place.event("nowhere-2", reason="NoDevice", seconds=60).lower()
+    _recover(own, lambda now: _device(now) and not _taint(now), what="the taint is gone")
+    place.running("nowhere-2", seconds=90)
+
+
+@pytest.fixture(scope="module")
+def no_taints(images: Images, kubernetes_version: str) -> Iterator[Installation]:
+    yield from _installed(images, kubernetes=kubernetes_version, feature_gates={"DRADeviceTaints": False})
+
+
+def test_where_the_api_server_knows_no_taints_the_card_is_withdrawn_and_its_pod_runs_on(
+    no_taints: Installation,
+) -> None:
+    space = open_space(no_taints.api, "withdrawn")
+    space.create(*sharing("runs", request(memory="2Gi", cel=cards.on(CARD))))
+    space.running("runs")
+    took = _fall_ill(no_taints, lambda now: now and _device(now) is None, what="the card is withdrawn")
+    print(f"\nfrom the fault to the slice without the card: {took:.2f} s")  # noqa: T201 - a figure of this run
+    assert _device(no_taints.slices(), cards.NVIDIA_40) is not None
+    space.event("runs", CARD.device, reason="CardUnhealthy")
+    assert space.pod("runs")["status"]["phase"] == "Running"
+
+    def withdrawn(one: JSON) -> bool:
+        conditions = one["status"].get("conditions") or []
+        return any(c["type"] == "Published" and "withdrawn: CardLost" in c["message"] for c in conditions)
+
+    assert waiting.wait_for(
+        no_taints.api, ACCELERATOR_NODES, no_taints.node, withdrawn, what="says that a card is withdrawn"
+    )
+    _recover(no_taints, _device, what="the card is offered again")
+    space.delete("runs")
+    no_taints.expect_nothing_left(space.close())

@@ -1,0 +1,124 @@
+"""Asking vendors, also those that hang or fail."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from driver.cards import Card
+from driver.cdi import ContainerEdits
+from driver.host import Host
+from driver.vendors.base import CardHealth, Discovery
+from kubelet_plugin.card_health import questions
+from kubelet_plugin.card_health.questions import HANGS_AFTER_S, HealthQuestions
+from tests.support.memory_host import MemoryHost
+from tests.support.node_world import card
+
+pytestmark = pytest.mark.asyncio
+
+
+class Asked:
+    """A vendor that answers when it is let."""
+
+    def __init__(self, name: str, health: str = "Healthy") -> None:
+        self._name = name
+        self.health_now = health
+        self.gate = threading.Event()
+        self.gate.set()
+        self.times = 0
+        self.bug: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def discover(self, host: Host) -> Discovery:
+        return Discovery(cards=())
+
+    def edits(self, card: Card, *, host: Host) -> ContainerEdits:
+        return ContainerEdits()
+
+    def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
+        self.times += 1
+        self.gate.wait(10)
+        if self.bug is not None:
+            raise self.bug
+        return tuple(CardHealth(name=one.name, health=self.health_now) for one in cards)
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "PATIENCE_S", 0.05)
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.quick, self.slow = Asked("quick"), Asked("slow")
+        self.questions = HealthQuestions(MemoryHost({}), clock=lambda: self.now)
+
+    async def ask(self, *, missing: frozenset[str] = frozenset()) -> dict[str, CardHealth]:
+        cards = [(self.quick, [card("a"), card("c")]), (self.slow, [card("b")])]
+        return {one.name: one for one in await self.questions.ask(cards, missing=missing)}
+
+
+async def test_all_cards_are_answered_for_by_their_vendors() -> None:
+    world = World()
+    world.slow.health_now = "Unhealthy"
+    found = await world.ask()
+    assert {name: one.health for name, one in found.items()} == {
+        "a": "Healthy",
+        "c": "Healthy",
+        "b": "Unhealthy",
+    }
+
+
+async def test_a_vendor_that_hangs_holds_nobody_up_and_is_not_asked_again() -> None:
+    world = World()
+    world.slow.gate.clear()
+    for _ in range(3):
+        found = await world.ask()
+        assert found["a"].health == "Healthy"
+        assert (found["b"].health, found["b"].reason) == ("Unknown", "HealthUnreadable")
+    assert (world.quick.times, world.slow.times) == (3, 1)
+    world.slow.gate.set()
+
+
+async def test_cards_of_a_vendor_that_hangs_for_long_have_a_fault_until_it_answers() -> None:
+    world = World()
+    world.slow.gate.clear()
+    await world.ask()
+    world.now = HANGS_AFTER_S
+    found = await world.ask()
+    assert (found["b"].health, found["b"].reason) == ("Unhealthy", "DriverHangs")
+    world.slow.gate.set()
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if (found := await world.ask())["b"].health == "Healthy":
+            break
+    assert found["b"].health == "Healthy"
+
+
+async def test_a_bug_of_ours_is_no_fault_of_the_cards() -> None:
+    world = World()
+    world.quick.bug = RuntimeError("bug")
+    found = await world.ask()
+    assert (found["a"].health, found["a"].reason) == ("Unknown", "HealthUnreadable")
+    assert found["b"].health == "Healthy"
+
+
+async def test_a_card_that_is_not_listed_any_more_is_missing_whatever_its_vendor_says() -> None:
+    world = World()
+    found = await world.ask(missing=frozenset({"a"}))
+    assert (found["a"].health, found["a"].reason, found["a"].certain) == ("Unhealthy", "CardMissing", True)
+    assert found["c"].health == "Healthy"
+
+
+async def test_what_is_wrong_with_a_missing_card_is_told_in_its_vendors_words() -> None:
+    world = World()
+    world.slow.health_now = "Unhealthy"
+    found = await world.ask(missing=frozenset({"b"}))
+    assert found["b"].reason == ""
