@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -147,7 +148,9 @@ def test_the_controller_can_set_conditions_on_a_node_without_an_inventory() -> N
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda one: one.resource.kind)
 def test_every_column_shows_a_field_that_there_is(definition: Definition) -> None:
     paths = {path for path, _ in _walk(_schema(definition), "")} | {".metadata.creationTimestamp"}
-    assert [column.path for column in definition.columns if column.path not in paths] == []
+    # An entry that is picked by what it says is an entry like all others of its list.
+    shown = [re.sub(r"\[\?\(@\..*?\)\]", "[]", column.path) for column in definition.columns]
+    assert [path for path in shown if path not in paths] == []
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda one: one.resource.kind)
