@@ -1,7 +1,8 @@
 """Runs the controller on the lists of a large cluster, made on the fly, and prints what it cost.
 
-Prints one line: nodes published, Events written, peak RSS in MiB. The lists are made page by page, so that
-what the process holds is the controller's own.
+Use: ``python -m tests.support.large_cluster MODE``. Prints one line: nodes published, Events written, peak
+RSS in MiB. The lists are made page by page, so that what the process holds is the controller's own. In mode
+native half of the claims wait; in mode controller, which keeps all pods, most have their place.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -18,9 +20,10 @@ import controller.shell  # noqa: F401 - kopf is part of what a controller costs
 from controller.app import assemble
 from controller.health import Health
 from controller.running import work
-from controller.settings import Settings
+from controller.settings import CONTROLLER, Settings
 from driver.api.node import AgentStatus, status_of
 from driver.api.policy import effective_policy
+from driver.api.share_allocation import GivenShare, config_entry
 from driver.cards import Card
 from driver.kube.client import ApiError, KubeClient, error_for
 from tests.support.scripted_api import Request, ScriptedTransport
@@ -31,6 +34,9 @@ CLAIMS = 10_000
 CLASS = "accelerator.dragoman.dev"
 _POLICY = effective_policy([], node_labels={})
 _PADDING = "x" * 4000
+_WAITING = 50
+"""Claims, and pods, that wait in mode controller."""
+_LONG_AGO = "2026-01-01T00:00:00Z"
 
 
 def _meta(name: str, namespace: str = "") -> dict[str, Any]:
@@ -102,6 +108,48 @@ def _pod(number: int) -> dict[str, Any]:
     return {"metadata": _meta(name, "ns"), "spec": {"padding": _PADDING, "resourceClaims": claims}}
 
 
+def _roomy_node(number: int) -> dict[str, Any]:
+    node = _node(number)
+    node["metadata"]["labels"] = {"kubernetes.io/hostname": node["metadata"]["name"]}
+    ready = [{"type": "Ready", "status": "True"}]
+    room = {"cpu": "96", "memory": "1Ti", "pods": "110"}
+    return {**node, "status": {**node["status"], "allocatable": room, "conditions": ready}}
+
+
+def _our_claim(number: int) -> dict[str, Any]:
+    claim = _claim(number)
+    if number >= _WAITING:
+        # One for each card, as our allocator writes it.
+        node, card = f"n{number % NODES:04d}", _card(number % NODES, number // NODES % CARDS)
+        result = {"request": "r", "driver": "dragoman.dev", "pool": f"{node}/dragoman", "device": card}
+        share = {"memory": "4Gi", "cores": "5"}
+        given = GivenShare(request="r", pool=result["pool"], device=card, **share)
+        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+        claim["status"] = {
+            "allocation": {
+                "devices": {
+                    "results": [{**result, "shareID": f"6c1f-{number}", "consumedCapacity": share}],
+                    "config": [config_entry([given])],
+                },
+                "nodeSelector": {"nodeSelectorTerms": [term]},
+            },
+            "reservedFor": [{"resource": "pods", "name": claim["metadata"]["name"], "uid": "u"}],
+        }
+    else:
+        claim.pop("status", None)
+    return claim
+
+
+def _bound_pod(number: int) -> dict[str, Any]:
+    pod = _pod(number)
+    pod["metadata"]["creationTimestamp"] = _LONG_AGO
+    pod["spec"]["containers"] = [{"name": "app", "resources": {"requests": {"cpu": "1m"}}}]
+    if number >= _WAITING:
+        pod["spec"]["nodeName"] = f"n{number % NODES:04d}"
+        pod["status"] = {"phase": "Running"}
+    return pod
+
+
 def _class(_number: int) -> dict[str, Any]:
     selector = {"cel": {"expression": 'device.driver == "dragoman.dev"'}}
     return {"metadata": _meta(CLASS), "spec": {"selectors": [selector]}}
@@ -116,10 +164,16 @@ _LISTS: dict[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
     "/apis/resource.k8s.io/v1/deviceclasses": (1, _class),
     "/api/v1/pods": (CLAIMS, _pod),
 }
+_OF_MODE_CONTROLLER: dict[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
+    "/api/v1/nodes": (NODES, _roomy_node),
+    "/apis/resource.k8s.io/v1/resourceclaims": (CLAIMS, _our_claim),
+    "/api/v1/pods": (CLAIMS, _bound_pod),
+}
 
 
 class _Server:
-    def __init__(self) -> None:
+    def __init__(self, lists: Mapping[str, tuple[int, Callable[[int], dict[str, Any]]]]) -> None:
+        self._lists = lists
         self._lease: dict[str, Any] | None = None
         self._version = 10
 
@@ -140,8 +194,10 @@ class _Server:
             return self._stored(whole)
         return self._stored(request.body)
 
-    def _page(self, request: Request) -> dict[str, Any]:
-        count, make = _LISTS[request.path]
+    def _page(self, request: Request) -> dict[str, Any] | ApiError:
+        if "limit" not in request.query:
+            return error_for(404, message="none")
+        count, make = self._lists.get(request.path, (0, _node))
         start = int(request.query.get("continue", "0"))
         end = min(start + int(request.query["limit"]), count)
         metadata = {"resourceVersion": "5", "continue": str(end) if end < count else ""}
@@ -150,7 +206,9 @@ class _Server:
     def _stored(self, body: dict[str, Any]) -> dict[str, Any]:
         stored = _wire(body)
         version = str(self._version)
-        stored.setdefault("metadata", {}).update(resourceVersion=version, uid=f"u{version}")
+        stored.setdefault("metadata", {}).update(
+            resourceVersion=version, uid=f"u{version}", creationTimestamp=_LONG_AGO
+        )
         return stored
 
 
@@ -167,11 +225,12 @@ def _wire(document: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-async def main() -> str:
+async def main(mode: str) -> str:
     """Runs until all nodes are published and the first pod is explained."""
-    transport = ScriptedTransport(_Server().answer)
+    lists = {**_LISTS, **_OF_MODE_CONTROLLER} if mode == CONTROLLER else _LISTS
+    transport = ScriptedTransport(_Server(lists).answer)
     transport.requests = _Unrecorded()
-    settings = Settings(explain_after=0)
+    settings = Settings(explain_after=0, mode=mode)
     parts = assemble(KubeClient(transport), settings, namespace="d", identity="me")
     sample = parts.metrics.registry.get_sample_value
     stop = asyncio.Event()
@@ -190,4 +249,4 @@ async def main() -> str:
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    print(asyncio.run(main()))  # noqa: T201 - what it is for
+    print(asyncio.run(main(sys.argv[1])))  # noqa: T201 - what it is for
