@@ -9,6 +9,7 @@ logged, and whoever wants it said tries again.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from driver.kube.resources import EVENTS, Resource
 
 CONTROLLER = "dragoman.dev/controller"
 _MAX_NOTE = 1024  # bytes, by API validation
+_PATIENCE_S = 5.0
+"""Seconds after which an Event is given up: others wait to be told."""
 _FOR_GOOD = (400, 403, 413, 422)  # answers that trying again does not change
 _CLUSTER_SCOPED = "default"  # where Events on cluster-scoped objects are kept
 
@@ -101,22 +104,30 @@ class Events:
         }
         series = {"series": {"count": max(times, 2), "lastObservedTime": now}}
         try:
-            try:
-                if times > 1:
-                    await self._client.patch(EVENTS, series, name=name, namespace=namespace)
-                else:
-                    await self._client.create(EVENTS, event, namespace=namespace)
-            except ConflictError:
-                # Told before by another replica, or by this one before it was restarted.
-                await self._client.patch(EVENTS, series, name=name, namespace=namespace)
-            except NotFoundError:
-                # The first one has expired.
-                await self._client.create(EVENTS, event, namespace=namespace)
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._write(event, series, again=times > 1)
+        except TimeoutError:
+            _log.warning("event not written", reason=reason, subject=subject.name, error="no answer in time")
+            return False
         except ApiError as refused:
             _log.warning("event not written", reason=reason, subject=subject.name, error=str(refused))
             return refused.status in _FOR_GOOD
         self._metrics.events_written.labels(reason=reason).inc()
         return True
+
+    async def _write(self, event: JSON, series: JSON, *, again: bool) -> None:
+        name, namespace = event["metadata"]["name"], event["metadata"]["namespace"]
+        try:
+            if again:
+                await self._client.patch(EVENTS, series, name=name, namespace=namespace)
+            else:
+                await self._client.create(EVENTS, event, namespace=namespace)
+        except ConflictError:
+            # Told before by another replica, or by this one before it was restarted.
+            await self._client.patch(EVENTS, series, name=name, namespace=namespace)
+        except NotFoundError:
+            # The first one has expired.
+            await self._client.create(EVENTS, event, namespace=namespace)
 
 
 def cut(text: str) -> str:

@@ -112,7 +112,7 @@ class Storm:
         """What has to hold in the end, whatever the storm was."""
         load, watcher = self.load, self.watcher
         try:
-            outcome = load.wait_settled(watcher, seconds=300)
+            outcome = load.wait_settled(watcher, seconds=600)
         except waiting.Waited as waited:
             raise AssertionError(f"{waited}\n{group.logs()}") from None
         used = [most for most in watcher.most.values() if most.holders]

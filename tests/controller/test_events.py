@@ -1,5 +1,6 @@
 """Events as the API server takes them."""
 
+import asyncio
 import itertools
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from controller.events import Events, Subject, cut
 from controller.metrics import Metrics
-from driver.kube.client import ForbiddenError, error_for
+from driver.kube.client import ForbiddenError, KubeClient, error_for
 from driver.kube.resources import ACCELERATOR_POLICIES, PODS
-from tests.support.scripted_api import Request, scripted_client
+from tests.support.scripted_api import Request, ScriptedTransport, scripted_client
 
 pytestmark = pytest.mark.asyncio
 
@@ -103,6 +104,18 @@ async def test_a_refusal_is_not_the_callers_problem() -> None:
 async def test_the_caller_learns_whether_to_try_again(answers: list[Any], over: bool) -> None:
     world = World(*answers)
     assert await world.events.tell(POD, reason="NoDevice", note="Because.") is over
+
+
+@pytest.mark.looptime
+async def test_an_event_without_an_answer_keeps_nobody_waiting_for_long() -> None:
+    class Silent(ScriptedTransport):
+        async def request(self, *_: Any, **__: Any) -> Any:
+            await asyncio.sleep(1e6)
+
+    events = Events(KubeClient(Silent(lambda _: {})), instance="replica", metrics=Metrics())
+    began = asyncio.get_running_loop().time()
+    assert not await events.tell(POD, reason="NoDevice", note="Because.")
+    assert asyncio.get_running_loop().time() - began <= 5
 
 
 async def test_events_that_were_written_are_counted() -> None:
