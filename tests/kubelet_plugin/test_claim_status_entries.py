@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from driver.cards import IsolationLevel
+from driver.cards import Fault, IsolationLevel
 from driver.errors import OverCommitError
 from driver.kube.client import JSON, ApiError, NotFoundError, UnreachableError
 from driver.shares import Share
@@ -250,3 +250,48 @@ async def test_refusals_and_claims_without_devices_here_write_nothing() -> None:
     await asyncio.sleep(0.01)
     running.cancel()
     assert transport.requests == []
+
+
+FAULT = Fault(reason="CardLost", message="It fell off the bus.", since="2026-01-01T00:00:00Z")
+
+
+def _healthy(entry: JSON) -> JSON | None:
+    return next((one for one in entry["conditions"] if one["type"] == "Healthy"), None)
+
+
+async def test_a_share_of_a_well_card_says_nothing_of_its_health() -> None:
+    [entry] = entries_of(record(), present=[], now="now")
+    assert _healthy(entry) is None
+
+
+async def test_the_fault_of_a_card_is_told_in_the_shares_that_lie_on_it() -> None:
+    two = record(share_record(device="card"), share_record(device="other", share_id="t"))
+    entries = entries_of(two, present=[], now="now", fault_of=lambda name: FAULT if name == "card" else None)
+    assert [_healthy(entry) for entry in entries] == [
+        {
+            "type": "Healthy",
+            "status": "False",
+            "reason": "CardLost",
+            "message": "It fell off the bus. (since 2026-01-01T00:00:00Z)",
+            "lastTransitionTime": "now",
+        },
+        None,
+    ]
+
+
+async def test_the_end_of_a_fault_is_told_where_the_fault_was() -> None:
+    before = entries_of(record(), present=[], now="before", fault_of=lambda _: FAULT)
+    [entry] = entries_of(record(), present=before, now="now")
+    told = _healthy(entry)
+    assert told is not None
+    assert (told["status"], told["reason"], told["lastTransitionTime"]) == ("True", "Recovered", "now")
+
+
+async def test_a_card_that_changed_makes_its_claims_status_be_written() -> None:
+    server = ApiServer()
+    status, _, _ = writer(server)
+    running = asyncio.create_task(status.run())
+    status.card_changed(REF)
+    while not server.devices:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    running.cancel()

@@ -158,3 +158,17 @@ async def test_more_refusals_than_can_wait_do_not_block_the_service() -> None:
     for number in range(100):
         found.events.refused(ref(f"u{number}"), FULL)
     assert 'events_total{result="suppressed"} 36.0' in found.metrics.render().decode()
+
+
+async def test_a_card_that_changed_is_told_on_the_pods_as_a_warning_or_not() -> None:
+    found = Teller()
+    running = asyncio.create_task(found.events.run())
+    found.events.card_changed(ref(), reason="CardUnhealthy", text="Lost.", warning=True)
+    found.events.card_changed(ref(), reason="CardRecovered", text="Back.", warning=False)
+    while len(found.written) < 2:  # noqa: ASYNC110 - requests are a list, no event
+        await asyncio.sleep(0.001)
+    running.cancel()
+    assert [(one["type"], one["reason"], one["action"], one["note"]) for one in found.written] == [
+        ("Warning", "CardUnhealthy", "Running", "Lost."),
+        ("Normal", "CardRecovered", "Running", "Back."),
+    ]

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +15,11 @@ from controller.metrics import Metrics
 from controller.mode import ModeState, Verdict
 from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.stores import Stores
+from controller.publishing.taints import AGAIN_S
 from controller.publishing.views import NodeView, agent_view, inventory_view, slice_view
 from driver.api.node import AgentStatus, status_of
 from driver.api.policy import effective_policy
-from driver.cards import Card
+from driver.cards import Card, Fault, TaintEffect
 from driver.kube.client import ApiError, KubeClient, error_for
 from driver.slices import content_digest
 from tests.support.scripted_api import Request, ScriptedTransport
@@ -542,3 +544,125 @@ async def test_what_exists_already_in_the_right_form_is_taken_over_without_a_wri
     assert other.written == []
     view = other.slices.objects[NAME]
     assert view.existing.digest == content_digest(json.loads(view.spec))
+
+
+# Cards with a fault
+
+FAULT = Fault(reason="CardLost", message="Lost.", since="2026-01-01T00:00:00Z")
+
+
+def _without_taints(document: Any) -> Any:
+    for device in document["spec"]["devices"]:
+        device.pop("taints", None)
+    return document
+
+
+def _stored(world: World) -> list[Any]:
+    """What was written for real; dry runs are questions."""
+    return [
+        sent
+        for sent in world.transport.writes()
+        if "resourceslices" in sent.path and not (sent.query or {}).get("dryRun")
+    ]
+
+
+def _devices(sent: Any) -> list[tuple[str, list[Any]]]:
+    return [(one["name"], one.get("taints") or []) for one in sent.body["spec"]["devices"]]
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+async def test_a_card_with_a_fault_is_tainted_where_taints_are_kept(fenced: bool) -> None:
+    world = World(fenced=fenced)
+    world.cards(1, fault=FAULT)
+    await world.reconcile()
+    taint = {
+        "key": "dragoman.dev/unhealthy",
+        "value": "CardLost",
+        "effect": "NoSchedule",
+        "timeAdded": "2026-01-01T00:00:00Z",
+    }
+    assert [_devices(sent) for sent in _stored(world)] == [[("c-0", [taint])]]
+    assert world.condition == ("True", "Published")
+
+
+async def test_a_card_whose_taint_would_be_dropped_is_withdrawn_and_was_never_on_offer_without_it() -> None:
+    world = World(fenced=True)
+    world.mangle = _without_taints
+    world.cards(2)
+    await world.reconcile()
+    inventory = copy.deepcopy(world.inventory)
+    inventory["status"]["cards"][0]["fault"] = {
+        "reason": "CardLost",
+        "since": "2026-01-01T00:00:00Z",
+    }
+    world.inventories.put(inventory)
+    await world.reconcile()
+    assert [_devices(sent) for sent in _stored(world)] == [[("c-0", []), ("c-1", [])], [("c-1", [])]]
+    assert "Card c-0 is withdrawn: CardLost." in world.inventories.objects["n1"].published.message
+
+
+async def test_a_card_that_recovered_is_offered_again() -> None:
+    world = World(fenced=True)
+    world.mangle = _without_taints
+    world.cards(1, fault=FAULT)
+    await world.reconcile()
+    assert _stored(world) == []
+    assert world.condition == ("False", "NothingOffered")
+    world.cards(1)
+    await world.reconcile()
+    assert [_devices(sent) for sent in _stored(world)] == [[("c-0", [])]]
+
+
+async def test_taints_that_a_real_write_loses_withdraw_the_card_at_once() -> None:
+    # As where API servers are upgraded one after the other: the one that was asked knows taints.
+    world = World(fenced=True)
+    world.mangle = lambda document: (
+        document if "generateName" in document["metadata"] else (_without_taints(document))
+    )
+    world.cards(2)
+    await world.reconcile()
+    inventory = copy.deepcopy(world.inventory)
+    inventory["status"]["cards"][0]["fault"] = {"reason": "CardLost", "since": "2026-01-01T00:00:00Z"}
+    world.inventories.put(inventory)
+    again = await world.reconcile()
+    assert again is not None
+    assert again < 1
+    await world.reconcile()
+    assert _devices(_stored(world)[-1]) == [("c-1", [])]
+
+
+async def test_whether_taints_are_kept_is_asked_again_after_a_while() -> None:
+    world = World(fenced=True)
+    world.mangle = _without_taints
+    world.cards(1, fault=FAULT)
+    await world.reconcile()
+    world.mangle = lambda document: document
+    await world.reconcile()
+    assert _stored(world) == []
+    await asyncio.sleep(AGAIN_S)
+    await world.reconcile()
+    assert [name for name, taints in _devices(_stored(world)[-1]) if taints] == ["c-0"]
+
+
+async def test_nobody_is_asked_about_taints_while_all_cards_are_well() -> None:
+    world = World()
+    await world.reconcile()
+    assert [sent for sent in world.transport.writes() if (sent.query or {}).get("dryRun")] == []
+
+
+async def test_a_fault_that_is_only_to_be_told_changes_no_slice() -> None:
+    world = World()
+    await world.reconcile()
+    count = len(_stored(world))
+    world.cards(2, fault=replace(FAULT, effect=TaintEffect.NONE))
+    await world.reconcile()
+    assert len(_stored(world)) == count
+
+
+async def test_a_fault_that_stays_writes_nothing_again() -> None:
+    world = World()
+    world.cards(2, fault=FAULT)
+    await world.reconcile()
+    count = len(world.transport.requests)
+    await world.reconcile()
+    assert len(world.transport.requests) == count

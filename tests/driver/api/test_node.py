@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from driver.api.node import AgentStatus, cards_of, decode_status, status_of
 from driver.api.policy import effective_policy
-from driver.cards import Card, IsolationLevel
+from driver.cards import Card, Fault, IsolationLevel, TaintEffect
 from driver.errors import ConfigError
 
 AGENT = AgentStatus.model_validate_json('{"version": "0.1.0", "podName": "agent-1", "podUID": "u-1"}')
@@ -25,6 +26,14 @@ cards = st.builds(
     numa_node=st.none() | st.integers(0, 8),
     memory_isolation=st.sampled_from(IsolationLevel),
     shareable=st.booleans(),
+    fault=st.none()
+    | st.builds(
+        Fault,
+        reason=st.sampled_from(["CardLost", "Xid79"]),
+        message=st.text(max_size=20),
+        since=st.just("2026-01-01T00:00:00Z"),
+        effect=st.sampled_from(TaintEffect),
+    ),
     extra_attributes=st.dictionaries(st.sampled_from(["a", "b"]), st.integers() | st.booleans() | st.text()),
 )
 
@@ -74,3 +83,36 @@ def test_summary_adds_up_the_memory_of_the_offered_cards(sizes: tuple[int, ...],
     )
     assert (status.summary.cards, status.summary.memory) == (len(sizes), memory)
     assert status.summary.vendors == ("nvidia" if sizes else "")
+
+
+def test_faulty_cards_are_counted_if_they_are_offered_and_not_told_if_there_are_none() -> None:
+    fault = Fault(reason="CardLost", message="", since="2026-01-01T00:00:00Z")
+    well = Card(name="a", vendor="nvidia", model="A30", memory_bytes=1 << 30)
+    found = [
+        well,
+        replace(well, name="b", fault=fault),
+        replace(well, name="c", fault=fault, unpublished="no"),
+    ]
+    assert status_of(found, agent=AGENT, policy=NO_POLICY).summary.faulty == 1
+    assert status_of([well], agent=AGENT, policy=NO_POLICY).summary.faulty is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("reason", ""),
+        ("reason", "a/b"),
+        ("reason", "x" * 64),
+        ("since", "yesterday"),
+        ("effect", "PreferNoSchedule"),
+        ("message", "x" * 1025),
+    ],
+)
+def test_a_fault_that_could_not_become_a_taint_is_refused_by_its_field(field: str, value: str) -> None:
+    fault = Fault(reason="CardLost", message="", since="2026-01-01T00:00:00Z")
+    card = Card(name="a", vendor="nvidia", model="A30", memory_bytes=1 << 30, fault=fault)
+    document = json.loads(status_of([card], agent=AGENT, policy=NO_POLICY).model_dump_json())
+    document["cards"][0]["fault"][field] = value
+    with pytest.raises(ConfigError) as refused:
+        decode_status(document)
+    assert refused.value.field == f"status.cards[0].fault.{field}"

@@ -7,7 +7,7 @@ import pytest
 
 from driver.api.base import decode
 from driver.api.policy import AcceleratorPolicySpec, EffectivePolicy, NamedPolicy, effective_policy
-from driver.cards import Card, IsolationLevel
+from driver.cards import Card, IsolationLevel, TaintEffect
 from driver.errors import ConfigError
 
 LABELS = {"zone": "a", "kubernetes.io/hostname": "node-1"}
@@ -122,3 +122,17 @@ def test_a_misspelt_required_field_is_named_rather_than_the_missing_one() -> Non
         policy("p", cards=[{"uid": "GPU-1"}])
     assert refused.value.field == "cards[0].uid"
     assert "'uuid'" in refused.value.remedy
+
+
+def test_a_card_with_a_fault_is_kept_from_new_claims_unless_a_policy_says_otherwise() -> None:
+    assert effective().value("unhealthyEffect", uuid="U") is TaintEffect.NO_SCHEDULE
+    found = effective(
+        policy("p", unhealthyEffect="NoExecute", cards=[{"uuid": "U", "unhealthyEffect": "None"}])
+    )
+    assert found.value("unhealthyEffect", uuid="U") is TaintEffect.NONE
+    assert found.value("unhealthyEffect", uuid="V") is TaintEffect.NO_EXECUTE
+
+
+def test_no_xid_is_ignored_unless_a_policy_names_it() -> None:
+    assert effective().value("ignoredXids", uuid="U") == ()
+    assert effective(policy("p", ignoredXids=[74, 92])).value("ignoredXids", uuid="U") == (74, 92)

@@ -10,6 +10,7 @@ from driver.cdi import DeviceNode
 from driver.errors import ConfigError, DeviceGoneError
 from driver.vendors.simulated import parse_simulated_node, simulated_vendors, variable_of
 from tests.support.folder_host import FolderHost
+from tests.support.memory_host import MemoryHost
 
 HOST = FolderHost(Path("/nowhere"))
 A100 = {
@@ -103,6 +104,31 @@ def test_a_card_that_left_the_file_is_gone() -> None:
     vendor = simulated_vendors(parse_simulated_node(document(ASCEND)))[0]
     with pytest.raises(DeviceGoneError, match="not in the node's file"):
         vendor.edits(before, host=HOST)
+
+
+@pytest.mark.parametrize(
+    ("content", "health", "reason", "certain", "message"),
+    [
+        ("Unhealthy CardLost! It fell off the bus.\n", "Unhealthy", "CardLost", True, "It fell off the bus."),
+        ("Unhealthy RowRemapPending", "Unhealthy", "RowRemapPending", False, "Simulated."),
+        ("Unhealthy", "Unhealthy", "Simulated", False, "Simulated."),
+        ("Healthy", "Healthy", "", False, "Simulated."),
+        ("Unknown", "Unknown", "", False, "Simulated."),
+        ("nonsense", "Unknown", "HealthUnreadable", False, "/run/health is no health."),
+    ],
+)
+def test_a_health_file_overrules_while_it_exists(
+    content: str, health: str, reason: str, certain: bool, message: str
+) -> None:
+    node = parse_simulated_node(document({**A100, "healthFile": "/run/health"}))
+    (vendor,) = simulated_vendors(node)
+    (found,) = vendor.health(node.cards, host=MemoryHost({"/run/health": content}))
+    assert (found.health, found.reason, found.certain, found.message) == (health, reason, certain, message)
+    assert vendor.health(node.cards, host=MemoryHost({}))[0].health == "Healthy"
+
+
+def test_a_card_that_the_file_lacks_was_taken_away_on_purpose() -> None:
+    assert simulated_vendors(parse_simulated_node(document(A100)))[0].discover(HOST).final
 
 
 def test_health_is_what_the_file_says() -> None:
