@@ -22,6 +22,8 @@ from driver.kube.backoff import Backoff
 Handler = Callable[[str], Awaitable[float | None]]
 """Handles a key; returns seconds after which to look again, or None."""
 
+_LEAST_S = 0.001
+
 _log = structlog.get_logger("queue")
 
 
@@ -67,12 +69,14 @@ class WorkQueue:
             self._now(key)
             return
         loop = asyncio.get_running_loop()
+        # What is left of a wait may be too short for the clock: the key would come back before it is over.
+        due = loop.time() + max(after_s, _LEAST_S)
         timer = self._timers.get(key)
         if timer is not None:
-            if timer.when() <= loop.time() + after_s:
+            if timer.when() <= due:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_later(after_s, self._now, key)
+        self._timers[key] = loop.call_at(due, self._now, key)
 
     async def run(
         self,

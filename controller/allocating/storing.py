@@ -5,7 +5,7 @@ doubt until `reconcile` of its claim knows what is stored. `taken_back` sees wha
 else, deallocates.
 
 What nobody needs is released by `reconcile`: an allocation of ours that no pod holds or waits for; and one
-whose only pod waits for other claims that do not fit beside it, which `loosen` asks for, so that all of them
+whose pods all wait for other claims that do not fit beside it, which `loosen` asks for, so that all of them
 can be decided together anew.
 
 Limits: one write after the other for a pod. What is in the books leaves them only when it is known that it is
@@ -84,7 +84,7 @@ class Storing:
         self._placed: dict[str, tuple[str, str]] = {}
         self._writing: set[str] = set()
         self._orphans: dict[str, float] = {}
-        self._loose: dict[str, tuple[str, float]] = {}
+        self._loose: dict[str, dict[str, float]] = {}
 
     def begin(self) -> None:
         """Forgets what was known of claims while another replica may have led."""
@@ -141,15 +141,15 @@ class Storing:
         namespace = pod.partition("/")[0]
         for name, claim in claims:
             key = f"{namespace}/{name}"
-            if claim.allocated and claim.ours and not claim.reserved and key not in self._loose:
-                self._loose[key] = (pod, _now())
+            if claim.allocated and claim.ours and not claim.reserved:
+                self._loose.setdefault(key, {}).setdefault(pod, _now())
                 self._again(f"claim/{key}", self._orphaned_s)
 
     def fits_beside(self, pod: str, claims: Sequence[tuple[str, ClaimView]]) -> None:
         """The opposite of `loosen`."""
         namespace = pod.partition("/")[0]
         for name, _ in claims:
-            self._loose.pop(f"{namespace}/{name}", None)
+            self._loose.get(f"{namespace}/{name}", {}).pop(pod, None)
 
     async def reconcile(self, key: str) -> float | None:
         """Looks at a claim (`namespace/name`); seconds until it should be looked at again, or None.
@@ -191,9 +191,9 @@ class Storing:
         if not pods:
             return self._orphans.setdefault(key, _now())
         self._orphans.pop(key, None)
-        pod, since = self._loose.get(key, ("", 0.0))
-        # Another pod may be about to start with it.
-        return since if pods == [pod] else None
+        loose = self._loose.get(key, {})
+        # A pod that has all its claims may be about to start with it.
+        return max(loose[pod] for pod in pods) if loose.keys() >= set(pods) else None
 
     def _gone(self, pod: str) -> bool:
         view = self._sources.pods.get(pod)

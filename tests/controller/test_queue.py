@@ -249,3 +249,19 @@ async def test_others_have_their_turn_between_keys_whose_handler_never_waits() -
         seen.append(len(handled))
     worker.cancel()
     assert 0 < seen[-1] < 100
+
+
+async def test_a_wait_that_is_too_short_for_the_clock_is_waited_for_all_the_same() -> None:
+    queue = WorkQueue(name="test")
+    loop = asyncio.get_running_loop()
+    began, times = loop.time(), list[float]()
+
+    async def handle(_key: str) -> float | None:
+        times.append(loop.time() - began)
+        return 1e-300 if len(times) < 3 else None
+
+    task = asyncio.create_task(queue.run(handle, workers=1, first=lambda: ["key"]))
+    await asyncio.sleep(1)
+    task.cancel()
+    assert len(times) == 3
+    assert times[0] < times[1] < times[2]

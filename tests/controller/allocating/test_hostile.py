@@ -205,3 +205,17 @@ async def test_writing_what_changes_nothing_brings_nobody_back(monkeypatch: pyte
     assert added == []
     world.pod("p", "p", priority=7)
     assert added == ["pod/default/p"]
+
+
+async def test_a_claim_whose_pods_all_wait_for_something_else_is_taken_back() -> None:
+    world = World()
+    world.claim("shared", "600Mi")
+    world.claim("large", "600Mi")
+    world.pod("a", "shared")
+    await world.reconcile("a")
+    for name in ("a", "b"):
+        world.pod(name, "shared", "large")
+    await world.reconcile("a", "b")
+    await asyncio.sleep(61)
+    await world.part.reconcile("claim/default/shared")
+    assert world.node_of("shared") == ""
