@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from driver.kube.resources import RESOURCE_CLAIMS, VALIDATING_WEBHOOKS
+from driver.kube.resources import RESOURCE_CLAIMS
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import TEMPLATES, Api, Refused
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import ANY, NVIDIA, claim, pod, request, share_config, sharing, template
 from tests.cluster.support.space import Space, open_space, results
+from tests.cluster.support.unchecked import unchecked
 
 pytestmark = pytest.mark.cluster
 
@@ -50,50 +49,23 @@ CONFIGS: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
-UNCHECKED = {"test.dragoman.dev/unchecked": "true"}
-
-
-def _set_unchecked(api: Api, *, unchecked: bool) -> None:
-    found = next(
-        one
-        for one in api.list(VALIDATING_WEBHOOKS)
-        if "settings.dragoman.dev" in [each["name"] for each in one["webhooks"]]
-    )
-    ((key, value),) = UNCHECKED.items()
-    for one in found["webhooks"]:
-        terms = one.setdefault("namespaceSelector", {}).setdefault("matchExpressions", [])
-        terms[:] = [term for term in terms if term["key"] != key]
-        if unchecked:
-            terms.append({"key": key, "operator": "NotIn", "values": [value]})
-    api.patch(VALIDATING_WEBHOOKS, found["metadata"]["name"], {"webhooks": found["webhooks"]})
-
-
 @pytest.fixture(scope="module")
-def unchecked(installed: Installation, api: Api) -> Iterator[Space]:
-    """A namespace whose objects are stored without being checked, as while no webhook answers."""
-    _set_unchecked(api, unchecked=True)
-    space = open_space(api, "unchecked", labels=UNCHECKED)
-    wrong = template("probe", request(), config=[share_config(CONFIGS["misspelt"][0])])
-    for _ in range(50):
-        # The API server takes note of its configuration a moment later.
-        with contextlib.suppress(Refused):
-            space.create(wrong)
-            break
-        time.sleep(0.2)
-    yield space
-    left = space.close()
-    _set_unchecked(api, unchecked=False)
+def unseen(installed: Installation, api: Api) -> Iterator[Space]:
+    """A namespace whose objects are stored without being checked."""
+    with unchecked(open_space(api, "unchecked")) as space:
+        yield space
+        left = space.close()
     installed.expect_nothing_left(left)
 
 
 @pytest.fixture(scope="module")
-def misconfigured(unchecked: Space) -> Space:
+def misconfigured(unseen: Space) -> Space:
     """A pod for each bad config, so that the kubelet works on all of them at once."""
     # These pods hold their cards for as long as the module's tests run: on a card that no other of them uses.
     ask = request(of=ANY, memory="16Mi", cel=cards.on(cards.AMD))
     for name, (parameters, _) in CONFIGS.items():
-        unchecked.create(*sharing(name, ask, config=[share_config(parameters)]))
-    return unchecked
+        unseen.create(*sharing(name, ask, config=[share_config(parameters)]))
+    return unseen
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -198,12 +170,12 @@ def test_a_claim_larger_than_every_card_is_refused_when_it_is_written(space: Spa
 
 
 def test_a_claim_larger_than_every_card_that_was_not_checked_stays_pending_and_an_event_says_why(
-    unchecked: Space,
+    unseen: Space,
 ) -> None:
-    unchecked.create(*sharing("large", request(memory="900Gi")))
-    claim_name = unchecked.wait_pod("large", unchecked.claim_name, what="has its claim")
-    said = unchecked.event(claim_name, "memory")
-    assert not results(unchecked.claim(claim_name))
+    unseen.create(*sharing("large", request(memory="900Gi")))
+    claim_name = unseen.wait_pod("large", unseen.claim_name, what="has its claim")
+    said = unseen.event(claim_name, "memory")
+    assert not results(unseen.claim(claim_name))
     assert "Mi" in said or "Gi" in said
 
 

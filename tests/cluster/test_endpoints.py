@@ -12,6 +12,7 @@ from tests.cluster.support.api import Api
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, share_config, sharing
 from tests.cluster.support.space import Space
+from tests.cluster.support.unchecked import unchecked
 
 pytestmark = pytest.mark.cluster
 
@@ -54,8 +55,9 @@ def test_prepares_and_unprepares_are_counted_and_timed(space: Space, installed: 
 def test_refusals_are_counted_by_their_reason(space: Space, installed: Installation) -> None:
     bad = share_config({"apiVersion": "dragoman.dev/v1alpha1", "kind": "Nonsense"})
     ask = request(memory="64Mi", cel=cards.on(cards.NVIDIA_40))
-    space.create(*sharing("a", ask, config=[bad]))
-    space.event("a", "Nonsense", reason="FailedPrepareDynamicResources")
+    with unchecked(space):
+        space.create(*sharing("a", ask, config=[bad]))
+        space.event("a", "Nonsense", reason="FailedPrepareDynamicResources")
 
     metrics = installed.agent_get("/metrics")
     labels = {"operation": "prepare", "result": "refused", "reason": "InvalidConfig"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.cluster.support import cards
@@ -10,6 +12,7 @@ from tests.cluster.support.installation import Installation
 from tests.cluster.support.ledger import Ledger
 from tests.cluster.support.manifests import claim, pod, request, share_config, sharing, template
 from tests.cluster.support.space import Space, results
+from tests.cluster.support.unchecked import unchecked
 
 pytestmark = pytest.mark.cluster
 
@@ -77,7 +80,15 @@ def test_a_result_without_amounts_is_never_taken_for_the_whole_card(
     forged.event("a", "does not say how much memory", reason="FailedPrepareDynamicResources")
 
 
-def test_one_bad_claim_in_a_batch_of_pods_fails_alone(space: Space) -> None:
+@pytest.fixture
+def unseen(space: Space) -> Iterator[Space]:
+    """A namespace whose objects are stored without being checked."""
+    with unchecked(space):
+        yield space
+
+
+def test_one_bad_claim_in_a_batch_of_pods_fails_alone(unseen: Space) -> None:
+    space = unseen
     good = [f"good-{number}" for number in range(8)]
     ask = request(memory="64Mi", cel=cards.on(cards.NVIDIA_24))
     space.create(*sharing("bad", ask, config=[NONSENSE]))
@@ -89,7 +100,8 @@ def test_one_bad_claim_in_a_batch_of_pods_fails_alone(space: Space) -> None:
     assert results(space.claim_of("bad"))
 
 
-def test_a_pod_with_a_good_and_a_bad_claim_waits_and_leaves_the_good_one_usable(space: Space) -> None:
+def test_a_pod_with_a_good_and_a_bad_claim_waits_and_leaves_the_good_one_usable(unseen: Space) -> None:
+    space = unseen
     space.create(
         claim("good", request(cel=cards.on(cards.NVIDIA_24))),
         template("bad", request(memory="64Mi", cel=cards.on(cards.NVIDIA_40)), config=[NONSENSE]),

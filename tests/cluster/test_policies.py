@@ -13,7 +13,7 @@ from tests.cluster.support.api import JSON, Api, Refused
 from tests.cluster.support.cards import SimulatedCard
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import ANY, pod, request, sharing, template
-from tests.cluster.support.space import Space, results
+from tests.cluster.support.space import Space
 
 pytestmark = pytest.mark.cluster
 
@@ -81,10 +81,11 @@ def test_reserved_memory_is_taken_off_what_is_offered(
     policy("test-reserved", cards=[{"uuid": cards.NVIDIA_40.uuid, "reservedMemory": "8Gi"}])
     _wait(installed, cards.NVIDIA_40, lambda device: _memory(device) == "32Gi", what="has 32Gi")
 
-    space.create(*sharing("a", request(memory="33Gi", cel=cards.on(cards.NVIDIA_40))))
+    with pytest.raises(Refused) as refused:
+        space.create(*sharing("a", request(memory="33Gi", cel=cards.on(cards.NVIDIA_40))))
+    assert "the card has 32Gi" in refused.value.message
     space.create(*sharing("b", request(memory="32Gi", cores="50", cel=cards.on(cards.NVIDIA_40))))
     space.running("b")
-    assert not results(space.claim_of("a"))
 
 
 def test_a_card_that_is_not_shared_is_given_out_whole_only(
