@@ -115,10 +115,10 @@ def test_explain_with_the_charts_role_for_readers_computes_its_own_answer_and_na
 
 STRONG = share_config(minimumIsolation={"memory": "hardware"})
 WAITS: dict[str, tuple[list[JSON], str, str]] = {
-    "CapacityRequestTooLarge": (
-        sharing("waits", request(memory="4000Gi", cel=ON)),
-        "asks 4000Gi",
-        "asks 4000Gi",
+    "CapacityInUse": (
+        sharing("waits", request(memory="40Gi", cel=ON)),
+        "asks 40Gi, free 39Gi of 40Gi",
+        "asks 40Gi, free 39Gi of 40Gi",
     ),
     "SelectorFalse": (
         sharing("waits", request(cel='device.attributes["dragoman.dev"].model == "none"')),
