@@ -35,6 +35,18 @@ class Slow:
         return answer
 
 
+class Late(Slow):
+    """Begins work when told to."""
+
+    async def __call__(self, work: Callable[[], T], *, done: Callable[[], None]) -> T:
+        self.begun.set()
+        try:
+            await asyncio.shield(self.go_on.wait())
+            return work()
+        finally:
+            done()
+
+
 def allocated(world: World, name: str, memory: str) -> Any:
     """A claim that somebody else allocated."""
     world.claim(name, memory)
@@ -59,6 +71,19 @@ async def test_an_allocation_that_is_seen_meanwhile_counts() -> None:
     await slow.begun.wait()
     world.store(allocated(world, "other", "600Mi"))
     slow.go_on.set()
+    assert await asking == pytest.approx(0.5)
+    await world.reconcile("p")
+    assert world.allocation("p") is None
+
+
+async def test_an_allocation_that_is_seen_before_the_first_cluster_is_made_counts() -> None:
+    late = Late()
+    world = World(run=late)
+    world.ask("p", "600Mi")
+    asking = asyncio.create_task(world.reconcile("p"))
+    await late.begun.wait()
+    world.store(allocated(world, "other", "600Mi"))
+    late.go_on.set()
     assert await asking == pytest.approx(0.5)
     await world.reconcile("p")
     assert world.allocation("p") is None
