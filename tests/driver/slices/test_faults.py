@@ -18,8 +18,8 @@ def card(name: str, fault: Fault | None = None) -> Card:
     return Card(name=name, vendor="nvidia", model="A100", memory_bytes=1 << 34, fault=fault)
 
 
-def devices(*cards: Card, **how: bool) -> list[dict[str, Any]]:
-    found = publication_of(cards, node="n1", **how)
+def devices(*cards: Card, taints: bool = True) -> list[dict[str, Any]]:
+    found = publication_of(cards, node="n1", taints=taints)
     return [device for one in found.slices for device in one["spec"]["devices"]]
 
 
