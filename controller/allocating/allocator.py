@@ -19,6 +19,7 @@ asks for devices of several drivers is not allocated: kube-scheduler could not a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -364,7 +365,12 @@ class Allocator:
                 return answer
             self._refused_nodes.pass_over(view.uid)
         left_out = self._refused_nodes.nodes(view.uid, now=_now())
-        nodes = self._questions.nodes_for(view, pinned=pinned, left_out=left_out)
+        began = time.thread_time()
+        try:
+            nodes = self._questions.nodes_for(view, pinned=pinned, left_out=left_out)
+        finally:
+            # A long node affinity is compared with every node.
+            self._spent_s += time.thread_time() - began
         return await self._place(key, documents, nodes)
 
     async def _place(self, key: str, claims: Sequence[JSON], nodes: Sequence[str]) -> Answer:

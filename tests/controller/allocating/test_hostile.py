@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
+import time
 from typing import Any
 
 import pytest
@@ -219,3 +221,16 @@ async def test_a_claim_whose_pods_all_wait_for_something_else_is_taken_back() ->
     await asyncio.sleep(61)
     await world.part.reconcile("claim/default/shared")
     assert world.node_of("shared") == ""
+
+
+async def test_a_node_affinity_that_takes_long_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.ask("waits", "5000Mi")
+    used: list[float] = []
+    monkeypatch.setattr(world.part._turns, "used", lambda _namespace, seconds, **_: used.append(seconds))
+    ticks = itertools.count(step=3)
+    monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
+    world.ask("p", nodeSelector={"disk": "ssd"})
+    await world.reconcile("p")
+    assert world.reason() == "NoNode"
+    assert used == [3.0]
