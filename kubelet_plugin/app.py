@@ -187,7 +187,7 @@ class Agent:
         )
         events = PodEvents(client, node_name=settings.node_name, metrics=self._metrics)
         self._teller = ClaimTeller(
-            self._engine.records.values,
+            self._records,
             status=claim_status,
             events=events,
             node_name=settings.node_name,
@@ -213,6 +213,9 @@ class Agent:
     def _card_changed(self, before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
         if self._teller is not None:
             self._teller(before, now)
+
+    def _records(self) -> list[ClaimRecord]:
+        return list(self._engine.records.values())
 
     def _record_of(self, uid: str) -> ClaimRecord | None:
         return self._engine.records.get(uid)
