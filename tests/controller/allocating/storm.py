@@ -90,7 +90,8 @@ class Replica(World):
         """Lets the watch tell it, sooner or later."""
         loop = asyncio.get_running_loop()
         delay = 0.0 if at_once or self.storm.calm else self.storm.chance.random() * 10
-        self._due = max(self._due, loop.time() + delay)
+        # Never two at one instant: the loop does not keep their order.
+        self._due = max(self._due + 1e-6, loop.time() + delay)
         loop.call_at(self._due, informer._apply, copy.deepcopy(event))
 
 
