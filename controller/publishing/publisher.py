@@ -209,6 +209,7 @@ class Publisher:
         if taints_of(known.dropped):
             # It is on offer without its taint, so it is taken away: see `publication_of`.
             self._taints.lost()
+            known.dropped = ()
             return 0.1
         self._complete(node, done=True)
         if known.accepted and not plan.empty:

@@ -15,12 +15,13 @@ import asyncio
 import structlog
 
 from driver.cards import Card, Fault
-from driver.kube.client import KubeClient
+from driver.kube.client import ApiError, KubeClient
 from driver.kube.resources import RESOURCE_SLICES
 from driver.slices import DroppedField, dropped_fields, publication_of, with_generation
 
 TAINTS_GATE = "DRADeviceTaints"
 AGAIN_S = 600.0
+_REFUSALS = (400, 403, 422)
 
 _log = structlog.get_logger("publishing")
 
@@ -45,7 +46,7 @@ class TaintSupport:
         """
         now = asyncio.get_running_loop().time()
         if now - self._asked_at >= AGAIN_S:
-            kept = not taints_of(await self._drops())
+            kept = await self._ask()
             if kept is not self._kept:
                 _log.info("device taints", kept=kept, gate=TAINTS_GATE)
             self._kept, self._asked_at = kept, now
@@ -54,6 +55,16 @@ class TaintSupport:
     def lost(self) -> None:
         """Takes note that a real write lost its taints."""
         self._kept, self._asked_at = False, asyncio.get_running_loop().time()
+
+    async def _ask(self) -> bool:
+        try:
+            return not taints_of(await self._drops())
+        except ApiError as refused:
+            if refused.status not in _REFUSALS:
+                raise
+            # An admission policy that nobody thought of: without a taint the card must not be on offer.
+            _log.warning("device taints cannot be tried", error=str(refused))
+            return False
 
     async def _drops(self) -> tuple[DroppedField, ...]:
         fault = Fault(reason="Probe", message="", since="2000-01-01T00:00:00Z")

@@ -174,6 +174,7 @@ class PynvmlNvml:
         self._open = False
         self._session_number = 0
         self._events: NvmlEvents | None = None
+        self._waiting = threading.Lock()
 
     def listing(self) -> NvmlListing:
         """See `Nvml.listing`."""
@@ -209,13 +210,16 @@ class PynvmlNvml:
 
     def wait(self, uuids: Sequence[str], *, timeout_s: float) -> NvmlEvent | None:
         """See `Nvml.wait`; for one thread at a time."""
-        with self._session() as nvml:
-            events, cards = self._events, frozenset(uuids)
-            if events is None or not events.serves(cards, session=self._session_number):
+        with self._session() as nvml, self._waiting:
+            session, cards = self._session_number, frozenset(uuids)
+            if not self._open:
+                return None  # another thread has just ended it
+            events = self._events
+            if events is None or not events.serves(cards, session=session):
                 self._events = None
-                if events is not None:
+                if events is not None and events.session == session:
                     events.close()
-                events = NvmlEvents(nvml, cards, session=self._session_number)
+                events = NvmlEvents(nvml, cards, session=session)
                 self._events = events
             return events.wait(timeout_s)
 
@@ -259,7 +263,10 @@ class PynvmlNvml:
         self._session_number += 1
 
     def _end(self, nvml: Any) -> None:
-        if self._open:
+        if not self._open:
+            return
+        # Nobody may wait for events of a session while it is taken away.
+        with self._waiting:
             self._open = False
             try:
                 nvml.nvmlShutdown()
@@ -276,7 +283,7 @@ class NvmlEvents:
     ) -> None:
         self._nvml = nvml
         self._uuids = uuids
-        self._session = session
+        self.session = session
         self._clock = clock
         self._made_at = clock()
         self._cards: dict[int, str] = {}
@@ -287,7 +294,7 @@ class NvmlEvents:
     def serves(self, uuids: frozenset[str], *, session: int) -> bool:
         """Whether these are its cards, and it is neither of another session nor too old."""
         young = self._clock() - self._made_at < REGISTER_AGAIN_S
-        return young and (uuids, session) == (self._uuids, self._session)
+        return young and (uuids, session) == (self._uuids, self.session)
 
     def wait(self, timeout_s: float) -> NvmlEvent | None:
         """The next event; None if the time is over."""
@@ -303,7 +310,7 @@ class NvmlEvents:
         return NvmlEvent(uuid=self._cards.get(_address(event.device), ""), xid=xid)
 
     def close(self) -> None:
-        """Gives the set back; of a session that is over it is gone already."""
+        """Gives the set back; not to be called once its session is over, as it went with that."""
         try:
             self._nvml.nvmlEventSetFree(self._set)
         except self._nvml.NVMLError:

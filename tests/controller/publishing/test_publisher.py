@@ -666,3 +666,24 @@ async def test_a_fault_that_stays_writes_nothing_again() -> None:
     count = len(world.transport.requests)
     await world.reconcile()
     assert len(world.transport.requests) == count
+
+
+async def test_where_taints_cannot_be_tried_the_card_is_withdrawn() -> None:
+    world = World()
+    world.cards(1, fault=FAULT)
+    world.refuse = error_for(403, message="an admission policy says no")
+    await world.reconcile()
+    assert _stored(world) == []
+    assert world.condition == ("False", "NothingOffered")
+
+
+async def test_a_card_that_recovers_while_its_taint_was_being_lost_is_offered_and_all_is_quiet() -> None:
+    world = World(fenced=True)
+    world.mangle = lambda document: (
+        document if "generateName" in document["metadata"] else _without_taints(document)
+    )
+    world.cards(1, fault=FAULT)
+    assert await world.reconcile() is not None
+    world.cards(1)
+    assert await world.reconcile() is None
+    assert world.condition == ("True", "Published")
