@@ -70,7 +70,8 @@ struct field_value {
 struct event_set { unsigned int seen; unsigned int cards; };
 
 static int initialised;
-static struct world world;
+/* Of each thread its own: an agent waits for events in one and asks in others. */
+static __thread struct world world;
 
 static void field(struct card *card, const char *key, const char *value)
 {
@@ -93,24 +94,24 @@ static int read_world(void)
 {
     const char *path = getenv("MOCK_NVML_FILE");
     FILE *file = path ? fopen(path, "r") : NULL;
-    char line[1024];
+    char line[1024], *rest;
     if (!file)
         return UNKNOWN;
     memset(&world, 0, sizeof(world));
     snprintf(world.driver, sizeof(world.driver), "550.54.15");
     while (fgets(line, sizeof(line), file)) {
         line[strcspn(line, "\n")] = '\0';
-        char *kind = strtok(line, "\t"), *part;
+        char *kind = strtok_r(line, "\t", &rest), *part;
         if (!kind)
             continue;
         if (!strcmp(kind, "init")) {
-            world.init = atoi(strtok(NULL, "\t"));
+            world.init = atoi(strtok_r(NULL, "\t", &rest));
         } else if (!strcmp(kind, "driver")) {
-            snprintf(world.driver, sizeof(world.driver), "%s", strtok(NULL, "\t"));
+            snprintf(world.driver, sizeof(world.driver), "%s", strtok_r(NULL, "\t", &rest));
         } else if (!strcmp(kind, "card") && world.count < CARDS) {
             struct card *card = &world.cards[world.count++];
             card->mig = card->recovery = -1;
-            while ((part = strtok(NULL, "\t"))) {
+            while ((part = strtok_r(NULL, "\t", &rest))) {
                 char *value = strchr(part, '=');
                 if (!value) { fprintf(stderr, "mock nvml: %s has no =\n", part); abort(); }
                 *value = '\0';
@@ -118,8 +119,8 @@ static int read_world(void)
             }
         } else if ((!strcmp(kind, "xid") || !strcmp(kind, "dbe")) && world.xids < EVENTS) {
             world.xid_type[world.xids] = kind[0] == 'x' ? 8 : 2;
-            world.xid_card[world.xids] = (unsigned int)atoi(strtok(NULL, "\t"));
-            world.xid_code[world.xids++] = strtoull(strtok(NULL, "\t"), NULL, 10);
+            world.xid_card[world.xids] = (unsigned int)atoi(strtok_r(NULL, "\t", &rest));
+            world.xid_code[world.xids++] = strtoull(strtok_r(NULL, "\t", &rest), NULL, 10);
         } else {
             fprintf(stderr, "mock nvml: %s is not understood\n", kind);
             abort();
