@@ -22,7 +22,7 @@ from driver.isolation.none import NoIsolation
 from driver.slices import publication_of
 from driver.vendors.nvidia import Nvidia
 from driver.vendors.nvml import PynvmlNvml
-from kubelet_plugin.card_health import book
+from kubelet_plugin.card_health import book, watch
 from kubelet_plugin.card_health.memory import HealthFile
 from kubelet_plugin.card_health.watch import HealthWatch
 from kubelet_plugin.health import HealthBoard
@@ -46,7 +46,8 @@ class NoPolicies:
 
 
 @pytest.fixture
-def scripted(tmp_path: Path) -> Iterator[NvmlWorld]:
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NvmlWorld]:
+    monkeypatch.setenv("MOCK_NVML_FILE", "")
     found = NvmlWorld(tmp_path / "nvml")
     found.card(0, recovery="0")
     found.card(1, recovery="0")
@@ -95,6 +96,7 @@ class Node:
 @pytest_asyncio.fixture
 async def node(tmp_path: Path, scripted: NvmlWorld, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
     monkeypatch.setattr(book, "HOLD_OFF_S", 0.0)
+    monkeypatch.setattr(watch, "WAIT_S", 0.05)
     monkeypatch.setattr(book, "BELIEVED_AFTER_S", 0.0)
     found = Node(tmp_path)
     await found.inventory.refresh()
@@ -150,6 +152,8 @@ async def test_a_report_is_a_taint_until_the_driver_wants_nothing_done(
     scripted.card(0, recovery="0")
     await node.until(["", ""])
     listening.cancel()
+    # The last wait's thread still looks into the script of this test.
+    await asyncio.sleep(0.2)
 
 
 async def test_a_card_that_is_not_listed_any_more_is_tainted_until_it_is_back(
