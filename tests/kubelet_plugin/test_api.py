@@ -59,10 +59,13 @@ HEALTH = {
             pod_resources_v1_pb2,
             "v1",
             {
+                "AllocatableResourcesRequest": {},
+                "AllocatableResourcesResponse": {"devices": 1},
+                "ContainerDevices": {"resource_name": 1, "device_ids": 2},
                 "ListPodResourcesRequest": {},
                 "ListPodResourcesResponse": {"pod_resources": 1},
                 "PodResources": {"name": 1, "namespace": 2, "containers": 3},
-                "ContainerResources": {"name": 1, "dynamic_resources": 5},
+                "ContainerResources": {"name": 1, "devices": 2, "dynamic_resources": 5},
                 "DynamicResource": {"claim_name": 2, "claim_namespace": 3, "claim_resources": 4},
                 "ClaimResource": {
                     "cdi_devices": 1,
@@ -96,7 +99,7 @@ def test_messages_have_the_kubelets_package_names_and_field_numbers(
         (health_v1_pb2, "DRAResourceHealth", ["NodeWatchResources"]),
         (health_v1alpha1_pb2, "DRAResourceHealth", ["NodeWatchResources"]),
         (registration_pb2, "Registration", ["GetInfo", "NotifyRegistrationStatus"]),
-        (pod_resources_v1_pb2, "PodResourcesLister", ["List"]),
+        (pod_resources_v1_pb2, "PodResourcesLister", ["List", "GetAllocatableResources"]),
     ],
 )
 def test_services_have_the_kubelets_names(module: Any, service: str, methods: list[str]) -> None:
