@@ -269,6 +269,10 @@ def test_health_is_the_librarys(node: FixtureNode, tmp_path: Path, code: str, he
     host, vendor = node.host(tmp_path), Ascend()
     (found,) = vendor.health([first(vendor, host)], host=host)
     assert (found.health, said in found.message) == (health, True)
+    assert (found.reason, found.certain) == {
+        "2": ("MajorAlarm", False),
+        "3": ("ChipFault", True),
+    }.get(code, ("HealthUnreadable" if health == "Unknown" else "", False))
 
 
 def test_chips_without_the_library_are_reported_once_with_the_reason(
