@@ -37,7 +37,17 @@ MODES = (NATIVE, CONTROLLER)
 RSS_MIB = 256.0
 LEAST_CLAIMS = 10_000
 """From so many claims and pods on, the limit of memory is said to hold or not."""
-_HEAD = ("mode, Kubernetes", "claims", "a second", "p50 ms", "p90 ms", "p99 ms", "claims made in s")
+_HEAD = (
+    "claim created to pod bound",
+    "claims",
+    "a second",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "to allocated: p50",
+    "p99",
+    "claims made in s",
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -140,6 +150,10 @@ def times_table(outcomes: Sequence[Outcome]) -> str:
                 f"{count:,}",
                 f"{one.rate:.1f}",
                 *map(milliseconds, (one.p50, one.p90, one.p99)),
+                *(
+                    milliseconds(statistics.median(each.allocated[which] for each in found))
+                    for which in (0, 1)
+                ),
                 f"{made:.1f}",
             )
         )
@@ -152,6 +166,8 @@ def times_table(outcomes: Sequence[Outcome]) -> str:
                 "",
                 times(part.rate),
                 *map(times, (part.p50, part.p90, part.p99)),
+                "",
+                "",
                 "",
             )
         )

@@ -11,10 +11,11 @@ it reads and decides nothing.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.cluster.support.installation import Installation, ready
 from tests.cluster.support.target import of_cluster
 from tooling.bench import machine, scale_fill, scale_world
 from tooling.bench.errors import BenchError
-from tooling.bench.figures import Figures, Series, figures_of
+from tooling.bench.figures import Figures, Series, figures_of, percentile
 from tooling.bench.process import Memory, memory_of, peak_mib, processor_s
 from tooling.bench.scale_watch import Watching
 from tooling.cluster import api as clusters
@@ -76,11 +77,13 @@ class Round:
 
     Attributes:
         figures: From claim created to pod bound.
+        allocated: p50 and p99 from claim created to claim allocated, in milliseconds.
         making_s: From the first claim to the last: how fast the controller manager made them.
         cpu_ms: Processor time for a claim, by process.
     """
 
     figures: Figures
+    allocated: tuple[float, float]
     making_s: float
     cpu_ms: dict[str, float]
 
@@ -142,7 +145,8 @@ def _act(scene: _Scene, outcome: Outcome, *, report: Report) -> None:
         found = one.figures
         report(
             f"  round {number + 1} of {plan.rounds}: {found.rate:.1f} claims a second, "
-            f"p50 {found.p50:,.0f} ms, p99 {found.p99:,.0f} ms; load {machine.load():.1f}"
+            f"p50 {found.p50:,.0f} ms, p99 {found.p99:,.0f} ms, allocated after {one.allocated[0]:,.0f} and "
+            f"{one.allocated[1]:,.0f} ms; load {machine.load():.1f}"
         )
     there = plan.claims * plan.rounds
     outcome.held.append(scene.held("after the rounds", claims=there))
@@ -243,6 +247,7 @@ class _Scene:
         series = Series(milliseconds=times.took_ms(), wall_s=max(times.wall_s(), 1e-3), cpu_s=ours)
         return Round(
             figures=figures_of(series),
+            allocated=_median_and_worst(times.allocated_ms()),
             making_s=times.making_s(),
             cpu_ms={name: seconds * 1000 / count for name, seconds in took.items()},
         )
@@ -347,6 +352,10 @@ def controller_process(cgroup: str, *, proc: Path = Path("/proc")) -> int:
     if len(found) != 1:
         raise BenchError(f"{len(found)} processes of the controller run in {cgroup}: one was expected.")
     return found[0]
+
+
+def _median_and_worst(took_ms: Sequence[float]) -> tuple[float, float]:
+    return (percentile(took_ms, 50), percentile(took_ms, 99)) if took_ms else (math.nan, math.nan)
 
 
 def _running(pid: int) -> bool:

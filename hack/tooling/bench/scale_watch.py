@@ -1,7 +1,8 @@
 """When claims were made and their pods bound, as a watch shows it.
 
-Flow: `Watching` follows claims and pods of a namespace in two threads; `bound` gives, for each pod, the time
-from its claim's first event to the pod's first one with a node.
+Flow: `Watching` follows claims and pods of a namespace in two threads; `took_ms` gives, for each pod, the
+time from its claim's first event to the pod's first one with a node, `allocated_ms` that to the claim's first
+one with an allocation.
 Limits: times are those at which the events arrive here, which is after they were sent; both ends are late in
 the same way. A claim belongs to the pod that owns it. A watch that the server ends is taken up again where it
 stood.
@@ -27,6 +28,7 @@ class Times:
 
     def __init__(self) -> None:
         self._claims: dict[str, float] = {}
+        self._allocated: dict[str, float] = {}
         self._bound: dict[str, float] = {}
 
     def claim(self, document: JSON, *, now: float) -> None:
@@ -34,6 +36,8 @@ class Times:
         for owner in document["metadata"].get("ownerReferences") or []:
             if owner.get("kind") == "Pod":
                 self._claims.setdefault(owner["name"], now)
+                if (document.get("status") or {}).get("allocation"):
+                    self._allocated.setdefault(owner["name"], now)
 
     def pod(self, document: JSON, *, now: float) -> None:
         """An event of a pod."""
@@ -46,10 +50,15 @@ class Times:
 
     def took_ms(self) -> tuple[float, ...]:
         """From claim created to pod bound, in milliseconds, for each pod of which both were seen."""
+        return self._since_made(self._bound)
+
+    def allocated_ms(self) -> tuple[float, ...]:
+        """From claim created to claim allocated, in milliseconds, for each claim that was."""
+        return self._since_made(self._allocated)
+
+    def _since_made(self, moments: dict[str, float]) -> tuple[float, ...]:
         return tuple(
-            max(0.0, at - self._claims[name]) * 1000
-            for name, at in self._bound.items()
-            if name in self._claims
+            max(0.0, at - self._claims[name]) * 1000 for name, at in moments.items() if name in self._claims
         )
 
     def wall_s(self) -> float:

@@ -30,7 +30,12 @@ def plan(mode: str, *, fill: int = 10_000) -> Plan:
 
 def measured(rate: float, p99: float) -> Round:
     figures = Figures(p50=p99 / 2, p90=p99, p99=p99, rate=rate, cpu=2.0)
-    return Round(figures=figures, making_s=3.0, cpu_ms={CONTROLLER_PROCESS: 2.0, "kube-scheduler": 7.5})
+    return Round(
+        figures=figures,
+        allocated=(5.0, 9.0),
+        making_s=3.0,
+        cpu_ms={CONTROLLER_PROCESS: 2.0, "kube-scheduler": 7.5},
+    )
 
 
 def held(rss: float, *, claims: int = 10_000) -> Held:
@@ -77,13 +82,14 @@ def test_a_claim_takes_from_its_first_event_to_its_pods_first_one_with_a_node() 
     times = Times()
     times.pod(pod_event("a"), now=1.0)
     times.claim(claim_event("a"), now=2.0)
-    times.claim(claim_event("a"), now=3.0)
+    times.claim({**claim_event("a"), "status": {"allocation": {"devices": {}}}}, now=3.0)
     times.claim(claim_event("b"), now=4.0)
     times.pod(pod_event("a", "n1"), now=5.0)
     times.pod(pod_event("a", "n1"), now=6.0)
     assert times.count_bound() == 1
     times.pod(pod_event("b", "n2"), now=8.0)
     assert sorted(times.took_ms()) == [3000.0, 4000.0]
+    assert times.allocated_ms() == (1000.0,)
     assert (times.wall_s(), times.making_s()) == (6.0, 2.0)
 
 
