@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from driver.kube.resources import ACCELERATOR_NODES
+from driver.kube.resources import ACCELERATOR_NODES, ACCELERATOR_POLICIES, PODS
 from kubelet_plugin.card_health.book import HOLD_OFF_S
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import JSON
@@ -181,6 +181,34 @@ def test_the_taint_goes_when_the_card_was_well_for_a_while_and_who_waited_for_it
     assert told["reason"] == "Recovered"
     place.event("runs", reason="CardRecovered")
     place.delete("elsewhere", "tolerates", "nowhere", "runs")
+
+
+def test_where_a_policy_says_so_kubernetes_ends_the_pods_that_use_a_card_that_is_lost(
+    own: Installation, place: Space
+) -> None:
+    policy = {
+        "apiVersion": "dragoman.dev/v1alpha1",
+        "kind": "AcceleratorPolicy",
+        "metadata": {"name": "test-no-execute"},
+        "spec": {"cards": [{"uuid": CARD.uuid, "unhealthyEffect": "NoExecute"}]},
+    }
+    own.api.apply(policy)
+    place.create(*sharing("ends", request(memory="1Gi", cel=cards.on(CARD))))
+    place.create(*sharing("stays", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))))
+    place.running("ends", "stays")
+    _fall_ill(
+        own, lambda now: (_taint(now) or {}).get("effect") == "NoExecute", what="pods on the card are to end"
+    )
+    began = time.monotonic()
+    waiting.wait_gone(own.api, PODS, "ends", namespace=place.name, seconds=60)
+    print(f"\nfrom the taint to the end of the pod: {time.monotonic() - began:.1f} s")  # noqa: T201 - a figure
+    assert place.pod("stays")["status"]["phase"] == "Running"
+    own.api.delete(ACCELERATOR_POLICIES, "test-no-execute")
+    own.wait_slices(
+        lambda now: (_taint(now) or {}).get("effect") == "NoSchedule", what="only new claims are kept away"
+    )
+    _recover(own, lambda now: _device(now) and not _taint(now), what="the taint is gone")
+    place.delete("stays")
 
 
 def test_our_own_allocator_keeps_new_claims_away_as_well_and_honours_tolerations(
