@@ -13,6 +13,7 @@ import pytest
 
 from driver.api.share_allocation import is_share_allocation
 from driver.kube.resources import ACCELERATOR_NODES
+from tests.cluster import test_conversion as converted
 from tests.cluster.support import cards, stock, waiting
 from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
@@ -106,3 +107,9 @@ def test_a_pod_of_before_holds_what_its_twin_holds(place: Space, name: str) -> N
     assert _given(place.claim_of("before")) == _given(place.claim_of("twin")) != []
     place.delete("before", "twin")
     nothing_left(place, but=("twin",))
+
+
+def test_nothing_is_left_of_pods_that_are_rolled_made_again_or_cut_short(place: Space) -> None:
+    # The same as where kube-scheduler allocates, on an API server that drops amounts.
+    converted.test_rolling_a_deployment_leaves_no_claim_and_no_template_behind(place)
+    converted.test_pods_made_again_under_their_name_and_jobs_cut_short_leave_nothing_twenty_times(place)
