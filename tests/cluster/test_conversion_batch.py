@@ -182,8 +182,11 @@ def _space(installed: Installation, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.fixture
 def queue_space(kueue: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
-    """A namespace whose queue is called `mine`."""
+    """A namespace whose queue is called `mine`; what the test before had is given back."""
     for one in _space(kueue, request):
+        # A Job that waits for what a namespace on its way out still holds is not looked at again.
+        for name in QUOTA:
+            _wait_used(one, name, 0)
         queue = {"metadata": {"name": "mine"}, "spec": {"clusterQueue": "all"}}
         one.api.create(LOCAL_QUEUES, queue, namespace=one.name)
         yield one
@@ -254,7 +257,7 @@ def _used(space: Space) -> dict[str, int]:
 
 def _wait_used(space: Space, name: str, amount: int) -> None:
     waiting.eventually(
-        lambda: _used(space).get(name) == amount, what=f"Kueue counts {amount} of {name}", seconds=60
+        lambda: _used(space).get(name, 0) == amount, what=f"Kueue counts {amount} of {name}", seconds=60
     )
 
 
