@@ -170,7 +170,34 @@ def volcano(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "scheduler_feature_gates": "DRAConsumableCapacity=true",
         },
     }
-    yield from _beside(batch.VOLCANO, images, tmp_path_factory.mktemp("volcano"), values=values)
+    for installed in _beside(batch.VOLCANO, images, tmp_path_factory.mktemp("volcano"), values=values):
+        _let_bind(installed.api)
+        yield installed
+
+
+def _let_bind(api: Api) -> None:
+    """What 1.36 wants of whoever allocates claims, and Volcano's chart does not give its scheduler."""
+    name = "volcano-binds-claims"
+    rule = {
+        "apiGroups": ["resource.k8s.io"],
+        "resources": ["resourceclaims/binding"],
+        "verbs": ["update", "patch"],
+    }
+    api.create(_of_rbac("ClusterRole"), {"metadata": {"name": name}, "rules": [rule]})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+    who = {"kind": "ServiceAccount", "name": "volcano-scheduler", "namespace": "volcano-system"}
+    binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [who]}
+    api.create(_of_rbac("ClusterRoleBinding"), binding)
+
+
+def _of_rbac(kind: str) -> Resource:
+    return Resource(
+        group="rbac.authorization.k8s.io",
+        version="v1",
+        plural=f"{kind.lower()}s",
+        kind=kind,
+        namespaced=False,
+    )
 
 
 def _space(installed: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
@@ -194,7 +221,11 @@ def queue_space(kueue: Installation, request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture
 def gang_space(volcano: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
-    yield from _space(volcano, request)
+    for one in _space(volcano, request):
+        yield one
+        # A Job that is left, because its test failed, would make its pods again.
+        for job in one.api.list(VOLCANO_JOBS, namespace=one.name):
+            _delete(one, VOLCANO_JOBS, job["metadata"]["name"])
 
 
 def _template(limits: Mapping[str, str], *, requests: Mapping[str, str] | None = None) -> JSON:
