@@ -405,9 +405,13 @@ def _vgpu(memory: int) -> dict[str, str]:
 _OF_JOB = "volcano.sh/job-name"
 
 
+# Without it a pod is "best effort" to Volcano once its cards are in a claim, and placed outside its gang.
+_SOME_CPU = {"cpu": "10m"}
+
+
 def test_a_job_of_volcano_is_placed_as_a_gang_and_each_pod_holds_its_share(gang_space: Space) -> None:
     space = gang_space
-    _volcano_job(space, "gang", _template(_vgpu(3000)), pods=2)
+    _volcano_job(space, "gang", _template(_vgpu(3000), requests=_SOME_CPU), pods=2)
     for name in _running_of(space, "gang", 2, label=_OF_JOB):
         assert space.pod(name)["spec"]["schedulerName"] == "volcano"
         assert _limits(space, name) == [(cards.NVIDIA_40.uuid, 3000, 20)]
@@ -419,7 +423,7 @@ def test_a_job_of_volcano_is_placed_as_a_gang_and_each_pod_holds_its_share(gang_
 
 def test_of_a_gang_that_does_not_fit_volcano_places_none(gang_space: Space) -> None:
     space = gang_space
-    _volcano_job(space, "large", _template(_vgpu(25000)), pods=2)
+    _volcano_job(space, "large", _template(_vgpu(25000), requests=_SOME_CPU), pods=2)
     waiting.wait_all(
         space.api,
         PODS,
