@@ -13,7 +13,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from urllib3.exceptions import HTTPError
 
 from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
 from tests.cluster.support.api import Api
@@ -93,7 +96,10 @@ class Watching:
             at = version
             # The server ends a watch whose reader is slower than what happens.
             while not self._closed.is_set():
-                at = self._follow(kind, seen, version=at)
+                # Nor is it news when the cluster is gone before a watch that is not needed any more.
+                with suppress(HTTPError):
+                    at = self._follow(kind, seen, version=at)
+                self._closed.wait(0.1)
 
         thread = threading.Thread(target=follow, name=f"watch {kind.plural}", daemon=True)
         thread.start()
