@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 _RAISED: set[str] = set()
+_GATHERING: set[str] = set()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,9 +68,13 @@ def _note_made(kind: type[Any]) -> None:
 
 def _never_raised() -> list[str]:
     documented = set(re.findall(r"</a>`(\w+)`", REASONS.read_text(encoding="utf-8")))
-    # Kinds that only gather others under them are never raised themselves.
-    gathering = {kind.reason for kind in _kinds(DragomanError) if kind.__subclasses__()}
-    return sorted(documented - gathering - _RAISED)
+    return sorted(documented - _gathering() - _RAISED)
+
+
+def _gathering() -> set[str]:
+    """Kinds that only gather others under them, which are never raised themselves."""
+    # The process that only hands out tests has not loaded them all, and is told.
+    return _GATHERING | {kind.reason for kind in _kinds(DragomanError) if kind.__subclasses__()}
 
 
 def _kinds(kind: type[DragomanError]) -> list[type[DragomanError]]:
@@ -80,6 +85,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if told is not None:
         told["raised"] = sorted(_RAISED)
+        told["gathering"] = sorted(_gathering())
         told["left_out"] = session.config.stash.get(_LEFT_OUT, [])
         return
     if session.config.getoption("--check-reasons") and exitstatus == 0 and _never_raised():
@@ -91,6 +97,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     """Takes over what a process of the run saw; the hook of pytest-xdist."""
     told: dict[str, Any] = getattr(node, "workeroutput", {})
     _RAISED.update(told.get("raised", ()))
+    _GATHERING.update(told.get("gathering", ()))
     node.config.stash[_LEFT_OUT] = told.get("left_out", [])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import threading
 import tracemalloc
@@ -68,9 +69,11 @@ def _leave_open_files(stack: ExitStack, *, free: int) -> int:
     import resource  # noqa: PLC0415 - for this test alone
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open("/dev/null", os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + free, hard))
+    taken = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208 - names are wanted
+    # Between files that are open there are numbers to be had, more or fewer of them.
+    numbers = (number for number in itertools.count() if number not in taken)
+    last = next(itertools.islice(numbers, free - 1, None))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, hard))
     stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
     return free
 
