@@ -60,8 +60,8 @@ class Settings:
         "How long after that change it waits for pods that kube-scheduler has chosen a node for.",
         least=1,
     )
-    # Not more, as long as no quiet machine shows that it helps: with 1,000 claims at once (hack/bench scale) 8
-    # gave 10.8 a second at a load of 8, and 32 gave 10.4 at a load of 20, with a larger p99.
+    # Not more, as long as no quiet machine shows that it helps: with 1,000 claims at once (hack/bench scale)
+    # 8 gave 10.8 a second at a load of 8, and 32 gave 10.4 at a load of 20, with a larger p99.
     allocate_workers: int = _setting(8, "Pods whose allocations are written at the same time.", least=1)
     orphaned_after: float = _setting(
         60.0, "How long an allocation may have no pod before it is released; in mode controller.", least=5
