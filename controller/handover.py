@@ -24,13 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from driver.cel.environments import RELEASES
 from driver.kube.client import JSON
-from driver.kube.informer import Handler
-
-T_co = TypeVar("T_co", covariant=True)
+from driver.kube.store import Watched
 
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -79,16 +77,6 @@ class StoredClaim(Protocol):
         """The node that it is allocated for."""
 
 
-class Store(Protocol[T_co]):
-    """What is needed of an informer."""
-
-    def get(self, key: str) -> T_co | None:
-        """What is stored for a key."""
-
-    def subscribe(self, handler: Handler[T_co]) -> None:
-        """Adds a handler of changes."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
     """Why our allocator gives out nothing of a node yet.
@@ -131,13 +119,13 @@ class Handover:
         self._bind = timedelta(seconds=max(bind_s, wait_s))
         self._changed = changed
         self._wall_clock = wall_clock
-        self._pods: Store[WaitingPod] | None = None
-        self._claims: Store[StoredClaim] | None = None
+        self._pods: Watched[WaitingPod] | None = None
+        self._claims: Watched[StoredClaim] | None = None
         self._chosen: dict[str, set[str]] = {}
         self._others: dict[str, datetime] = {}
         self._over: dict[str, str] = {}
 
-    def follow(self, *, pods: Store[WaitingPod], claims: Store[StoredClaim]) -> None:
+    def follow(self, *, pods: Watched[WaitingPod], claims: Watched[StoredClaim]) -> None:
         """Subscribes to the informers of all pods and all claims."""
         self._pods, self._claims = pods, claims
         pods.subscribe(self._pod_changed)

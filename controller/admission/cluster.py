@@ -10,8 +10,8 @@ whose text cannot be read is left as it was, as for publishing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import structlog
 
@@ -21,11 +21,9 @@ from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
 from driver.conversion import Stock, stock_of
 from driver.errors import DragomanError
 from driver.kube.client import JSON
-from driver.kube.informer import Handler
+from driver.kube.store import Watched
 from driver.validation.cards import KnownCards
 from driver.validation.facts import ClusterFacts
-
-T_co = TypeVar("T_co", covariant=True)
 
 _log = structlog.get_logger("admission")
 
@@ -36,22 +34,6 @@ class Inventory(Protocol):
     @property
     def status(self) -> bytes:
         """Its status without conditions, as JSON text; b"" if it has none."""
-
-
-class Store(Protocol[T_co]):
-    """What is needed of an informer."""
-
-    def get(self, key: str) -> T_co | None:
-        """What is stored for a key."""
-
-    def keys(self) -> list[str]:
-        """All keys."""
-
-    def values(self) -> Iterator[T_co]:
-        """All that is stored."""
-
-    def subscribe(self, handler: Handler[T_co]) -> None:
-        """Adds a handler of changes."""
 
 
 def class_document(document: JSON) -> JSON:
@@ -76,9 +58,9 @@ class Cluster:
     def __init__(
         self,
         *,
-        inventories: Store[Inventory],
-        classes: Store[JSON],
-        policies: Store[NamedPolicy],
+        inventories: Watched[Inventory],
+        classes: Watched[JSON],
+        policies: Watched[NamedPolicy],
         class_is_ours: Callable[[Mapping[str, Any]], bool],
         standard: Callable[[str], bool],
         release: Callable[[], str],

@@ -3,8 +3,8 @@
 Purpose: one informer of a kind for each process, however many readers want other things of it: each watch
 costs the API server, and each store memory.
 
-Flow: `Store` is the seam, `Objects` for those who only read; `Part` gives a reader its part of the objects of
-another reader's store.
+Flow: `Store` is the seam, `Objects` for those who only read, `Watched` for those who also have to know of
+changes; `Part` gives a reader its part of the objects of another reader's store.
 
 Limits: a part is worked out anew each time it is asked for, so it has to be cheap.
 """
@@ -35,11 +35,15 @@ class Objects(Protocol[T_co]):
         """All that is stored; it must not change meanwhile."""
 
 
-class Store(Objects[T_co], Protocol[T_co]):
-    """The objects of a kind, kept up to date."""
+class Watched(Objects[T_co], Protocol[T_co]):
+    """The objects of a kind, and word of their changes."""
 
     def subscribe(self, handler: Handler[T_co]) -> None:
         """Adds a handler of changes."""
+
+
+class Store(Watched[T_co], Protocol[T_co]):
+    """The objects of a kind, kept up to date."""
 
     def observe(self, document: JSON) -> None:
         """Takes over the answer to a write."""

@@ -1,5 +1,6 @@
 """When our allocator may give out what kube-scheduler gave out before."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,6 +44,12 @@ class Store:
 
     def get(self, key: str) -> Any:
         return self.objects.get(key)
+
+    def keys(self) -> list[str]:
+        return list(self.objects)
+
+    def values(self) -> Iterator[Any]:
+        return iter(self.objects.values())
 
     def subscribe(self, handler: Any) -> None:
         self.handlers.append(handler)
