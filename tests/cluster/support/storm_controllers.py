@@ -172,15 +172,22 @@ def send_away(installed: Installation) -> None:
 
 
 def scale(installed: Installation, count: int) -> None:
-    """Sets how many replicas the chart's Deployment has, and waits until they are ready."""
-    installed.api.patch(
-        DEPLOYMENTS, installed.lease, {"spec": {"replicas": count}}, namespace=installed.namespace
-    )
+    """Sets how many replicas the chart's Deployment has, and waits until they are ready.
+
+    They stay on the node that has a kubelet: on the others (`storm_nodes`) they would only be said to run.
+    """
+    spec = {
+        "replicas": count,
+        "template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": installed.node}}},
+    }
+    installed.api.patch(DEPLOYMENTS, installed.lease, {"spec": spec}, namespace=installed.namespace)
 
     def settled() -> bool:
         found = installed.api.get(DEPLOYMENTS, installed.lease, namespace=installed.namespace)
-        ready = int((found.get("status") or {}).get("readyReplicas") or 0)
-        return ready == count and len(installed.controllers()) == count
+        status = found.get("status") or {}
+        seen = status.get("observedGeneration") == found["metadata"]["generation"]
+        updated, ready = (int(status.get(name) or 0) for name in ("updatedReplicas", "readyReplicas"))
+        return seen and updated == ready == count and len(installed.controllers()) == count
 
     waiting.eventually(settled, what=f"{count} controllers of the chart are ready", seconds=120)
 
