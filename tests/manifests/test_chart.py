@@ -63,7 +63,6 @@ CONTROLLER_FIXED = {
     "explain_after",
     "explain_again",
     "handover_bind",
-    "handover_wait",
     "kubeconfig",
     "lease_duration",
     "lease_renew_deadline",

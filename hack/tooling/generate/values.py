@@ -287,6 +287,13 @@ class Controller(Values):
         description="Who allocates, in the whole cluster. native: kube-scheduler, on Kubernetes 1.36 and "
         "later. controller: this controller, which then needs the right to write allocations.",
     )
+    handover_wait: int = Field(
+        default=30,
+        ge=1,
+        le=3600,
+        description="In mode controller: seconds for which kube-scheduler must have had no slices of a node "
+        "before this controller gives out the node's cards. More where kube-scheduler is slow.",
+    )
     placement: Placement = Field(default=Placement())
     webhook: Webhook = Field(default=Webhook())
     conversion: Conversion = Field(default=Conversion())
