@@ -108,11 +108,15 @@ def start(
     kubernetes: str = build.DEFAULT_KUBERNETES,
     feature_gates: Mapping[str, bool] | None = None,
     api_arguments: Sequence[str] = (),
+    laid_over: Path | None = None,
     report: Report = silent,
 ) -> Cluster:
     """Starts a cluster (building what is missing), or finds the same one up already."""
     settings = lifecycle.Settings(
-        kubernetes=kubernetes, feature_gates=dict(feature_gates or {}), api_arguments=list(api_arguments)
+        kubernetes=kubernetes,
+        feature_gates=dict(feature_gates or {}),
+        api_arguments=list(api_arguments),
+        laid_over="" if laid_over is None else str(laid_over),
     )
     return Cluster(lifecycle.start(name, settings=settings, report=report))
 

@@ -31,6 +31,7 @@ from tooling.cluster import (
     control_plane,
     images,
     kubelet,
+    laid_over,
     machine,
     network,
     traces,
@@ -52,11 +53,19 @@ _MACHINE = "_machine"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a cluster is started with."""
+    """What a cluster is started with.
+
+    Attributes:
+        kubernetes: The version.
+        feature_gates: Of all components.
+        api_arguments: Further arguments of the API server.
+        laid_over: A folder that is laid over the node's root; "" for none (see `laid_over`).
+    """
 
     kubernetes: str = build.DEFAULT_KUBERNETES
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     api_arguments: Sequence[str] = ()
+    laid_over: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +243,8 @@ def _define(
         "containerd": lambda: containerd.configure(layout),
         "kubelet": lambda: kubelet.configure(layout, kubernetes=version, gates=gates),
     }
+    if settings.laid_over:
+        commands = {**commands, **_laid_over(commands, layout=layout, folder=Path(settings.laid_over))}
     services = services_of(layout)
     for name in commands if only is None else only:
         services.define(
@@ -246,6 +257,18 @@ def _define(
                 log=str(layout.logs / f"{name}.log"),
             )
         )
+
+
+def _laid_over(
+    commands: Mapping[str, Callable[[], list[str]]], *, layout: Layout, folder: Path
+) -> dict[str, Callable[[], list[str]]]:
+    pid_file = services_of(layout).pid_file("containerd")
+    return {
+        "containerd": lambda: laid_over.holder(
+            commands["containerd"](), folder=folder, kept=layout.node_root / "laid-over"
+        ),
+        "kubelet": lambda: laid_over.member(commands["kubelet"](), of=pid_file),
+    }
 
 
 def _wait(services: Services, component: str, condition: Callable[[], bool]) -> None:

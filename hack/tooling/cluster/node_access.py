@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from tooling.cluster import build, containerd, control_plane
+from tooling.cluster import build, containerd, control_plane, laid_over
 from tooling.cluster.errors import ClusterError
 from tooling.cluster.lifecycle import Record, services_of
 from tooling.cluster.paths import NODE_NAME
@@ -212,8 +212,11 @@ class LocalNode(_CommandNode):
             "PATH": build.search_path(self._record.settings.kubernetes),
             "CONTAINERD_ADDRESS": str(self._layout.containerd_socket),
         }
-        enter = ["nsenter", f"--net=/run/netns/{self._layout.namespace}", "--"]
-        return _checked([*enter, *command], environment=environment, timeout=timeout, stdin=stdin)
+        enter = ["nsenter", f"--net=/run/netns/{self._layout.namespace}"]
+        holder = self._services.identity("containerd")
+        if self._record.settings.laid_over and holder is not None:
+            enter += laid_over.enter(holder.pid)
+        return _checked([*enter, "--", *command], environment=environment, timeout=timeout, stdin=stdin)
 
     def _kubelet_answers(self) -> bool:
         """Whether the kubelet serves and knows its pods again, which it learns a moment later."""

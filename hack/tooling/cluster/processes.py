@@ -75,6 +75,10 @@ class Services:
         """All components that were ever defined for the cluster."""
         return sorted(path.stem for path in self._folder.glob("*.json"))
 
+    def pid_file(self, name: str) -> Path:
+        """Where the pid of a component is kept: JSON with `pid`, on one line."""
+        return self._folder / f"{name}.pid"
+
     def define(self, service: Service) -> None:
         """Keeps how `service` is started."""
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +97,7 @@ class Services:
 
     def identity(self, name: str) -> Identity | None:
         """The running process of a component, if it runs."""
-        path = self._folder / f"{name}.pid"
+        path = self.pid_file(name)
         try:
             found = Identity(**json.loads(path.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -125,7 +129,7 @@ class Services:
         identity = Identity.of(pid)
         if identity is None:
             raise ClusterError(f"{name} ended at once", remedy=f"Its log is {log}.")
-        _write(self._folder / f"{name}.pid", json.dumps(asdict(identity)))
+        _write(self.pid_file(name), json.dumps(asdict(identity)))
         return pid
 
     def stop(self, name: str, *, patience: float = 10.0, first: signal.Signals = signal.SIGTERM) -> None:
@@ -133,7 +137,7 @@ class Services:
         identity = self.identity(name)
         if identity is not None:
             end(identity, patience=patience, first=first)
-        (self._folder / f"{name}.pid").unlink(missing_ok=True)
+        self.pid_file(name).unlink(missing_ok=True)
 
     def log_tail(self, name: str, *, lines: int = 8) -> str:
         """The end of a component's log, for an error's text."""
