@@ -47,15 +47,17 @@ def probe() -> Path:
     return _build("probe.c", name="probe", flags=("-ldl",))
 
 
-def mock_nvml(*, old: bool = False) -> Path:
-    """A scripted NVML library, named `libnvidia-ml.so.1`."""
+def mock_nvml(*, old: bool = False, beside: bool = False) -> Path:
+    """A scripted NVML library, named `libnvidia-ml.so.1`; with `beside` the script lies beside it."""
     flags = (*_SHARED, "-Wl,-soname,libnvidia-ml.so.1", *(("-DOLD_DRIVER",) if old else ()))
+    flags += _beside("MOCK_NVML_FILE") if beside else ()
     return _build("mock_nvml.c", name="libnvidia-ml.so.1", flags=flags)
 
 
-def mock_dcmi(*, old: bool = False) -> Path:
-    """A scripted DCMI library, named `libdcmi.so`."""
+def mock_dcmi(*, old: bool = False, beside: bool = False) -> Path:
+    """A scripted DCMI library, named `libdcmi.so`; with `beside` the script lies beside it."""
     flags = (*_SHARED, "-Wl,-soname,libdcmi.so", *(("-DOLD_DRIVER",) if old else ()))
+    flags += _beside("MOCK_DCMI_FILE") if beside else ()
     return _build("mock_dcmi.c", name="libdcmi.so", flags=flags)
 
 
@@ -78,6 +80,13 @@ def probe_rootfs() -> dict[str, Path]:
             files[found.group(1)] = Path(found.group(1)).resolve()
     # The stub library is mounted into the container and may need no more than the probe does.
     return files
+
+
+def _beside(variable: str) -> tuple[str, ...]:
+    source = SOURCES / "mock_beside.c"
+    # A changed source is another library.
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    return (f'-DMOCK_VARIABLE="{variable}"', f"-DMOCK_BESIDE={digest}", str(source), "-ldl")
 
 
 def _build(source: str, *, name: str, flags: Sequence[str]) -> Path:

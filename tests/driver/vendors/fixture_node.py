@@ -96,16 +96,15 @@ class FixtureNode:
         return made
 
     def install_programs(self, root: Path) -> None:
-        """Writes the vendor's programs below `root` as shell scripts that answer the same."""
+        """Writes the vendor's programs below `root` as shell scripts that answer the same, wherever it lies."""
         for program in self.programs:
             path = root / (program if program.startswith("/") else f"/usr/bin/{program}").lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = ["#!/bin/sh", 'case "$*" in']
             for number, (asked, answer) in enumerate(self.answers.items()):
                 if asked[0] == program:
-                    stored = path.with_name(f"{path.name}.{number}")
-                    stored.write_text(answer)
-                    lines.append(f"{shlex.quote(' '.join(asked[1:]))}) exec cat {shlex.quote(str(stored))};;")
+                    path.with_name(f"{path.name}.{number}").write_text(answer)
+                    lines.append(f'{shlex.quote(" ".join(asked[1:]))}) exec cat "$0.{number}";;')
             path.write_text("\n".join([*lines, "esac", "exit 2", ""]))
             path.chmod(0o755)
 
