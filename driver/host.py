@@ -42,6 +42,31 @@ class Host(Protocol):
             OSError: It cannot be read, or holds more than `limit` bytes (EFBIG).
         """
 
+    def read_part(self, path: str, *, offset: int = 0, length: int, follow: bool = False) -> bytes:
+        """A part of a regular file that somebody hostile may have put there, or of one below `/proc/<pid>`.
+
+        Args:
+            path: The file. Below `/proc` it is the kernel that follows links, some of which have no name.
+            offset: Where the part begins, in bytes.
+            length: Most bytes that are read; fewer come where the file ends.
+            follow: Whether the last part of the path may be a link (`/proc/<pid>/exe`).
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: It is no regular file, or cannot be read. Nothing that it may be makes this wait.
+        """
+
+    def write_part(self, path: str, content: bytes, *, offset: int) -> None:
+        """Writes over a part of a regular file that a container can write as well; never makes it longer.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: It is a link, no regular file, too short, or cannot be written.
+        """
+
+    def read_link(self, path: str) -> str:
+        """What a symbolic link says, unresolved; OSError if it is none or may not be read."""
+
     def write_text(self, path: str, content: str) -> None:
         """Writes to an existing file (sysfs, cgroup) or makes a new one."""
 

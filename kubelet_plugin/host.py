@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,10 +37,16 @@ _FOLDERS_KNOWN = 256
 
 
 class NodeHost:
-    """Implements `driver.host.Host` for a node whose root is seen at `root`."""
+    """Implements `driver.host.Host` for a node whose root is seen at `root`.
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    Args:
+        root: Where the node's root file system is.
+        proc: Where the node's /proc is, if not below `root`.
+    """
+
+    def __init__(self, root: Path = Path("/"), *, proc: Path | None = None) -> None:
         self._prefix = "" if root == Path("/") else str(root)
+        self._proc = str(proc) if proc is not None else ""
         self._folders: dict[str, float] = {}
 
     def read_text(self, path: str, *, limit: int | None = None) -> str:
@@ -51,6 +58,35 @@ class NodeHost:
         if len(content) > limit:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
         return content.decode("utf-8", errors="replace")
+
+    def read_part(self, path: str, *, offset: int = 0, length: int, follow: bool = False) -> bytes:
+        """A part of a regular file; nothing that the file may turn out to be makes this wait."""
+        file = self._open_regular(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW))
+        try:
+            if offset:
+                return os.pread(file, length, offset)
+            # Files of procfs come in pieces, whatever is asked for.
+            pieces, wanted = [], length
+            while wanted > 0 and (piece := os.read(file, wanted)):
+                pieces.append(piece)
+                wanted -= len(piece)
+            return b"".join(pieces)
+        finally:
+            os.close(file)
+
+    def write_part(self, path: str, content: bytes, *, offset: int) -> None:
+        """Writes over a part of a regular file, and never makes it longer."""
+        file = self._open_regular(path, os.O_WRONLY | os.O_NOFOLLOW)
+        try:
+            if os.fstat(file).st_size < offset + len(content):
+                raise OSError(errno.ENODATA, "shorter than what is to be written", path)
+            os.pwrite(file, content, offset)
+        finally:
+            os.close(file)
+
+    def read_link(self, path: str) -> str:
+        """What a symbolic link says, unresolved."""
+        return os.readlink(self._as_it_stands(path))  # noqa: PTH115 - a string is wanted
 
     def write_text(self, path: str, content: str) -> None:
         """Writes to an existing file or makes a new one."""
@@ -171,7 +207,24 @@ class NodeHost:
     def _at(self, path: str) -> Path:
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is not an absolute path of the node")
+        if self._proc and (path == "/proc" or path.startswith("/proc/")):
+            return Path(self._proc + path.removeprefix("/proc"))
         return Path(self._prefix + self.resolve(path)) if self._prefix else Path(path)
+
+    def _open_regular(self, path: str, flags: int) -> int:
+        # Not to wait for the other end of a named pipe, nor for a terminal.
+        file = os.open(self._as_it_stands(path), flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(errno.EINVAL, "no regular file", path)
+        return file
+
+    def _as_it_stands(self, path: str) -> str:
+        """The path for the kernel: its last part is not resolved, and below /proc nothing is."""
+        if path.startswith("/proc/"):
+            return (self._proc or f"{self._prefix}/proc") + path.removeprefix("/proc")
+        folder, _, name = path.rpartition("/")
+        return f"{self._at(folder or '/')}/{name}"
 
     def _program(self, name: str) -> str:
         candidates = [name] if name.startswith("/") else [f"{folder}/{name}" for folder in _PROGRAM_DIRS]

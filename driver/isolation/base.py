@@ -1,7 +1,8 @@
 """The four verbs that every isolation method has.
 
 Flow: *available?* once at start and after changes; *edits* at prepare, pure but for the Host; *in_force?*
-after a container started (measured by a later step); *undo* when the claim is unprepared.
+again and again while containers run (`kubelet_plugin.in_force` finds their processes); *undo* when the claim
+is unprepared.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class ShareContext:
         claim_uid: UID of the claim.
         holds_memory: This method has to hold the share's memory limit.
         holds_cores: This method has to hold the share's cap on compute.
+        devices: Paths of the share's device nodes as its containers have them, for *in_force?*: a process
+            that has none of them open has not come to the card yet. () where that is not known.
     """
 
     card: Card
@@ -56,14 +59,28 @@ class ShareContext:
     claim_uid: str
     holds_memory: bool
     holds_cores: bool
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class InForce:
-    """What was seen of a limit after the container started."""
+    """What was seen of a limit in one process of a container.
+
+    Attributes:
+        holds: The limit holds for the process.
+        message: What was seen, as a sentence.
+        known: False where nothing can be said yet, as for a process that has not come to its card: neither a
+            proof nor a failure. `holds` is then False and means nothing.
+        reason: Why it does not hold, or is not known, in CamelCase: the reason of the claim's condition, of
+            the Event and of the metric, so it is stable and one of few.
+        remedy: What the pod's author or an administrator can do about it, as a sentence.
+    """
 
     holds: bool
     message: str
+    known: bool = True
+    reason: str = ""
+    remedy: str = ""
 
 
 class IsolationMethod(Protocol):
@@ -84,7 +101,11 @@ class IsolationMethod(Protocol):
         """
 
     def in_force(self, share: Share, *, context: ShareContext, host: Host, pid: int) -> InForce:
-        """Whether the limits hold for the process `pid` of a container with this share."""
+        """Whether the limits hold for the process `pid` (the node's number) of a container with this share.
+
+        Called every few seconds in a thread, never at prepare: reads little, changes nothing, and raises
+        nothing. What a container can write is hostile: reads of it are bounded (`Host.read_part`).
+        """
 
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:
         """Removes all that `edits` made; no error if nothing is left."""

@@ -199,3 +199,42 @@ def test_a_program_finds_its_own_libraries_below_the_nodes_root(tmp_path: Path) 
     tool.chmod(0o755)
     done = NodeHost(tmp_path).run(["tool"], timeout_s=5, library_dirs=["/opt/vendor/lib"])
     assert done.stdout == f"{tmp_path}/opt/vendor/lib"
+
+
+def test_a_part_of_a_file_is_read_and_written_over(tmp_path: Path) -> None:
+    (tmp_path / "region").write_bytes(b"0123456789")
+    host = NodeHost(tmp_path)
+    host.write_part("/region", b"xy", offset=4)
+    assert host.read_part("/region", offset=3, length=4) == b"3xy6"
+    assert host.read_part("/region", length=100) == b"0123xy6789"
+
+
+def test_writing_over_a_part_never_makes_a_file_longer(tmp_path: Path) -> None:
+    (tmp_path / "region").write_bytes(b"0123")
+    with pytest.raises(OSError, match="shorter"):
+        NodeHost(tmp_path).write_part("/region", b"xy", offset=3)
+    assert (tmp_path / "region").read_bytes() == b"0123"
+
+
+@pytest.mark.timeout(10)
+def test_what_is_put_in_the_place_of_a_file_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to("secret")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    host = NodeHost(tmp_path)
+    for name in ("link", "folder", "pipe", "missing"):
+        with pytest.raises(OSError, match=name):
+            host.read_part(f"/{name}", length=6)
+        with pytest.raises(OSError, match=name):
+            host.write_part(f"/{name}", b"x", offset=0)
+    assert host.read_part("/link", length=6, follow=True) == b"secret"
+    assert host.read_link("/link") == "secret"
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_links_of_procfs_that_have_no_name_are_left_to_the_kernel(tmp_path: Path) -> None:
+    host = NodeHost(tmp_path, proc=Path("/proc"))
+    assert host.read_part(f"/proc/{os.getpid()}/exe", length=4, follow=True) == b"\x7fELF"
+    assert host.read_text(f"/proc/{os.getpid()}/cgroup", limit=1 << 16)
+    assert str(os.getpid()) in host.list_dir("/proc")

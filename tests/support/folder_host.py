@@ -52,6 +52,28 @@ class FolderHost:
             raise OSError(errno.EFBIG, "File too large", path)
         return content.decode("utf-8", errors="replace")
 
+    def read_part(self, path: str, *, offset: int = 0, length: int, follow: bool = False) -> bytes:
+        with self._regular(path, os.O_RDONLY, follow=follow).open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def write_part(self, path: str, content: bytes, *, offset: int) -> None:
+        with self._regular(path, os.O_RDWR, follow=False).open("r+b") as file:
+            if file.seek(0, os.SEEK_END) < offset + len(content):
+                raise OSError(errno.ENODATA, "shorter than what is to be written", path)
+            file.seek(offset)
+            file.write(content)
+
+    def _regular(self, path: str, flags: int, *, follow: bool) -> Path:
+        found = self.local(self.resolve(path)) if follow else self.local(path)
+        os.close(os.open(found, flags | os.O_NONBLOCK | os.O_NOFOLLOW))
+        if not found.is_file():
+            raise OSError(errno.EINVAL, "no regular file", path)
+        return found
+
+    def read_link(self, path: str) -> str:
+        return str(self.local(path).readlink())
+
     def write_text(self, path: str, content: str) -> None:
         self.writes.append(path)
         self.local(path).write_text(content)

@@ -20,6 +20,16 @@ class MemoryHost:
             raise FileNotFoundError(2, "No such file or directory", path)
         return self.files[path]
 
+    def read_part(self, path: str, *, offset: int = 0, length: int, follow: bool = False) -> bytes:
+        return self.read_text(path).encode()[offset : offset + length]
+
+    def write_part(self, path: str, content: bytes, *, offset: int) -> None:
+        before = self.read_part(path, length=1 << 20)
+        self.files[path] = (before[:offset] + content + before[offset + len(content) :]).decode()
+
+    def read_link(self, path: str) -> str:
+        raise OSError(22, "no link", path)
+
     def write_text(self, path: str, content: str) -> None:
         self.files[path] = content
 
