@@ -1,7 +1,7 @@
 """Makes the page of vendors: classes, how far each feature was tried, what is guessed, names of before.
 
-Flow: everything comes from `FACTS` of each vendor's file; the conformance test holds the column of fixtures
-to what it saw.
+Flow: everything comes from `FACTS` of each vendor's file, and from what was recorded on a real node; the
+conformance test holds the column of fixtures to what it saw, the cluster test the record.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from driver.cards import DRIVER_NAME
 from driver.vendors import catalogue
 from driver.vendors.facts import Feature, VendorFacts
 from driver.vendors.legacy import LegacyNames
+from tooling.generate import vendor_containers
 
 _MATRIX = (
     "How far each feature was tried. *silicon*: on a real card. *mock library*: against a library of the "
@@ -48,6 +49,8 @@ def page() -> str:
             _MATRIX,
             "",
             *matrix(vendors),
+            "",
+            *vendor_containers.section(vendors),
             "",
             "## Where it was read, and what is guessed",
             "",

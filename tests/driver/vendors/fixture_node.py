@@ -96,7 +96,7 @@ class FixtureNode:
         return made
 
     def install_programs(self, root: Path) -> None:
-        """Writes the vendor's programs below `root` as shell scripts that answer the same, wherever it lies."""
+        """Writes the vendor's programs below `root` as scripts that answer the same, wherever that is."""
         for program in self.programs:
             path = root / (program if program.startswith("/") else f"/usr/bin/{program}").lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from driver.errors import OverCommitError, OverCommitReleasingError
 from driver.vendors import catalogue
 from driver.vendors.facts import Feature
 from tooling.generate import __main__ as command
-from tooling.generate import vendors_page
+from tooling.generate import vendor_containers, vendors_page
 from tooling.generate.device_classes import VENDORS, device_classes
 from tooling.generate.docs import attributes_page, import_all, reasons_page
 
@@ -34,6 +35,15 @@ def test_the_matrix_has_a_cell_for_every_vendor_and_feature() -> None:
     assert rows == [
         [facts.title, *(facts.how_tried(feature).value for feature in Feature)] for facts in catalogue.VENDORS
     ]
+
+
+def test_every_vendor_was_tried_on_a_real_node() -> None:
+    recorded = json.loads(vendor_containers.RECORDED.read_text())["vendors"]
+    assert sorted(recorded) == sorted(facts.name for facts in catalogue.VENDORS)
+    lines = vendor_containers.section(catalogue.VENDORS)
+    for facts in catalogue.VENDORS:
+        (row,) = (line for line in lines if line.startswith(f"| {facts.title} |"))
+        assert all(f"`{path}`" in row for path in recorded[facts.name]["share"]["devices"])
 
 
 def test_what_is_guessed_and_every_legacy_name_is_on_the_vendors_page() -> None:

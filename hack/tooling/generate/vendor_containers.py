@@ -1,0 +1,52 @@
+"""The table of what containers had of each vendor's cards on a real node.
+
+Flow: `tests/cluster/test_vendors.py` compares what it sees with `tests/cluster/recorded/vendors.json`; this
+makes the table of that file, so that the page can be checked without a cluster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from driver.vendors.facts import VendorFacts
+
+RECORDED = Path(__file__).resolve().parents[3] / "tests" / "cluster" / "recorded" / "vendors.json"
+
+_MOST_PATHS = 5
+_HEAD = (
+    "One node of Kubernetes {kubernetes} with the fixtures of all vendors in its own `/sys`, `/dev` and "
+    "`/usr`, the chart as it is installed anywhere, kube-scheduler: of each vendor one pod with a share "
+    "(1 GiB, 10 %) of a card, and one with a whole card. This is what the container with the share had; the "
+    "one with the whole card had the same of the other card, without limits. Nothing was left when the pods "
+    "were gone. The device nodes were `/dev/null` by other names."
+)
+
+
+def section(vendors: Sequence[VendorFacts]) -> list[str]:
+    """The section with its table, one row for each vendor that was tried."""
+    document = json.loads(RECORDED.read_text(encoding="utf-8"))
+    recorded: dict[str, Any] = document["vendors"]
+    return [
+        "## What containers had on a real node",
+        "",
+        _HEAD.format(kubernetes=document["kubernetes"]),
+        "",
+        "| vendor | cards | limits held by | device nodes | environment | mounts |",
+        "|---|---|---|---|---|---|",
+        *(_row(facts, recorded[facts.name]) for facts in vendors if facts.name in recorded),
+    ]
+
+
+def _row(facts: VendorFacts, tried: dict[str, Any]) -> str:
+    had = tried["share"]
+    cells = [_some(had[what]) for what in ("devices", "environment", "mounts")]
+    return f"| {facts.title} | {tried['cards']} | {tried['heldBy']} | {' | '.join(cells)} |"
+
+
+def _some(texts: Sequence[str]) -> str:
+    shown = ", ".join(f"`{text}`" for text in texts[:_MOST_PATHS])
+    more = len(texts) - _MOST_PATHS
+    return f"{shown} and {more} more" if more > 0 else shown
