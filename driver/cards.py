@@ -14,10 +14,12 @@ of the Card: a vendor finds that out at prepare time.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from driver.errors import InvalidInputError
+from driver.places import place_of
 from driver.quantities import MIB
 
 DRIVER_NAME = "dragoman.dev"
@@ -81,8 +83,25 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Partition:
+    """What makes a device a part of a card that the hardware keeps apart: a MIG instance, a vNPU.
+
+    Attributes:
+        card_uuid: UUID of the card; "" where the vendor has none.
+        profile: The vendor's name of its size, such as `1g.10gb`.
+        exists: Whether it is there now; otherwise it is made when a claim that was given it is prepared.
+        ours: Whether it is there because it was made for a claim.
+    """
+
+    card_uuid: str
+    profile: str
+    exists: bool = False
+    ours: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
-    """One accelerator of a node.
+    """One accelerator of a node, or a partition of one.
 
     Attributes:
         name: Device name in ResourceSlices, made by `device_name` alone; stable over reboots.
@@ -103,6 +122,10 @@ class Card:
         allow_uncapped: False where a policy refuses shares without a cap on compute.
         unpublished: Why the card is not offered (MIG mode, excluded by policy); "" if it is offered.
         fault: What is wrong with it; None if nothing is known to be.
+        cores: Compute of it in percent of a card: 100 but for a partition.
+        partition: What it is a partition of; None for a card. Its name tells the slots (`driver.places`).
+        counters: Of a card that is partitioned on demand what it has, and of its partitions what they take,
+            so that they exclude each other; empty where nothing is made on demand.
     """
 
     name: str
@@ -123,6 +146,9 @@ class Card:
     unpublished: str = ""
     extra_attributes: dict[str, str | int | bool] = field(default_factory=dict)
     fault: Fault | None = None
+    cores: int = CORES_PER_CARD
+    partition: Partition | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _DNS_LABEL.fullmatch(self.name):
@@ -136,6 +162,14 @@ class Card:
                 f"Card {self.name} has {self.memory_bytes} bytes of memory; whole MiB above 0 are needed.",
                 field="memoryBytes",
             )
+        if not 0 < self.cores <= CORES_PER_CARD:
+            raise InvalidInputError(
+                f"Card {self.name} has {self.cores} percent of a card's compute; 1 to {CORES_PER_CARD} are "
+                "possible.",
+                field="cores",
+            )
+        if self.partition is not None and place_of(self.name) is None:
+            raise InvalidInputError(f"{self.name!r} does not tell where the partition is.", field="name")
         physical = self.physical_memory_bytes
         if physical and (physical < self.memory_bytes or physical % MIB):
             raise InvalidInputError(
@@ -143,6 +177,11 @@ class Card:
                 "MiB, no less than are given out, are needed.",
                 field="physicalMemoryBytes",
             )
+
+    @property
+    def is_promise(self) -> bool:
+        """Whether it is a partition that may be made, and is counted in its card already."""
+        return self.partition is not None and (not self.partition.exists or self.partition.ours)
 
     @property
     def memory_mib(self) -> int:

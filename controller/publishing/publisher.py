@@ -318,7 +318,7 @@ def _result(wanted: _Wanted, dropped: Sequence[DroppedField]) -> Condition:
     slices = wanted.publication.slices
     return conditions.published(
         cards=wanted.cards,
-        offered=sum(len(item["spec"]["devices"]) for item in slices),
+        offered=sum(len(item["spec"].get("devices", ())) for item in slices),
         slices=len(slices),
         problems=(*conditions.waiting(wanted.withheld), *wanted.publication.problems),
     )

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from driver.api.base import Document, decode
 from driver.api.policy import EffectivePolicy
-from driver.cards import Card, Fault, IsolationLevel, TaintEffect
+from driver.cards import CORES_PER_CARD, Card, Fault, IsolationLevel, Partition, TaintEffect
 
 
 class FaultStatus(Document):
@@ -31,8 +31,19 @@ class FaultStatus(Document):
     )
 
 
+class PartitionStatus(Document):
+    """What a partition of a card is."""
+
+    card_uuid: str = Field(default="", alias="cardUUID", description="UUID of the card.")
+    profile: str = Field(description="The vendor's name of its size, such as 1g.10gb.")
+    exists: bool = Field(
+        default=False, description="It is there now; otherwise it is made for the claim that gets it."
+    )
+    ours: bool = Field(default=False, description="It is there because it was made for a claim.")
+
+
 class CardStatus(Document):
-    """One card, as the agent sees it and as the effective policy leaves it."""
+    """One card, or a partition of one, as the agent sees it and as the effective policy leaves it."""
 
     name: str
     vendor: str
@@ -57,6 +68,16 @@ class CardStatus(Document):
     extra_attributes: dict[str, str | int | bool] = Field(default_factory=dict)
     fault: FaultStatus | None = Field(
         default=None, description="What is wrong with the card; missing if nothing is known to be."
+    )
+    cores: int | None = Field(
+        default=None, description="Compute of a partition in percent of a card; missing: all of it."
+    )
+    partition: PartitionStatus | None = Field(
+        default=None, description="What it is a partition of; missing: it is a card."
+    )
+    counters: dict[str, int] | None = Field(
+        default=None,
+        description="Of a card that is partitioned on demand what it has, of its partitions what they take.",
     )
 
 
@@ -134,7 +155,10 @@ def cards_of(status: AcceleratorNodeStatus) -> tuple[Card, ...]:
             memory_bytes=card.memory_mib << 20,
             physical_memory_bytes=card.physical_memory_mib << 20,
             fault=Fault(**card.fault.model_dump(by_alias=False)) if card.fault else None,
-            **card.model_dump(by_alias=False, exclude={"memory_mib", "physical_memory_mib", "fault"}),
+            cores=CORES_PER_CARD if card.cores is None else card.cores,
+            partition=Partition(**card.partition.model_dump(by_alias=False)) if card.partition else None,
+            counters=card.counters or {},
+            **card.model_dump(by_alias=False, exclude=set(_CONVERTED)),
         )
         for card in status.cards
     )
@@ -150,7 +174,13 @@ def decode_status(document: Mapping[str, Any]) -> AcceleratorNodeStatus:
     return decode(AcceleratorNodeStatus, ours, field="status")
 
 
-def _summary(offered: Sequence[Card]) -> Summary:
+_CONVERTED = ("memory_mib", "physical_memory_mib", "fault", "cores", "partition", "counters")
+"""Fields of a card that its status says in another way."""
+
+
+def _summary(published: Sequence[Card]) -> Summary:
+    # What may be made of a card is counted with the card.
+    offered = [card for card in published if not card.is_promise]
     memory_mib = sum(card.memory_mib for card in offered)
     gib, rest = divmod(memory_mib, 1024)
     return Summary(
@@ -165,14 +195,21 @@ def _card_status(card: Card) -> CardStatus:
     fields = {
         info.alias or name: getattr(card, name)
         for name, info in CardStatus.model_fields.items()
-        if name not in ("memory_mib", "physical_memory_mib", "fault")
+        if name not in _CONVERTED
     }
     amounts = {
         "memoryMiB": card.memory_mib,
         "physicalMemoryMiB": card.physical_memory_bytes >> 20,
         "fault": asdict(card.fault) if card.fault else None,
+        "cores": card.cores if card.cores != CORES_PER_CARD else None,
+        "partition": _partition_status(card.partition),
+        "counters": dict(card.counters) or None,
     }
     return CardStatus.model_validate({**fields, **amounts}, strict=False)
+
+
+def _partition_status(partition: Partition | None) -> PartitionStatus | None:
+    return None if partition is None else PartitionStatus(**asdict(partition))
 
 
 def _text(value: object) -> str:

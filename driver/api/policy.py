@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -53,6 +54,14 @@ def _holds(expression: LabelExpression, labels: Mapping[str, str]) -> bool:
     return inside if expression.operator == "In" else not inside
 
 
+class Partitions(StrEnum):
+    """Whether partitions of a card that the hardware keeps apart are given out."""
+
+    NONE = "None"
+    STATIC = "Static"
+    DYNAMIC = "Dynamic"
+
+
 class CardSettings(Document):
     """What can be set for all cards, or for one."""
 
@@ -75,6 +84,12 @@ class CardSettings(Document):
         default=None,
         max_length=64,
         description="NVIDIA's XIDs that are no fault of the card, besides those that are an application's.",
+    )
+    partitions: Partitions | None = Field(
+        default=None,
+        description="Partitions that the hardware keeps apart, such as MIG instances. None (the default): "
+        "they are not given out. Static: those that are there are given out. Dynamic: they are made for the "
+        "claims that ask for them and removed afterwards, beside shares and the whole card.",
     )
 
     @field_validator("reserved_memory")
@@ -143,7 +158,11 @@ class EffectivePolicy:
         return (override or self.settings[name]).value
 
     def apply(self, card: Card) -> Card:
-        """The card as it may be offered under this policy."""
+        """The card as it may be offered under this policy; its partitions: `driver.partitions.offer`."""
+        if card.partition is not None:
+            excluded = self.value("excluded", uuid=card.partition.card_uuid)
+            unpublished = "Excluded by policy." if excluded else card.unpublished
+            return replace(card, shareable=False, unpublished=unpublished)
         reserved = parse_quantity(str(self.value("reservedMemory", uuid=card.uuid))).rounded_up
         if reserved >= card.memory_bytes:
             return replace(card, unpublished="The policy reserves all of the card's memory.")
@@ -167,6 +186,7 @@ _FIELDS: Mapping[str, tuple[str, object]] = {
     "allowUncapped": ("allow_uncapped", True),
     "unhealthyEffect": ("unhealthy_effect", TaintEffect.NO_SCHEDULE),
     "ignoredXids": ("ignored_xids", ()),
+    "partitions": ("partitions", Partitions.NONE),
 }
 
 DEFAULT_ISOLATION: tuple[IsolationLevel, ...] = (IsolationLevel.PRELOAD,)

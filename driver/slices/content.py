@@ -16,6 +16,10 @@ Decisions that users see:
   not ask for cores consumes all of the card's compute. It is then the only one that computes there, so that
   no share runs uncapped beside another one, and it does not fit where anybody holds a percent. (A default has
   to lie in the range, so it cannot be 0; a small default would cap people who never asked for a cap.)
+* Where a card is partitioned on demand, it and its partitions draw on counters of one set that has the card's
+  name, so that they exclude each other. From Kubernetes 1.35 on, sets stand in slices without devices, at
+  most eight in each. Where the API server drops counters, what would be made on demand is left out, and the
+  card is offered without counters; fenced slices have none, since nobody allocates by them.
 * A card with a fault carries one taint, `dragoman.dev/unhealthy`, whose value is the fault's reason: one key
   to tolerate, and a reason to be choosy by. Where the API server knows no taints such a card is left out:
   claims that hold it keep it, and no other gets it.
@@ -31,7 +35,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card, Fault, TaintEffect, pool_name
+from driver.cards import DRIVER_NAME, Card, Fault, Partition, TaintEffect, pool_name
+from driver.places import card_of
 from driver.quantities import MIB, format_bytes, format_count
 
 JSON = dict[str, Any]
@@ -56,6 +61,8 @@ UNHEALTHY_TAINT = f"{DRIVER_NAME}/unhealthy"
 
 MAX_DEVICES = 128
 MAX_DEVICES_WITH_TAINTS = 64
+MAX_COUNTER_SETS = 8
+MAX_COUNTERS = 32
 
 _MAX_STRING = 64
 _MAX_ENTRIES = 32  # attributes and capacities of a device together
@@ -92,7 +99,13 @@ class Publication:
 
 
 def publication_of(
-    cards: Sequence[Card], *, node: str, node_uid: str = "", fenced: bool = False, taints: bool = True
+    cards: Sequence[Card],
+    *,
+    node: str,
+    node_uid: str = "",
+    fenced: bool = False,
+    taints: bool = True,
+    counters: bool = True,
 ) -> Publication:
     """The slices of a node.
 
@@ -104,14 +117,22 @@ def publication_of(
             because our own allocator decides. They do not say how cards are shared: nobody allocates by them,
             and API servers before 1.36 would drop it.
         taints: Whether the API server keeps taints; if not, cards that would have one are left out.
+        counters: Whether the API server keeps shared counters; if not, partitions that would be made on
+            demand are left out.
     """
     pool = pool_name(node)
     if len(pool) > _MAX_POOL:
         return Publication(slices=(), problems=(f"The node's name is too long for the pool {pool!r}.",))
     problems: list[str] = []
     devices: dict[str, JSON] = {}
+    withheld = 0
+    # A set without its card draws on nothing, as sets are made of cards.
+    sets = _counter_sets(cards) if counters and not fenced else {}
     for card in cards:
         if card.unpublished:
+            continue
+        if card.is_promise and not counters and not fenced:
+            withheld += 1
             continue
         if card.name in devices:
             problems.append(f"Two cards are called {card.name}; only the first is published.")
@@ -119,12 +140,25 @@ def publication_of(
         if card.fault is not None and tainted(card) and not taints:
             problems.append(f"Card {card.name} is withdrawn: {card.fault.reason}.")
             continue
-        devices[card.name] = _device(card, problems, fenced=fenced)
-    chunks = _chunks(list(devices.values()))
+        device = _device(card, problems, fenced=fenced)
+        owner = card_of(card.name)
+        if owner in sets and card.counters:
+            device["consumesCounters"] = [{"counterSet": owner, "counters": _counters(card.counters)}]
+        devices[card.name] = device
+    if withheld:
+        problems.append(
+            f"{withheld} partitions that would be made on demand are withheld: the API server drops "
+            "sharedCounters and consumesCounters (feature gate DRAPartitionableDevices is off)."
+        )
+    drawn = {device["consumesCounters"][0]["counterSet"] for device in devices.values() if _draws(device)}
+    parts: list[JSON] = [{"devices": chunk} for chunk in _chunks(list(devices.values()))]
+    parts += [
+        {"sharedCounters": some} for some in _set_chunks([sets[name] for name in sets if name in drawn])
+    ]
     return Publication(
         slices=tuple(
-            _slice(chunk, index=index, count=len(chunks), node=node, node_uid=node_uid, fenced=fenced)
-            for index, chunk in enumerate(chunks)
+            _slice(part, index=index, count=len(parts), node=node, node_uid=node_uid, fenced=fenced)
+            for index, part in enumerate(parts)
         ),
         problems=tuple(problems),
     )
@@ -167,7 +201,27 @@ def _chunks(devices: list[JSON]) -> list[list[JSON]]:
     return [devices[start : start + size] for start in range(0, len(devices), size)]
 
 
-def _slice(devices: list[JSON], *, index: int, count: int, node: str, node_uid: str, fenced: bool) -> JSON:
+def _counter_sets(cards: Sequence[Card]) -> dict[str, JSON]:
+    return {
+        card.name: {"name": card.name, "counters": _counters(card.counters)}
+        for card in cards
+        if card.partition is None and 0 < len(card.counters) <= MAX_COUNTERS
+    }
+
+
+def _counters(counters: Mapping[str, int]) -> JSON:
+    return {name: {"value": str(value)} for name, value in sorted(counters.items())}
+
+
+def _draws(device: JSON) -> bool:
+    return "consumesCounters" in device
+
+
+def _set_chunks(sets: list[JSON]) -> list[list[JSON]]:
+    return [sets[start : start + MAX_COUNTER_SETS] for start in range(0, len(sets), MAX_COUNTER_SETS)]
+
+
+def _slice(part: JSON, *, index: int, count: int, node: str, node_uid: str, fenced: bool) -> JSON:
     metadata: JSON = {"name": slice_name(node, index)}
     if node_uid:
         metadata["ownerReferences"] = [
@@ -181,7 +235,7 @@ def _slice(devices: list[JSON], *, index: int, count: int, node: str, node_uid: 
             "driver": DRIVER_NAME,
             **({"nodeSelector": FENCE} if fenced else {"nodeName": node}),
             "pool": {"name": pool_name(node), "resourceSliceCount": count},
-            "devices": devices,
+            **part,
         },
     }
 
@@ -192,7 +246,9 @@ def _device(card: Card, problems: list[str], *, fenced: bool) -> JSON:
     device: JSON = {
         "name": card.name,
         "attributes": _attributes(card, problems),
-        "capacity": _capacity(card.memory_bytes, shared=shared, allow_uncapped=card.allow_uncapped),
+        "capacity": _capacity(
+            card.memory_bytes, cores=card.cores, shared=shared, allow_uncapped=card.allow_uncapped
+        ),
     }
     if shared:
         device["allowMultipleAllocations"] = True
@@ -212,8 +268,8 @@ def _taint(fault: Fault) -> JSON:
 
 
 @lru_cache(_REMEMBERED)
-def _capacity(memory_bytes: int, *, shared: bool, allow_uncapped: bool) -> JSON:
-    everything, amount = format_count(CORES_PER_CARD), format_bytes(memory_bytes)
+def _capacity(memory_bytes: int, *, cores: int, shared: bool, allow_uncapped: bool) -> JSON:
+    everything, amount = format_count(cores), format_bytes(memory_bytes)
     if not shared:
         return {"cores": {"value": everything}, "memory": {"value": amount}}
     smallest, default = ("0", "0") if allow_uncapped else ("1", everything)
@@ -252,12 +308,21 @@ def _attributes(card: Card, problems: list[str]) -> JSON:
         attributes[_PCIE_ROOT] = _string(card.pcie_root)
     if card.numa_node is not None and card.numa_node >= 0:
         attributes[_NUMA_NODE] = _int(card.numa_node)
+    if card.partition is not None:
+        attributes |= _partition_attributes(card.partition)
     for name, value in sorted(card.extra_attributes.items()):
         refusal = _refusal(name, value, taken=attributes)
         if refusal:
             problems.append(f"Card {card.name}: the attribute {name!r} is not published: {refusal}.")
         else:
             attributes[name] = _value(value)
+    return attributes
+
+
+def _partition_attributes(partition: Partition) -> JSON:
+    attributes = {"profile": _string(partition.profile)}
+    if partition.card_uuid:
+        attributes["parentUUID"] = _string(partition.card_uuid)
     return attributes
 
 
