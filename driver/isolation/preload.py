@@ -38,7 +38,9 @@ from driver.cards import CORES_PER_CARD, Card, IsolationLevel
 from driver.cdi import ContainerEdits, Mount
 from driver.errors import IsolationError
 from driver.host import Host
+from driver.isolation import region as layout
 from driver.isolation.base import Availability, InForce, ShareContext
+from driver.isolation.preload_seen import Where, judge
 from driver.shares import Share
 
 CONTAINER_DIR = "/usr/local/dragoman"
@@ -49,7 +51,7 @@ CONTAINER_REGION_DIR = f"{CONTAINER_DIR}/region"
 CONTAINER_REGION = f"{CONTAINER_REGION_DIR}/shared.cache"
 PRELOAD_LIST = "/etc/ld.so.preload"
 
-MAX_CARDS = 16
+MAX_CARDS = layout.MAX_CARDS
 """HAMi-core's region has room for that many cards; a higher index has no limit."""
 
 _RW = ("rw", "nosuid", "nodev", "bind")
@@ -135,25 +137,20 @@ class Preload:
         )
 
     def in_force(self, share: Share, *, context: ShareContext, host: Host, pid: int) -> InForce:
-        """Whether the process has the library mapped and was started with the share's limits."""
+        """Whether the process has mapped library and region, and the region holds the share's limits."""
         if not needed(share, context=context):
             return InForce(holds=True, message="The share has no limit that this method holds.")
-        try:
-            maps = host.read_text(f"/proc/{pid}/maps")
-            started_with = set(host.read_text(f"/proc/{pid}/environ").split("\0"))
-        except OSError as gone:
-            return InForce(holds=False, message=f"Process {pid} cannot be looked at: {gone.strerror}.")
-        if CONTAINER_LIBRARY not in maps:
-            return InForce(
-                holds=False,
-                message=f"Process {pid} has not loaded {CONTAINER_LIBRARY}: is it static, or linked to musl?",
-            )
-        missing = {f"{k}={v}" for k, v in _limits(share, context=context).items()} - started_with
-        if missing:
-            return InForce(
-                holds=False, message=f"Process {pid} was started without {', '.join(sorted(missing))}."
-            )
-        return InForce(holds=True, message=f"Process {pid} runs with the library and the share's limits.")
+        where = Where(
+            library=CONTAINER_LIBRARY,
+            library_source=self._settings.library,
+            region=CONTAINER_REGION,
+            region_source=self.region_of(share),
+        )
+        return judge(pid, share, context=context, where=where, host=host)
+
+    def region_of(self, share: Share) -> str:
+        """Path of the node where the share's region is once a process has made it."""
+        return f"{self._folders(share)[1]}/region/{posixpath.basename(CONTAINER_REGION)}"
 
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:  # noqa: ARG002
         """Removes the region of the share's request, and the claim's folder with the last of them."""

@@ -1,6 +1,7 @@
 """Compiles the C programs of the tests, each once: the result lies in a cache keyed by what went in.
 
     stub_library()     libvgpu.so with HAMi-core's contract, for containers and processes of tests
+    region_layout()    the program that prints where a C compiler puts the fields of HAMi-core's region
     probe()            the program that says what its container has
     mock_nvml()        libnvidia-ml.so.1, scripted by a file; `old=True` lacks what old drivers lack
     mock_dcmi()        libdcmi.so, scripted by a file; `old=True` lacks what old drivers lack
@@ -45,6 +46,11 @@ def stub_library() -> Path:
 def probe() -> Path:
     """The program that prints what its container has."""
     return _build("probe.c", name="probe", flags=("-ldl",))
+
+
+def region_layout() -> Path:
+    """The program that prints the places of the fields of HAMi-core's region, in the order of its source."""
+    return _build("region_layout.c", name="region-layout", flags=())
 
 
 def mock_nvml(*, old: bool = False, beside: bool = False) -> Path:
@@ -95,7 +101,8 @@ def _build(source: str, *, name: str, flags: Sequence[str]) -> Path:
         raise NoCompilerError("No C compiler found. On Debian and Ubuntu: apt-get install gcc libc6-dev.")
     path = SOURCES / source
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    key = hashlib.sha256("\0".join((path.read_text(), version, *_FLAGS, *flags)).encode()).hexdigest()[:16]
+    texts = [path.read_text(), *(header.read_text() for header in sorted(SOURCES.glob("*.h")))]
+    key = hashlib.sha256("\0".join((*texts, version, *_FLAGS, *flags)).encode()).hexdigest()[:16]
     result = cache() / "native" / f"{path.stem}-{key}" / name
     if result.exists():
         return result

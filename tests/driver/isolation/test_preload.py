@@ -258,37 +258,3 @@ def test_undo_leaves_nothing_and_can_be_repeated(host: FolderHost) -> None:
     method.undo(other, context=None, host=host)
     method.undo(other, context=None, host=host)
     assert host.list_dir("/run/dragoman/regions") == []
-
-
-def in_force(host: FolderHost, maps: str, environ: str) -> tuple[bool, str]:
-    host.add("/proc/7/maps", maps)
-    host.add("/proc/7/environ", environ)
-    found = Preload(SETTINGS).in_force(SHARE, context=CONTEXT, host=host, pid=7)
-    return found.holds, found.message
-
-
-STARTED = "CUDA_DEVICE_MEMORY_LIMIT_1=4096m\0CUDA_DEVICE_SM_LIMIT_1=30\0GPU_CORE_UTILIZATION_POLICY=force\0"
-
-
-def test_limits_are_in_force_in_a_process_with_library_and_environment(host: FolderHost) -> None:
-    assert in_force(host, "7f00 r-xp /usr/local/dragoman/libvgpu.so\n", STARTED)[0]
-
-
-def test_limits_are_not_in_force_without_the_library(host: FolderHost) -> None:
-    holds, message = in_force(host, "7f00 r-xp /lib/ld-musl-x86_64.so.1\n", STARTED)
-    assert not holds
-    assert "musl" in message
-
-
-def test_limits_are_not_in_force_with_another_environment(host: FolderHost) -> None:
-    holds, message = in_force(host, "/usr/local/dragoman/libvgpu.so\n", STARTED.replace("4096m", "9999m"))
-    assert not holds
-    assert "CUDA_DEVICE_MEMORY_LIMIT_1=4096m" in message
-
-
-def test_a_process_that_is_gone_holds_nothing(host: FolderHost) -> None:
-    found = Preload(SETTINGS).in_force(SHARE, context=CONTEXT, host=host, pid=8)
-    assert (found.holds, found.message) == (
-        False,
-        "Process 8 cannot be looked at: No such file or directory.",
-    )
