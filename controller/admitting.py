@@ -48,6 +48,7 @@ class Around:
         standard: Whether a class of this name is ours even where it does not exist.
         events: Writes Events.
         metrics: Counts.
+        offered: Whether a node offers an extended resource by itself, as by a device plugin.
     """
 
     inventories: Informer[Inventory]
@@ -58,6 +59,7 @@ class Around:
     standard: Callable[[str], bool]
     events: Events
     metrics: Metrics
+    offered: Callable[[str], bool] = lambda _resource: False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         amounts_kept=around.amounts_kept,
         native=settings.mode != CONTROLLER,
         cards_may_come=settings.cards_may_come,
+        offered=around.offered,
     )
     how = conversion_settings(settings.conversion)
     if how is not None:
@@ -119,13 +122,17 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
             client,
             pods,
             around.events,
-            made_of=lambda pod: templates_of(pod, settings=how, stock=cluster.stock),
+            # Not `served`: what was converted stays so, whoever allocates by now.
+            made_of=lambda pod: templates_of(
+                pod, settings=how, stock=cluster.stock, class_of=cluster.class_of
+            ),
             amounts_kept=around.amounts_kept,
             is_ours=cluster.is_ours,
         )
     knowledge = Knowledge(
         is_ours=cluster.is_ours,
         amounts_kept=around.amounts_kept,
+        class_is_ours=around.class_is_ours,
         convert=None if how is None else _convert(cluster, how),
         validate=partial(_validate, cluster),
         quotas=quoting.quotas,
@@ -170,7 +177,14 @@ def _converted_pods(client: KubeClient, queue: WorkQueue) -> Informer[ConvertedP
 
 def _convert(cluster: Cluster, how: ConversionSettings) -> Convert:
     def converted(pod: Mapping[str, Any], *, identity: str) -> Converted | None:
-        return convert(pod, identity=identity, settings=how, stock=cluster.stock, classes=cluster.extended)
+        return convert(
+            pod,
+            identity=identity,
+            settings=how,
+            stock=cluster.stock,
+            classes=cluster.extended,
+            class_of=cluster.served,
+        )
 
     return converted
 

@@ -218,6 +218,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         settings,
         namespace=namespace,
         inventories=inventories,
+        nodes=nodes,
         election=election,
         mode=mode,
         events=events,
@@ -311,6 +312,7 @@ def _admits(
     *,
     namespace: str,
     inventories: Informer[Inventory],
+    nodes: Informer[NodeFacts],
     election: LeaderElection,
     mode: ModeWatch,
     events: Events,
@@ -327,6 +329,7 @@ def _admits(
         standard=is_standard_name,
         events=events,
         metrics=metrics,
+        offered=lambda resource: any(resource in node.extended for node in nodes.values()),
     )
     return admitting(client, settings, namespace=namespace, around=around)
 

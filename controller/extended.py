@@ -5,7 +5,8 @@ stands for each; `class_of` joins the two.
 
 Source of the rules: KEP-5004. A DeviceClass stands for `spec.extendedResourceName`, and each one for
 `deviceclass.resource.kubernetes.io/<its name>`; of several classes for one resource the newest counts, of
-equally old ones the first by name.
+equally old ones the first by name. API servers with DRAExtendedResource off (1.34 and 1.35 by default) drop
+the field; in mode controller the webhook writes it into an annotation, which counts where the field is not.
 
 Limits: pure. Counts of 1 to 999 are looked at, as kube-scheduler would refuse more.
 """
@@ -15,9 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
+from driver.cards import DRIVER_NAME
 from driver.kube.client import JSON
 
 IMPLICIT = "deviceclass.resource.kubernetes.io/"
+CARRIED = f"{DRIVER_NAME}/extended-resource"
+"""Annotation of a DeviceClass with its `extendedResourceName`."""
 
 
 class NamedClass(Protocol):
@@ -45,6 +49,13 @@ def asked_of_pod(spec: JSON) -> Iterator[tuple[int, str, int]]:
             text = str(amount)
             if "/" in name and text.isascii() and text.isdigit() and len(text) < 4 and int(text) > 0:
                 yield place, name, int(text)
+
+
+def resource_of(device_class: JSON) -> str:
+    """The extended resource that a DeviceClass says it stands for, also where the server dropped that."""
+    said = (device_class.get("spec") or {}).get("extendedResourceName")
+    annotations = device_class["metadata"].get("annotations") or {}
+    return str(said or annotations.get(CARRIED) or "")
 
 
 def by_resource(classes: Iterable[tuple[str, NamedClass]]) -> dict[str, str]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
+from controller.extended import CARRIED, by_resource, class_of, resource_of
 from driver.api.base import decode
 from driver.api.node import cards_of, decode_status
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
@@ -39,8 +41,19 @@ class Inventory(Protocol):
 def class_document(document: JSON) -> JSON:
     """Projects a DeviceClass: all that it says, and nothing about who wrote it."""
     metadata = document["metadata"]
-    kept = {key: metadata[key] for key in ("name", "labels") if key in metadata}
+    kept = {key: metadata[key] for key in ("name", "labels", "creationTimestamp") if key in metadata}
+    said = (metadata.get("annotations") or {}).get(CARRIED)
+    if said:
+        kept["annotations"] = {CARRIED: said}
     return {"metadata": kept, "spec": document.get("spec") or {}}
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A class as `by_resource` reads it."""
+
+    extended: str
+    created: str
 
 
 def policy_view(document: JSON) -> NamedPolicy | None:
@@ -67,6 +80,7 @@ class Cluster:
         amounts_kept: Callable[[], bool | None],
         native: bool,
         cards_may_come: bool = False,
+        offered: Callable[[str], bool] = lambda _resource: False,
     ) -> None:
         """Subscribes to the informers.
 
@@ -80,6 +94,7 @@ class Cluster:
             amounts_kept: Whether it keeps the amounts that claims ask for; None if not known.
             native: Whether kube-scheduler allocates.
             cards_may_come: Whether larger cards than there are may come.
+            offered: Whether a node offers an extended resource by itself, as by a device plugin.
         """
         self._inventories = inventories
         self._classes = classes
@@ -90,6 +105,7 @@ class Cluster:
         self._amounts_kept = amounts_kept
         self._native = native
         self._cards_may_come = cards_may_come
+        self._offered = offered
         self._cards = KnownCards()
         self._kinds: dict[str, Stock] = {}
         self._stock: Stock | None = None
@@ -110,6 +126,17 @@ class Cluster:
     def extended(self) -> Mapping[str, str]:
         """DeviceClasses by the `extendedResourceName` that they claim."""
         return self._extended
+
+    def class_of(self, resource: str) -> str | None:
+        """The DeviceClass of ours that an extended resource stands for; None if there is none."""
+        name = class_of(resource, self._extended)
+        return name if name and self.is_ours(name) else None
+
+    def served(self, resource: str) -> str | None:
+        """The same, if nobody but our allocator serves the resource."""
+        if self._native or self._offered(resource):
+            return None
+        return self.class_of(resource)
 
     def is_ours(self, name: str) -> bool:
         """Whether a DeviceClass of this name picks only devices of our driver."""
@@ -155,8 +182,10 @@ class Cluster:
         else:
             self._documents[key] = after
             self._ours[key] = self._class_is_ours(after)
-        self._extended = {
-            str(name): one
-            for one, document in sorted(self._documents.items())
-            if (name := document["spec"].get("extendedResourceName"))
-        }
+        self._extended = by_resource(
+            (
+                name,
+                _Named(resource_of(document), str(document["metadata"].get("creationTimestamp") or "")),
+            )
+            for name, document in self._documents.items()
+        )

@@ -20,7 +20,7 @@ from typing import Any
 
 from controller.admission.knowledge import Converted, Knowledge
 from controller.admission.request import FORBIDDEN, Reply, Request, read, written
-from controller.admission.stamping import CLAIM, TEMPLATE, additions
+from controller.admission.stamping import CLAIM, CLASS, TEMPLATE, additions, class_additions
 from driver.errors import DragomanError
 from driver.kube.client import JSON
 
@@ -64,6 +64,10 @@ async def decide(request: Request, known: Knowledge, *, webhook: Webhook, reply:
 
 
 def _mutate(request: Request, known: Knowledge, reply: Reply) -> None:
+    if request.kind == CLASS and request.operation in ("CREATE", "UPDATE") and request.object is not None:
+        if known.class_is_ours(request.object):
+            reply.patch += class_additions(request.object, old=request.old)
+        return
     if request.operation != "CREATE" or request.object is None:
         return
     if request.kind in (CLAIM, TEMPLATE):

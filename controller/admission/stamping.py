@@ -1,8 +1,11 @@
-"""What admission adds to ResourceClaims and ResourceClaimTemplates.
+"""What admission adds to ResourceClaims, ResourceClaimTemplates and DeviceClasses.
 
 Purpose: on API servers that drop `capacity` from requests (1.34 and 1.35 by default), the amounts survive in
 a ShareConfig, and a stamp says that the object was seen (`driver.api.asked`). 1.35 refuses a constraint whose
 `distinctAttribute` it dropped; so such a constraint is carried over and taken out.
+
+Of a DeviceClass of ours, `extendedResourceName` is written into an annotation, since the same servers drop
+it; taking the field out takes the annotation away where the server kept the field.
 
 Limits: beside that, adds to an object and never changes what is there. Objects of other drivers' classes get
 nothing. A claim that Kubernetes made from a template is not stamped here: its amounts were lost, or carried
@@ -15,11 +18,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.admission.knowledge import Knowledge
+from controller.extended import CARRIED
 from driver.api.asked import STAMP, carry_over, other_constraints
 from driver.api.share_allocation import refuse_in_spec
 from driver.kube.client import JSON
 
-CLAIM, TEMPLATE = "ResourceClaim", "ResourceClaimTemplate"
+CLAIM, TEMPLATE, CLASS = "ResourceClaim", "ResourceClaimTemplate", "DeviceClass"
 _FROM_TEMPLATE = "resource.kubernetes.io/pod-claim-name"
 
 
@@ -55,8 +59,31 @@ def additions(kind: str, found: Mapping[str, Any], known: Knowledge) -> list[JSO
         where = f"{path}/spec/devices/constraints"
         patch.append({"op": "replace", "path": where, "value": others} if others else _removed(where))
     if annotations.get(STAMP) != stamp:
-        patch += _stamped(holder, stamp, path=f"{path}/metadata")
+        patch += _annotated(holder, STAMP, stamp, path=f"{path}/metadata")
     return patch
+
+
+def class_additions(found: Mapping[str, Any], *, old: Mapping[str, Any] | None) -> list[JSON]:
+    """What is to be added to a DeviceClass of ours.
+
+    Args:
+        found: The class as it was sent.
+        old: The class as it is stored; None where it is created.
+
+    Returns:
+        Operations of RFC 6902.
+
+    Raises:
+        AttributeError: It has a shape that no API server would store.
+    """
+    said = (found.get("spec") or {}).get("extendedResourceName")
+    before = ((old or {}).get("spec") or {}).get("extendedResourceName")
+    carried = ((found.get("metadata") or {}).get("annotations") or {}).get(CARRIED)
+    if said and said != carried:
+        return _annotated(found, CARRIED, str(said), path="/metadata")
+    if before and not said and carried == before:
+        return [_removed(f"/metadata/annotations/{_escaped(CARRIED)}")]
+    return []
 
 
 def _removed(path: str) -> JSON:
@@ -72,11 +99,14 @@ def asks_for_ours(devices: Mapping[str, Any], known: Knowledge) -> bool:
     return False
 
 
-def _stamped(holder: Mapping[str, Any], stamp: str, *, path: str) -> list[JSON]:
+def _annotated(holder: Mapping[str, Any], key: str, value: str, *, path: str) -> list[JSON]:
     metadata = holder.get("metadata")
     if not metadata:
-        return [{"op": "add", "path": path, "value": {"annotations": {STAMP: stamp}}}]
+        return [{"op": "add", "path": path, "value": {"annotations": {key: value}}}]
     if not metadata.get("annotations"):
-        return [{"op": "add", "path": f"{path}/annotations", "value": {STAMP: stamp}}]
-    name = STAMP.replace("~", "~0").replace("/", "~1")
-    return [{"op": "add", "path": f"{path}/annotations/{name}", "value": stamp}]
+        return [{"op": "add", "path": f"{path}/annotations", "value": {key: value}}]
+    return [{"op": "add", "path": f"{path}/annotations/{_escaped(key)}", "value": value}]
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")

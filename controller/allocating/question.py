@@ -140,9 +140,11 @@ class Questions:
                 continue
             raise ExtendedResourceError(
                 f"The pod asks for {resource}: {count}, which stands for DeviceClass {name}. kube-scheduler "
-                "alone makes claims of such resources, and in mode controller it has no cards to give out.",
+                "alone makes claims of such resources, and in mode controller it has no cards to give out. "
+                "Dragoman's webhook, which would have made a claim of it, was not asked about the pod.",
                 field="spec.containers[].resources",
-                remedy=f"Make a ResourceClaimTemplate that asks for class {name}, name it in "
+                remedy="See that the webhook runs and that nothing keeps the pod from conversion, then make "
+                f"it anew; or name a ResourceClaimTemplate that asks for class {name} in "
                 "spec.resourceClaims and in resources.claims of the container, and leave the resource out.",
             )
 

@@ -22,7 +22,7 @@ from itertools import accumulate
 
 from controller.allocating.pod_fit import Amounts, PodFacts, facts_of, pod_asks, pod_wishes
 from controller.claims import HELD, named
-from controller.extended import asked_of_pod
+from controller.extended import asked_of_pod, resource_of
 from controller.handover import expected_node
 from controller.shared_text import SharedText, shared
 from driver.api.asked import STAMP
@@ -231,7 +231,7 @@ def class_view(document: JSON, *, ours: bool) -> ClassView:
     return ClassView(
         ours=ours,
         document=canonical({"metadata": {"name": metadata["name"]}, "spec": spec}),
-        extended=str(spec.get("extendedResourceName") or ""),
+        extended=resource_of(document),
         created=str(metadata.get("creationTimestamp") or ""),
     )
 

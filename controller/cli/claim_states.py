@@ -22,9 +22,9 @@ from driver.kube.client import JSON
 EXTENDED_NOT_SERVED = "ExtendedResourceNotServed"
 EXTENDED_WORDS = (
     "The pod asks for cards by extended resources. kube-scheduler alone makes claims of these, and in mode "
-    "controller it has no cards to give out."
+    "controller it has no cards to give out; Dragoman's webhook, which makes a claim of them, was not asked."
 )
-EXTENDED_REMEDY = "Ask with a ResourceClaimTemplate."
+EXTENDED_REMEDY = "Make the pod anew while the webhook runs, or ask with a ResourceClaimTemplate."
 
 
 @dataclass(slots=True)

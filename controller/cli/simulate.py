@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.cli.claim_states import EXTENDED_NOT_SERVED, EXTENDED_REMEDY, EXTENDED_WORDS
 from controller.cli.facts import CONTROLLER, Facts, cards_of
 from controller.cli.manifest import Manifest
 from controller.cli.objects import Entry, entries_of
@@ -153,9 +152,9 @@ class _Simulation:
         entries = entries_of(pod)
         claims = [self._claim(one, pod, namespace) for one in entries]
         special = self._rules.extended(pod, [*self._facts.classes, *self._manifest.classes])
-        if special is not None and self._facts.allocating == CONTROLLER:
-            raise _RefusedError(EXTENDED_NOT_SERVED, EXTENDED_WORDS, EXTENDED_REMEDY)
         if special is not None:
+            if self._facts.allocating == CONTROLLER:
+                notes.append("Dragoman's webhook makes a claim of the extended resources it asks for.")
             name = f"{pod['metadata']['name']}-extended-resources"
             claims.append(
                 ((namespace, name), {**special, "metadata": {"name": name, "namespace": namespace}}, False)

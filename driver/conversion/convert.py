@@ -9,7 +9,7 @@ Limits: one claim for a pod. Nothing is read but the arguments.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from driver.conversion import hints, patching
 from driver.conversion.containers import Container, containers_of
 from driver.conversion.errors import ConversionError, ConvertedPodError, LegacyAmountError
 from driver.conversion.marks import CONVERTED_ANNOTATION, CONVERTED_LABEL, opted_out
-from driver.conversion.names import Catalogue
+from driver.conversion.names import ClassOf
 from driver.conversion.places import Place, in_the_pod, sentence_for_the_pod
 from driver.conversion.plan import Plan, plan_of
 from driver.conversion.record import Record, read, written
@@ -33,6 +33,10 @@ _MOST_CONTAINERS = 256
 """A pod has 32 cards at most, so beyond this only a pod of somebody hostile has more to read."""
 _MIRROR = "kubernetes.io/config.mirror"
 """Annotation of the image of a pod that a kubelet runs from a file: nothing in it could be changed."""
+
+
+def _no_class(_resource: str) -> None:
+    """Names stand for no class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ def convert(
     settings: ConversionSettings,
     stock: Stock,
     classes: Mapping[str, str],
+    class_of: ClassOf = _no_class,
 ) -> Conversion | None:
     """Converts a pod that is being created.
 
@@ -83,6 +88,8 @@ def convert(
         settings: How amounts are read.
         stock: The cluster's cards.
         classes: DeviceClasses by the `extendedResourceName` that they claim.
+        class_of: Which DeviceClass a name stands for that is to be served here; where kube-scheduler
+            allocates, it serves such names itself.
 
     Returns:
         None if the pod asks for none of the names, was converted already, or is not to be converted.
@@ -91,7 +98,7 @@ def convert(
         ConversionError: It cannot be converted as it is.
     """
     catalogue = settings.catalogue
-    if not _asks(pod, catalogue.names):
+    if not _asks(pod, lambda name: name in catalogue.names or bool(catalogue.class_of(name, class_of))):
         return None
     metadata, spec = _object(pod, "metadata"), _object(pod, "spec")
     labels, annotations = _object(metadata, "labels"), _object(metadata, "annotations")
@@ -105,9 +112,11 @@ def convert(
             "of the conversion in spec.resourceClaims.",
         )
     containers = list(containers_of(spec))
-    asked = _asked(containers, catalogue)
-    plan = plan_of(pod, asked, settings=settings, stock=stock)
-    patch = [step for one in containers for step in patching.without_amounts(one, catalogue.names)]
+    served = _served(_names(containers), settings, class_of)
+    names = catalogue.names | served.keys()
+    asked = _asked(containers, names)
+    plan = plan_of(pod, asked, settings=settings, stock=stock, served=served)
+    patch = [step for one in containers for step in patching.without_amounts(one, names)]
     if not plan.uses:
         return Conversion(patch=tuple(patch), templates=(), warnings=tuple(plan.warnings))
     if not settings.named_nodes:
@@ -124,7 +133,7 @@ def convert(
     patch.append(patching.with_mark(metadata, kind="labels", key=CONVERTED_LABEL, value="true"))
     patch.append(patching.with_mark(metadata, kind="annotations", key=CONVERTED_ANNOTATION, value=record))
     patch += _scheduler(spec, settings=settings, plan=plan)
-    for hint in _hints(containers, annotations, asked, catalogue=catalogue, classes=classes):
+    for hint in _hints(containers, annotations, asked, settings=settings, served=served, classes=classes):
         plan.warn(hint)
     return Conversion(
         patch=tuple(patch),
@@ -134,28 +143,49 @@ def convert(
     )
 
 
-def templates_of(pod: Mapping[str, Any], *, settings: ConversionSettings, stock: Stock) -> tuple[JSON, ...]:
+def templates_of(
+    pod: Mapping[str, Any], *, settings: ConversionSettings, stock: Stock, class_of: ClassOf = _no_class
+) -> tuple[JSON, ...]:
     """The claim templates of a converted pod, worked out from what it asked for before.
+
+    Args:
+        pod: The pod as it is stored.
+        settings: How amounts are read.
+        stock: The cluster's cards.
+        class_of: Which DeviceClass of ours a name stands for, whoever allocates by now.
 
     Raises:
         ConversionError: Its annotation is not what conversion writes, or what it asked for cannot be
             converted with these cards.
     """
-    record = read(pod, catalogue=settings.catalogue)
-    plan = plan_of(pod, record.asked, settings=settings, stock=stock)
+    catalogue = settings.catalogue
+    record = read(pod, known=lambda name: name in catalogue.names or bool(catalogue.class_of(name, class_of)))
+    names = {name for amounts in record.asked.values() for name in amounts}
+    served = _served(names, settings, class_of)
+    plan = plan_of(pod, record.asked, settings=settings, stock=stock, served=served)
     return (_template(record.template, plan),) if plan.uses else ()
 
 
-def _asks(pod: Mapping[str, Any], names: frozenset[str]) -> bool:
+def _served(names: Iterable[str], settings: ConversionSettings, class_of: ClassOf) -> dict[str, str]:
+    """The names that stand for a class."""
+    found = {name: settings.catalogue.class_of(name, class_of) for name in names}
+    return {name: one for name, one in found.items() if one}
+
+
+def _names(containers: Sequence[Container]) -> set[str]:
+    return {name for one in containers for part in ("limits", "requests") for name in one.amounts(part)}
+
+
+def _asks(pod: Mapping[str, Any], known: Callable[[str], bool]) -> bool:
     # Most pods end here, so nothing is made on the way.
     try:
         spec = pod["spec"]
         for kind in ("containers", "initContainers"):
             for one in spec.get(kind) or ():
                 resources = one.get("resources")
-                if resources and not (
-                    names.isdisjoint(resources.get("limits") or ())
-                    and names.isdisjoint(resources.get("requests") or ())
+                if resources and (
+                    any(map(known, resources.get("limits") or ()))
+                    or any(map(known, resources.get("requests") or ()))
                 ):
                     return True
     except (AttributeError, KeyError, TypeError):
@@ -164,13 +194,13 @@ def _asks(pod: Mapping[str, Any], names: frozenset[str]) -> bool:
     return False
 
 
-def _asked(containers: Sequence[Container], catalogue: Catalogue) -> dict[str, dict[str, object]]:
+def _asked(containers: Sequence[Container], names: Collection[str]) -> dict[str, dict[str, object]]:
     asked: dict[str, dict[str, object]] = {}
     for one in containers:
         limits, requests = one.amounts("limits"), one.amounts("requests")
-        mine = {name: value for name, value in limits.items() if name in catalogue.names}
+        mine = {name: value for name, value in limits.items() if name in names}
         for name, value in requests.items():
-            if name not in catalogue.names:
+            if name not in names:
                 continue
             if name not in limits or not _same(limits[name], value):
                 raise LegacyAmountError(
@@ -238,16 +268,18 @@ def _hints(
     annotations: Mapping[str, object],
     asked: Mapping[str, Mapping[str, object]],
     *,
-    catalogue: Catalogue,
+    settings: ConversionSettings,
+    served: Collection[str],
     classes: Mapping[str, str],
 ) -> Iterable[str]:
+    catalogue = settings.catalogue
     yield from hints.of_annotations(annotations)
     for name in sorted({name for amounts in asked.values() for name in amounts}):
-        if name in classes:
+        if name in classes and name not in served:
             ours = catalogue.roles[name][0].vendor.device_class
             yield hints.of_class(name, other=classes[name], ours=ours)
     for one in containers:
-        yield from hints.of_neighbours(one, catalogue)
+        yield from hints.of_neighbours(one, catalogue, served)
 
 
 def _template(name: str, plan: Plan) -> JSON:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from driver.conversion.containers import Container
 from driver.conversion.names import Catalogue
@@ -49,14 +49,23 @@ def of_class(name: str, *, other: str, ours: str) -> str:
     return f"DeviceClass {other} stands for {name} too; the pod was converted once, to class {ours}."
 
 
-def of_neighbours(container: Container, catalogue: Catalogue) -> Iterator[str]:
-    """Names that are almost those of the catalogue, and stay in the container."""
+def of_neighbours(container: Container, catalogue: Catalogue, served: Collection[str]) -> Iterator[str]:
+    """Names that are almost those of the catalogue, and stay in the container.
+
+    Args:
+        container: The container.
+        catalogue: The names.
+        served: Names that are converted though they are none of these.
+    """
     limits = container.amounts("limits")
     domains = {name.partition("/")[0] for name in limits if name in catalogue.names}
     strange = [
         name
         for name in limits
-        if name not in catalogue.names and name.partition("/")[0] in domains and len(name) <= _LONGEST
+        if name not in catalogue.names
+        and name not in served
+        and name.partition("/")[0] in domains
+        and len(name) <= _LONGEST
     ]
     for name in strange[:_MOST]:
         near = difflib.get_close_matches(name, sorted(catalogue.names), n=1, cutoff=0.75)

@@ -4,17 +4,23 @@ Flow: the vendors' tables and what an administrator renamed -> `Catalogue` -> wh
 which amount of which family.
 
 Limits: a family is one counting resource and those that size it. Two names for one thing are two families.
+Names that stand for DeviceClasses are none of the catalogue's: the cluster says which they are (`ClassOf`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from driver.errors import ConfigError
 from driver.vendors.catalogue import VENDORS
 from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
+
+ClassOf: TypeAlias = Callable[[str], str | None]
+"""The DeviceClass of ours that an extended resource stands for, and that nobody else makes a claim of; None
+where there is none."""
 
 _ROLES = ("count", "memory", "memory_percent", "cores", "priority")
 
@@ -55,11 +61,19 @@ class Catalogue:
         names: All their names, for a quick look.
         roles: Family and role by name.
         families: In the order of the vendors.
+        left_alone: Names that a device plugin goes on to serve.
     """
 
     names: frozenset[str]
     roles: Mapping[str, tuple[Family, str]]
     families: tuple[Family, ...]
+    left_alone: frozenset[str] = frozenset()
+
+    def class_of(self, name: str, class_of: ClassOf) -> str | None:
+        """The class that a name stands for; None if it stands for none, or has a meaning of its own."""
+        if "/" not in name or name in self.names or name in self.left_alone:
+            return None
+        return class_of(name)
 
     @classmethod
     def build(cls, *, renamed: Mapping[str, str], left_alone: frozenset[str]) -> Catalogue:
@@ -93,7 +107,16 @@ class Catalogue:
                         remedy="Give each resource a name of its own, or leave one of the two alone.",
                     )
                 roles[name] = (family, role)
-        return cls(names=frozenset(roles), roles=roles, families=families)
+        left = {
+            name
+            for facts in VENDORS
+            for entry in facts.legacy
+            if entry.count in left_alone
+            for name in _resources(entry, renamed).values()
+        }
+        return cls(
+            names=frozenset(roles), roles=roles, families=families, left_alone=frozenset(left - set(roles))
+        )
 
 
 def _resources(entry: LegacyNames, renamed: Mapping[str, str]) -> dict[str, str]:

@@ -9,10 +9,8 @@ Limits: what concerns several requests is of no single container.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from driver.conversion.names import Family
 
 _REQUEST = re.compile(r"spec\.spec\.devices\.requests\[([0-9]{1,2})\](\S*)")
 _IN_FRONT = re.compile(r"(spec\.spec\S*): ")
@@ -24,13 +22,12 @@ class Place:
 
     Attributes:
         limits: Path of the container's limits.
-        family: The names by which it asked.
-        asked: The roles of these names that are in the container.
+        asked: The names in the container that it comes from, by role: `count`, `memory`, `memory_percent`,
+            `cores`, `priority`; at least one.
     """
 
     limits: str
-    family: Family
-    asked: frozenset[str]
+    asked: Mapping[str, str]
 
     def of(self, rest: str) -> str:
         """The path for a field of the request."""
@@ -41,8 +38,8 @@ class Place:
             wanted = ["memory", "memory_percent", "count"]
         elif rest.endswith("cores"):
             wanted = ["cores", "count"]
-        role = next((one for one in wanted if one in self.asked), min(self.asked, default="count"))
-        return f"{self.limits}[{self.family.resources[role]}]"
+        role = next((one for one in wanted if one in self.asked), min(self.asked))
+        return f"{self.limits}[{self.asked[role]}]"
 
 
 def in_the_pod(field: str, places: Sequence[Place]) -> str:

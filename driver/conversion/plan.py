@@ -11,6 +11,7 @@ Rules that people see:
   init container has requests of its own, which are held as long as the pod lives.
 * Cards of one container differ from each other, also if it asks by several names of one vendor.
 * A claim has at most 32 requests and is given at most 32 devices; more is refused.
+* For extended resources that stand for DeviceClasses of ours: see `driver.conversion.by_class`.
 
 Limits: whether kube-scheduler keeps `count` cards apart is its own affair: it looks for each after the one
 before, and of several requests of a container each asks for one card only, since before 1.37 a
@@ -28,14 +29,15 @@ from typing import Any
 from driver.api.base import API_VERSION
 from driver.api.share_config import CorePolicy
 from driver.cards import DRIVER_NAME, IsolationLevel
-from driver.conversion.amounts import MAX_CARDS
+from driver.conversion import by_class
+from driver.conversion.amounts import CARDS, MAX_CARDS, whole_number
 from driver.conversion.asks import Amounts, Ask, Circumstances, asks_of
 from driver.conversion.choosing import Choice, choice_of
 from driver.conversion.containers import Container, containers_of
 from driver.conversion.errors import ConversionError
 from driver.conversion.names import Family
 from driver.conversion.places import Place
-from driver.conversion.requests import request_of
+from driver.conversion.requests import request_of, whole_devices
 from driver.conversion.settings import ConversionSettings
 from driver.conversion.stock import Stock
 
@@ -84,6 +86,7 @@ def plan_of(
     *,
     settings: ConversionSettings,
     stock: Stock,
+    served: Mapping[str, str],
 ) -> Plan:
     """Plans the claim of a pod.
 
@@ -92,11 +95,12 @@ def plan_of(
         asked: What it asks for, or asked for before it was converted: names and amounts by container.
         settings: How amounts are read.
         stock: The cluster's cards.
+        served: The DeviceClasses that the names stand for that are not in the catalogue.
 
     Raises:
         ConversionError: It cannot be converted as it is.
     """
-    return _Planner(pod, asked, settings=settings, stock=stock).plan()
+    return _Planner(pod, asked, settings=settings, stock=stock, served=served).plan()
 
 
 class _Planner:
@@ -109,6 +113,7 @@ class _Planner:
         *,
         settings: ConversionSettings,
         stock: Stock,
+        served: Mapping[str, str],
     ) -> None:
         said = (pod.get("metadata") or {}).get("annotations") or {}
         self._annotations = {key: value for key, value in said.items() if isinstance(value, str)}
@@ -116,7 +121,9 @@ class _Planner:
         self._asked = asked
         self._settings = settings
         self._stock = stock
+        self._served = served
         self._choices: dict[Family, Choice] = {}
+        self._alone: set[str] = set()
         self._taken: set[str] = set()
         self._cards = 0
         self._plan = Plan()
@@ -124,8 +131,11 @@ class _Planner:
     def plan(self) -> Plan:
         found = [(one, self._asks(one)) for one in self._containers]
         asking = [(container, asks) for container, asks in found if asks]
+        counts = self._counts()
         # Names of containers that have one request are theirs, whoever else would like them.
-        self._taken = {one.name for one, asks in asking if len(asks) == 1 and _LABEL.fullmatch(one.name)}
+        number = {one.name: len(asks) + sum(one.name in by for by in counts.values()) for one, asks in found}
+        self._alone = {name for name, asks in number.items() if asks == 1 and _LABEL.fullmatch(name)}
+        self._taken = set(self._alone)
         # App containers and sidecars first: init containers look for one to follow.
         made: list[tuple[tuple[Ask, ...], tuple[str, ...]]] = []
         for container, asks in asking:
@@ -144,11 +154,41 @@ class _Planner:
                         "held as long as the pod lives."
                     )
                 self._plan.uses[container.name] = names
+        for resource, by_name in counts.items():
+            self._by_class(resource, by_name)
         return self._plan
 
+    def _counts(self) -> dict[str, dict[str, int]]:
+        """How many devices containers ask for by resources that stand for classes."""
+        counts: dict[str, dict[str, int]] = {}
+        for container in self._containers:
+            for name, value in self._asked[container.name].items():
+                if name not in self._served:
+                    continue
+                field = f"{container.path}.resources.limits[{name}]"
+                if number := whole_number(value, unit=CARDS, field=field):
+                    counts.setdefault(name, {})[container.name] = number
+        return dict(sorted(counts.items()))
+
+    def _by_class(self, resource: str, counts: Mapping[str, int]) -> None:
+        found = by_class.shared(self._containers, counts, resource=resource)
+        names: list[str] = []
+        for one in found.made:
+            self._count(one.container, one.count)
+            name = self._name(one.container)
+            limits = f"{one.container.path}.resources.limits"
+            made = whole_devices(name=name, device_class=self._served[resource], count=one.count)
+            self._plan.requests.append(made)
+            self._plan.places.append(Place(limits=limits, asked={"count": resource}))
+            names.append(name)
+        for container, places in found.uses.items():
+            before = self._plan.uses.get(container, ())
+            self._plan.uses[container] = (*before, *(names[place] for place in places))
+
     def _asks(self, container: Container) -> tuple[Ask, ...]:
+        asked = self._asked[container.name]
         asks = asks_of(
-            self._asked[container.name],
+            {name: value for name, value in asked.items() if name not in self._served},
             catalogue=self._settings.catalogue,
             around=Circumstances(
                 annotations=self._annotations,
@@ -199,7 +239,7 @@ class _Planner:
         return self._choices[family]
 
     def _requests(self, container: Container, asks: tuple[Ask, ...]) -> tuple[str, ...]:
-        self._count(container, asks)
+        self._count(container, sum(ask.count for ask in asks))
         names: list[str] = []
         by_vendor: dict[str, list[Ask]] = {}
         for ask in asks:
@@ -209,7 +249,7 @@ class _Planner:
             mine: list[str] = []
             for ask in group:
                 for _ in range(ask.count if apart else 1):
-                    name = self._name(container, alone=len(asks) == 1)
+                    name = self._name(container)
                     self._plan.requests.append(
                         request_of(
                             ask,
@@ -229,8 +269,9 @@ class _Planner:
         return tuple(names)
 
     def _place(self, container: Container, family: Family) -> Place:
-        asked = [role for role, name in family.resources.items() if name in self._asked[container.name]]
-        return Place(limits=f"{container.path}.resources.limits", family=family, asked=frozenset(asked))
+        mine = self._asked[container.name]
+        asked = {role: name for role, name in family.resources.items() if name in mine}
+        return Place(limits=f"{container.path}.resources.limits", asked=asked)
 
     def _constrain(self, names: Sequence[str], group: Sequence[Ask]) -> None:
         apart = group[0].family.told_apart_by
@@ -250,8 +291,8 @@ class _Planner:
             {"requests": [name], "opaque": {"driver": DRIVER_NAME, "parameters": parameters}}
         )
 
-    def _name(self, container: Container, *, alone: bool) -> str:
-        if alone and _LABEL.fullmatch(container.name):
+    def _name(self, container: Container) -> str:
+        if container.name in self._alone:
             return container.name
         stem = container.name if _LABEL.fullmatch(container.name) else "cards"
         endings = (f"-{number}" for number in count(1))
@@ -260,8 +301,8 @@ class _Planner:
         self._taken.add(name)
         return name
 
-    def _count(self, container: Container, asks: Sequence[Ask]) -> None:
-        self._cards += sum(ask.count for ask in asks)
+    def _count(self, container: Container, cards: int) -> None:
+        self._cards += cards
         if self._cards > MAX_CARDS:
             raise ConversionError(
                 f"With this container the pod asks for {self._cards} cards, but a claim is given at most "

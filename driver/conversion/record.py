@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ from driver.conversion.asks import Amounts
 from driver.conversion.containers import containers_of
 from driver.conversion.errors import ConversionError, ConvertedPodError
 from driver.conversion.marks import CONVERTED_ANNOTATION
-from driver.conversion.names import Catalogue
 
 _FIELD = f"metadata.annotations[{CONVERTED_ANNOTATION}]"
 _REMEDY = "Make the pod anew from what it was before: without this annotation."
@@ -57,8 +56,12 @@ def written(record: Record) -> str:
     return text
 
 
-def read(pod: Mapping[str, Any], *, catalogue: Catalogue) -> Record:
+def read(pod: Mapping[str, Any], *, known: Callable[[str], bool]) -> Record:
     """Reads the annotation of a converted pod.
+
+    Args:
+        pod: The pod.
+        known: Whether an extended resource is converted.
 
     Raises:
         ConvertedPodError: There is none, or it is not what conversion writes.
@@ -83,7 +86,7 @@ def read(pod: Mapping[str, Any], *, catalogue: Catalogue) -> Record:
     if not isinstance(asked, Mapping) or not names.issuperset(asked):
         raise _wrong("The annotation is about containers that the pod has not")
     for amounts in asked.values():
-        if not isinstance(amounts, Mapping) or not catalogue.names.issuperset(amounts):
+        if not isinstance(amounts, Mapping) or not all(map(known, amounts)):
             raise _wrong("The annotation has names that are not converted")
     return Record(template=template, asked=asked)
 

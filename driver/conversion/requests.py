@@ -56,6 +56,12 @@ def request_of(ask: Ask, *, name: str, count: int, choice: Choice, stock: Stock,
     }
 
 
+def whole_devices(*, name: str, device_class: str, count: int) -> JSON:
+    """A request for whole devices of a class."""
+    exactly = {"deviceClassName": device_class, "allocationMode": "ExactCount", "count": count}
+    return {"name": name, "exactly": exactly}
+
+
 def _option(ask: Ask, choice: Choice, *, count: int, memory_mib: int, size: int = 0) -> JSON:
     selectors = list(choice.selectors)
     if ask.at_least_mib:

@@ -451,7 +451,31 @@ def test_only_mode_controller_stamps_claims() -> None:
     assert [hook["name"] for one in native for hook in one["webhooks"]] == ["pods.dragoman.dev"]
     ours = render({"controller": {"mode": "controller"}})
     (found,) = [one for one in ours if one["kind"] == "MutatingWebhookConfiguration"]
-    assert [hook["name"] for hook in found["webhooks"]] == ["claims.dragoman.dev", "pods.dragoman.dev"]
+    assert [hook["name"] for hook in found["webhooks"]] == [
+        "claims.dragoman.dev",
+        "classes.dragoman.dev",
+        "pods.dragoman.dev",
+        "others.pods.dragoman.dev",
+    ]
+
+
+def test_in_mode_controller_names_of_classes_of_ours_are_sent_and_refused_while_nobody_answers() -> None:
+    found = _webhooks({"controller": {"mode": "controller", "webhook": {"classes": ["gold"]}}})
+    (known,) = found["pods.dragoman.dev"]["matchConditions"]
+    assert '"deviceclass.resource.kubernetes.io/gold"' in known["expression"]
+    assert "name.endsWith('.dragoman.dev')" in known["expression"]
+    (native,) = _webhooks({})["pods.dragoman.dev"]["matchConditions"]
+    assert "deviceclass.resource.kubernetes.io" not in native["expression"]
+
+
+def test_extended_resources_that_may_be_of_anybody_are_stored_while_nobody_answers() -> None:
+    found = _webhooks({"controller": {"mode": "controller"}})
+    others = found["others.pods.dragoman.dev"]
+    assert others["failurePolicy"] == "Ignore"
+    (known,) = found["pods.dragoman.dev"]["matchConditions"]
+    # Each pod is sent to one of the two.
+    assert [one["expression"] for one in others["matchConditions"]][1] == "!" + known["expression"]
+    assert others["namespaceSelector"] == found["pods.dragoman.dev"]["namespaceSelector"]
 
 
 def test_what_may_write_is_no_dry_run() -> None:

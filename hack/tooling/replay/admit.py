@@ -118,6 +118,7 @@ class Replay:
         self.knowledge = Knowledge(
             is_ours=self._cluster.is_ours,
             amounts_kept=lambda: settings.amounts_kept,
+            class_is_ours=_is_ours,
             convert=None if settings.conversion is None else self._convert,
             opted_out=self._opted_out,
             validate=self._validate,
@@ -168,7 +169,8 @@ class Replay:
         if CONVERTED_LABEL not in (metadata.get("labels") or {}):
             return []
         found = []
-        for one in templates_of(pod, settings=settings, stock=self._cluster.stock):
+        stock, class_of = self._cluster.stock, self._cluster.class_of
+        for one in templates_of(pod, settings=settings, stock=stock, class_of=class_of):
             # The controller adds what the webhook would add.
             made = jsonpatch.apply_patch(one, additions(TEMPLATE, one, self.knowledge))
             namespace = request.namespace or metadata.get("namespace") or "default"
@@ -185,6 +187,7 @@ class Replay:
             settings=settings,
             stock=self._cluster.stock,
             classes=self._cluster.extended,
+            class_of=self._cluster.served,
         )
 
     def _opted_out(self, namespace: str) -> bool:

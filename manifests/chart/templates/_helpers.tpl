@@ -54,14 +54,50 @@ matchExpressions:
   - {key: kubernetes.io/metadata.name, operator: NotIn, values: [{{ .Release.Namespace }}]}
 {{- end }}
 
-{{/* Names of extended resources that are converted, as a CEL list. */}}
-{{- define "dragoman.legacyNames" -}}
+{{/* CEL: whether the extended resource `name` is known here to be one that is converted. In mode controller these
+are also the names that stand for classes of ours, as far as the class's own name says so. */}}
+{{- define "dragoman.isConverted" -}}
 {{- $renamed := .Values.controller.conversion.renamed -}}
 {{- $names := list -}}
 {{- range .Files.Get "files/legacy-names.yaml" | fromYamlArray -}}
 {{- $names = append $names (get $renamed . | default .) -}}
 {{- end -}}
-{{ $names | uniq | toJson }}
+{{- if not (include "dragoman.stamps" .) -}}
+name in {{ $names | uniq | toJson }}
+{{- else -}}
+{{- range .Values.controller.webhook.classes -}}
+{{- $names = append $names (printf "deviceclass.resource.kubernetes.io/%s" .) -}}
+{{- end -}}
+(name in {{ $names | uniq | toJson }} || (name.startsWith('deviceclass.resource.kubernetes.io/') && name.endsWith('.dragoman.dev')))
+{{- end -}}
+{{- end }}
+
+{{/* CEL: whether a container of the pod asks for a resource of which a condition holds; call with (list $ "CEL about
+`name`"). */}}
+{{- define "dragoman.anyResource" -}}
+(object.spec.containers + (has(object.spec.initContainers) ? object.spec.initContainers : [])).exists(c, has(c.resources) && ((has(c.resources.limits) ? [c.resources.limits] : []) + (has(c.resources.requests) ? [c.resources.requests] : [])).exists(amounts, amounts.exists(name, {{ index . 1 }})))
+{{- end }}
+
+{{/* What webhooks for pods are asked about, beside their conditions. */}}
+{{- define "dragoman.podsOfWebhooks" -}}
+rules:
+  - apiGroups: [""]
+    apiVersions: [v1]
+    operations: [CREATE]
+    resources: [pods]
+    scope: Namespaced
+namespaceSelector:
+  matchExpressions:
+    # What runs the cluster, and this controller itself, must start whether a webhook answers or not.
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values: {{- append .Values.controller.conversion.excludedNamespaces .Release.Namespace | uniq | toYaml | nindent 8 }}
+    - {key: dragoman.dev/convert, operator: NotIn, values: ["false"]}
+    - {key: hami.io/webhook, operator: NotIn, values: [ignore]}
+objectSelector:
+  matchExpressions:
+    - {key: dragoman.dev/convert, operator: NotIn, values: ["false"]}
+    - {key: hami.io/webhook, operator: NotIn, values: [ignore]}
 {{- end }}
 
 {{/* CEL: whether a claim names a DeviceClass that is known here to be ours. */}}

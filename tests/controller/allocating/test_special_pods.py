@@ -120,6 +120,15 @@ async def test_a_pod_that_asks_by_an_extended_resource_is_told_what_to_write_ins
     assert "ResourceClaimTemplate that asks for class accelerator.dragoman.dev" in error.remedy
 
 
+async def test_a_class_whose_extended_resource_the_server_dropped_is_known_by_what_was_carried_over() -> None:
+    world = World()
+    annotations = {"dragoman.dev/extended-resource": "vendor.example/card"}
+    world.device_class("accelerator.dragoman.dev", annotations=annotations)
+    world.pod("p", **by_resource("vendor.example/card"))
+    await world.reconcile("p")
+    assert isinstance(world.answers[-1].error, ExtendedResourceError)
+
+
 async def test_claims_of_a_pod_that_can_never_start_hold_nothing() -> None:
     world = World()
     world.device_class("accelerator.dragoman.dev", extendedResourceName="vendor.example/card")

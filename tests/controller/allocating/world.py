@@ -147,9 +147,10 @@ class World:
         document["metadata"].setdefault("uid", f"uid-{document['metadata']['name']}")
         informer.observe(self._versioned(document))
 
-    def device_class(self, name: str, **spec: Any) -> None:
+    def device_class(self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any) -> None:
         selectors = [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]
-        self._put(self.classes, {"metadata": {"name": name}, "spec": {"selectors": selectors, **spec}})
+        metadata = {"name": name, "annotations": annotations or {}}
+        self._put(self.classes, {"metadata": metadata, "spec": {"selectors": selectors, **spec}})
 
     def node(self, name: str, *, status: dict[str, Any] | None = None, **spec: Any) -> None:
         self._put(

@@ -1,8 +1,9 @@
 """Golden files: a pod of before, and what becomes of it.
 
-Each file says what it is `about`, may have `settings`, the `stock` of cards and `classes`, and has the pod
-`before`. The rest is written by `python -m tests.driver.conversion.update_golden`: the pod `after`, its
-`templates` and `warnings`, or why it is `refused`.
+Each file says what it is `about`, may have `settings`, the `stock` of cards, `classes` and the names that are
+`served` by class, and has the pod `before`. The rest is written by
+`python -m tests.driver.conversion.update_golden`: the pod `after`, its `templates` and `warnings`, or why it
+is `refused`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from driver.conversion import CardKind, ConversionError, ConversionSettings, con
 
 FOLDER = Path(__file__).parent / "golden"
 IDENTITY = "5f7c0d6e-0000-4000-8000-000000000001"
-_GIVEN = ("about", "settings", "stock", "classes", "before")
+_GIVEN = ("about", "settings", "stock", "classes", "served", "before")
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -55,6 +56,7 @@ def answered(case: dict[str, Any]) -> dict[str, Any]:
     """The case with what conversion says now."""
     given = {key: case[key] for key in _GIVEN if key in case}
     settings, stock = settings_of(case), stock_of(case)
+    class_of = (case.get("served") or {}).get
     try:
         found = convert(
             case["before"],
@@ -62,6 +64,7 @@ def answered(case: dict[str, Any]) -> dict[str, Any]:
             settings=settings,
             stock=stock,
             classes=case.get("classes") or {},
+            class_of=class_of,
         )
     except ConversionError as error:
         return {**given, "refused": {"reason": error.reason, "message": str(error)}}
@@ -69,7 +72,7 @@ def answered(case: dict[str, Any]) -> dict[str, Any]:
         return {**given, "unchanged": True}
     after = apply_patch(case["before"], list(found.patch))
     if found.templates:
-        assert templates_of(after, settings=settings, stock=stock) == found.templates
+        assert templates_of(after, settings=settings, stock=stock, class_of=class_of) == found.templates
     more = {"warnings": list(found.warnings)} if found.warnings else {}
     return {**given, "after": after, "templates": list(found.templates), **more}
 
