@@ -1,7 +1,7 @@
 """The cluster's cards and classes, as far as charging asks about them: which card could a request get?
 
-Flow: whoever watches AcceleratorNodes calls `put` for each node whose cards changed and `remove` for one that
-is gone, and `put_class` and `remove_class` for DeviceClasses; `choice` answers, by the index over devices.
+Flow: follows a `Fleet`, which whoever has one of its own feeds by `put`, `put_devices` and `remove`; whoever
+watches DeviceClasses calls `put_class` and `remove_class`; `choice` answers, by the index over devices.
 
 Limits: mutable, with one owner, in one thread. A selector that cannot be decided (it raises, costs too much,
 or is not supported) counts as one that could hold: charging errs to the side of more.
@@ -16,13 +16,11 @@ from typing import Any
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card
 from driver.cel import DeviceView, Selector, SelectorRaisedError, compile_selector
 from driver.errors import QuantityError, SelectorError
+from driver.fleet import Fleet, Group
 from driver.quantities import MIB, parse_quantity
-from driver.selection import Index, Slots
-from driver.slices import publication_of
 from driver.vendors.catalogue import VENDORS
 
 _MAX_ANSWERS = 1024
-_MAX_UNITS = 300_000
 _MAX_UNITS = 50_000
 """What evaluating one selector may cost: some 20 ms. Most cost nothing, since columns answer them."""
 _PROBE = DeviceView.build({}, driver=DRIVER_NAME)
@@ -84,61 +82,60 @@ class Stock:
         version: Grows whenever an answer may be another one than before.
     """
 
-    def __init__(self, *, class_is_ours: Callable[[Mapping[str, Any]], bool]) -> None:
+    def __init__(
+        self, *, class_is_ours: Callable[[Mapping[str, Any]], bool], fleet: Fleet | None = None
+    ) -> None:
         """Makes an empty stock.
 
         Args:
             class_is_ours: Whether a DeviceClass picks only devices of our driver, as far as that can be seen.
+            fleet: The cards, none so far; without one, its own.
         """
         self.version = 0
         self._class_is_ours = class_is_ours
-        self._index = Index(units=_MAX_UNITS)
-        self._cards: dict[str, Sequence[Card]] = {}
-        self._slots: dict[str, tuple[Slots, tuple[CardKind, ...]]] = {}
+        self._fleet = fleet if fleet is not None else Fleet()
+        self._held: dict[str, Mapping[CardKind, int]] = {}
         self._kinds: dict[CardKind, int] = {}
         self._classes: dict[str, _Class] = {}
         self._answers: dict[tuple[str, tuple[str, ...]], Choice] = {}
+        self._fleet.follow(self)
 
     def put(self, node: str, cards: Sequence[Card]) -> None:
-        """Takes note of all cards of a node; those that are not offered do not count."""
-        if self._cards.get(node) == cards:
-            return
-        slices = publication_of(cards, node=node).slices
-        self.put_devices(node, [device for one in slices for device in one["spec"]["devices"]])
-        self._cards[node] = cards
+        """See `Fleet.put`; cards that are not offered do not count."""
+        self._fleet.put(node, cards)
 
     def put_devices(
         self, key: str, devices: Sequence[Mapping[str, Any]], *, driver: str = DRIVER_NAME, node: str = ""
     ) -> None:
-        """Takes note of the devices of a ResourceSlice, for whoever has slices and no inventories.
-
-        Args:
-            key: Stands for the slice, such as its name.
-            devices: Its `spec.devices`.
-            driver: Its driver; those of others do not count.
-            node: Not needed here.
-        """
-        del node
-        self.remove(key)
-        if driver != DRIVER_NAME:
-            return
-        kinds = tuple(_kind(device) for device in devices)
-        slots = self._index.add([DeviceView.build(device, driver=driver) for device in devices])
-        self._slots[key] = (slots, kinds)
-        for number, kind in zip(slots.numbers, kinds, strict=True):
-            self._kinds[kind] = self._kinds.get(kind, 0) | 1 << number
-        self._changed()
+        """See `Fleet.put_devices`; devices of other drivers do not count."""
+        self._fleet.put_devices(key, devices, driver=driver, node=node)
 
     def remove(self, key: str) -> None:
-        """Forgets a node or slice; one that is not known is no mistake."""
-        self._cards.pop(key, None)
-        found = self._slots.pop(key, None)
+        """See `Fleet.remove`."""
+        self._fleet.remove(key)
+
+    def came(self, group: Group) -> None:
+        """See `driver.fleet.Follower`."""
+        if group.driver != DRIVER_NAME:
+            return
+        kinds: dict[CardKind, int] = {}
+        offered = self._fleet.offered
+        for number, device in zip(group.slots.numbers, group.documents, strict=True):
+            if offered >> number & 1:
+                kind = _kind(device)
+                kinds[kind] = kinds.get(kind, 0) | 1 << number
+        for kind, bits in kinds.items():
+            self._kinds[kind] = self._kinds.get(kind, 0) | bits
+        self._held[group.key] = kinds
+        self._changed()
+
+    def went(self, key: str) -> None:
+        """See `driver.fleet.Follower`."""
+        found = self._held.pop(key, None)
         if found is None:
             return
-        slots, kinds = found
-        self._index.remove(slots)
-        for kind in set(kinds):
-            left = self._kinds[kind] & ~slots.bits
+        for kind, bits in found.items():
+            left = self._kinds[kind] & ~bits
             if left:
                 self._kinds[kind] = left
             else:
@@ -193,13 +190,13 @@ class Stock:
 
     def _select(self, expressions: tuple[str, ...]) -> tuple[int, int]:
         """Devices for which all hold, and those on which one raises and none is false."""
-        true = possible = self._index.live
+        true = possible = self._fleet.every
         for text in expressions:
             selector = _compiled(text)
             if selector is None:
                 true = 0
                 continue
-            found = self._index.select(selector)
+            found = self._fleet.select(selector, units=_MAX_UNITS)
             true &= found.true
             possible &= found.true | found.raises
         return true, possible & ~true

@@ -89,11 +89,17 @@ class Index:
         """
         return self._devices.view(number)
 
-    def select(self, selector: Selector) -> Selection:
-        """Say for which devices a selector is true, and on which it raises."""
+    def select(self, selector: Selector, *, units: int | None = None) -> Selection:
+        """Say for which devices a selector is true, and on which it raises.
+
+        Args:
+            selector: The selector.
+            units: What all evaluations may cost together, if not what the index was given.
+        """
         kept = self._kept.find(selector)
         if kept is None:
-            kept = Kept(selector, self._parts, units=self._units)
+            kept = Kept(selector, self._parts)
             self._kept.keep(selector, kept, weight=len(selector.expression))
-        true, raises = kept.answer(self._devices)
-        return Selection(true, raises | self._devices.problems, kept.exhausted)
+        found = kept.answer(self._devices, units=self._units if units is None else units)
+        true, raises = (0, self._devices.readable) if found is None else found
+        return Selection(true, raises | self._devices.problems, found is None)

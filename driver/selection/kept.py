@@ -5,7 +5,8 @@ Purpose: what was answered once costs little after a change of the devices.
 Flow: an answer that cost little is worked out anew, since columns do the same for it. One that cost much,
 because it was evaluated on many devices, is mended: the selector is evaluated on the devices that changed.
 
-Limits: a selector that cost too much over all devices is not tried again for as long as it is kept.
+Limits: a selector that cost too much over all devices is not tried again for as long as it is kept, unless
+somebody allows it to cost more.
 """
 
 from __future__ import annotations
@@ -22,43 +23,45 @@ from driver.selection.plan import Parts, plan
 
 
 class Kept:
-    """A selector's plan and its last answer.
+    """A selector's plan and its last answer."""
 
-    Attributes:
-        exhausted: Whether it cost too much to be answered.
-    """
+    __slots__ = ("_generation", "_plan", "_selector", "_sets", "_too_few", "_units", "_whole")
 
-    __slots__ = ("_generation", "_limit", "_plan", "_selector", "_sets", "_units", "_whole", "exhausted")
-
-    def __init__(self, selector: Selector, parts: Parts, *, units: int = MAX_UNITS) -> None:
+    def __init__(self, selector: Selector, parts: Parts) -> None:
         self._plan = plan(selector, parts)
         self._selector = selector
-        self._limit = units
         self._whole: Part | None = None
         self._sets: Sets = (0, 0)
         self._generation = -1
         self._units = 0
-        self.exhausted = False
+        self._too_few = -1
 
-    def answer(self, devices: Devices) -> Sets:
-        """Give the devices for which the selector is true, and those for which it raises."""
+    def answer(self, devices: Devices, *, units: int = MAX_UNITS) -> Sets | None:
+        """Give the devices for which the selector is true, and those for which it raises.
+
+        Args:
+            devices: All devices.
+            units: What all evaluations may cost together.
+
+        Returns:
+            None if that is too little.
+        """
         if self._generation == devices.generation:
             return self._sets
+        if units <= self._too_few:
+            return None
         readable = devices.readable
-        if self.exhausted:
-            self._sets = (0, readable)
-        elif readable:
-            run = Run(devices, Meter(self._limit), readable)
+        sets: Sets = (0, 0)
+        if readable:
+            run = Run(devices, Meter(units), readable)
             try:
                 changed = self._to_mend(devices)
-                self._sets = self._planned(run) if changed is None else self._mended(run, changed)
+                sets = self._planned(run, units) if changed is None else self._mended(run, changed)
             except ExhaustedError:
-                self.exhausted = True
-                self._sets = (0, readable)
-        else:
-            self._sets = (0, 0)
-        self._generation = devices.generation
-        return self._sets
+                self._too_few = units
+                return None
+        self._sets, self._generation = sets, devices.generation
+        return sets
 
     def _to_mend(self, devices: Devices) -> int | None:
         if self._units <= MUCH:
@@ -67,14 +70,14 @@ class Kept:
         each_cost = self._units // max(1, devices.live.bit_count())
         return changed if changed.bit_count() * (each_cost + 1) < self._units // 2 else None
 
-    def _planned(self, run: Run) -> Sets:
+    def _planned(self, run: Run, units: int) -> Sets:
         true, raises = self._plan.root.answer(run, None)
         cost = sum(part.highest_cost for part in self._plan.evaluated)
         doubtful = run.doubtful if cost + MAX_LOOKUP_COST <= MAX_COST else run.readable
         if doubtful:
             yes, wrong = self._each(run, doubtful)
             true, raises = without(true, doubtful) | yes, without(raises, doubtful) | wrong
-        self._units = self._limit - run.meter.left
+        self._units = units - run.meter.left
         return true, raises
 
     def _mended(self, run: Run, changed: int) -> Sets:

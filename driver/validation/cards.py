@@ -2,32 +2,29 @@
 
 Purpose: "which cards does a selector pick, and what is the most that they can give?", for all cards at once.
 
-Flow: whoever watches AcceleratorNodes calls `put` for each node whose cards changed and `remove` for one that
-is gone; whoever has ResourceSlices only calls `put_devices`. Questions are asked with bitmaps over the cards.
+Flow: follows a `Fleet`; whoever has one of its own feeds it by `put`, `put_devices` and `remove`. Questions
+are asked with bitmaps over the cards.
 
 Limits: mutable, with one owner, in one thread. Cards that are not offered now count like the others, since
 nobody is refused for a card that is away; so do cards of nodes that are not Ready. What others hold plays no
-part. A device that cannot be read does not count.
+part.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from driver.allocation.models import Capacity, Device, NodeSelection
-from driver.allocation.sharing import Sharing
+from driver.allocation.models import Capacity, Device
 from driver.cards import DRIVER_NAME, Card
 from driver.cel import DeviceView, Selector
-from driver.errors import DragomanError
+from driver.fleet import Fleet, Group
 from driver.quantities import MIB
-from driver.selection import Index, Selection, Slots
-from driver.slices import publication_of
+from driver.selection import Selection
 from driver.validation.limits import MAX_UNITS
 
-_ANYWHERE = NodeSelection(all_nodes=True)
 _UUID = "uuid"
 
 
@@ -41,8 +38,6 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    slots: Slots
-    node: str
     kinds: Mapping[_Kind, int]
     uuids: tuple[str, ...]
 
@@ -50,41 +45,34 @@ class _Held:
 class KnownCards:
     """All cards of the cluster, by node."""
 
-    def __init__(self) -> None:
-        self._index = Index(units=MAX_UNITS)
-        self._sharing = Sharing()
+    def __init__(self, fleet: Fleet | None = None) -> None:
+        """Follows a fleet that has no cards yet; without one, its own."""
+        self._fleet = fleet if fleet is not None else Fleet()
         self._held: dict[str, _Held] = {}
         self._kinds: dict[_Kind, tuple[int, Device]] = {}
         self._uuids: Counter[str] = Counter()
         self._memory: dict[str, int] = {}
+        self._fleet.follow(self)
 
     def put(self, node: str, cards: Sequence[Card]) -> None:
-        """Takes note of all cards of a node, also those that are not offered now."""
-        offered = [replace(card, unpublished="") for card in cards]
-        publication = publication_of(offered, node=node)
-        devices = [device for one in publication.slices for device in one["spec"]["devices"]]
-        self.put_devices(node, devices, node=node)
-        held = self._held[node]
-        physical = {card.uuid: card.physical_memory_mib * MIB for card in cards if card.uuid in held.uuids}
-        self._memory.update(physical)
+        """See `Fleet.put`."""
+        self._fleet.put(node, cards)
 
     def put_devices(
         self, key: str, devices: Sequence[Mapping[str, Any]], *, driver: str = DRIVER_NAME, node: str = ""
     ) -> None:
-        """Takes note of the devices of a ResourceSlice.
+        """See `Fleet.put_devices`."""
+        self._fleet.put_devices(key, devices, driver=driver, node=node)
 
-        Args:
-            key: Stands for the slice, such as its name.
-            devices: Its `spec.devices`.
-            driver: Its driver.
-            node: Its node, "" if it names none.
-        """
-        self.remove(key)
-        parsed = list(self._parsed(devices, driver=driver, pool=node or key))
-        slots = self._index.add([one.view for one in parsed])
+    def remove(self, key: str) -> None:
+        """See `Fleet.remove`."""
+        self._fleet.remove(key)
+
+    def came(self, group: Group) -> None:
+        """See `driver.fleet.Follower`."""
         kinds: dict[_Kind, int] = {}
         uuids: list[str] = []
-        for number, device in zip(slots.numbers, parsed, strict=True):
+        for number, device in zip(group.slots.numbers, group.devices, strict=True):
             kind = _Kind(tuple(sorted(device.capacity.items(), key=lambda one: one[0])), device.shareable)
             kinds[kind] = kinds.get(kind, 0) | 1 << number
             _, uuid = device.attributes.get(_UUID, ("", ""))
@@ -97,14 +85,13 @@ class KnownCards:
         self._uuids.update(uuids)
         # A policy may reserve some of what a slice does not tell of.
         self._memory.update(dict.fromkeys(uuids, 0))
-        self._held[key] = _Held(slots, node, kinds, tuple(uuids))
+        known = {card.uuid: card.physical_memory_mib * MIB for card in group.cards.values()}
+        self._memory.update({uuid: known[uuid] for uuid in uuids if uuid in known})
+        self._held[group.key] = _Held(kinds, tuple(uuids))
 
-    def remove(self, key: str) -> None:
-        """Forgets a node or slice; one that is not known is no mistake."""
-        held = self._held.pop(key, None)
-        if held is None:
-            return
-        self._index.remove(held.slots)
+    def went(self, key: str) -> None:
+        """See `driver.fleet.Follower`."""
+        held = self._held.pop(key)
         for kind, bits in held.kinds.items():
             before, example = self._kinds[kind]
             left = before & ~bits
@@ -121,7 +108,7 @@ class KnownCards:
     @property
     def every(self) -> int:
         """All cards."""
-        return self._index.live
+        return self._fleet.every
 
     @property
     def uuids(self) -> Mapping[str, int]:
@@ -130,11 +117,11 @@ class KnownCards:
 
     def select(self, selector: Selector) -> Selection:
         """For which cards a selector is true, and on which it raises."""
-        return self._index.select(selector)
+        return self._fleet.select(selector, units=MAX_UNITS)
 
     def view(self, cards: int) -> DeviceView:
         """One of some cards."""
-        return self._index.view((cards & -cards).bit_length() - 1)
+        return self._fleet.view(cards)
 
     def kinds(self, cards: int) -> list[Device]:
         """One card of each kind among some cards; cards of a kind give the same amounts."""
@@ -142,13 +129,7 @@ class KnownCards:
 
     def most_on_one_node(self, cards: int) -> int:
         """How many of some cards are on the node that has the most of them; all where that is not known."""
-        nodes: Counter[str] = Counter()
-        for held in self._held.values():
-            here = (cards >> held.slots.first & (1 << held.slots.count) - 1).bit_count()
-            if here and not held.node:
-                return cards.bit_count()
-            nodes[held.node] += here
-        return max(nodes.values(), default=0)
+        return self._fleet.most_on_one_node(cards)
 
     def has(self, source: str, domain: str, name: str) -> bool:
         """Whether any card has an attribute or capacity (`source`: `attributes` or `capacity`)."""
@@ -159,11 +140,4 @@ class KnownCards:
         return [path[2] for path in self._paths() if len(path) == 3 and path[:2] == (source, domain)]
 
     def _paths(self) -> Iterable[tuple[str, ...]]:
-        return self._index.paths
-
-    def _parsed(self, devices: Sequence[Mapping[str, Any]], *, driver: str, pool: str) -> Iterator[Device]:
-        for raw in devices:
-            try:
-                yield Device.parse(raw, driver=driver, pool=pool, nodes=_ANYWHERE, sharing=self._sharing)
-            except (DragomanError, KeyError, TypeError, AttributeError, ValueError):
-                continue
+        return self._fleet.paths
