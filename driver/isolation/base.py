@@ -28,6 +28,7 @@ class Availability:
         refusal: The error by which a share is refused for that reason: its `reason` is the name that people
             see, such as `PreloadLibraryMissing`.
         remedy: What an administrator can do about it, as a sentence.
+        memory_only: The method never holds compute, so that its reason is no news about that.
     """
 
     memory: bool
@@ -35,6 +36,7 @@ class Availability:
     reason: str = ""
     refusal: type[IsolationError] = IsolationError
     remedy: str = ""
+    memory_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -206,12 +206,22 @@ def _refusal(
             field=f"minimumIsolation.{dimension}",
             remedy="Accept a weaker method, or select cards by their isolation attributes.",
         )
-    for _, found in candidates:
-        if not _can(found, dimension) and found.reason:
-            return found.refusal(
-                f"The {what} cannot be put in force. {found.reason}",
-                remedy=found.remedy or "onUnavailable: FailOpen in ShareConfig starts it without the limit.",
-            )
+    concerned = [
+        (level, found) for level, found in candidates if dimension == "memory" or not found.memory_only
+    ]
+    causes = [found for _, found in concerned if not _can(found, dimension) and found.reason]
+    if causes:
+        # Of several methods the last is the weakest, and the one that is the easiest to provide.
+        return causes[-1].refusal(
+            f"The {what} cannot be put in force. {' '.join(found.reason for found in causes)}",
+            remedy=causes[-1].remedy or "onUnavailable: FailOpen in ShareConfig starts it without the limit.",
+        )
+    if candidates and not concerned:
+        named = ", ".join(level for level, _ in candidates)
+        return IsolationError(
+            f"The {what} cannot be put in force: {named} holds memory only.",
+            remedy="An administrator names a method for compute as well in AcceleratorPolicy.",
+        )
     return IsolationError(
         f"The {what} cannot be put in force: no method of the policy's order is known to this agent.",
         remedy="An administrator names methods in AcceleratorPolicy's field isolation.",
