@@ -220,7 +220,7 @@ def _check_containers(
     share: ShareKey, uses: Sequence[ContainerUse], facts: Mapping[ShareKey, ShareFacts]
 ) -> None:
     for first, second in combinations(uses, 2):
-        if _can_overlap(first, second):
+        if can_overlap(first, second):
             raise ConcurrentContainersError(
                 f"{_named(first)} and container {second.container} can use the limited share of request "
                 f"{share.request} at the same time; the preload library would count each on its own.",
@@ -238,7 +238,7 @@ def _check_containers(
             )
 
 
-def _can_overlap(first: ContainerUse, second: ContainerUse) -> bool:
+def can_overlap(first: ContainerUse, second: ContainerUse) -> bool:
     """Whether two containers can run at the same time, by the order in which a kubelet starts them."""
     if first.pod_uid != second.pod_uid:
         return True

@@ -19,6 +19,7 @@ from driver.cards import Card, IsolationLevel
 from driver.errors import ClaimError, IsolationError
 from driver.isolation.choose import Chosen
 from driver.isolation.rules import ContainerUse, ShareFacts, ShareKey, card_sort_key, check_preload_rules
+from driver.isolation.service_rules import check_service_rules
 from driver.kube.client import JSON
 from driver.shares import Share
 from kubelet_plugin.prepare.cards import CardSource
@@ -199,6 +200,8 @@ def decide(plan: Plan, *, source: CardSource) -> ClaimRecord:
     index: Mapping[ShareKey, int] = {}
     if any(choice.holds(IsolationLevel.PRELOAD) for choice in chosen.values()):
         index = _index(plan, chosen=chosen, source=source)
+    if any(choice.holds(IsolationLevel.SERVICE) for choice in chosen.values()):
+        _check_service(plan, chosen=chosen, source=source)
     return ClaimRecord(
         uid=plan.ref.uid,
         namespace=plan.ref.namespace,
@@ -224,7 +227,7 @@ def _choose(share: Share, *, config: ShareConfig, plan: Plan, source: CardSource
     return source.choose(share, card=plan.cards[share.device], config=config)
 
 
-def _index(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource) -> Mapping[ShareKey, int]:
+def _need_pods(plan: Plan) -> None:
     if not plan.pods_known:
         raise PodUnknownError(
             f"No pod on this node reserves ResourceClaim {plan.ref.namespace}/{plan.ref.name}, so nobody "
@@ -232,6 +235,10 @@ def _index(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource)
             field="status.reservedFor",
             remedy="The kubelet tries again.",
         )
+
+
+def _index(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource) -> Mapping[ShareKey, int]:
+    _need_pods(plan)
     choices = {**chosen, **{share_key(item.share): _other(item, plan, source) for item in plan.others}}
     facts = {
         key: _facts(item, card=plan.cards[item.share.device], chosen=choices[key])
@@ -239,6 +246,24 @@ def _index(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource)
     }
     return check_preload_rules(
         claim_shares=tuple(chosen), all_shares=facts, containers=plan.containers, pod_owned=plan.pod_owned
+    )
+
+
+def _check_service(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource) -> None:
+    _need_pods(plan)
+    choices = {**chosen, **{share_key(item.share): _other(item, plan, source) for item in plan.others}}
+    check_service_rules(
+        claim_shares=tuple(chosen),
+        all_shares={
+            share_key(item.share): ShareFacts(
+                card_sort_key=card_sort_key(card),
+                limited=choices[share_key(item.share)].holds(IsolationLevel.SERVICE),
+                vendor=card.vendor,
+            )
+            for item, card in ((item, plan.cards[item.share.device]) for item in (*plan.given, *plan.others))
+        },
+        containers=plan.containers,
+        pod_owned=plan.pod_owned,
     )
 
 

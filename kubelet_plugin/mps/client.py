@@ -1,0 +1,76 @@
+"""The agent's side of MPS: `driver.isolation.service.MpsNode` by files and the supervisor's socket.
+
+Limits: blocks, for `ANSWER_S` at most; for threads only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from driver.isolation.service import MpsState
+from driver.isolation.service_shares import MpsShare
+from kubelet_plugin.mps.files import ShareFiles, Wanted
+from kubelet_plugin.mps.wire import ask
+
+log = structlog.get_logger(__name__)
+
+SOCKET = "supervisor.sock"
+ANSWER_S = 20.0
+"""A daemon that has to be started first takes seconds; the kubelet gives up after 45."""
+
+
+DROP_S = 3.0
+"""Nobody uses a share that is given back, so nobody waits long for it."""
+
+
+class MpsSupervised:
+    """MPS of a node whose supervisor works in `folder`."""
+
+    def __init__(self, folder: Path, *, answer_s: float = ANSWER_S) -> None:
+        self._files = ShareFiles(folder)
+        self._socket = folder / SOCKET
+        self._answer_s = answer_s
+
+    def put(self, share: MpsShare) -> None:
+        """Notes that a share's namespace is wanted."""
+        self.repair(share)
+
+    def repair(self, share: MpsShare) -> bool:
+        """The same; whether what was noted was missing or wrong."""
+        return self._files.put(share)
+
+    def wanted(self) -> Wanted:
+        """All that is noted."""
+        return self._files.read()
+
+    def drop(self, claim_uid: str, name: str) -> None:
+        """Notes that a namespace is wanted no more."""
+        if self._files.drop(claim_uid, name):
+            self._tell()
+
+    def drop_claim(self, claim_uid: str) -> None:
+        """The same for all namespaces of a claim."""
+        if self._files.drop_claim(claim_uid):
+            self._tell()
+
+    def claims(self) -> frozenset[str]:
+        """UIDs of the claims of which a namespace is wanted."""
+        return self._files.claims()
+
+    def state(self) -> MpsState:
+        """What holds, after the supervisor did what it could."""
+        return self._ask(self._answer_s)
+
+    def _ask(self, timeout_s: float) -> MpsState:
+        try:
+            return ask(self._socket, timeout_s=timeout_s)
+        except (OSError, ValueError) as away:
+            return MpsState(problem=f"The supervisor of MPS on this node does not answer: {away}.")
+
+    def _tell(self) -> None:
+        # Whether it hears of it now or later: with its pod gone, nobody uses the share.
+        state = self._ask(min(DROP_S, self._answer_s))
+        if state.problem:
+            log.warning("MPS gives a share back later", problem=state.problem)
