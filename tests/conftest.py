@@ -20,6 +20,7 @@ import pytest
 from driver.allocation import Refusal
 from driver.allocation.why_not import Ground
 from driver.errors import DragomanError
+from tests.cluster.support.figures import FIGURE
 
 REASONS = Path(__file__).parents[1] / "docs" / "reasons.md"
 
@@ -132,10 +133,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 _LEFT_OUT = pytest.StashKey["list[str]"]()
 
 
+def _print_figures(reporter: pytest.TerminalReporter) -> None:
+    reports = [
+        one
+        for found in reporter.stats.values()
+        for one in found
+        if isinstance(one, pytest.TestReport) and one.when == "call"
+    ]
+    told = [
+        (one.nodeid, sentence) for one in reports for name, sentence in one.user_properties if name == FIGURE
+    ]
+    if told:
+        reporter.section("figures of this run")
+        for nodeid, sentence in told:
+            reporter.line(f"{nodeid.rpartition('::')[2]}: {sentence}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if config.getoption("--check-reasons") and _never_raised():
         terminalreporter.section("reasons of docs/reasons.md that no test raised")
         terminalreporter.line(", ".join(_never_raised()))
+    _print_figures(terminalreporter)
     left_out: list[str] = config.stash.get(_LEFT_OUT, [])
     if left_out:
         terminalreporter.section("too long for this run, left out (hack/test --long)")

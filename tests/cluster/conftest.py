@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,11 @@ import urllib3
 
 from tests.cluster.support import diagnosis
 from tests.cluster.support.api import Api, Refused
+from tests.cluster.support.figures import FIGURE, Tell
 from tests.cluster.support.images import Images, make_images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.ledger import Ledger
+from tests.cluster.support.own_cluster import run_version
 from tests.cluster.support.space import Space, open_space
 from tests.cluster.support.target import Target, from_environment
 
@@ -36,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kubernetes_version() -> str:
     """The Kubernetes version that this run is about."""
-    return os.environ.get("DRAGOMAN_KUBERNETES", "1.36.3")
+    return run_version()
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +83,12 @@ def _node_is_there(request: pytest.FixtureRequest) -> None:
         target: Target = request.getfixturevalue("target")
         if not target.has_node:
             pytest.skip("not run: this cluster's node cannot be touched from here")
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Tell:
+    """Keeps a figure of this run for the end of the output, in whatever process the test runs."""
+    return lambda sentence: record_property(FIGURE, sentence)
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from tests.cluster.support.device_plugin import device_plugin
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import container, request, sharing
+from tests.cluster.support.own_cluster import own_cluster
 from tests.cluster.support.space import Space, open_space
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
@@ -27,17 +26,11 @@ NVIDIA = {cards.NVIDIA_24.device, cards.NVIDIA_40.device}
 @pytest.fixture(scope="module")
 def own(images: Images, kubernetes_version: str) -> Iterator[Installation]:
     """Dragoman in a cluster of its own, that leaves NVIDIA's counts to a device plugin."""
-    name = clusters.unique_name("plugin")
-    try:
-        target = of_cluster(clusters.start(name=name, kubernetes=kubernetes_version))
-        images.load(target)
-        installed = Installation(target, images=images)
-        installed.controller = {"conversion": {"leftAlone": [GPU]}}
-        installed.install()
-        installed.wait_ready()
+    controller = {"conversion": {"leftAlone": [GPU]}}
+    with own_cluster(
+        images, purpose="plugin", version=kubernetes_version, controller=controller
+    ) as installed:
         yield installed
-    finally:
-        clusters.stop(name)
 
 
 def _offered(own: Installation) -> set[str]:

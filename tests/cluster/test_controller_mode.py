@@ -17,9 +17,8 @@ from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.own_cluster import SOON_S, own_cluster
 from tests.cluster.support.space import Space, open_space
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
@@ -29,16 +28,8 @@ ON = cards.on(cards.NVIDIA_40)
 @pytest.fixture(scope="module")
 def own(images: Images, kubernetes_version: str) -> Iterator[Installation]:
     """Dragoman in mode native, in a cluster of its own."""
-    name = clusters.unique_name("ours")
-    try:
-        target = of_cluster(clusters.start(name=name, kubernetes=kubernetes_version))
-        images.load(target)
-        installed = Installation(target, images=images)
-        installed.install()
-        installed.wait_ready()
+    with own_cluster(images, purpose="ours", version=kubernetes_version) as installed:
         yield installed
-    finally:
-        clusters.stop(name)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +43,7 @@ def handed_over(own: Installation, place: Space) -> Installation:
     """The same installation in mode controller, with a pod that kube-scheduler gave its share."""
     place.create(*sharing("native", request(memory="10Gi", cores="20", cel=ON)))
     place.running("native")
-    own.controller = {"mode": "controller"}
+    own.controller = {"mode": "controller", "handoverWait": SOON_S}
     own.install()
     own.wait_ready()
     own.wait_slices(

@@ -16,10 +16,8 @@ from driver.conversion import convert
 from driver.kube.resources import PODS
 from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON, NAMESPACES, SERVICE_ACCOUNTS, TEMPLATES, Api, Refused
-from tests.cluster.support.target import of_cluster
+from tests.cluster.support.own_cluster import bare_cluster
 from tests.driver.conversion.golden_files import IDENTITY, files, name_of, read, settings_of, stock_of
-from tooling.cluster import api as clusters
-from tooling.cluster import build
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
@@ -41,18 +39,13 @@ def release(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def api(release: str) -> Iterator[Api]:
-    if not all(map(build.is_built, build.tools_of(release))):
-        pytest.skip(f"not run: Kubernetes {release} is not built here")
-    name = clusters.unique_name("accepted")
-    try:
-        found = of_cluster(clusters.start(name=name, kubernetes=release)).api
+    with bare_cluster(purpose="accepted", version=release) as target:
+        found = target.api
         found.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
         waiting.eventually(
             lambda: found.find(SERVICE_ACCOUNTS, "default", namespace=NAMESPACE), what="a service account"
         )
         yield found
-    finally:
-        clusters.stop(name)
 
 
 def test_every_template_is_stored_as_it_was_made(api: Api, release: str) -> None:

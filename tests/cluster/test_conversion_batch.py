@@ -22,9 +22,8 @@ from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.ledger import parse_quantity
 from tests.cluster.support.manifests import container
+from tests.cluster.support.own_cluster import own_cluster
 from tests.cluster.support.space import Space, open_space
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
 from tooling.cluster import batch, build
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
@@ -98,31 +97,21 @@ def _beside(
     system: batch.System, images: Images, folder: Path, *, values: Mapping[str, Any]
 ) -> Iterator[Installation]:
     """A cluster with Dragoman and a batch system; not run where either is not built."""
-    if not all(map(build.is_built, build.tools_of(VERSION))):
-        pytest.skip(f"not run: Kubernetes {VERSION} is not built here (hack/cluster build)")
     if not build.is_built(system.tool):
         pytest.skip(
             f"not run: {system.tool.name} is not built here (hack/cluster build --also {system.tool.name})"
         )
-    name = clusters.unique_name(system.tool.name)
-    try:
-        cluster = clusters.start(name=name, kubernetes=VERSION)
-        target = of_cluster(cluster)
-        images.load(target)
+    with own_cluster(images, purpose=system.tool.name, version=VERSION) as installed:
+        assert installed.target.own is not None
         for tar in batch.write_images(system, folder):
-            cluster.load_image(tar)
-        installed = Installation(target, images=images)
-        installed.install()
-        installed.wait_ready()
+            installed.target.own.load_image(tar)
         (folder / "values.json").write_text(json.dumps(values))
         own = f"{system.tool.name}-system"
-        target.must(
+        installed.target.must(
             *("helm", "install", system.tool.name, str(batch.chart(system)), "--namespace", own),
             *("--create-namespace", "--values", str(folder / "values.json"), "--wait", "--timeout", "170s"),
         )
         yield installed
-    finally:
-        clusters.stop(name)
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,16 @@ import pytest
 from driver.kube.resources import ACCELERATOR_NODES, PODS
 from tests.cluster.support import people, waiting
 from tests.cluster.support.api import JSON
+from tests.cluster.support.figures import Tell
 from tests.cluster.support.history import FENCED, OPEN, OURS, SCHEDULER, History
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.ledger import Ledger
 from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.own_cluster import SOON_S, own_cluster
 from tests.cluster.support.people import Person
 from tests.cluster.support.space import Space, open_space
 from tests.cluster.support.stream import Stream
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
@@ -31,21 +31,14 @@ SHARE = request(memory="9Gi", cores="20")
 """Six of these fill the NVIDIA cards of the node: four more wait all the time."""
 MOST = 10
 STEADY = 8
+DEFAULT_WAIT_S = 30
 
 
 @pytest.fixture(scope="module")
 def own(images: Images, kubernetes_version: str) -> Iterator[Installation]:
     """Dragoman in mode native, in a cluster of its own."""
-    name = clusters.unique_name("handover")
-    try:
-        target = of_cluster(clusters.start(name=name, kubernetes=kubernetes_version))
-        images.load(target)
-        installed = Installation(target, images=images)
-        installed.install()
-        installed.wait_ready()
+    with own_cluster(images, purpose="handover", version=kubernetes_version) as installed:
         yield installed
-    finally:
-        clusters.stop(name)
 
 
 @pytest.fixture(scope="module")
@@ -77,25 +70,14 @@ def stream(place: Space, history: History, ledger: Ledger) -> Iterator[Stream]:
     found.stop()
 
 
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints figures, also when the test passes."""
-
-    def say(sentence: str) -> None:
-        with capsys.disabled():
-            print(f"\n  {sentence}")  # noqa: T201 - the figures belong into the run's log
-
-    return say
-
-
 @pytest.fixture(scope="module")
 def admin(own: Installation, tmp_path_factory: pytest.TempPathFactory) -> Person:
     return people.administrator(own.target, tmp_path_factory.mktemp("path"))
 
 
-def _change(own: Installation, mode: str) -> float:
+def _change(own: Installation, mode: str, *, wait_s: int = DEFAULT_WAIT_S) -> float:
     """Asks for the other mode; when that was."""
-    own.controller = {"mode": mode}
+    own.controller = {"mode": mode, "handoverWait": wait_s}
     begun = time.monotonic()
     own.install()
     return begun
@@ -115,7 +97,7 @@ def _wait_condition(own: Installation, done: Callable[[JSON], object], *, what: 
 
 
 def test_native_to_controller_under_a_stream_of_pods(
-    own: Installation, stream: Stream, history: History, admin: Person, tell: Callable[[str], None]
+    own: Installation, stream: Stream, history: History, admin: Person, tell: Tell
 ) -> None:
     stream.wait_ran(STEADY, seconds=120)
     begun = _change(own, "controller")
@@ -153,7 +135,7 @@ def test_a_pod_that_a_scheduler_has_chosen_the_node_for_is_waited_for(
     place.wait_pod("binding", Space.claim_name, what="has its claim")
     chosen = {"status": {"nominatedNodeName": own.node}}
     place.api.patch(PODS, "binding", chosen, namespace=place.name, subresource="status")
-    _change(own, "controller")
+    _change(own, "controller", wait_s=SOON_S)
     said = _wait_condition(
         own,
         lambda one: one["reason"] == "KubeSchedulerMayBind" and "1 pod " in one["message"],
@@ -161,7 +143,8 @@ def test_a_pod_that_a_scheduler_has_chosen_the_node_for_is_waited_for(
         seconds=60,
     )
     assert "binding" not in said["message"]
-    time.sleep(40)
+    # Long enough for whoever only waited for the fence to be seen.
+    time.sleep(2 * SOON_S)
     assert _condition(own.api.get(ACCELERATOR_NODES, own.node)) == said
     waits = admin.dragoman("status", "-o", "json").document["mode"]["waitsFor"]
     assert any("1 pod " in text for text in waits)
@@ -171,7 +154,7 @@ def test_a_pod_that_a_scheduler_has_chosen_the_node_for_is_waited_for(
 
 
 def test_controller_to_native_under_a_stream_of_pods(
-    own: Installation, stream: Stream, history: History, tell: Callable[[str], None]
+    own: Installation, stream: Stream, history: History, tell: Tell
 ) -> None:
     before = len(history.fences)
     begun = _change(own, "native")
@@ -188,7 +171,7 @@ def test_controller_to_native_under_a_stream_of_pods(
 
 
 def test_no_claim_was_lost_and_nothing_was_over_committed_at_any_instant(
-    stream: Stream, ledger: Ledger, history: History, tell: Callable[[str], None]
+    stream: Stream, ledger: Ledger, history: History, tell: Tell
 ) -> None:
     stream.stop()
     stream.wait_all_ran(seconds=180)

@@ -22,11 +22,9 @@ from tests.cluster.support.api import DEPLOYMENTS, EVENTS, JSON, Api, Refused
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import pod, request, sharing
+from tests.cluster.support.own_cluster import SOON_S, own_cluster
 from tests.cluster.support.space import Space, open_space
 from tests.cluster.support.stock import in_mode_controller
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
-from tooling.cluster import build
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
@@ -53,24 +51,15 @@ def stock(request: pytest.FixtureRequest, images: Images) -> Iterator[Installati
 @pytest.fixture(scope="module")
 def gangs(images: Images) -> Iterator[Installation]:
     """A cluster in mode controller, with kube-scheduler's gangs."""
-    if not all(map(build.is_built, build.tools_of(_GANGS))):
-        pytest.skip(
-            f"not run: Kubernetes {_GANGS} is not built here (hack/cluster build --kubernetes {_GANGS})"
-        )
-    name = clusters.unique_name("gangs")
-    try:
-        gates = {"GenericWorkload": True, "GangScheduling": True}
-        arguments = ["--runtime-config=scheduling.k8s.io/v1alpha2=true"]
-        started = clusters.start(name=name, kubernetes=_GANGS, feature_gates=gates, api_arguments=arguments)
-        target = of_cluster(started)
-        images.load(target)
-        installed = Installation(target, images=images)
-        installed.controller = {"mode": "controller"}
-        installed.install()
-        installed.wait_ready()
+    with own_cluster(
+        images,
+        purpose="gangs",
+        version=_GANGS,
+        controller={"mode": "controller", "handoverWait": SOON_S},
+        feature_gates={"GenericWorkload": True, "GangScheduling": True},
+        api_arguments=["--runtime-config=scheduling.k8s.io/v1alpha2=true"],
+    ) as installed:
         yield installed
-    finally:
-        clusters.stop(name)
 
 
 def _space(installed: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:

@@ -17,9 +17,8 @@ from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.own_cluster import bare_cluster
 from tests.cluster.support.space import Space, open_space
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
@@ -27,20 +26,11 @@ ASK = request(memory="1Gi", cores="10", cel=cards.on(cards.NVIDIA_40))
 
 
 @pytest.fixture(scope="module")
-def cluster(kubernetes_version: str) -> Iterator[clusters.Cluster]:
-    name = clusters.unique_name("own")
-    try:
-        yield clusters.start(name=name, kubernetes=kubernetes_version)
-    finally:
-        clusters.stop(name)
-
-
-@pytest.fixture(scope="module")
-def own(cluster: clusters.Cluster, images: Images) -> Installation:
-    """Dragoman in that cluster: first as the previous commit has it, if that has a chart."""
-    target = of_cluster(cluster)
-    images.load(target)
-    return Installation(target, images=images)
+def own(images: Images, kubernetes_version: str) -> Iterator[Installation]:
+    """What is to be installed in a cluster: first as the previous commit has it, if that has a chart."""
+    with bare_cluster(purpose="own", version=kubernetes_version) as target:
+        images.load(target)
+        yield Installation(target, images=images)
 
 
 @pytest.fixture(scope="module")

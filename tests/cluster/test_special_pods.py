@@ -1,4 +1,4 @@
-"""Pods that come past kube-scheduler, or by extended resources, where our allocator decides."""
+"""Pods that come past kube-scheduler, where our allocator decides."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.extended import IMPLICIT
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
@@ -32,18 +31,12 @@ def test_a_pod_that_was_made_for_its_node_gets_its_share_there(stock: Installati
     template, pod = sharing("given", request(memory="4Gi", cores="30"))
     pod["spec"]["nodeName"] = stock.node
     place.create(template, pod)
+    name = place.wait_pod("given", Space.claim_name, what="has its claim")
+    place.wait_claim(name, lambda one: (one.get("status") or {}).get("reservedFor"), what="is allocated")
+    # The kubelet was there first, and by itself looks again after more than a minute.
+    place.touch("given")
     place.running("given", seconds=120)
     assert (place.seen("given").memory_mib(0), place.seen("given").cores(0)) == (4096, 30)
     (holder,) = place.claim_of("given")["status"]["reservedFor"]
     assert holder["name"] == "given"
     place.delete("given")
-
-
-def test_a_pod_that_asks_by_an_extended_resource_is_told_what_to_write(place: Space) -> None:
-    _, pod = sharing("resource", request())
-    del pod["spec"]["resourceClaims"]
-    resource = f"{IMPLICIT}accelerator.dragoman.dev"
-    pod["spec"]["containers"][0]["resources"] = {"limits": {resource: "1"}}
-    place.create(pod)
-    place.event("resource", "Make a ResourceClaimTemplate", reason="ExtendedResourceNotServed", seconds=60)
-    place.delete("resource")

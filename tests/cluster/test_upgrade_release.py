@@ -19,10 +19,10 @@ from tests.cluster.support.history import OURS, SCHEDULER, History
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation, ready
 from tests.cluster.support.manifests import pod, request, sharing, template
+from tests.cluster.support.own_cluster import need_built
 from tests.cluster.support.space import Space, open_space, results
 from tests.cluster.support.watcher import Watcher
 from tooling.cluster import api as clusters
-from tooling.cluster import build
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
@@ -34,8 +34,7 @@ SMALL = cards.on(cards.NVIDIA_24)
 
 @pytest.fixture(scope="module")
 def own(images: Images) -> Iterator[Installation]:
-    if not all(map(build.is_built, build.tools_of(AFTER))):
-        pytest.skip(f"not run: Kubernetes {AFTER} is not built here")
+    need_built(AFTER)
     yield from stock_kubernetes.in_mode_controller(images, purpose="upgrade", version=BEFORE)
 
 

@@ -11,23 +11,9 @@ from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
-from tooling.cluster import build
+from tests.cluster.support.own_cluster import own_cluster
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
-
-
-def _without_shares(images: Images, **settings: object) -> Iterator[Installation]:
-    name = clusters.unique_name("noshares")
-    try:
-        target = of_cluster(clusters.start(name=name, **settings))  # type: ignore[arg-type] # two known keys
-        images.load(target)
-        installed = Installation(target, images=images)
-        installed.install()
-        yield installed
-    finally:
-        clusters.stop(name)
 
 
 def _gate_condition(one: JSON) -> JSON | None:
@@ -47,9 +33,11 @@ def _expect_the_gate_is_named(installed: Installation) -> None:
 
 @pytest.fixture(scope="module")
 def gate_off(images: Images, kubernetes_version: str) -> Iterator[Installation]:
-    yield from _without_shares(
-        images, kubernetes=kubernetes_version, feature_gates={"DRAConsumableCapacity": False}
-    )
+    gates = {"DRAConsumableCapacity": False}
+    with own_cluster(
+        images, purpose="noshares", version=kubernetes_version, feature_gates=gates, offers=False
+    ) as installed:
+        yield installed
 
 
 def test_nothing_is_published_where_the_gate_is_off_and_a_condition_names_the_gate(
@@ -60,9 +48,8 @@ def test_nothing_is_published_where_the_gate_is_off_and_a_condition_names_the_ga
 
 @pytest.fixture(scope="module")
 def stock_134(images: Images) -> Iterator[Installation]:
-    if not all(map(build.is_built, build.tools_of("1.34.4"))):
-        pytest.skip("not run: Kubernetes 1.34.4 is not built here (hack/cluster build --kubernetes 1.34.4)")
-    yield from _without_shares(images, kubernetes="1.34.4")
+    with own_cluster(images, purpose="noshares", version="1.34.4", offers=False) as installed:
+        yield installed
 
 
 @pytest.mark.long
