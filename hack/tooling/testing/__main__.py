@@ -113,8 +113,7 @@ def _run(part: Part, *, arguments: list[str], chosen: bool, kubeconfig: str, ver
     print(f"==> {part.name}", flush=True)
     # With pytest's own arguments only some tests run: then nothing can be said about reasons.
     check = ["--check-reasons"] if part.name == "unit" and not chosen else []
-    # Nothing of it is shared; the other parts have one cluster, or take processors' time apart.
-    spread = ["--numprocesses=auto", "--dist=worksteal"] if part.name == "unit" and not chosen else []
+    spread = [] if chosen else part.spread
     return run_part(part, arguments=[*arguments, *check, *spread], environment=environment)
 
 

@@ -34,3 +34,9 @@ def test_a_given_cluster_needs_nothing_of_the_machine() -> None:
 
 def test_only_the_parts_asked_for_are_chosen() -> None:
     assert [part.name for part in choose(machine=FULL, only=frozenset({"unit"}))] == ["unit"]
+
+
+def test_what_shares_a_cluster_runs_one_after_the_other_and_files_with_their_own_side_by_side() -> None:
+    spread = {part.name: part.spread for part in choose(machine=FULL)}
+    assert spread["cluster"] == spread["faults"] == ()
+    assert "--dist=loadfile" in spread["own-cluster"]
