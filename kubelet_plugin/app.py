@@ -41,6 +41,7 @@ from kubelet_plugin.inventory_file import InventoryFile
 from kubelet_plugin.loop import keep_running
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.node_status import NodeStatusWriter, StatusMaker
+from kubelet_plugin.partitions import make_hardware
 from kubelet_plugin.pod_resources import PodResourcesClient
 from kubelet_plugin.prepare.collecting import Collector
 from kubelet_plugin.prepare.engine import EngineSettings, PrepareEngine
@@ -79,9 +80,15 @@ class Agent:
         # Read once now: a file that is wrong from the start ends the agent with a sentence.
         vendors()
         self._policies.view()
+        hardware = make_hardware(
+            settings,
+            # Late: the inventory is made with what comes of this.
+            partitioner=lambda card, vendor: self._inventory.partitioner(card, vendor),  # noqa: PLW0108
+        )
         self._inventory = Inventory(
             vendors=vendors,
-            methods=self._isolation.methods,
+            methods={**self._isolation.methods, hardware.level: hardware},
+            hardware=hardware,
             host=host,
             policies=self._policies,
             metrics=self._metrics,

@@ -22,11 +22,13 @@ import structlog
 
 from driver.api.policy import EffectivePolicy
 from driver.api.share_config import ShareConfig
-from driver.cards import Card, Fault
+from driver.cards import Card, Fault, IsolationLevel
 from driver.cdi import ContainerEdits
 from driver.errors import ConfigError, DeviceGoneError
 from driver.host import Host
 from driver.isolation.choose import Chosen, Methods, choose_methods, context_for, edits_for, levels_for
+from driver.isolation.hardware import Hardware
+from driver.partitions import Partitioner, offered
 from driver.shares import Share
 from driver.vendors.base import Discovery, Vendor
 from kubelet_plugin.card_health.missing import Found, MissingCards
@@ -81,6 +83,7 @@ class Inventory:
         policies: Which policy holds.
         metrics: Where looks are counted.
         withheld: Why cards of a vendor are not to be offered; "" if they may be.
+        hardware: The method that makes partitions; None if nobody does.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Inventory:
         policies: PolicySource,
         metrics: Metrics,
         withheld: Callable[[str], str] = lambda _vendor: "",
+        hardware: Hardware | None = None,
     ) -> None:
         self.ready = asyncio.Event()
         self._vendors = vendors
@@ -102,6 +106,7 @@ class Inventory:
         self._policies = policies
         self._metrics = metrics
         self._withheld = withheld
+        self._hardware = hardware
         self._snapshot: Snapshot | None = None
         self._shaped_last: Snapshot | None = None
         self._found_by: Mapping[str, Vendor] = {}
@@ -196,7 +201,9 @@ class Inventory:
         return vendor.edits(card, host=self._host)
 
     def choose(self, share: Share, *, card: Card, config: ShareConfig) -> Chosen:
-        """Which methods hold the share, by the policy's order."""
+        """Which methods hold the share, by the policy's order; a partition the card itself holds."""
+        if card.partition is not None:
+            return Chosen(memory=IsolationLevel.HARDWARE, cores=IsolationLevel.HARDWARE)
         order = self._snapshot.policy.isolation if self._snapshot else ()
         return choose_methods(
             share, card=card, config=config, order=order, methods=self._methods, host=self._host
@@ -206,6 +213,8 @@ class Inventory:
         self, share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str
     ) -> ContainerEdits:
         """What a container needs so that the share's limits hold."""
+        if card.counters and card.partition is None and self._hardware is not None:
+            self._hardware.prepare_card(card, host=self._host)
         return edits_for(
             share,
             card=card,
@@ -228,6 +237,15 @@ class Inventory:
                     share, card=card, chosen=chosen, index=0, core_policy="force", level=level
                 )
             method.undo(share, context=context, host=self._host)
+
+    def partitioner(self, card: str, vendor: str) -> Partitioner | None:
+        """Who partitions a card, also one that does not answer at the moment; None if nobody does."""
+        found = self._found_by.get(card)
+        asked = self._asked.get(vendor)
+        for vendor_found in (found, asked.vendor if asked is not None else None):
+            if isinstance(vendor_found, Partitioner):
+                return vendor_found
+        return None
 
     def held_claims(self) -> frozenset[str]:
         """UIDs of the claims for which a method made something that is still there."""
@@ -295,8 +313,11 @@ class Inventory:
         missing = self._missing.update(found_cards, now=time.monotonic())
         everything = {**found_cards, **missing}
         self._found_by = {name: found.vendor for name, found in everything.items()}
+        ruled = [view.policy.apply(found.card) for found in everything.values()]
+        ours = self._hardware.ours() if self._hardware is not None else ()
+        shaped = offered(ruled, policy=view.policy, ours=ours)
         return Snapshot(
-            cards={name: self._shaped(found.card, view.policy) for name, found in everything.items()},
+            cards={card.name: self._shaped(card, view.policy) for card in shaped},
             policy=view.policy,
             problems=tuple(problems),
             complete=view.complete,
@@ -314,8 +335,9 @@ class Inventory:
         return replace(snapshot, cards=cards)
 
     def _shaped(self, found: Card, policy: EffectivePolicy) -> Card:
-        card = policy.apply(found)
-        card = replace(card, unpublished=card.unpublished or self._withheld(card.vendor))
+        card = replace(found, unpublished=found.unpublished or self._withheld(found.vendor))
+        if card.partition is not None:
+            return card.with_isolation(memory=IsolationLevel.HARDWARE, cores=IsolationLevel.HARDWARE)
         memory, cores = levels_for(card, order=policy.isolation, methods=self._methods, host=self._host)
         return card.with_isolation(memory=memory, cores=cores)
 
@@ -333,7 +355,9 @@ class Inventory:
         self._metrics.clear("cards")
         counts: dict[tuple[str, str], int] = {}
         for card in snapshot.cards.values():
+            if card.is_promise:
+                continue
             key = (card.vendor, "no" if card.unpublished else "yes")
             counts[key] = counts.get(key, 0) + 1
-        for (vendor, offered), number in counts.items():
-            self._metrics.gauge("cards", number, vendor=vendor, offered=offered)
+        for (vendor, told), number in counts.items():
+            self._metrics.gauge("cards", number, vendor=vendor, offered=told)

@@ -8,7 +8,10 @@ Health: *health* asks NVML for each card's state (is it there, memory that waits
 repaired, what the driver wants done); *wait_for_faults* hears of XIDs and double-bit errors (`nvidia_xids`
 says whose they are).
 
-Limits: cards in MIG mode are listed with the reason and not offered. A node without NVIDIA hardware gives no
+MIG: each instance that a card has or could have is a device beside it (`nvidia_mig`); which of them are
+offered is a matter of policy. What is wrong with a card is wrong with its instances.
+
+Limits: A node without NVIDIA hardware gives no
 cards and no problems, whether or not a driver is installed.
 """
 
@@ -18,28 +21,31 @@ import ctypes
 import posixpath
 import re
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from driver.cards import Card, device_name
 from driver.cdi import ContainerEdits
-from driver.errors import DeviceGoneError, InvalidInputError, PrepareError
+from driver.errors import DeviceGoneError, InvalidInputError
 from driver.host import Host
+from driver.partitions.base import IN_PARTITION_MODE, Instance, PartitionTarget
 from driver.quantities import MIB
 from driver.vendors.base import CARD_MISSING, UNREADABLE, CardFault, CardHealth, Discovery
 from driver.vendors.nvidia_files import (
     LIBRARY_DIRS,
     NO_RUNTIME_CARDS,
+    DriverNotReadyError,
     device_nodes,
     driver_files,
     resolve_below,
 )
+from driver.vendors.nvidia_mig import NvidiaMig
 from driver.vendors.nvidia_toolkit import ToolkitSpecs, UnusableSpecError
 from driver.vendors.nvidia_xids import fault_of
-from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, NvmlState, PynvmlNvml
+from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, NvmlEvent, NvmlState, PynvmlNvml
 from driver.vendors.reading import listing, optional
-
-MIG_REASON = "The card is in MIG mode; MIG partitions are not supported yet."
 
 _LIBRARY = "libnvidia-ml.so.1"
 _PCI_DEVICES = "/sys/bus/pci/devices"
@@ -61,13 +67,6 @@ _RECOVERY = {
 _NEW_POD = "Delete the pod; a new one is scheduled to a card that is there."
 
 
-class DriverNotReadyError(PrepareError):
-    """The vendor's driver is not loaded (yet), or is being replaced: waiting helps."""
-
-    reason = "DriverNotReady"
-    retriable = True
-
-
 class Nvidia:
     """NVIDIA; implements `driver.vendors.base.Vendor`.
 
@@ -85,6 +84,7 @@ class Nvidia:
         self._driver_root = driver_root
         self._nvml = nvml
         self._toolkit = toolkit or ToolkitSpecs()
+        self._mig = NvidiaMig(self._asked, driver_root=driver_root)
 
     def discover(self, host: Host) -> Discovery:
         """All cards that NVML lists, in PCI order."""
@@ -98,7 +98,8 @@ class Nvidia:
         problems = list(listing.problems)
         for found in listing.cards:
             try:
-                cards.append(_card(found, driver_version=listing.driver_version, host=host))
+                card = _card(found, driver_version=listing.driver_version, host=host)
+                cards += self._with_partitions(card, found, problems, host=host)
             except InvalidInputError as invalid:
                 problems.append(f"NVIDIA card {found.uuid or found.pci_bus_id} is left out: {invalid}")
         return Discovery(
@@ -114,7 +115,7 @@ class Nvidia:
             DriverFilesMissingError: The node's driver installation is not complete.
         """
         try:
-            now = self._asked(host).card(card.uuid)
+            now = self._asked(host).card(_uuid(card))
             version = self._asked(host).driver_version()
         except NvmlError as failed:
             if failed.driver_missing:
@@ -123,13 +124,13 @@ class Nvidia:
                     remedy="The kubelet tries again until the driver is loaded.",
                 ) from None
             raise DeviceGoneError(f"Card {card.name} cannot be reached: {failed}.", remedy=_NEW_POD) from None
-        if now.mig:
-            raise DeviceGoneError(f"Card {card.name}: {MIG_REASON}", remedy=_NEW_POD)
-        try:
-            found = self._toolkit.edits(uuid=card.uuid, minor=now.minor, host=host)
-        except UnusableSpecError:
+        if now.mig and card.partition is None and not card.counters:
+            raise DeviceGoneError(f"Card {card.name}: {IN_PARTITION_MODE}", remedy=_NEW_POD)
+        found = None
+        if card.partition is None:
             # A stale spec of the toolkit must not keep pods from starting: ours say what is there now.
-            found = None
+            with suppress(UnusableSpecError):
+                found = self._toolkit.edits(uuid=card.uuid, minor=now.minor, host=host)
         if found is not None:
             return replace(found, env={**found.env, **NO_RUNTIME_CARDS})
         return device_nodes(minor=now.minor, driver_root=self._driver_root, host=host) + driver_files(
@@ -138,13 +139,20 @@ class Nvidia:
 
     def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
         """How each card is, in NVML's words where something is wrong."""
-        return tuple(self._health(card, host=host) for card in cards)
+        # A card in many parts is asked once.
+        told: dict[str, CardHealth] = {}
+        for card in cards:
+            if _uuid(card) not in told:
+                told[_uuid(card)] = self._health(card, host=host)
+        return tuple(replace(told[_uuid(card)], name=card.name) for card in cards)
 
     def wait_for_faults(
         self, cards: Sequence[Card], *, host: Host, timeout_s: float
     ) -> tuple[CardFault, ...] | None:
         """XIDs and double-bit errors of the cards; see `driver.vendors.base.FaultSource`."""
-        names = {card.uuid: card.name for card in cards}
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for card in cards:
+            names[_uuid(card)].append(card.name)
         try:
             event = self._asked(host).wait(list(names), timeout_s=timeout_s)
         except NvmlError:
@@ -155,16 +163,42 @@ class Nvidia:
             return ()
         if event.uuid not in names:
             return None
-        if not event.xid:
-            return (
-                CardFault(name=names[event.uuid], reason="DoubleBitError", message=_DOUBLE_BIT, certain=True),
-            )
-        fault = fault_of(event.xid, name=names[event.uuid])
-        return None if fault is None else (fault,)
+        found = [_fault(event, name=name) for name in names[event.uuid]]
+        return tuple(fault for fault in found if fault is not None) or None
+
+    def find_instance(self, target: PartitionTarget, *, host: Host) -> Instance | None:
+        """See `driver.partitions.Partitioner`."""
+        return self._mig.find_instance(target, host=host)
+
+    def make_instance(self, target: PartitionTarget, *, host: Host) -> Instance:
+        """See `driver.partitions.Partitioner`."""
+        return self._mig.make_instance(target, host=host)
+
+    def remove_instance(self, instance: Instance, *, host: Host) -> None:
+        """See `driver.partitions.Partitioner`."""
+        self._mig.remove_instance(instance, host=host)
+
+    def instance_edits(self, instance: Instance, *, host: Host) -> ContainerEdits:
+        """See `driver.partitions.Partitioner`."""
+        return self._mig.instance_edits(instance, host=host)
+
+    def make_whole(self, card_uuid: str, *, host: Host) -> None:
+        """See `driver.partitions.Partitioner`."""
+        self._mig.make_whole(card_uuid, host=host)
+
+    def _with_partitions(
+        self, card: Card, found: NvmlCard, problems: list[str], *, host: Host
+    ) -> tuple[Card, ...]:
+        try:
+            counters, parts = self._mig.cards(card, mig=found.mig, host=host)
+        except NvmlError as failed:
+            problems.append(f"The MIG instances of NVIDIA card {found.uuid} cannot be listed: {failed}.")
+            return (card,)
+        return replace(card, counters=counters), *parts
 
     def _health(self, card: Card, *, host: Host) -> CardHealth:
         try:
-            state = self._asked(host).state(card.uuid)
+            state = self._asked(host).state(_uuid(card))
         except NvmlError as failed:
             return _not_answering(card, failed)
         reason, message = _complaint(state)
@@ -187,6 +221,17 @@ class Nvidia:
         if self._nvml is None:
             self._nvml = PynvmlNvml(lambda: load_nvml(driver_root=self._driver_root, host=host))
         return self._nvml
+
+
+def _uuid(card: Card) -> str:
+    """UUID of the card that a device is, or is part of."""
+    return card.uuid if card.partition is None else card.partition.card_uuid
+
+
+def _fault(event: NvmlEvent, *, name: str) -> CardFault | None:
+    if not event.xid:
+        return CardFault(name=name, reason="DoubleBitError", message=_DOUBLE_BIT, certain=True)
+    return fault_of(event.xid, name=name)
 
 
 def _not_answering(card: Card, failed: NvmlError) -> CardHealth:
@@ -274,7 +319,7 @@ def _card(found: NvmlCard, *, driver_version: str, host: Host) -> Card:
         pci_bus_id=address,
         pcie_root=_pcie_root(host.resolve(device)) if host.exists(device) else "",
         numa_node=_numa_node(optional(f"{device}/numa_node", host=host)),
-        unpublished=MIG_REASON if found.mig else "",
+        unpublished=IN_PARTITION_MODE if found.mig else "",
     )
 
 

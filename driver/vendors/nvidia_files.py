@@ -64,6 +64,13 @@ NO_RUNTIME_CARDS = {"NVIDIA_VISIBLE_DEVICES": "void"}
 """An image's own NVIDIA_VISIBLE_DEVICES=all would make an nvidia runtime add every card of the node."""
 
 
+class DriverNotReadyError(PrepareError):
+    """The vendor's driver is not loaded (yet), or is being replaced: waiting helps."""
+
+    reason = "DriverNotReady"
+    retriable = True
+
+
 class DriverFilesMissingError(PrepareError):
     """The node's driver installation lacks what every CUDA program needs."""
 

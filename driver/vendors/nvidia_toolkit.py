@@ -27,6 +27,7 @@ SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
 TOOLKIT_KIND = "nvidia.com/gpu"
 
 _CARD_NODE = re.compile(r"/dev/nvidia(\d+)")
+_CAPABILITIES = "/nvidia-caps/"
 _KNOWN = frozenset({"env", "deviceNodes", "mounts", "hooks"})
 # The C loader takes 3 ms for a spec of 500 lines, the Python one 60 ms; not every build of PyYAML has it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -99,9 +100,15 @@ def _edits(document: Mapping[str, Any], *, uuid: str, minor: int, host: Host) ->
 
 
 def _entry(devices: Sequence[Mapping[str, Any]], *, uuid: str, minor: int) -> Mapping[str, Any] | None:
-    fitting = [entry for entry in devices if _card_nodes(entry) == {minor}]
+    # Entries of MIG instances hold the card's node as well, and what opens the instance.
+    fitting = [entry for entry in devices if _card_nodes(entry) == {minor} and not _has_capabilities(entry)]
     by_uuid = [entry for entry in fitting if str(entry.get("name", "")).lower() == uuid.lower()]
     return next(iter(by_uuid or fitting), None)
+
+
+def _has_capabilities(entry: Mapping[str, Any]) -> bool:
+    nodes = (entry.get("containerEdits") or {}).get("deviceNodes") or []
+    return any(_CAPABILITIES in str(node.get("path", "")) for node in nodes if isinstance(node, Mapping))
 
 
 def _card_nodes(entry: Mapping[str, Any]) -> set[int]:

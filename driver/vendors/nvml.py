@@ -36,6 +36,7 @@ class NvmlError(Exception):
         lost: The card has fallen off the bus.
         unknown_card: There is no such card.
         reset_required: The card does nothing before it is reset.
+        in_use: Something uses what was to be changed, or has taken it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class NvmlError(Exception):
         lost: bool = False,
         unknown_card: bool = False,
         reset_required: bool = False,
+        in_use: bool = False,
     ) -> None:
         super().__init__(message)
         self.driver_missing = driver_missing
@@ -54,6 +56,7 @@ class NvmlError(Exception):
         self.lost = lost
         self.unknown_card = unknown_card
         self.reset_required = reset_required
+        self.in_use = in_use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +149,13 @@ class Nvml(Protocol):
             NvmlError: There is no such card, it is lost, or NVML cannot be asked at all.
         """
 
+    def on_card(self, uuid: str, work: Callable[[Any, Any], T]) -> T:
+        """What `work` answers, called with pynvml and the card's handle; see `driver.vendors.nvml_mig`.
+
+        Raises:
+            NvmlError: There is no such card, it is lost, or NVML refuses.
+        """
+
     def wait(self, uuids: Sequence[str], *, timeout_s: float) -> NvmlEvent | None:
         """Blocks until the driver reports something of these cards; None if the time is over.
 
@@ -208,6 +218,11 @@ class PynvmlNvml:
         with self._session() as nvml:
             return _state(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid))
 
+    def on_card(self, uuid: str, work: Callable[[Any, Any], T]) -> T:
+        """See `Nvml.on_card`."""
+        with self._session() as nvml:
+            return work(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid))
+
     def wait(self, uuids: Sequence[str], *, timeout_s: float) -> NvmlEvent | None:
         """See `Nvml.wait`; for one thread at a time."""
         with self._session() as nvml, self._waiting:
@@ -247,6 +262,7 @@ class PynvmlNvml:
                 lost=failed.value == nvml.NVML_ERROR_GPU_IS_LOST,
                 unknown_card=failed.value == nvml.NVML_ERROR_NOT_FOUND,
                 reset_required=failed.value == nvml.NVML_ERROR_RESET_REQUIRED,
+                in_use=failed.value in (nvml.NVML_ERROR_IN_USE, nvml.NVML_ERROR_INSUFFICIENT_RESOURCES),
             ) from None
 
     def _begin(self, nvml: Any) -> None:

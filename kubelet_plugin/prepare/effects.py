@@ -208,12 +208,13 @@ class Effects:
         card = cards.get(item.share.device)
         if card is None:
             raise DeviceGoneError(f"Card {item.share.device} is not on this node (any more).")
-        edits = self._source.vendor_edits(card)
         if item.share.admin:
-            return ContainerEdits(device_nodes=edits.device_nodes)
-        return edits + self._source.isolation_edits(
+            return ContainerEdits(device_nodes=self._source.vendor_edits(card).device_nodes)
+        # First what changes the card: a partition that is made may give it other device nodes.
+        limits = self._source.isolation_edits(
             item.share, card=card, chosen=_chosen(item), index=item.index, core_policy=item.core_policy
         )
+        return self._source.vendor_edits(card) + limits
 
 
 def _chosen(item: ShareRecord) -> Chosen:

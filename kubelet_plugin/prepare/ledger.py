@@ -5,6 +5,9 @@ Purpose: invariant 1. Whoever allocated, no sum of what is prepared exceeds a ca
 Flow: `check_and_reserve` either takes all shares of a claim or none; `load` takes what is prepared already
 without a question (at start, or because another agent prepared it); `release` gives back.
 
+A card and its partitions exclude each other, and so do partitions that need the same slots, whatever counters
+the allocator knew of: names tell the slots (`driver.places`).
+
 Limits: pure and without a lock of its own: `state.StateFolder` calls it under the node's lock. The cost of a
 reservation does not depend on how many claims are prepared; only a refusal looks at the claims on its card.
 """
@@ -17,6 +20,7 @@ from typing import ClassVar
 
 from driver.cards import CORES_PER_CARD, Card
 from driver.errors import DeviceGoneError, OverCommitError, OverCommitReleasingError
+from driver.places import card_of, exclude
 from driver.shares import Share
 
 
@@ -80,6 +84,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._books: dict[str, _Book] = {}
+        self._of_card: dict[str, set[str]] = {}
         self._devices: dict[str, tuple[str, ...]] = {}
         self._releasing: set[str] = set()
         self._doubts: dict[str, frozenset[str] | None] = {}
@@ -110,6 +115,7 @@ class Ledger:
             if not as_before:
                 self._check_doubt(device, claim_uid=claim_uid)
             self._check(cards[device], part, claim_uid=claim_uid)
+            self._check_parts(device, wanted, claim_uid=claim_uid)
         self.load(shares, claim_uid=claim_uid)
 
     def load(self, shares: Sequence[Share], *, claim_uid: str) -> None:
@@ -118,6 +124,7 @@ class Ledger:
         parts = _parts(shares)
         for device, part in parts.items():
             book = self._books.setdefault(device, _Book())
+            self._of_card.setdefault(card_of(device), set()).add(device)
             book.memory += part.memory
             book.cores += part.cores
             book.holders[claim_uid] = part
@@ -137,6 +144,7 @@ class Ledger:
             book.whole.discard(claim_uid)
             if not book.holders:
                 del self._books[device]
+                self._leave(device)
 
     def hold_in_doubt(self, claim_uid: str, *, devices: frozenset[str] | None) -> None:
         """Gives nothing more of these cards (None: of any card) until it is known what the claim holds."""
@@ -177,9 +185,31 @@ class Ledger:
             )
         raise CardFullError(message, holders=holders)
 
+    def _leave(self, device: str) -> None:
+        card = card_of(device)
+        self._of_card[card].discard(device)
+        if not self._of_card[card]:
+            del self._of_card[card]
+
+    def _check_parts(self, device: str, wanted: Mapping[str, _Part], *, claim_uid: str) -> None:
+        """Refuses a device of which another one holds a part, or that is part of one that is held."""
+        for other in wanted:
+            if other != device and exclude(device, other):
+                raise CardFullError(_excluded(device, other), holders=frozenset())
+        for other in sorted(self._of_card.get(card_of(device), ())):
+            holders = self._books[other].holders.keys() - {claim_uid}
+            if other == device or not holders or not exclude(device, other):
+                continue
+            message = _excluded(device, other)
+            if holders <= self._releasing:
+                raise OverCommitReleasingError(
+                    f"{message} What stands in the way is being released.", remedy="The kubelet tries again."
+                )
+            raise CardFullError(message, holders=frozenset(holders))
+
     def _check_doubt(self, device: str, *, claim_uid: str) -> None:
         for uid, devices in self._doubts.items():
-            if uid != claim_uid and (devices is None or device in devices):
+            if uid != claim_uid and _may_hold(devices, device):
                 raise ReservationInDoubtError(
                     f"Card {device} may be held by claim {uid}, whose record on this node cannot be read.",
                     remedy="The agent asks the kubelet which claims are in use; the kubelet tries again.",
@@ -209,6 +239,14 @@ def _rest(book: _Book, *, without: set[str], part: _Part) -> _Part:
         sum(held.cores for held in staying),
         whole=any(held.whole for held in staying) or (part.whole and bool(staying)),
     )
+
+
+def _may_hold(devices: frozenset[str] | None, device: str) -> bool:
+    return devices is None or any(one == device or exclude(one, device) for one in devices)
+
+
+def _excluded(device: str, other: str) -> str:
+    return f"Device {device} cannot be given out: {other} is held and needs the same part of the card."
 
 
 def _refusal(held: _Part, part: _Part, card: Card) -> str:

@@ -8,14 +8,14 @@ import pytest
 
 from driver.cards import Card
 from driver.errors import DeviceGoneError, InvalidInputError
+from driver.partitions.base import IN_PARTITION_MODE
 from driver.vendors.nvidia import (
-    MIG_REASON,
-    DriverNotReadyError,
     Nvidia,
     has_hardware,
     load_nvml,
     normal_pci_address,
 )
+from driver.vendors.nvidia_files import DriverNotReadyError
 from driver.vendors.nvml import PynvmlNvml
 from driver.vendors.registry import NodeVendors
 from tests.driver.vendors.driver_root import add_device_nodes, recorded_root
@@ -107,7 +107,7 @@ def test_a_card_in_mig_mode_is_listed_with_the_reason(
     vendor: Nvidia, world: NvmlWorld, host: FolderHost
 ) -> None:
     world.card(0, mig="1")
-    assert one_card(vendor, host).unpublished == MIG_REASON
+    assert one_card(vendor, host).unpublished == IN_PARTITION_MODE
 
 
 def test_a_lost_card_is_a_problem(vendor: Nvidia, world: NvmlWorld, host: FolderHost) -> None:

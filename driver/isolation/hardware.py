@@ -1,0 +1,306 @@
+"""The method `hardware`: a share that is a partition of its card, kept apart by the card itself.
+
+Flow: *edits* uses the instance that is there, or makes it and notes so; *undo* removes what was noted. A note
+(`Note`, durable, one for each claim and partition) is written before anything is made, and goes after it is
+gone:
+
+    note "intended" -> instance made -> note "made" with its UUID -> CDI file ... -> instance gone -> note
+    gone
+
+So a kill at any point leaves a note that leads to what there is, and what has no note is never removed: it is
+somebody else's. With "intended", an instance in exactly these slots is ours, since none was there when the
+note was written; with "made", only one of that UUID is. Instances do not outlive a boot, so a note of another
+boot stands for nothing: what is there by now, somebody else made.
+
+Two agents may run on a node at a time (a rolling update), hence a lock for each card, over processes. It is
+held while the hardware is at work, for seconds, and nothing else waits for it: neither claims of other cards
+nor the reservations.
+
+A card that is partitioned on demand is taken out of the partitioning mode when a share of it, or all of it,
+is prepared (`prepare_card`): the guard has seen to it that no partition of it is held.
+
+Limits: an administrator who makes an instance in the very slots that a killed agent had noted, before it
+comes back, loses it to the claim. A card that is lost takes its instances with it: their notes go without a
+question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from driver.cards import Card, IsolationLevel
+from driver.cdi import ContainerEdits
+from driver.errors import DeviceGoneError, IsolationError
+from driver.host import Host
+from driver.isolation.base import Availability, InForce, ShareContext
+from driver.partitions.base import Instance, Partitioner, PartitionTarget
+from driver.places import Place, place_of
+from driver.shares import Share
+
+
+class PartitionUnusableError(IsolationError):
+    """There is an instance where the claim's partition is to be, and it cannot be used."""
+
+    reason = "PartitionUnusable"
+
+
+class PartitionGoneError(IsolationError):
+    """The partition was there and is not any more, and is not one that is made on demand."""
+
+    reason = "PartitionGone"
+
+
+class PartitionsUnknownError(IsolationError):
+    """Nobody on this node knows how to partition the card at the moment."""
+
+    reason = "PartitionsUnknown"
+    retriable = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """That an instance is, or may be, there for a claim.
+
+    Attributes:
+        claim_uid: UID of the claim.
+        device: Name of the partition.
+        vendor: The card's vendor.
+        card_uuid: UUID of the card.
+        boot: The boot in which it was written.
+        instance: UUID of the instance; "" as long as it is only intended.
+    """
+
+    claim_uid: str
+    device: str
+    vendor: str
+    card_uuid: str
+    boot: str
+    instance: str = ""
+
+
+class Notes(Protocol):
+    """Keeps notes, durably."""
+
+    def find(self, claim_uid: str, device: str) -> Note | None:
+        """The note.
+
+        Raises:
+            StateError: It cannot be read.
+        """
+
+    def put(self, note: Note) -> None:
+        """Keeps a note, durable when this returns.
+
+        Raises:
+            DragomanError: The disk refuses.
+        """
+
+    def remove(self, note: Note) -> None:
+        """Forgets a note; no error if there is none."""
+
+    def of_claim(self, claim_uid: str) -> Iterable[Note]:
+        """All notes of a claim.
+
+        Raises:
+            StateError: One cannot be read.
+        """
+
+    def claims(self) -> frozenset[str]:
+        """UIDs of all claims that have notes, readable or not."""
+
+    def devices(self) -> frozenset[str]:
+        """Names of all partitions that have notes, readable or not; from the folder, at once."""
+
+    def lock(self, card: str) -> AbstractContextManager[None]:
+        """Keeps everybody else on the node from changing this card's instances.
+
+        Raises:
+            StateError: Somebody else does not let go.
+        """
+
+    def boot(self) -> str:
+        """Which boot this is."""
+
+
+class Hardware:
+    """Partitions; implements `driver.isolation.base.IsolationMethod`.
+
+    Args:
+        partitioner: Gives who partitions the card of this name, by the card's vendor's name as well; None
+            where nobody does.
+        notes: Keeps the notes.
+    """
+
+    level = IsolationLevel.HARDWARE
+
+    def __init__(self, partitioner: Callable[[str, str], Partitioner | None], *, notes: Notes) -> None:
+        self._partitioner = partitioner
+        self._notes = notes
+
+    def ours(self) -> frozenset[str]:
+        """Names of the partitions that were made, or are to be made, for claims."""
+        return self._notes.devices()
+
+    def available(self, *, card: Card, host: Host) -> Availability:  # noqa: ARG002 - the verb's signature
+        """Partitions are held by hardware, and shares of a card never are."""
+        there = card.partition is not None
+        return Availability(memory=there, cores=there)
+
+    def edits(self, share: Share, *, context: ShareContext, host: Host) -> ContainerEdits:
+        """The device nodes of the instance, which is made if it is not there.
+
+        Raises:
+            DragomanError: It cannot be made, or not now.
+        """
+        card = context.card
+        if card.partition is None:
+            raise PartitionUnusableError(f"{card.name} is no partition.")
+        target = PartitionTarget(place=_place(card.name), card_uuid=card.partition.card_uuid)
+        partitioner = self._of(target.place.card, vendor=card.vendor)
+        with self._notes.lock(target.place.card):
+            instance = self._instance(share, card, target, partitioner=partitioner, host=host)
+            return partitioner.instance_edits(instance, host=host)
+
+    def prepare_card(self, card: Card, *, host: Host) -> None:
+        """Sees to it that a card that is partitioned on demand can be used as a whole, or shared.
+
+        Raises:
+            DragomanError: It has instances, or the mode cannot be changed now.
+        """
+        partitioner = self._of(card.name, vendor=card.vendor)
+        with self._notes.lock(card.name):
+            partitioner.make_whole(card.uuid, host=host)
+
+    def in_force(
+        self,
+        share: Share,  # noqa: ARG002 - the verb's signature
+        *,
+        context: ShareContext,
+        host: Host,
+        pid: int,  # noqa: ARG002
+    ) -> InForce:
+        """Whether the instance is there: what a process can open, the kernel decides by its device nodes."""
+        card = context.card
+        partitioner = self._partitioner(card.name, card.vendor)
+        if card.partition is None or partitioner is None:
+            return _unknown("Nobody can ask for the instance.")
+        target = PartitionTarget(place=_place(card.name), card_uuid=card.partition.card_uuid)
+        try:
+            found = partitioner.find_instance(target, host=host)
+        except DeviceGoneError as gone:
+            return InForce(holds=False, message=str(gone), reason=gone.reason)
+        except Exception as unknown:  # noqa: BLE001 - the verb raises nothing
+            return _unknown(f"The instance cannot be asked for: {unknown}")
+        if found is None or not found.complete:
+            return InForce(
+                holds=False,
+                message=f"The instance {card.name} is not there any more.",
+                reason=PartitionGoneError.reason,
+                remedy="Delete the pod; somebody removed the instance by hand.",
+            )
+        return InForce(holds=True, message=f"The card keeps the instance {found.uuid} apart.")
+
+    def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:  # noqa: ARG002
+        """Removes the instance if it was made for the share.
+
+        Raises:
+            DragomanError: It cannot be removed now; its note stays.
+        """
+        note = self._notes.find(share.claim_uid, share.device)
+        if note is not None:
+            self._undo(note, host=host)
+
+    def claims(self, *, host: Host) -> frozenset[str]:  # noqa: ARG002
+        """UIDs of the claims that have notes."""
+        return self._notes.claims()
+
+    def undo_claim(self, claim_uid: str, *, host: Host) -> None:
+        """Removes all instances that were made for a claim."""
+        for note in self._notes.of_claim(claim_uid):
+            self._undo(note, host=host)
+
+    def _instance(
+        self, share: Share, card: Card, target: PartitionTarget, *, partitioner: Partitioner, host: Host
+    ) -> Instance:
+        note = self._notes.find(share.claim_uid, share.device)
+        found = partitioner.find_instance(target, host=host)
+        if note is not None and found is not None and not self._is_of(found, note):
+            # Of another boot, or made anew by somebody else in the place of ours: theirs from now on.
+            self._notes.remove(note)
+            note = None
+        if found is not None and note is None:
+            return _usable(found)
+        if note is None and not card.counters:
+            raise PartitionGoneError(
+                f"The partition {card.name} is not there any more.",
+                remedy="Delete the pod; its replacement is scheduled to one that is there.",
+            )
+        boot = self._notes.boot()
+        if note is None or note.boot != boot or (found is None and note.instance):
+            note = Note(
+                claim_uid=share.claim_uid,
+                device=card.name,
+                vendor=card.vendor,
+                card_uuid=target.card_uuid,
+                boot=boot,
+            )
+            self._notes.put(note)
+        if found is None or not found.complete:
+            found = partitioner.make_instance(target, host=host)
+        if note.instance != found.uuid:
+            self._notes.put(replace(note, instance=found.uuid))
+        return found
+
+    def _undo(self, note: Note, *, host: Host) -> None:
+        place = _place(note.device)
+        with self._notes.lock(place.card):
+            if note.boot == self._notes.boot():
+                partitioner = self._of(place.card, vendor=note.vendor)
+                target = PartitionTarget(place=place, card_uuid=note.card_uuid)
+                try:
+                    found = partitioner.find_instance(target, host=host)
+                    if found is not None and self._is_of(found, note):
+                        partitioner.remove_instance(found, host=host)
+                except DeviceGoneError:
+                    # It can come back only by a reset or a boot, which leave no instance.
+                    found = None
+            self._notes.remove(note)
+
+    def _is_of(self, found: Instance, note: Note) -> bool:
+        if note.boot != self._notes.boot():
+            return False
+        # One without a UUID lacks its inner half: between two calls of ours.
+        return not note.instance or not found.uuid or found.uuid == note.instance
+
+    def _of(self, card: str, *, vendor: str) -> Partitioner:
+        found = self._partitioner(card, vendor)
+        if found is None:
+            raise PartitionsUnknownError(
+                f"Nobody on this node can partition card {card} at the moment.",
+                remedy="Look whether the vendor's driver is loaded; the kubelet tries again.",
+            )
+        return found
+
+
+def _unknown(message: str) -> InForce:
+    return InForce(holds=False, known=False, message=message, reason=PartitionsUnknownError.reason)
+
+
+def _place(device: str) -> Place:
+    place = place_of(device)
+    if place is None:
+        raise PartitionUnusableError(f"{device} does not tell where the partition is.")
+    return place
+
+
+def _usable(found: Instance) -> Instance:
+    if not found.complete:
+        raise PartitionUnusableError(
+            f"The instance {found.target.place.name} cannot be used: "
+            f"{found.complaint or 'it has no compute instance.'}",
+            remedy="An administrator makes one compute instance that spans it, or removes the instance.",
+        )
+    return found
