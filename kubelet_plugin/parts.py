@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -15,9 +15,11 @@ import structlog
 
 from driver.cards import IsolationLevel
 from driver.errors import ConfigError, DragomanError
+from driver.isolation import preload_amd, preload_ascend
 from driver.isolation.base import IsolationMethod
 from driver.isolation.none import NoIsolation
-from driver.isolation.preload import Preload, PreloadSettings
+from driver.isolation.preload import PreloadSettings
+from driver.isolation.preload_by_vendor import PreloadByVendor
 from driver.kube.client import KubeClient
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.policy_source import FilePolicySource, KubePolicySource, PolicySource
@@ -125,10 +127,17 @@ def make_methods(settings: Settings) -> IsolationParts:
         except (OSError, DragomanError) as failed:
             problems = (f"The preload library {settings.preload_library} cannot be installed: {failed}",)
             log.error("preload library not installed", error=str(failed))  # noqa: TRY400 - no bug of ours
-    preload = Preload(
-        PreloadSettings(
-            library=library, files_dir=str(settings.preload_dir), region_dir=str(settings.share_dir)
-        )
+    common = PreloadSettings(
+        library=library, files_dir=str(settings.preload_dir), region_dir=str(settings.share_dir)
+    )
+    preload = PreloadByVendor(
+        common,
+        kin={
+            preload_ascend.VENDOR: preload_ascend.PreloadAscend(
+                replace(common, library=settings.preload_ascend)
+            ),
+            preload_amd.VENDOR: preload_amd.PreloadAmd(replace(common, library=settings.preload_amd)),
+        },
     )
     return IsolationParts(
         methods={IsolationLevel.PRELOAD: preload, IsolationLevel.NONE: NoIsolation()}, problems=problems

@@ -41,6 +41,8 @@ class Settings:
         driver_root: Root of the vendor's driver installation, as a path of the node.
         preload_library: The preload library to install, "" if shares cannot be limited by preloading.
         preload_dir: Folder of the node that holds installed versions of the preload library.
+        preload_ascend, preload_amd: Preload libraries for these vendors' cards, as paths of the node; "" for
+            none. They are used where they lie.
         pod_name, pod_namespace, pod_uid: The agent's own pod; "" if it is a plain process.
         simulated_node: A YAML file of simulated cards; "" for the node's real ones.
         claims_from: Folder of ResourceClaim manifests read instead of the API server; "" for the API server.
@@ -64,6 +66,8 @@ class Settings:
     driver_root: Path = Path("/")
     preload_library: str = ""
     preload_dir: Path = Path("/var/lib/dragoman/preload")
+    preload_ascend: str = ""
+    preload_amd: str = ""
     pod_name: str = ""
     pod_namespace: str = ""
     pod_uid: str = ""
@@ -140,6 +144,16 @@ OPTIONS: tuple[Option, ...] = (
         flag="--preload-dir",
         default="/var/lib/dragoman/preload",
         help="Folder of the node that holds the installed versions of the preload library.",
+    ),
+    Option(
+        flag="--preload-ascend",
+        metavar="FILE",
+        help="HAMi-vnpu-core's library for Ascend cards, as a path of the node. Default: none.",
+    ),
+    Option(
+        flag="--preload-amd",
+        metavar="FILE",
+        help="HAMi's library for HIP (libamvgpu.so), as a path of the node. Default: none.",
     ),
     Option(flag="--pod-name", metavar="NAME", help="The agent's own pod."),
     Option(flag="--pod-namespace", metavar="NAME", help="Namespace of the agent's own pod."),
@@ -249,6 +263,8 @@ def _settings(values: Mapping[str, str]) -> Settings:
         driver_root=_absolute(values, "driver_root"),
         preload_library=values["preload_library"],
         preload_dir=_absolute(values, "preload_dir"),
+        preload_ascend=_node_file(values, "preload_ascend"),
+        preload_amd=_node_file(values, "preload_amd"),
         pod_name=values["pod_name"],
         pod_namespace=values["pod_namespace"],
         pod_uid=_checked(values, "pod_uid", lambda text: "/" not in text, "A UID has no slashes in it."),
@@ -283,6 +299,10 @@ def _node_name(values: Mapping[str, str]) -> str:
         problem = f"{name!r} is not the name of a Node." if name else "The agent has to know its node."
         raise _error("node_name", problem, "Give the name of the Node object, in a pod from spec.nodeName.")
     return name
+
+
+def _node_file(values: Mapping[str, str], field: str) -> str:
+    return str(_absolute(values, field)) if values[field] else ""
 
 
 def _absolute(values: Mapping[str, str], field: str, *, default: Path | None = None) -> Path:

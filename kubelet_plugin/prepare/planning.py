@@ -18,6 +18,7 @@ from driver.api.share_config import ShareConfig
 from driver.cards import Card, IsolationLevel
 from driver.errors import ClaimError, IsolationError
 from driver.isolation.choose import Chosen
+from driver.isolation.preload_one_card import check_one_card_rules
 from driver.isolation.rules import ContainerUse, ShareFacts, ShareKey, card_sort_key, check_preload_rules
 from driver.isolation.service_rules import check_service_rules
 from driver.kube.client import JSON
@@ -244,9 +245,11 @@ def _index(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource)
         key: _facts(item, card=plan.cards[item.share.device], chosen=choices[key])
         for key, item in ((share_key(item.share), item) for item in (*plan.given, *plan.others))
     }
-    return check_preload_rules(
+    indices = check_preload_rules(
         claim_shares=tuple(chosen), all_shares=facts, containers=plan.containers, pod_owned=plan.pod_owned
     )
+    check_one_card_rules(claim_shares=tuple(chosen), all_shares=facts, containers=plan.containers)
+    return indices
 
 
 def _check_service(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource) -> None:

@@ -18,6 +18,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _PATH = r"^/([^/]+/?)*$"
 _PATH_OR_EMPTY = r"^(/([^/]+/?)*)?$"
 _LIBRARY = r"^(|image|/.+)$"
+_NODE_FILE = r"^(|/.+)$"
 
 
 class Values(BaseModel):
@@ -320,6 +321,18 @@ class Preload(Values):
         description="`image`: the library in the project's image (hack/image --preload-library FILE). "
         "An absolute "
         "path: a file of the node. Empty: none; limited shares are then refused by that name.",
+    )
+    ascend: str = Field(
+        default="",
+        pattern=_NODE_FILE,
+        description="HAMi-vnpu-core's library (libvnpu.so) for shares of Ascend cards: a file of the node, "
+        "used where it lies. Empty: none; a new version has to be a new file.",
+    )
+    amd: str = Field(
+        default="",
+        pattern=_NODE_FILE,
+        description="HAMi's library for HIP (libamvgpu.so) for shares of AMD cards, in the same way. It "
+        "holds memory; a cap on compute of an AMD card is refused.",
     )
 
 

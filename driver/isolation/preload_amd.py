@@ -1,0 +1,61 @@
+"""Limits of memory for shares of AMD cards by HAMi's library for HIP.
+
+Purpose: `libamvgpu.so`, which glibc's loader is told of by `LD_AUDIT`, stands before HIP's runtime and
+refuses memory above the limit. A list in `/etc/ld.so.preload` does not do: ROCm 7 calls itself through what
+the library would stand before.
+
+Source: the contract of HAMi's amd-hami-core: `HIP_DEVICE_MEMORY_LIMIT_<n>` (number and `m`),
+`HIP_DEVICE_MEMORY_SHARED_CACHE` (the region), `LD_AUDIT`. An unset, unparsable or zero limit means *no
+limit*.
+
+Limits:
+* No cap on compute. What HAMi uses is a mask of compute units, `HSA_CU_MASK`: it would need books of who has
+  which units of a card, since shares with the same mask stand in each other's way while others idle; and
+  what a card has of them is hidden from an agent without privileges.
+* n is HIP's number of the card, which is not the PCI order for certain: one card in a container.
+* The library is not of this project, needs glibc 2.34, and was tried by its authors on MI300X. A program that
+  is started without `LD_AUDIT` (a cleaned environment, setuid) is not held, nor one for musl.
+"""
+
+from __future__ import annotations
+
+from driver.cards import Card
+from driver.cdi import ContainerEdits
+from driver.host import Host
+from driver.isolation.base import Availability, ShareContext
+from driver.isolation.preload import CONTAINER_DIR, CONTAINER_REGION_DIR, PreloadSettings
+from driver.isolation.preload_one_card import OneCardPreload
+from driver.shares import Share
+
+VENDOR = "amd"
+REGION_FILE = "hip.cache"
+
+
+class PreloadAmd(OneCardPreload):
+    """amd-hami-core's contract as an isolation method."""
+
+    container_library = f"{CONTAINER_DIR}/libamvgpu.so"
+    region_file = REGION_FILE
+
+    def __init__(self, settings: PreloadSettings) -> None:
+        super().__init__(settings, title="HAMi's library for HIP", setting="preload.amd")
+
+    def can_hold(self, card: Card) -> Availability:  # noqa: ARG002 - the seam's signature
+        """Memory."""
+        return Availability(
+            memory=True,
+            cores=False,
+            reason="The preload library for AMD cards holds no cap on compute.",
+            remedy="Ask for memory alone.",
+        )
+
+    def variables(self, share: Share, *, context: ShareContext) -> dict[str, str]:  # noqa: ARG002
+        """The limit, always of the container's first card."""
+        return {
+            "HIP_DEVICE_MEMORY_SHARED_CACHE": f"{CONTAINER_REGION_DIR}/{REGION_FILE}",
+            "HIP_DEVICE_MEMORY_LIMIT_0": f"{share.memory_mib}m",
+        }
+
+    def loading(self, context: ShareContext, *, host: Host) -> ContainerEdits:  # noqa: ARG002
+        """The loader's variable."""
+        return ContainerEdits(env={"LD_AUDIT": self.container_library})

@@ -1,0 +1,232 @@
+"""The preload libraries of other vendors: what containers get, when it holds, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from driver.cards import Card
+from driver.cdi import ContainerEdits
+from driver.errors import IsolationError
+from driver.isolation.base import ShareContext
+from driver.isolation.preload import PreloadLibraryMissingError, PreloadSettings
+from driver.isolation.preload_amd import PreloadAmd
+from driver.isolation.preload_ascend import PreloadAscend
+from driver.isolation.preload_by_vendor import PreloadByVendor
+from driver.isolation.preload_one_card import OneCardOnlyError
+from driver.shares import Share
+from tests.support.folder_host import FolderHost
+
+LIBVGPU = "/var/lib/dragoman/preload/libvgpu-1.so"
+LIBVNPU = "/usr/local/hami-vnpu-core/libvnpu.so"
+LIBAMVGPU = "/usr/local/vgpu/libamvgpu.so"
+COMMON = PreloadSettings(library=LIBVGPU, files_dir="/var/lib/dragoman/preload", region_dir="/run/dragoman")
+ASCEND = Card(
+    name="ascend-1", vendor="ascend", model="Ascend 910B3", memory_bytes=1 << 36, driver_version="25.5.1"
+)
+AMD = Card(name="amd-1", vendor="amd", model="MI300X", memory_bytes=1 << 37)
+NVIDIA = Card(name="nvidia-1", vendor="nvidia", model="A100", memory_bytes=1 << 35)
+MAPS = "7f01-7f02 r-xp 00000000 00:2b 7 "
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FolderHost:
+    found = FolderHost(tmp_path)
+    for path in (LIBVGPU, LIBVNPU, LIBAMVGPU):
+        found.add(path)
+    found.add("/proc/sys/kernel/random/boot_id", "boot-1\n")
+    return found
+
+
+@pytest.fixture
+def method() -> PreloadByVendor:
+    return PreloadByVendor(
+        COMMON,
+        kin={
+            "ascend": PreloadAscend(replace(COMMON, library=LIBVNPU)),
+            "amd": PreloadAmd(replace(COMMON, library=LIBAMVGPU)),
+        },
+    )
+
+
+def share(card: Card, *, memory: int = 4096, cores: int = 30, request: str = "npu") -> Share:
+    return Share(claim_uid="uid-1", request=request, device=card.name, memory_mib=memory, cores_percent=cores)
+
+
+def context(card: Card, *, index: int = 0, memory: bool = True, cores: bool = True) -> ShareContext:
+    return ShareContext(
+        card=card,
+        index=index,
+        core_policy="force",
+        claim_uid="uid-1",
+        holds_memory=memory,
+        holds_cores=cores,
+        devices=("/dev/card",),
+    )
+
+
+def mounts(edits: ContainerEdits) -> dict[str, tuple[str, bool]]:
+    return {one.container_path: (one.host_path, "ro" in one.options) for one in edits.mounts}
+
+
+def test_an_ascend_share_has_its_quota_and_its_part_of_the_time(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    assert method.edits(share(ASCEND), context=context(ASCEND), host=host).env == {
+        "NPU_MEM_QUOTA": "4096",
+        "NPU_PRIORITY": "30",
+        "NPU_FIXED_SHARE_RATIO": "1",
+        "NPU_LOCAL_SHM_PATH": "/usr/local/dragoman/region/vnpu_local_shmem",
+        "NPU_GLOBAL_SHM_PATH": "/usr/local/dragoman/card/global_registry",
+    }
+
+
+def test_an_ascend_share_without_a_cap_takes_turns_and_is_not_capped(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    edits = method.edits(share(ASCEND, cores=0), context=context(ASCEND), host=host)
+    assert {"NPU_PRIORITY", "NPU_FIXED_SHARE_RATIO"}.isdisjoint(edits.env)
+    assert "NPU_GLOBAL_SHM_PATH" in edits.env
+
+
+def test_an_ascend_container_gets_library_list_region_and_the_cards_file(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    edits = method.edits(share(ASCEND), context=context(ASCEND), host=host)
+    assert mounts(edits) == {
+        "/usr/local/dragoman/libvnpu.so": (LIBVNPU, True),
+        "/etc/ld.so.preload": ("/var/lib/dragoman/preload/ld.so.preload.ascend", True),
+        "/usr/local/dragoman/region": ("/run/dragoman/uid-1/npu/region", False),
+        "/usr/local/dragoman/card": ("/run/dragoman/.cards/ascend-1", False),
+    }
+    listed = host.read_text("/var/lib/dragoman/preload/ld.so.preload.ascend")
+    assert listed == "/usr/local/dragoman/libvnpu.so\n"
+    assert host.local("/run/dragoman/.cards/ascend-1").stat().st_mode & 0o7777 == 0o777
+    assert host.local("/run/dragoman/.cards").stat().st_mode & 0o7777 == 0o700
+
+
+def test_an_amd_share_has_its_limit_and_the_loaders_variable(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    edits = method.edits(share(AMD, cores=0), context=context(AMD, cores=False), host=host)
+    assert edits.env == {
+        "LD_AUDIT": "/usr/local/dragoman/libamvgpu.so",
+        "HIP_DEVICE_MEMORY_LIMIT_0": "4096m",
+        "HIP_DEVICE_MEMORY_SHARED_CACHE": "/usr/local/dragoman/region/hip.cache",
+    }
+    assert mounts(edits) == {
+        "/usr/local/dragoman/libamvgpu.so": (LIBAMVGPU, True),
+        "/usr/local/dragoman/region": ("/run/dragoman/uid-1/npu/region", False),
+    }
+
+
+def test_nvidias_shares_are_as_without_the_others(method: PreloadByVendor, host: FolderHost) -> None:
+    edits = method.edits(share(NVIDIA), context=context(NVIDIA, index=1), host=host)
+    assert edits.env["CUDA_DEVICE_MEMORY_LIMIT_1"] == "4096m"
+    assert mounts(edits)["/usr/local/dragoman/libvgpu.so"] == (LIBVGPU, True)
+
+
+@pytest.mark.parametrize(("card", "missing"), [(ASCEND, LIBVNPU), (AMD, LIBAMVGPU)])
+def test_without_its_library_a_vendors_share_is_refused_by_name(
+    method: PreloadByVendor, host: FolderHost, card: Card, missing: str
+) -> None:
+    host.local(missing).unlink()
+    found = method.available(card=card, host=host)
+    assert (found.memory, found.cores, found.refusal) == (False, False, PreloadLibraryMissingError)
+    assert missing in found.reason
+    with pytest.raises(PreloadLibraryMissingError):
+        method.edits(share(card), context=context(card), host=host)
+
+
+@pytest.mark.parametrize("version", ["", "24.1.rc3", "25.4.9", "unknown"])
+def test_ascend_drivers_that_cannot_share_a_card_or_tell_no_version_hold_nothing(
+    method: PreloadByVendor, host: FolderHost, version: str
+) -> None:
+    found = method.available(card=replace(ASCEND, driver_version=version), host=host)
+    assert (found.memory, found.cores) == (False, False)
+    assert (version or "unknown") in found.reason
+
+
+def test_ascend_drivers_from_25_5_on_hold_both_dimensions(method: PreloadByVendor, host: FolderHost) -> None:
+    for version in ("25.5", "25.5.1", "25.10.0", "26.0.rc1"):
+        found = method.available(card=replace(ASCEND, driver_version=version), host=host)
+        assert (found.memory, found.cores) == (True, True), version
+
+
+def test_of_an_amd_card_memory_is_held_and_a_cap_on_compute_is_not(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    found = method.available(card=AMD, host=host)
+    assert (found.memory, found.cores) == (True, False)
+    assert "cap on compute" in found.reason
+
+
+@pytest.mark.parametrize("card", [ASCEND, AMD])
+def test_a_card_that_is_not_the_containers_first_is_refused(
+    method: PreloadByVendor, host: FolderHost, card: Card
+) -> None:
+    with pytest.raises(OneCardOnlyError):
+        method.edits(share(card), context=context(card, index=1), host=host)
+
+
+def test_a_limit_of_zero_is_never_written(method: PreloadByVendor, host: FolderHost) -> None:
+    none = share(ASCEND)
+    object.__setattr__(none, "memory_mib", 0)
+    with pytest.raises(IsolationError, match="no limit"):
+        method.edits(none, context=context(ASCEND), host=host)
+
+
+def test_what_all_containers_on_a_card_share_is_no_claims_and_stays_when_a_claim_goes(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    given = share(ASCEND)
+    method.edits(given, context=context(ASCEND), host=host)
+    assert method.claims(host=host) == {"uid-1"}
+    method.undo(given, context=None, host=host)
+    assert method.claims(host=host) == frozenset()
+    assert host.list_dir("/run/dragoman") == [".cards"]
+
+
+def test_a_region_of_other_limits_is_emptied(method: PreloadByVendor, host: FolderHost) -> None:
+    method.edits(share(ASCEND), context=context(ASCEND), host=host)
+    host.add("/run/dragoman/uid-1/npu/region/vnpu_local_shmem", "counts")
+    method.edits(share(ASCEND), context=context(ASCEND), host=host)
+    assert host.exists("/run/dragoman/uid-1/npu/region/vnpu_local_shmem")
+    method.edits(share(ASCEND, memory=1024), context=context(ASCEND), host=host)
+    assert not host.exists("/run/dragoman/uid-1/npu/region/vnpu_local_shmem")
+
+
+def process(host: FolderHost, *mapped: str, environment: dict[str, str]) -> None:
+    host.add("/proc/7/maps", "".join(f"{MAPS}{path}\n" for path in mapped))
+    host.add("/proc/7/environ", "".join(f"{name}={value}\0" for name, value in environment.items()))
+
+
+@pytest.mark.parametrize(
+    ("card", "library", "region"),
+    [
+        (ASCEND, "/usr/local/dragoman/libvnpu.so", "/usr/local/dragoman/region/vnpu_local_shmem"),
+        (AMD, "/usr/local/dragoman/libamvgpu.so", "/usr/local/dragoman/region/hip.cache"),
+    ],
+)
+def test_in_force_is_a_process_with_library_region_and_limits(
+    method: PreloadByVendor, host: FolderHost, card: Card, library: str, region: str
+) -> None:
+    given, seen = share(card, cores=0), context(card, cores=False)
+    environment = dict(method.edits(given, context=seen, host=host).env)
+
+    def look(*mapped: str, environment: dict[str, str] = environment) -> tuple[bool, bool, str]:
+        process(host, *mapped, environment=environment)
+        found = method.in_force(given, context=seen, host=host, pid=7)
+        return found.holds, found.known, found.reason
+
+    assert look(library, region) == (True, True, "")
+    assert look() == (False, False, "CardNotUsedYet")
+    assert look(library) == (False, False, "CardNotUsedYet")
+    assert look("/dev/card") == (False, True, "LibraryNotLoaded")
+    assert look("/dev/card", library) == (False, True, "RegionMissing")
+    assert look("/dev/card", library, region, environment={}) == (False, True, "EnvironmentLost")
+    host.local("/proc/7/maps").unlink()
+    gone = method.in_force(given, context=seen, host=host, pid=7)
+    assert (gone.holds, gone.known) == (False, False)
