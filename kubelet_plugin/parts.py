@@ -21,6 +21,7 @@ from driver.isolation.none import NoIsolation
 from driver.isolation.preload import PreloadSettings
 from driver.isolation.preload_by_vendor import PreloadByVendor
 from driver.kube.client import KubeClient
+from kubelet_plugin.hook_install import make_kernel
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.policy_source import FilePolicySource, KubePolicySource, PolicySource
 from kubelet_plugin.preload_install import install_library
@@ -112,10 +113,10 @@ class IsolationParts:
 
 
 def make_methods(settings: Settings) -> IsolationParts:
-    """The isolation methods of this agent; installs the preload library.
+    """The isolation methods of this agent; installs the preload library and the program for cgroups.
 
-    A library that cannot be installed is a problem and no reason to stop: shares without limits, and whole
-    cards, work all the same; limited shares are refused by name.
+    What cannot be installed is a problem and no reason to stop: shares without limits, and whole cards, work
+    all the same; limited shares are refused by name.
     """
     library = ""
     problems: tuple[str, ...] = ()
@@ -140,5 +141,10 @@ def make_methods(settings: Settings) -> IsolationParts:
         },
     )
     return IsolationParts(
-        methods={IsolationLevel.PRELOAD: preload, IsolationLevel.NONE: NoIsolation()}, problems=problems
+        methods={
+            IsolationLevel.KERNEL: make_kernel(settings),
+            IsolationLevel.PRELOAD: preload,
+            IsolationLevel.NONE: NoIsolation(),
+        },
+        problems=problems,
     )

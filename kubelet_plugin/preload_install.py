@@ -28,9 +28,14 @@ def install_library(library: Path, *, folder: Path) -> Path:
         OSError: The library cannot be read or the folder cannot be made.
         NodeStorageError: The folder cannot be written.
     """
-    content = library.read_bytes()
+    return install_version(library, folder=folder, stem="libvgpu", suffix=".so")
+
+
+def install_version(source: Path, *, folder: Path, stem: str, suffix: str = "") -> Path:
+    """Installs a file as `<folder>/<stem>-<digest><suffix>`; returns and raises as `install_library`."""
+    content = source.read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
-    target = folder / f"libvgpu-{digest}.so"
+    target = folder / f"{stem}-{digest}{suffix}"
     if not target.is_file() or target.read_bytes() != content:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_file(target, content, mode=0o755)

@@ -43,6 +43,9 @@ class Settings:
         preload_dir: Folder of the node that holds installed versions of the preload library.
         preload_ascend, preload_amd: Preload libraries for these vendors' cards, as paths of the node; "" for
             none. They are used where they lie.
+        kernel_hook: The program that puts limits on cgroups, to install on the node; "" for none.
+        hook_dir: Folder of the node that holds installed versions of it.
+        cgroup_root: Where the node's tree of cgroup v2 is mounted.
         pod_name, pod_namespace, pod_uid: The agent's own pod; "" if it is a plain process.
         simulated_node: A YAML file of simulated cards; "" for the node's real ones.
         claims_from: Folder of ResourceClaim manifests read instead of the API server; "" for the API server.
@@ -66,6 +69,9 @@ class Settings:
     driver_root: Path = Path("/")
     preload_library: str = ""
     preload_dir: Path = Path("/var/lib/dragoman/preload")
+    kernel_hook: str = ""
+    hook_dir: Path = Path("/var/lib/dragoman/hook")
+    cgroup_root: Path = Path("/sys/fs/cgroup")
     preload_ascend: str = ""
     preload_amd: str = ""
     pod_name: str = ""
@@ -144,6 +150,22 @@ OPTIONS: tuple[Option, ...] = (
         flag="--preload-dir",
         default="/var/lib/dragoman/preload",
         help="Folder of the node that holds the installed versions of the preload library.",
+    ),
+    Option(
+        flag="--kernel-hook",
+        help="The program that puts limits on cgroups, to install on the node. Without one, the kernel "
+        "limits no memory.",
+    ),
+    Option(
+        flag="--hook-dir",
+        default="/var/lib/dragoman/hook",
+        help="Folder of the node that holds the installed versions of that program; the node must be "
+        "allowed to run programs in it.",
+    ),
+    Option(
+        flag="--cgroup-root",
+        default="/sys/fs/cgroup",
+        help="Where the node's tree of cgroup v2 is mounted, as a path of the node.",
     ),
     Option(
         flag="--preload-ascend",
@@ -263,6 +285,9 @@ def _settings(values: Mapping[str, str]) -> Settings:
         driver_root=_absolute(values, "driver_root"),
         preload_library=values["preload_library"],
         preload_dir=_absolute(values, "preload_dir"),
+        kernel_hook=values["kernel_hook"],
+        hook_dir=_absolute(values, "hook_dir"),
+        cgroup_root=_absolute(values, "cgroup_root"),
         preload_ascend=_node_file(values, "preload_ascend"),
         preload_amd=_node_file(values, "preload_amd"),
         pod_name=values["pod_name"],

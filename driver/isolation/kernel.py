@@ -41,6 +41,7 @@ from driver.cdi import ContainerEdits, Hook
 from driver.errors import IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
+from driver.isolation.preload_seen import NOT_VISIBLE
 from driver.shares import Share
 
 CONTROLLER = "dmem"
@@ -142,20 +143,27 @@ class Kernel:
             region = self._region(context.card, host=host)
             folder = self._folder_of(pid, host=host)
         except IsolationError as missing:
-            return InForce(holds=False, message=missing.message)
-        except OSError as gone:
-            return InForce(holds=False, message=f"Process {pid} cannot be looked at: {gone.strerror}.")
+            return InForce(holds=False, message=missing.message, reason=missing.reason, remedy=missing.remedy)
+        except PermissionError:
+            return _unknown(NOT_VISIBLE, "The agent may not look at the container's processes.")
+        except OSError:
+            return _unknown(NOT_VISIBLE, "The process has ended.")
         if not folder:
-            return InForce(holds=False, message=f"The cgroup of process {pid} is not in the node's tree.")
+            return _unknown(NOT_VISIBLE, "The agent does not find the cgroup of the container's processes.")
         wanted = _bytes(share)
         while folder != self._settings.cgroup_root:
             limit = _limit(f"{folder}/dmem.max", region=region, host=host)
             if limit is not None and limit <= wanted:
                 return InForce(
-                    holds=True, message=f"The kernel holds process {pid} to {limit} bytes of {region}."
+                    holds=True, message=f"The kernel holds the container to {limit} bytes of {region}."
                 )
             folder = folder.rpartition("/")[0]
-        return InForce(holds=False, message=f"No cgroup of process {pid} limits {region} to {wanted} bytes.")
+        return InForce(
+            holds=False,
+            reason="CgroupLimitMissing",
+            message=f"No cgroup of the container limits {region} to {wanted} bytes.",
+            remedy="Delete the pod; its successor gets the limit anew. Something on the node has changed it.",
+        )
 
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:
         """Nothing was made: the limit went with the container's cgroup."""
@@ -227,6 +235,11 @@ class Kernel:
         if tail == path:
             return root + path if host.exists(root + path) else ""
         return _find(tail, root=root, host=host)
+
+
+def _unknown(reason: str, message: str) -> InForce:
+    remedy = "An administrator sets the chart's values inForce.enabled and host.mountRoot."
+    return InForce(holds=False, known=False, reason=reason, message=message, remedy=remedy)
 
 
 def _holds(share: Share, *, context: ShareContext) -> bool:

@@ -10,14 +10,15 @@ Limits: `read` runs on the event loop and asks the API server only; `decide` may
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from driver.api.share_config import ShareConfig
 from driver.cards import Card, IsolationLevel
 from driver.errors import ClaimError, IsolationError
 from driver.isolation.choose import Chosen
+from driver.isolation.kernel_rules import check_kernel_rules
 from driver.isolation.preload_one_card import check_one_card_rules
 from driver.isolation.rules import ContainerUse, ShareFacts, ShareKey, card_sort_key, check_preload_rules
 from driver.isolation.service_rules import check_service_rules
@@ -38,6 +39,26 @@ from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 from kubelet_plugin.prepare.shares_of import Given, NotAllocatedError, fingerprint, is_allocated, results_of
 
 _NAMED_PODS = 2
+
+
+class Rules(Protocol):
+    """What a method cannot express, refused by name; see `driver.isolation.service_rules`."""
+
+    def __call__(
+        self,
+        *,
+        claim_shares: Collection[ShareKey],
+        all_shares: Mapping[ShareKey, ShareFacts],
+        containers: Sequence[ContainerUse],
+        pod_owned: bool,
+    ) -> None:
+        """Checks the shares of one claim in all containers that can use them; raises IsolationError."""
+
+
+_RULES: Mapping[IsolationLevel, Rules] = {
+    IsolationLevel.KERNEL: check_kernel_rules,
+    IsolationLevel.SERVICE: check_service_rules,
+}
 
 
 _T = TypeVar("_T")
@@ -201,8 +222,9 @@ def decide(plan: Plan, *, source: CardSource) -> ClaimRecord:
     index: Mapping[ShareKey, int] = {}
     if any(choice.holds(IsolationLevel.PRELOAD) for choice in chosen.values()):
         index = _index(plan, chosen=chosen, source=source)
-    if any(choice.holds(IsolationLevel.SERVICE) for choice in chosen.values()):
-        _check_service(plan, chosen=chosen, source=source)
+    for level, rules in _RULES.items():
+        if any(choice.holds(level) for choice in chosen.values()):
+            _check(rules, level, plan, chosen=chosen, source=source)
     return ClaimRecord(
         uid=plan.ref.uid,
         namespace=plan.ref.namespace,
@@ -252,15 +274,22 @@ def _index(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource)
     return indices
 
 
-def _check_service(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource) -> None:
+def _check(
+    rules: Rules,
+    level: IsolationLevel,
+    plan: Plan,
+    *,
+    chosen: Mapping[ShareKey, Chosen],
+    source: CardSource,
+) -> None:
     _need_pods(plan)
     choices = {**chosen, **{share_key(item.share): _other(item, plan, source) for item in plan.others}}
-    check_service_rules(
+    rules(
         claim_shares=tuple(chosen),
         all_shares={
             share_key(item.share): ShareFacts(
                 card_sort_key=card_sort_key(card),
-                limited=choices[share_key(item.share)].holds(IsolationLevel.SERVICE),
+                limited=choices[share_key(item.share)].holds(level),
                 vendor=card.vendor,
             )
             for item, card in ((item, plan.cards[item.share.device]) for item in (*plan.given, *plan.others))

@@ -301,15 +301,15 @@ def running(host: FolderHost, *, path: str = LEAF, limit: str = str(4 * GIB), at
 
 def test_the_limit_of_the_containers_cgroup_is_in_force(host: FolderHost) -> None:
     assert seen(running(host)) == InForce(
-        holds=True, message=f"The kernel holds process 42 to {4 * GIB} bytes of {REGION}."
+        holds=True, message=f"The kernel holds the container to {4 * GIB} bytes of {REGION}."
     )
 
 
 @pytest.mark.parametrize("limit", ["max", str(4 * GIB + 1), "", "x", "-1"])
 def test_a_limit_that_is_gone_or_too_high_is_not_in_force(host: FolderHost, limit: str) -> None:
     found = seen(running(host, limit=limit))
-    assert not found.holds
-    assert found.message == f"No cgroup of process 42 limits {REGION} to {4 * GIB} bytes."
+    assert (found.holds, found.known, found.reason) == (False, True, "CgroupLimitMissing")
+    assert found.message == f"No cgroup of the container limits {REGION} to {4 * GIB} bytes."
 
 
 def test_a_process_in_a_cgroup_that_the_container_made_is_held_by_the_one_above(host: FolderHost) -> None:
@@ -327,16 +327,34 @@ def test_an_agent_with_a_cgroup_namespace_of_its_own_finds_the_cgroup_of_others(
 
 
 @pytest.mark.parametrize("path", ["/", "/..", "/../gone.scope", "/gone", "/a/../../b"])
-def test_a_process_whose_cgroup_is_not_found_is_not_held(host: FolderHost, path: str) -> None:
-    assert seen(running(host, path=path)).message == "The cgroup of process 42 is not in the node's tree."
+def test_of_a_process_whose_cgroup_is_not_found_nothing_is_said(host: FolderHost, path: str) -> None:
+    found = seen(running(host, path=path))
+    assert (found.holds, found.known, found.reason) == (False, False, "ProcessesNotVisible")
+    assert found.message == "The agent does not find the cgroup of the container's processes."
 
 
-def test_a_process_that_is_gone_is_not_held(host: FolderHost) -> None:
-    assert seen(host).message == "Process 42 cannot be looked at: No such file or directory."
+def test_of_a_process_that_is_gone_nothing_is_said(host: FolderHost) -> None:
+    assert (seen(host).known, seen(host).message) == (False, "The process has ended.")
+
+
+def test_of_a_process_that_may_not_be_looked_at_nothing_is_said(
+    host: FolderHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(host)
+    read = host.read_text
+
+    def refused(path: str, *, limit: int | None = None) -> str:
+        if path.startswith("/proc/"):
+            raise PermissionError(13, "Permission denied", path)
+        return read(path, limit=limit)
+
+    monkeypatch.setattr(host, "read_text", refused)
+    assert (seen(host).known, seen(host).reason) == (False, "ProcessesNotVisible")
 
 
 def test_a_process_of_a_card_whose_region_is_gone_is_not_held(tmp_path: Path) -> None:
-    assert "counts no memory" in seen(running(node(tmp_path, regions=()))).message
+    found = seen(running(node(tmp_path, regions=())))
+    assert (found.holds, found.known, found.reason) == (False, True, "MemoryRegionMissing")
 
 
 def test_a_share_whose_memory_others_hold_gets_no_hook_and_needs_none(host: FolderHost) -> None:
