@@ -40,6 +40,8 @@ from kubelet_plugin.inventory import Inventory
 from kubelet_plugin.inventory_file import InventoryFile
 from kubelet_plugin.loop import keep_running
 from kubelet_plugin.metrics import Metrics
+from kubelet_plugin.mps.build import MpsParts
+from kubelet_plugin.mps.telling import LimitsTeller
 from kubelet_plugin.node_status import NodeStatusWriter, StatusMaker
 from kubelet_plugin.partitions import make_hardware
 from kubelet_plugin.pod_resources import PodResourcesClient
@@ -75,6 +77,7 @@ class Agent:
         self._claims = parts.make_claims(settings, client=self._client)
         self._policies = parts.make_policies(settings, client=self._client)
         self._isolation = parts.make_methods(settings)
+        mps = MpsParts(settings)
         host = NodeHost(settings.host_root)
         vendors = vendor_source(settings, host=host)
         # Read once now: a file that is wrong from the start ends the agent with a sentence.
@@ -87,7 +90,7 @@ class Agent:
         )
         self._inventory = Inventory(
             vendors=vendors,
-            methods={**self._isolation.methods, hardware.level: hardware},
+            methods={**self._isolation.methods, **mps.methods, hardware.level: hardware},
             hardware=hardware,
             host=host,
             policies=self._policies,
@@ -115,6 +118,7 @@ class Agent:
             metrics=self._metrics,
             told=self._card_changed,
         )
+        self._mps = mps.watch(records=self._records, cards=self._inventory.cards, metrics=self._metrics)
         self._listeners: list[Listener] = []
         self._writers: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._after_restore: Callable[[], None] = lambda: None
@@ -193,6 +197,8 @@ class Agent:
             client, record_of=self._record_of, metrics=self._metrics, fault_of=self._health.fault_of
         )
         events = PodEvents(client, node_name=settings.node_name, metrics=self._metrics)
+        if self._mps is not None:
+            self._mps.teller = LimitsTeller(status=claim_status, events=events)
         self._teller = ClaimTeller(
             self._records,
             status=claim_status,
@@ -214,7 +220,11 @@ class Agent:
             node_name=settings.node_name,
             agent=AgentStatus(version=parts.version(), pod_name=settings.pod_name, pod_uid=settings.pod_uid),
             simulated=bool(settings.simulated_node),
-            problems=lambda: (*self._isolation.problems, *self._engine.problems),
+            problems=lambda: (
+                *self._isolation.problems,
+                *self._engine.problems,
+                *(self._mps.problems if self._mps is not None else ()),
+            ),
         )
 
     def _card_changed(self, before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
@@ -244,6 +254,8 @@ class Agent:
         self._background("health", self._health.run)
         self._background("faults", self._health.listen)
         self._background("beat", self._beat)
+        if self._mps is not None:
+            self._background("mps", self._mps.run)
         for name, work in self._writers.items():
             self._background(name, work)
 

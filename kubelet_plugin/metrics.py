@@ -130,6 +130,23 @@ SPECS: tuple[MetricSpec, ...] = (
         help="Events about refused claims and faulty cards, by result (written, suppressed, failed).",
         labels=("result",),
     ),
+    MetricSpec(name="mps_shares", kind=Kind.GAUGE, help="Shares whose limits MPS has to hold now."),
+    MetricSpec(
+        name="mps_shares_lost", kind=Kind.GAUGE, help="Shares whose limits MPS does not hold any more."
+    ),
+    MetricSpec(
+        name="mps_daemon_up",
+        kind=Kind.GAUGE,
+        help="1 while the MPS daemon answers; as of the last look while shares needed it.",
+    ),
+    MetricSpec(
+        name="mps_restarts_total", kind=Kind.COUNTER, help="Times that the MPS daemon ended by itself."
+    ),
+    MetricSpec(
+        name="mps_repairs_total",
+        kind=Kind.COUNTER,
+        help="Shares that had to be noted anew for MPS, since their note was missing or wrong.",
+    ),
     MetricSpec(
         name="loop_delay_seconds",
         kind=Kind.GAUGE,

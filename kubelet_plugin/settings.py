@@ -20,6 +20,7 @@ from driver.cards import DRIVER_NAME
 from driver.errors import ConfigError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+MPS_MEMORY = ("none", "per-process")
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -46,6 +47,8 @@ class Settings:
         kernel_hook: The program that puts limits on cgroups, to install on the node; "" for none.
         hook_dir: Folder of the node that holds installed versions of it.
         cgroup_root: Where the node's tree of cgroup v2 is mounted.
+        mps_dir: Folder of the node's supervisor of MPS; "" if no share is held by MPS.
+        mps_memory: `per-process` where limits of each process are good enough to hold a share's memory.
         pod_name, pod_namespace, pod_uid: The agent's own pod; "" if it is a plain process.
         simulated_node: A YAML file of simulated cards; "" for the node's real ones.
         claims_from: Folder of ResourceClaim manifests read instead of the API server; "" for the API server.
@@ -74,6 +77,8 @@ class Settings:
     cgroup_root: Path = Path("/sys/fs/cgroup")
     preload_ascend: str = ""
     preload_amd: str = ""
+    mps_dir: str = ""
+    mps_memory: str = "none"
     pod_name: str = ""
     pod_namespace: str = ""
     pod_uid: str = ""
@@ -176,6 +181,18 @@ OPTIONS: tuple[Option, ...] = (
         flag="--preload-amd",
         metavar="FILE",
         help="HAMi's library for HIP (libamvgpu.so), as a path of the node. Default: none.",
+    ),
+    Option(
+        flag="--mps-dir",
+        help="Folder of the node's supervisor of MPS (python -m kubelet_plugin.mps). Default: no share is "
+        "held by MPS.",
+    ),
+    Option(
+        flag="--mps-memory",
+        metavar="HOW",
+        default="none",
+        help="per-process: MPS may hold the memory of shares, though it limits each process by itself. "
+        "Default: none.",
     ),
     Option(flag="--pod-name", metavar="NAME", help="The agent's own pod."),
     Option(flag="--pod-namespace", metavar="NAME", help="Namespace of the agent's own pod."),
@@ -290,6 +307,10 @@ def _settings(values: Mapping[str, str]) -> Settings:
         cgroup_root=_absolute(values, "cgroup_root"),
         preload_ascend=_node_file(values, "preload_ascend"),
         preload_amd=_node_file(values, "preload_amd"),
+        mps_dir=str(_absolute(values, "mps_dir")) if values["mps_dir"] else "",
+        mps_memory=_checked(
+            values, "mps_memory", lambda text: text in MPS_MEMORY, f"Choose one of {', '.join(MPS_MEMORY)}."
+        ),
         pod_name=values["pod_name"],
         pod_namespace=values["pod_namespace"],
         pod_uid=_checked(values, "pod_uid", lambda text: "/" not in text, "A UID has no slashes in it."),

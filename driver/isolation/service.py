@@ -36,6 +36,7 @@ from driver.cdi import ContainerEdits, Mount
 from driver.errors import IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
+from driver.isolation.preload_seen import MAX_MAPS_BYTES, NOT_USED_YET, NOT_VISIBLE
 from driver.isolation.service_shares import GPU_UUID, MpsShare, mps_share, namespace_name
 from driver.shares import Share
 
@@ -45,7 +46,8 @@ CONTAINER_PIPE_DIR = "/usr/local/dragoman/mps"
 FIRST_DRIVER = 615
 """The first release of NVIDIA's driver whose MPS speaks protocol 3."""
 
-_MAPS_LIMIT = 4 << 20
+LIMITS_LOST = "LimitsLost"
+"""Reason where the daemon does not hold what was set."""
 
 
 class MpsTooOldError(IsolationError):
@@ -116,8 +118,12 @@ class MpsNode(Protocol):
     def claims(self) -> frozenset[str]:
         """UIDs of the claims of which a namespace is wanted."""
 
-    def state(self) -> MpsState:
-        """Makes the daemon do what is wanted, as far as it can, and says what holds; never raises."""
+    def state(self, *, fresh: bool = True) -> MpsState:
+        """Makes the daemon do what is wanted, as far as it can, and says what holds; never raises.
+
+        Args:
+            fresh: False where what it said a moment ago will do.
+        """
 
 
 class Service:
@@ -186,20 +192,27 @@ class Service:
         wanted = _wanted(share, context=context)
         if wanted is None:
             return InForce(holds=True, message="The share has no limit that this method holds.")
-        state = self._node.state()
+        state = self._node.state(fresh=False)
         why_not = state.why_not(wanted.name)
         if why_not:
-            return InForce(holds=False, message=why_not)
+            return InForce(
+                holds=False,
+                reason=LIMITS_LOST,
+                message=why_not,
+                remedy="Wait for the MPS daemon, or delete the pod if it says so.",
+            )
         ours = [one for one in state.clients if (one.server, one.namespace) == (wanted.server, wanted.name)]
         if not any(one.pid == pid for one in ours):
             return _not_connected(pid, host=host)
         if len(ours) > 1:
             return InForce(
                 holds=False,
+                reason="SeveralMpsProcesses",
                 message=f"{len(ours)} processes use the share, each with all of its limits: MPS limits "
                 "processes.",
+                remedy="Run one process that uses the card in the container.",
             )
-        return InForce(holds=True, message=f"Process {pid} is a client of MPS with the share's limits.")
+        return InForce(holds=True, message="The process is a client of MPS with the share's limits.")
 
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:  # noqa: ARG002
         """Gives the namespace back."""
@@ -233,13 +246,26 @@ def _release(driver_version: str) -> int:
 
 def _not_connected(pid: int, *, host: Host) -> InForce:
     try:
-        maps = host.read_text(f"/proc/{pid}/maps", limit=_MAPS_LIMIT)
-    except OSError as gone:
-        return InForce(holds=False, message=f"Process {pid} cannot be looked at: {gone.strerror}.")
-    if "libcuda.so" not in maps:
-        return InForce(holds=True, message=f"Process {pid} does not use the card: it has not loaded CUDA.")
+        maps = host.read_part(f"/proc/{pid}/maps", length=MAX_MAPS_BYTES)
+    except PermissionError:
+        return InForce(
+            holds=False,
+            known=False,
+            reason=NOT_VISIBLE,
+            message="The agent may not look at the container's processes.",
+            remedy="An administrator sets the chart's value inForce.enabled.",
+        )
+    except OSError:
+        return InForce(holds=False, known=False, reason=NOT_USED_YET, message="The process has ended.")
+    # Programs that only ask about cards (nvidia-smi) come without CUDA, and MPS has nothing to hold in them.
+    if b"/libcuda.so" not in maps:
+        return InForce(
+            holds=False, known=False, reason=NOT_USED_YET, message="No process has used its card yet."
+        )
     return InForce(
         holds=False,
-        message=f"Process {pid} has loaded CUDA and is no client of MPS: was CUDA_MPS_PIPE_DIRECTORY unset, "
-        "or did it start while the daemon was away?",
+        reason="NoMpsClient",
+        message="A process has loaded CUDA and is no client of MPS: it has the whole card.",
+        remedy="Pass CUDA_MPS_PIPE_DIRECTORY on to it as it is, and start it anew if it started while the "
+        "MPS daemon was away.",
     )

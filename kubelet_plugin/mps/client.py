@@ -5,6 +5,8 @@ Limits: blocks, for `ANSWER_S` at most; for threads only.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -25,13 +27,21 @@ DROP_S = 3.0
 """Nobody uses a share that is given back, so nobody waits long for it."""
 
 
+KNOWN_S = 3.0
+"""Each process of each container is looked at every few seconds; the daemon is not asked for each."""
+
+
 class MpsSupervised:
     """MPS of a node whose supervisor works in `folder`."""
 
-    def __init__(self, folder: Path, *, answer_s: float = ANSWER_S) -> None:
+    def __init__(
+        self, folder: Path, *, answer_s: float = ANSWER_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._files = ShareFiles(folder)
         self._socket = folder / SOCKET
         self._answer_s = answer_s
+        self._clock = clock
+        self._known = (float("-inf"), MpsState())
 
     def put(self, share: MpsShare) -> None:
         """Notes that a share's namespace is wanted."""
@@ -59,9 +69,16 @@ class MpsSupervised:
         """UIDs of the claims of which a namespace is wanted."""
         return self._files.claims()
 
-    def state(self) -> MpsState:
-        """What holds, after the supervisor did what it could."""
-        return self._ask(self._answer_s)
+    def state(self, *, fresh: bool = True) -> MpsState:
+        """What holds, after the supervisor did what it could; not `fresh`: as of `KNOWN_S` ago at most."""
+        if not fresh:
+            known, state = self._known
+            if self._clock() - known < KNOWN_S:
+                return state
+        asked = self._clock()
+        state = self._ask(self._answer_s if fresh else min(DROP_S, self._answer_s))
+        self._known = (asked, state)
+        return state
 
     def _ask(self, timeout_s: float) -> MpsState:
         try:
