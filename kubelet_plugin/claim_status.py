@@ -9,14 +9,15 @@ strategic patches sort the keys (tried on 1.36.3).
 
 Each entry has two conditions: `Ready` (the container runtime can use the share) and `Limited` (which limits
 were set, by which method; False where the share has none or runs without a limit that it asked for), and the
-same as data for programs. A third, `Healthy`, comes when the card has a fault, and tells when that is over.
+same as data for programs. A third, `Healthy`, comes when the card has a fault, and tells when that is over;
+a fourth, `InForce`, tells what is seen of the limits in the running containers (`kubelet_plugin.in_force`).
 
 A write costs the API server several times what a prepare does, and nobody's start waits for it: so writes
 wait until no claim was prepared for a moment, and while that does not happen they go slowly (measured by
 `hack/bench prepare`: written at once, they slowed the prepares behind them down by half).
 
-Limits: tells what was set, not what was measured. A claim whose status cannot be written is tried again with
-growing pauses for as long as it is prepared; prepare itself never fails for it. Opaque parameters that were
+Limits: a claim whose status cannot be written is tried again with growing pauses for as long as it is
+prepared; prepare itself never fails for it. Opaque parameters that were
 sent with blanks between their tokens (as Python's json.dumps does) are written back without them by every
 JSON client: the status of such a claim cannot be written, which is logged once.
 """
@@ -68,6 +69,7 @@ class ClaimStatusWriter:
         metrics: Where writes are counted.
         now: The time of day.
         fault_of: What is wrong with a card, by device name; None if nothing is.
+        in_force_of: The condition `InForce` of a share; None to leave it as it is.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class ClaimStatusWriter:
         metrics: Metrics,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         fault_of: Callable[[str], Fault | None] = lambda _device: None,
+        in_force_of: Callable[[ShareRecord], dict[str, str] | None] = lambda _record: None,
     ) -> None:
         self._client = client
+        self._in_force_of = in_force_of
         self._fault_of = fault_of
         self._record_of = record_of
         self._metrics = metrics
@@ -96,7 +100,7 @@ class ClaimStatusWriter:
             self.card_changed(ref)
 
     def card_changed(self, ref: ClaimRef) -> None:
-        """Notes that a card of a prepared claim became faulty, or well again."""
+        """Notes that something changed that a prepared claim's status tells: a card's fault, a limit."""
         if not self._pending:
             self._waiting_since = asyncio.get_running_loop().time()
         self._pending[ref.uid] = ref
@@ -159,7 +163,9 @@ class ClaimStatusWriter:
                 return False
             present = (claim.get("status") or {}).get("devices") or []
             now = _rfc3339(self._now())
-            wanted = entries_of(record, present=present, now=now, fault_of=self._fault_of)
+            wanted = entries_of(
+                record, present=present, now=now, fault_of=self._fault_of, in_force_of=self._in_force_of
+            )
             if not _missing(wanted, present):
                 return False
             stored = await self._client.patch(
@@ -211,6 +217,7 @@ def entries_of(
     present: list[dict[str, Any]],
     now: str,
     fault_of: Callable[[str], Fault | None] = lambda _device: None,
+    in_force_of: Callable[[ShareRecord], dict[str, str] | None] = lambda _record: None,
 ) -> list[dict[str, Any]]:
     """The entries of `status.devices` that say what a record's shares were given.
 
@@ -219,6 +226,7 @@ def entries_of(
         present: The entries that are there; conditions that say the same keep their transition time.
         now: RFC 3339 time for conditions that changed.
         fault_of: What is wrong with a card, by device name.
+        in_force_of: The condition `InForce` of a share; None to leave it as it is.
     """
     entries: dict[tuple[str, ...], dict[str, Any]] = {}
     for item in record.shares:
@@ -237,6 +245,7 @@ def entries_of(
                 },
                 _limited(item, record),
                 *_healthy(fault_of(item.share.device), before=before),
+                *_in_force(in_force_of(item), before=before),
             )
         ]
         entry["data"] = _data(item)
@@ -280,6 +289,17 @@ def _healthy(fault: Fault | None, *, before: Mapping[str, Any]) -> list[dict[str
         return [{"type": "Healthy", "status": "True", "reason": "Recovered", "message": message}]
     # Nobody needs to read of every share that its card is well.
     return []
+
+
+def _in_force(said: dict[str, str] | None, *, before: Mapping[str, Any]) -> list[dict[str, str]]:
+    if said is not None:
+        return [said]
+    # An agent that has just started has not looked yet; what was seen before it stands until then.
+    return [
+        {key: str(one.get(key) or "") for key in ("type", "status", "reason", "message")}
+        for one in before.get("conditions") or []
+        if one.get("type") == "InForce"
+    ]
 
 
 def _held(level: IsolationLevel | None) -> str:

@@ -3,8 +3,9 @@
 Flow: `SPECS` is the table; `Metrics` makes prometheus-client's objects of it in a registry of its own;
 `/metrics` renders that registry; docs are generated from the table.
 
-Limits: no label ever holds a claim, a pod or a namespace: their number is unbounded. Failures are measured
-like successes: each duration has a `result`.
+Limits: only the series `share_*`, what is used of this node's shares now, are labelled by claim, pod and
+namespace: their number is bounded, and they are gone when the claim is. Failures are measured like successes:
+each duration has a `result`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ PREFIX = "dragoman_agent_"
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds. A prepare takes single milliseconds; the kubelet gives up after 45 s."""
+
+
+_WHERE = ("namespace", "pod", "container", "claim", "device")
 
 
 class Kind(StrEnum):
@@ -101,6 +105,52 @@ SPECS: tuple[MetricSpec, ...] = (
         labels=("reason", "of"),
     ),
     MetricSpec(
+        name="shares_in_force",
+        kind=Kind.GAUGE,
+        help="Shares with a limit, by whether it was seen in force in the running containers "
+        "(yes, no, unknown).",
+        labels=("in_force",),
+    ),
+    MetricSpec(
+        name="in_force_failures_total",
+        kind=Kind.COUNTER,
+        help="Shares whose limits were found not in force, by reason.",
+        labels=("reason",),
+    ),
+    MetricSpec(
+        name="share_memory_used_bytes",
+        kind=Kind.GAUGE,
+        help="Memory of the card that the share uses, as the preload library counts it.",
+        labels=_WHERE,
+    ),
+    MetricSpec(
+        name="share_memory_limit_bytes", kind=Kind.GAUGE, help="Memory limit of the share.", labels=_WHERE
+    ),
+    MetricSpec(
+        name="share_compute_used_percent",
+        kind=Kind.GAUGE,
+        help="Percent of the card's compute that the share uses, as the preload library last sampled it.",
+        labels=_WHERE,
+    ),
+    MetricSpec(
+        name="share_compute_limit_percent",
+        kind=Kind.GAUGE,
+        help="Cap on compute of the share.",
+        labels=_WHERE,
+    ),
+    MetricSpec(
+        name="share_processes",
+        kind=Kind.GAUGE,
+        help="Processes that use the share, as the preload library counts them.",
+        labels=_WHERE,
+    ),
+    MetricSpec(
+        name="share_last_launch_timestamp_seconds",
+        kind=Kind.GAUGE,
+        help="When the share last launched a kernel, in seconds since 1970.",
+        labels=_WHERE,
+    ),
+    MetricSpec(
         name="discovery_duration_seconds",
         kind=Kind.HISTOGRAM,
         help="Duration of a look for cards, by vendor and result (ok, problems, failed).",
@@ -127,7 +177,8 @@ SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(
         name="events_total",
         kind=Kind.COUNTER,
-        help="Events about refused claims and faulty cards, by result (written, suppressed, failed).",
+        help="Events about refused claims, faulty cards and limits that are not in force, by result "
+        "(written, suppressed, failed).",
         labels=("result",),
     ),
     MetricSpec(name="mps_shares", kind=Kind.GAUGE, help="Shares whose limits MPS has to hold now."),

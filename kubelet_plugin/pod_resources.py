@@ -70,6 +70,28 @@ class PodResourcesClient:
             if _may_be_ours(resource)
         )
 
+    async def pods_with_claims(self) -> frozenset[tuple[str, str]] | None:
+        """Namespace and name of the pods whose containers use claims that we may have prepared.
+
+        Returns:
+            None if the kubelet does not say.
+        """
+        try:
+            async with self._stub() as stub:
+                answer = await stub.List(
+                    pod_resources_v1_pb2.ListPodResourcesRequest(), timeout=self._timeout_s
+                )
+        except grpc.aio.AioRpcError as failed:
+            _log_failure("kubelet does not tell which pods use claims", failed)
+            return None
+        return frozenset(
+            (pod.namespace, pod.name)
+            for pod in answer.pod_resources
+            for container in pod.containers
+            for resource in container.dynamic_resources
+            if _may_be_ours(resource)
+        )
+
     async def device_plugins(self) -> DevicePluginUse | None:
         """Which extended resources device plugins offer here, and which of them pods hold.
 

@@ -1,0 +1,81 @@
+"""The processes of containers, found by their cgroups.
+
+Purpose: container runtimes name a container's cgroup by its ID, in each of their ways to write it, on
+cgroup v1, on v2, and where both are mounted. The path may be relative to the agent's own cgroup
+(`/../../kubepods...`) and go on below the container's (programs that make cgroups of their own): the ID
+stands in it all the same.
+
+Flow: each round lists /proc and reads the cgroup of what is new; what was no container's twice is not asked
+again until `FORGET_S` have passed, for numbers of processes are used again.
+
+Limits: at most `MAX_NEW` are read in a round, the rest in the next. Containers whose processes are not the
+node's (virtual machines, gVisor) have none here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from driver.host import Host
+
+MAX_NEW = 4096
+FORGET_S = 60.0
+MAX_CGROUP_BYTES = 1 << 16
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_SURE_AFTER = 2
+
+
+class ProcessTable:
+    """Which processes are in which containers.
+
+    Args:
+        host: The node, with its /proc.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._others: dict[int, int] = {}
+        self._ours: set[int] = set()
+        self._forgot_at = float("-inf")
+
+    def of(self, containers: Collection[str], *, now: float) -> Mapping[str, tuple[int, ...]]:
+        """The processes of containers, oldest number first.
+
+        Args:
+            containers: IDs of the containers.
+            now: Monotonic seconds.
+        """
+        if now - self._forgot_at >= FORGET_S:
+            self._others.clear()
+            self._forgot_at = now
+        alive = {int(name) for name in self._host.list_dir("/proc") if name.isdecimal()}
+        self._others = {pid: times for pid, times in self._others.items() if pid in alive}
+        # Ours are asked each time: what has their number may be another by now.
+        asked = sorted(self._ours & alive)
+        new = sorted(pid for pid in alive - self._ours if self._others.get(pid, 0) < _SURE_AFTER)
+        found: dict[str, list[int]] = {}
+        ours = set()
+        for pid in [*asked, *new[:MAX_NEW]]:
+            container = next((one for one in self._containers_of(pid) if one in containers), None)
+            if container is None:
+                # The runtime's own process becomes the container's when it is moved to its cgroup.
+                self._others[pid] = self._others.get(pid, 0) + 1
+                continue
+            ours.add(pid)
+            found.setdefault(container, []).append(pid)
+        self._ours = ours
+        return {container: tuple(sorted(pids)) for container, pids in found.items()}
+
+    def _containers_of(self, pid: int) -> list[str]:
+        try:
+            content = self._host.read_part(f"/proc/{pid}/cgroup", length=MAX_CGROUP_BYTES)
+        except OSError:
+            return []
+        return containers_in(content.decode("utf-8", "replace"))
+
+
+def containers_in(cgroups: str) -> list[str]:
+    """The IDs of containers that the text of /proc/<pid>/cgroup names, each once."""
+    return list(dict.fromkeys(_ID.findall(cgroups)))

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kubelet_plugin.in_force.processes import FORGET_S, MAX_NEW, ProcessTable, containers_in
+from tests.support.folder_host import FolderHost
+
+A, B = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FolderHost:
+    found = FolderHost(tmp_path)
+    found.add("/proc/meminfo")
+    return found
+
+
+def runs(host: FolderHost, pid: int, container: str) -> None:
+    host.add(
+        f"/proc/{pid}/cgroup", f"0::/kubepods.slice/kubepods-podx.slice/cri-containerd-{container}.scope\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "cgroups",
+    [
+        f"0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1_2.slice/cri-containerd-{A}.scope\n",
+        f"0::/kubepods/burstable/pod1-2/{A}\n",
+        f"0::/../../kubepods-pod1_2.slice/crio-{A}.scope/app.slice\n",
+        f"12:memory:/kubepods/pod1-2/{A}\n11:cpu,cpuacct:/kubepods/pod1-2/{A}\n1:name=systemd:/x\n0::/\n",
+        f"4:cpuset:/system.slice/containerd.service/kubepods-besteffort-pod1_2.slice:cri-containerd:{A}\n0::/\n",
+        f"0::/docker/{A}\n",
+    ],
+    ids=["v2-systemd", "v2-cgroupfs", "v2-relative", "v1", "hybrid-colons", "docker"],
+)
+def test_a_container_is_found_in_each_way_to_write_its_cgroup(cgroups: str) -> None:
+    assert containers_in(cgroups) == [A]
+
+
+@pytest.mark.parametrize(
+    "cgroups", ["0::/\n", "", "0::/user.slice/session-1.scope\n", "0::/abc123\n", "\0\xff" * 99]
+)
+def test_other_processes_are_in_no_container(cgroups: str) -> None:
+    assert containers_in(cgroups) == []
+
+
+def test_processes_are_found_by_container(host: FolderHost) -> None:
+    runs(host, 7, A)
+    runs(host, 12, A)
+    runs(host, 9, B)
+    host.add("/proc/1/cgroup", "0::/init.scope\n")
+    table = ProcessTable(host)
+    assert table.of({A}, now=0.0) == {A: (7, 12)}
+    assert table.of({A, B}, now=1.0) == {A: (7, 12), B: (9,)}
+
+
+def test_processes_that_end_are_gone_and_new_ones_are_found(host: FolderHost) -> None:
+    runs(host, 7, A)
+    table = ProcessTable(host)
+    table.of({A}, now=0.0)
+    host.remove_tree("/proc/7")
+    runs(host, 8, A)
+    assert table.of({A}, now=1.0) == {A: (8,)}
+
+
+def test_a_process_that_joins_its_container_after_it_was_seen_is_found(host: FolderHost) -> None:
+    host.add("/proc/7/cgroup", "0::/system.slice/containerd.service\n")
+    table = ProcessTable(host)
+    assert table.of({A}, now=0.0) == {}
+    runs(host, 7, A)
+    assert table.of({A}, now=1.0) == {A: (7,)}
+
+
+def test_a_number_that_is_used_again_is_looked_up_again(host: FolderHost) -> None:
+    runs(host, 7, A)
+    table = ProcessTable(host)
+    table.of({A, B}, now=0.0)
+    runs(host, 7, B)
+    assert table.of({A, B}, now=1.0) == {B: (7,)}
+
+
+def test_what_was_no_containers_is_asked_again_after_a_while_only(host: FolderHost) -> None:
+    host.add("/proc/7/cgroup", "0::/init.scope\n")
+    table = ProcessTable(host)
+    for now in range(3):
+        table.of({A}, now=float(now))
+    runs(host, 7, A)
+    assert table.of({A}, now=3.0) == {}
+    assert table.of({A}, now=FORGET_S + 1) == {A: (7,)}
+
+
+def test_a_round_reads_a_bounded_number_of_new_processes() -> None:
+    class Crowd(FolderHost):
+        asked = 0
+
+        def list_dir(self, path: str) -> list[str]:
+            return [str(pid) for pid in range(1, 3 * MAX_NEW)]
+
+        def read_part(self, path: str, *, offset: int = 0, length: int, follow: bool = False) -> bytes:
+            self.asked += 1
+            return b"0::/\n"
+
+    host = Crowd(Path("/nowhere"))
+    ProcessTable(host).of({A}, now=0.0)
+    assert host.asked == MAX_NEW
