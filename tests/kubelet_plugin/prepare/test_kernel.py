@@ -12,7 +12,7 @@ from kubelet_plugin.prepare.planning import PodUnknownError
 from tests.support.node_world import World, claim, container, pod, prepare, result
 
 
-pytestmark = pytest.mark.looptime
+pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
