@@ -36,6 +36,7 @@ from kubelet_plugin.endpoint import Endpoint
 from kubelet_plugin.events import PodEvents
 from kubelet_plugin.health import HealthBoard, add_health_services
 from kubelet_plugin.host import NodeHost
+from kubelet_plugin.in_force.start import LimitsInForce
 from kubelet_plugin.inventory import Inventory
 from kubelet_plugin.inventory_file import InventoryFile
 from kubelet_plugin.loop import keep_running
@@ -193,8 +194,20 @@ class Agent:
         node_status = NodeStatusWriter(
             client, maker=self._status_maker(), superseded=self._keeper.superseded, metrics=self._metrics
         )
+        in_force = LimitsInForce(
+            settings,
+            records=self._records,
+            claims=self._claims,
+            cards=self._inventory,
+            methods=self._inventory.methods,
+            metrics=self._metrics,
+        )
         claim_status = ClaimStatusWriter(
-            client, record_of=self._record_of, metrics=self._metrics, fault_of=self._health.fault_of
+            client,
+            record_of=self._record_of,
+            metrics=self._metrics,
+            fault_of=self._health.fault_of,
+            in_force_of=in_force.condition_of,
         )
         events = PodEvents(client, node_name=settings.node_name, metrics=self._metrics)
         if self._mps is not None:
@@ -205,6 +218,7 @@ class Agent:
             events=events,
             node_name=settings.node_name,
         )
+        in_force.tell(status=claim_status, events=events)
         self._inventory.subscribe(node_status.update)
         self._after_restore = node_status.update
         self._listeners += [claim_status, events]
@@ -212,6 +226,7 @@ class Agent:
             "node-status": node_status.run,
             "claim-status": claim_status.run,
             "events": events.run,
+            "in-force": in_force.run,
         }
 
     def _status_maker(self) -> StatusMaker:

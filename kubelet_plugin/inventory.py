@@ -125,6 +125,11 @@ class Inventory:
         """The last look; None before the first."""
         return self._snapshot
 
+    @property
+    def methods(self) -> Methods:
+        """The isolation methods of this agent."""
+        return self._methods
+
     def look(self) -> None:
         """Makes the next look happen now."""
         self._wanted.set()

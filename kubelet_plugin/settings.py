@@ -56,6 +56,9 @@ class Settings:
         policies_from: File or folder of AcceleratorPolicies where there is no API server; "" for none.
         api_server, api_token_file, api_ca_file: How to reach the API server; "" for the service account's.
         http_address: `host:port` of probes and metrics; "" serves none; port 0 picks a free one.
+        proc_dir: Where the agent sees the node's processes; None for /proc below `host_root`.
+        in_force_deadline_s: Seconds for which limits have to be found not in force before it is told; 0:
+            nobody looks.
         discovery_interval_s: Seconds between two looks for cards that came or went.
         log_level: One of `LOG_LEVELS`.
     """
@@ -90,6 +93,8 @@ class Settings:
     api_token_file: str = ""
     api_ca_file: str = ""
     http_address: str = ""
+    proc_dir: Path | None = None
+    in_force_deadline_s: float = 30.0
     discovery_interval_s: float = 60.0
     log_level: str = "info"
 
@@ -117,7 +122,7 @@ class Option:
     def field(self) -> str:
         """Name of the field of `Settings`."""
         name = self.flag.removeprefix("--").replace("-", "_")
-        return "discovery_interval_s" if name == "discovery_interval" else name
+        return f"{name}_s" if name in ("discovery_interval", "in_force_deadline") else name
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -238,6 +243,17 @@ OPTIONS: tuple[Option, ...] = (
         help="Seconds between two looks for cards that came or went. Default: 60.",
     ),
     Option(
+        flag="--in-force-deadline",
+        metavar="SECONDS",
+        default="30",
+        help="For how long limits have to be found not in force in a running container before its pod is "
+        "told; 0: nobody looks. Default: 30.",
+    ),
+    Option(
+        flag="--proc-dir",
+        help="Where the agent sees the node's processes. Default: /proc below --host-root.",
+    ),
+    Option(
         flag="--log-level",
         metavar="LEVEL",
         default="info",
@@ -329,7 +345,9 @@ def _settings(values: Mapping[str, str]) -> Settings:
         http_address=_checked(
             values, "http_address", _is_address, "Write HOST:PORT such as 0.0.0.0:8080, or leave it out."
         ),
-        discovery_interval_s=_seconds(values),
+        proc_dir=_absolute(values, "proc_dir") if values["proc_dir"] else None,
+        in_force_deadline_s=_seconds(values, "in_force_deadline_s", least=0),
+        discovery_interval_s=_seconds(values, "discovery_interval_s", least=1),
         log_level=_checked(
             values, "log_level", lambda text: text in LOG_LEVELS, f"Choose one of {', '.join(LOG_LEVELS)}."
         ),
@@ -374,14 +392,14 @@ def _is_address(text: str) -> bool:
     return bool(colon) and port.isascii() and port.isdigit() and int(port) < 1 << 16
 
 
-def _seconds(values: Mapping[str, str]) -> float:
-    text = values["discovery_interval_s"]
+def _seconds(values: Mapping[str, str], field: str, *, least: int) -> float:
+    text = values[field]
     try:
         seconds = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 86400:
-        raise _error("discovery_interval_s", f"{text!r} cannot be used.", "Write seconds, from 1 to 86400.")
+        seconds = -1.0
+    if not least <= seconds <= 86400:
+        raise _error(field, f"{text!r} cannot be used.", f"Write seconds, from {least} to 86400.")
     return seconds
 
 
