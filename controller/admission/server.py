@@ -25,7 +25,9 @@ from controller.admission.review import Webhook, answer
 from driver.kube.client import JSON, ApiError
 
 PATH = "/admit"
-_LOOK_S = 60.0
+_LOOK_S = 5.0
+"""A webhook that comes with an upgrade or a change of the mode trusts nobody at first: for so long what it is
+about is refused, or stored without having been looked at, and the new replicas' rollout waits."""
 _LOOK_AGAIN_S = 2.0
 
 _log = structlog.get_logger("admission")

@@ -117,3 +117,30 @@ def test_a_claim_of_others_is_answered_without_a_patch(tmp_path: Path) -> None:
 def test_what_is_no_review_gets_an_error_and_the_server_goes_on(tmp_path: Path, body: bytes) -> None:
     status, _ = asyncio.run(World(tmp_path).ask(body))
     assert 400 <= status < 600
+
+
+class Counting(Keeper):
+    """Certificates that are as they should be, and how often somebody made sure of that."""
+
+    def __init__(self) -> None:
+        self.ready = self.trusted = True
+        self.looks = 0
+
+    async def look(self) -> None:
+        self.looks += 1
+
+
+@pytest.mark.looptime
+@pytest.mark.asyncio
+async def test_a_webhook_that_came_without_our_authority_is_found_within_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeper = Counting()
+    known = Knowledge(is_ours=lambda _name: True, amounts_kept=lambda: False)
+    admission = Admission(keeper, known, address="", port=0, answered=lambda _outcome, _seconds: None)
+    monkeypatch.setattr(admission, "_serve", lambda: asyncio.sleep(3600))
+    running = asyncio.create_task(admission.run())
+    await asyncio.sleep(60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert 10 <= keeper.looks <= 20
