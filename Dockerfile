@@ -23,9 +23,17 @@ COPY kubelet_plugin /opt/dragoman/app/kubelet_plugin
 # The container's root is read-only: bytecode that is not here would be compiled at every start.
 RUN python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/dragoman /usr/local/lib/python3.11
 
+# The program that puts limits on cgroups. It runs on the node itself, so it is linked statically.
+FROM debian:bookworm-slim AS hook
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+COPY kubelet_plugin/hook/dragoman_hook.c /src/
+RUN mkdir -p /opt/dragoman/hook && gcc -std=gnu11 -O2 -Wall -Wextra -Werror -Wconversion -static -s \
+      -Wl,--build-id=none -o /opt/dragoman/hook/dragoman-hook /src/dragoman_hook.c
+
 FROM python:3.11-slim-bookworm
 COPY --from=build /usr/local/lib/python3.11 /usr/local/lib/python3.11
 COPY --from=build /opt/dragoman /opt/dragoman
+COPY --from=hook /opt/dragoman/hook /opt/dragoman/hook
 # With `hack/preload-library --output libvgpu.so` run before, add this line:
 # COPY --chmod=755 libvgpu.so /opt/dragoman/preload/libvgpu.so
 ENV HOME=/tmp \

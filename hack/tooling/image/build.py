@@ -1,4 +1,4 @@
-"""Puts the layers together: base, dependencies, preload library, code; the one that changes most comes last.
+"""Puts the layers together: base, dependencies, preload library, hook and code, which changes most.
 
 Flow: everything that goes in makes a hash; an image of that hash in the cache is taken as it is; else it
 is packed.
@@ -21,6 +21,7 @@ from pathlib import Path
 from tooling import oci
 from tooling.cluster.paths import cache
 from tooling.cluster.progress import Report, step
+from tooling.hook import HookBuildError, NoCompilerError, build_hook
 from tooling.image import code, wheels
 from tooling.image.base import base_folder, ensure_base
 from tooling.image.errors import ImageError
@@ -29,9 +30,12 @@ from tooling.image.mirror import Mirror
 PRELOAD_LIBRARY = "/opt/dragoman/preload/libvgpu.so"
 """Where the preload library lies in the image; the agent installs it on the node from there."""
 
+LIMIT_HOOK = "/opt/dragoman/hook/dragoman-hook"
+"""Where the program lies that puts limits on cgroups; the agent installs it in the same way."""
+
 NON_ROOT = "65532:65532"
 
-_RECIPE = "5"
+_RECIPE = "6"
 _KEPT = 3
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _ENVIRONMENT = {
@@ -92,6 +96,8 @@ def build(
             code.digest(),
             code.version(),
         ]
+        hook = _hook(report)
+        parts.append(str(hook))
         if preload_library is not None:
             parts.append(hashlib.sha256(preload_library.read_bytes()).hexdigest())
         tar = folder / f"dragoman-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}.tar"
@@ -99,7 +105,7 @@ def build(
             os.utime(tar)
             return Built(tar=tar, name=name, cached=True)
         with step("packing the image", report=report):
-            _pack(tar, name=name, base=base, lib=lib, preload_library=preload_library)
+            _pack(tar, name=name, base=base, lib=lib, preload_library=preload_library, hook=hook)
         _forget_old(folder)
     return Built(tar=tar, name=name, cached=False)
 
@@ -115,7 +121,24 @@ def copy_out(tar: Path, output: Path) -> None:
     partial.replace(output)
 
 
-def _pack(tar: Path, *, name: str, base: Path, lib: Path, preload_library: Path | None) -> None:
+def _hook(report: Report) -> Path | None:
+    """The program that puts limits on cgroups; its path in the cache names its content.
+
+    Raises:
+        ImageError: It does not compile.
+    """
+    try:
+        return build_hook()
+    except NoCompilerError as missing:
+        report(f"The image will have no program that puts limits on cgroups: {missing}")
+        return None
+    except HookBuildError as failed:
+        raise ImageError(str(failed), remedy="On Debian and Ubuntu: apt-get install gcc libc6-dev.") from None
+
+
+def _pack(
+    tar: Path, *, name: str, base: Path, lib: Path, preload_library: Path | None, hook: Path | None
+) -> None:
     layers = [
         oci.Layer.from_directory(base, keep_owners=True),
         oci.Layer.from_directory(lib, prefix=wheels.AT),
@@ -123,6 +146,8 @@ def _pack(tar: Path, *, name: str, base: Path, lib: Path, preload_library: Path 
     if preload_library is not None:
         modes = {PRELOAD_LIBRARY: 0o755}
         layers.append(oci.Layer.from_files({PRELOAD_LIBRARY: preload_library}, modes=modes))
+    if hook is not None:
+        layers.append(oci.Layer.from_files({LIMIT_HOOK: hook}, modes={LIMIT_HOOK: 0o755}))
     with tempfile.TemporaryDirectory(prefix=".app-", dir=tar.parent) as scratch:
         folder = Path(scratch) / "app"
         code.copy(folder, base=base)

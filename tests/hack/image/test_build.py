@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from tooling.cluster.paths import REPOSITORY
 from tooling.cluster.progress import silent
+from tooling.hook import FLAGS, NoCompilerError
 from tooling.image import build as build_module
 from tooling.image import code
-from tooling.image.build import PRELOAD_LIBRARY, build, copy_out
+from tooling.image.build import LIMIT_HOOK, PRELOAD_LIBRARY, build, copy_out
 from tooling.image.errors import ImageError
 from tooling.image.mirror import Mirror
 
@@ -23,9 +25,10 @@ NAME = "localhost/dragoman:1"
 
 @dataclass
 class Workshop:
-    """What the fakes were asked for."""
+    """What the fakes were asked for, and the program for cgroups; None where nothing compiles it."""
 
     cache: Path
+    hook: Path | None
     compiled: list[str] = field(default_factory=list)
     bases: int = 0
 
@@ -52,7 +55,13 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     for folder, name in ((base, "usr/bin/python3"), (lib, "pydantic/__init__.py")):
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text("x")
-    made = Workshop(cache=tmp_path / "cache")
+    made = Workshop(cache=tmp_path / "cache", hook=tmp_path / "program")
+    (tmp_path / "program").write_bytes(b"program")
+
+    def build_hook() -> Path:
+        if made.hook is None:
+            raise NoCompilerError("No C compiler found.")
+        return made.hook
 
     def ensure_base(mirror: Mirror, *, report: Any, refresh: bool) -> Path:
         made.bases += 1
@@ -61,6 +70,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     def compile_tree(tree: Path, *, base: Path, at: str) -> None:
         made.compiled.append(at)
 
+    monkeypatch.setattr(build_module, "build_hook", build_hook)
     monkeypatch.setattr(build_module, "ensure_base", ensure_base)
     monkeypatch.setattr(build_module.wheels, "Wheels", lambda report: _Wheels(lib))
     monkeypatch.setattr(code, "compile_tree", compile_tree)
@@ -94,7 +104,7 @@ def _read(image: tarfile.TarFile, name: str) -> bytes:
 
 
 def test_base_and_dependencies_come_before_the_code_that_changes_most(workshop: Workshop) -> None:
-    base, lib, app = _layers(build(name=NAME, mirror=MIRROR, report=silent).tar)
+    base, lib, _, app = _layers(build(name=NAME, mirror=MIRROR, report=silent).tar)
     assert "usr/bin/python3" in base
     assert "opt/dragoman/lib/pydantic/__init__.py" in lib
     assert "opt/dragoman/app/kubelet_plugin/__init__.py" in app
@@ -112,7 +122,27 @@ def test_the_preload_library_is_a_layer_of_its_own_and_executable(workshop: Work
     library.write_bytes(b"library")
     layers = _layers(build(name=NAME, mirror=MIRROR, report=silent, preload_library=library).tar)
     assert PRELOAD_LIBRARY.lstrip("/") in layers[2]
-    assert len(layers) == 4
+    assert len(layers) == 5
+
+
+def test_the_program_for_cgroups_is_a_layer_of_its_own(workshop: Workshop) -> None:
+    layers = _layers(build(name=NAME, mirror=MIRROR, report=silent).tar)
+    assert LIMIT_HOOK.lstrip("/") in layers[2]
+
+
+def test_without_a_compiler_the_image_is_made_without_that_program_and_says_so(workshop: Workshop) -> None:
+    workshop.hook = None
+    said: list[str] = []
+    layers = _layers(build(name=NAME, mirror=MIRROR, report=said.append).tar)
+    assert len(layers) == 3
+    assert "The image will have no program that puts limits on cgroups: No C compiler found." in said
+
+
+def test_the_dockerfile_compiles_the_program_with_the_same_options() -> None:
+    text = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", " ")
+    (compiled,) = (line.split() for line in text.splitlines() if "dragoman_hook.c" in line and "gcc" in line)
+    assert set(FLAGS) <= set(compiled)
+    assert LIMIT_HOOK in compiled
 
 
 def test_processes_run_without_root_and_find_code_and_dependencies(workshop: Workshop) -> None:
