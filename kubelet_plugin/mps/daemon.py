@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -26,6 +27,28 @@ _DEATH_S = 5.0
 _POLL_S = 0.01
 _START_TIME_FIELD = 19
 """Field 22 of /proc/PID/stat, counted from behind the program's name."""
+
+
+class Daemon(Protocol):
+    """A daemon that can be started and ended."""
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a daemon that has not ended."""
+
+    @property
+    def descriptor(self) -> int:
+        """A file descriptor that becomes readable when the daemon ends; -1 without one."""
+
+    @property
+    def pid(self) -> int:
+        """Number of the daemon; 0 without one."""
+
+    def start(self, command: Sequence[str], *, environment: Mapping[str, str], log_file: Path) -> None:
+        """Starts a daemon; OSError if its program cannot be started."""
+
+    def clean(self) -> None:
+        """Ends the daemon and everything that it started."""
 
 
 class DaemonProcess:

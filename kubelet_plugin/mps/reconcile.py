@@ -27,7 +27,7 @@ from driver.isolation.service import MpsClient, MpsState
 from driver.isolation.service_shares import MpsShare
 from kubelet_plugin.mps.backoff import Restarts
 from kubelet_plugin.mps.control import Control, MpsCommandError, Namespace, Server, config_text
-from kubelet_plugin.mps.daemon import DaemonProcess
+from kubelet_plugin.mps.daemon import Daemon, DaemonProcess
 from kubelet_plugin.mps.files import ShareFiles, Wanted
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,7 @@ MAX_LOG_BYTES = 8 << 20
 _POLL_S = 0.02
 _WORKING = frozenset({"ready", "active", "initializing"})
 _DEFAULT = "default"
+_SILENT = "without a word"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Reconciler:
     Args:
         folder: The supervisor's folder.
         control: The daemon's commands.
+        daemon: The daemon; by default a child process of this one.
         clock: Monotonic seconds.
         sleep: Waits for so many seconds.
     """
@@ -66,6 +68,7 @@ class Reconciler:
         folder: Path,
         *,
         control: Control,
+        daemon: Daemon | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -74,7 +77,7 @@ class Reconciler:
         self._control = control
         self._clock = clock
         self._sleep = sleep
-        self.daemon = DaemonProcess(folder / "daemon.json")
+        self.daemon: Daemon = daemon or DaemonProcess(folder / "daemon.json")
         self.restarts = Restarts()
         self._last_words = ""
         self._needed_at = clock()
@@ -155,7 +158,7 @@ class Reconciler:
     def _start(self, wanted: Wanted, *, now: float) -> None:
         if now < self.restarts.due:
             raise MpsCommandError(
-                f"The MPS daemon ended {self.restarts.ends} times ({self._last_words or 'without a word'}) "
+                f"The MPS daemon ended {self.restarts.ends} times ({self._last_words}) "
                 f"and is started again in {self.restarts.due - now:.0f} s."
             )
         config = self._folder / "config.toml"
@@ -328,5 +331,5 @@ def _last_line(path: Path) -> str:
             file.seek(max(0, path.stat().st_size - 4096))
             lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:
-        return ""
-    return lines[-1][:200] if lines else ""
+        return _SILENT
+    return lines[-1][:200] if lines else _SILENT

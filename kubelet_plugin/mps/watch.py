@@ -118,6 +118,9 @@ class MpsWatch:
         if not held and not self._lost:
             return
         cards = self._cards()
+        if not cards:
+            # Nobody has looked for cards yet, or they all vanished for a moment: nothing can be compared.
+            return
         found = await in_daemon_thread(lambda: self._ask(held, cards=cards), name="mps")
         self._metrics.gauge("mps_daemon_up", int(not found.problem))
         self._metrics.count("mps_repairs_total", amount=found.repaired)

@@ -1,0 +1,288 @@
+"""The supervisor's loop against a daemon in memory: what is wanted holds, or is told as not held."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from driver.isolation.service import MpsState
+from driver.isolation.service_shares import MpsShare, server_name
+from kubelet_plugin.mps.files import ShareFiles
+from kubelet_plugin.mps.reconcile import IDLE_S, MISSED_ANSWERS, START_S, Reconciler
+from tests.support.mps_model import ModelControl, ModelDaemon, MpsModel
+
+CARDS = ("GPU-0", "GPU-1")
+
+
+def share(name: str = "a", *, card: str = CARDS[0], memory: int = 4096, cores: int = 30) -> MpsShare:
+    return MpsShare(
+        claim_uid=f"uid-{name}",
+        name=f"n_{name}",
+        server=server_name(card),
+        card=card,
+        memory_mib=memory,
+        cores_percent=cores,
+    )
+
+
+class Node:
+    """A folder, a daemon in memory, and one life of the supervisor after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 1000.0
+        self.model = MpsModel(folder / "pipe")
+        self.files = ShareFiles(folder)
+        self.begin()
+
+    def begin(self) -> None:
+        self.reconciler = Reconciler(
+            self.folder,
+            control=ModelControl(self.model, log_dir=self.folder / "log"),
+            daemon=ModelDaemon(self.model),
+            clock=lambda: self.now,
+            sleep=self.pass_by,
+        )
+        self.reconciler.start()
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+    def sync(self) -> MpsState:
+        self.now += 1.0
+        return self.reconciler.sync()
+
+    def held(self, one: MpsShare) -> tuple[str, str] | None:
+        return self.model.limits(one.server, one.name)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_no_daemon_runs_while_no_share_needs_it(node: Node) -> None:
+    assert node.sync() == MpsState()
+    assert node.model.starts == 0
+
+
+def test_the_first_share_starts_the_daemon_with_its_limits_in_the_file_that_it_starts_with(
+    node: Node,
+) -> None:
+    node.files.put(share())
+    state = node.sync()
+    assert state.why_not("n_a") == ""
+    assert state.folders == {"n_a": str(node.folder / "pipe" / share().server / "n_a")}
+    assert node.held(share()) == ("4096M", "30")
+    assert node.model.ran == []
+
+
+def test_a_further_share_is_set_in_the_running_daemon_in_a_namespace_of_its_own(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    other = share("b", memory=1500, cores=0)
+    node.files.put(other)
+    assert node.sync().why_not("n_b") == ""
+    assert (node.held(share()), node.held(other)) == (("4096M", "30"), ("1500M", "-"))
+    assert node.model.starts == 1
+
+
+def test_each_card_has_a_server_that_sees_no_other(node: Node) -> None:
+    node.files.put(share())
+    node.files.put(share("b", card=CARDS[1]))
+    node.sync()
+    assert {name: one["devices"] for name, one in node.model.servers.items()} == {
+        server_name(card): card for card in CARDS
+    }
+
+
+def test_a_share_that_is_given_back_leaves_no_namespace_and_a_card_without_shares_no_server(
+    node: Node,
+) -> None:
+    node.files.put(share())
+    node.files.put(share("b", card=CARDS[1]))
+    node.sync()
+    node.files.drop("uid-b", "n_b")
+    node.sync()
+    assert list(node.model.servers) == [share().server]
+    node.files.put(share("c"))
+    node.sync()
+    node.files.drop("uid-a", "n_a")
+    node.sync()
+    assert sorted(node.model.servers[share().server]["namespaces"]) == ["default", "n_c"]
+
+
+def test_the_daemon_goes_some_time_after_the_last_share_and_not_at_once(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.files.drop("uid-a", "n_a")
+    node.sync()
+    assert node.model.alive
+    node.pass_by(IDLE_S)
+    node.sync()
+    assert not node.model.alive
+
+
+def test_a_daemon_that_crashed_is_back_at_once_with_the_limits_of_all_shares(node: Node) -> None:
+    node.files.put(share())
+    node.files.put(share("b", card=CARDS[1], cores=0))
+    node.sync()
+    node.model.crash()
+    state = node.sync()
+    assert (state.why_not("n_a"), state.why_not("n_b"), state.restarts) == ("", "", 1)
+    assert (node.held(share()), node.held(share("b", card=CARDS[1]))) == (("4096M", "30"), ("4096M", "-"))
+    assert node.model.ran == []
+
+
+def test_a_daemon_that_keeps_ending_is_started_after_growing_pauses(node: Node) -> None:
+    node.files.put(share())
+    node.model.startable = False
+    began = []
+    for _ in range(2000):
+        before = node.model.starts
+        state = node.sync()
+        if node.model.starts > before:
+            began.append(node.now)
+        assert state.why_not("n_a")
+    pauses = [round(later - earlier) for earlier, later in itertools.pairwise(began)]
+    assert pauses[:7] == [1, 1, 2, 4, 8, 16, 32]
+    assert set(pauses[7:]) == {60}
+    node.model.startable = True
+    node.pass_by(60)
+    assert node.sync().why_not("n_a") == ""
+
+
+def test_what_it_says_while_the_daemon_is_away_names_when_it_is_tried_again(node: Node) -> None:
+    node.files.put(share())
+    node.model.startable = False
+    problems = {node.sync().problem for _ in range(8)}
+    assert "The MPS daemon ended 4 times (without a word) and is started again in 3 s." in problems
+
+
+def test_a_daemon_that_does_not_answer_is_ended_and_started_again(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.model.answers = False
+    for _ in range(MISSED_ANSWERS):
+        assert node.sync().why_not("n_a")
+    assert not node.model.alive
+    node.model.answers = True
+    assert node.sync().why_not("n_a") == ""
+    assert node.model.starts == 2
+
+
+def test_a_daemon_that_never_answers_after_its_start_is_given_up_in_time(node: Node) -> None:
+    node.files.put(share())
+    node.model.answers = False
+    before = node.now
+    assert "did not answer" in node.sync().problem
+    assert node.now - before < START_S + 3
+    assert not node.model.alive
+
+
+def test_limits_that_somebody_changed_by_hand_are_set_again(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.model.servers[share().server]["namespaces"]["n_a"]["pinned-memory-limit"] = "80G"
+    assert node.sync().why_not("n_a") == ""
+    assert node.held(share()) == ("4096M", "30")
+
+
+def test_a_namespace_that_somebody_made_by_hand_goes(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.model.servers[share().server]["namespaces"]["theirs"] = {}
+    node.sync()
+    assert "theirs" not in node.model.servers[share().server]["namespaces"]
+
+
+def test_a_server_that_sees_another_card_is_made_anew(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.model.servers[share().server]["devices"] = "all"
+    assert node.sync().why_not("n_a") == ""
+    assert node.model.servers[share().server]["devices"] == CARDS[0]
+
+
+def test_a_share_whose_server_failed_is_told_and_the_others_hold(node: Node) -> None:
+    node.files.put(share())
+    node.files.put(share("b", card=CARDS[1]))
+    node.sync()
+    node.model.servers[server_name(CARDS[1])]["status"] = "Failed"
+    state = node.sync()
+    assert state.why_not("n_a") == ""
+    assert "Failed" in state.why_not("n_b")
+    assert CARDS[1] in state.why_not("n_b")
+
+
+def test_a_share_that_the_daemon_refuses_is_told_and_never_called_held(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.files.put(share("b"))
+    node.model.fail_in = 1  # the namespace is made, and its limits are refused
+    state = node.sync()
+    assert node.held(share("b")) == ("-", "-")
+    assert "limits are -" in state.why_not("n_b")
+    assert state.why_not("n_a") == ""
+
+
+def test_a_folder_that_the_daemon_made_anew_is_told_until_a_program_gets_through(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.model.fresh_folders = True
+    # Held open, so that the new folder does not get the old one's number.
+    with (node.folder / "pipe" / share().server / "n_a" / "held").open("w"):
+        node.model.crash()
+        (node.folder / "pipe").rename(node.folder / "old")
+    assert "Delete the pod" in node.sync().why_not("n_a")
+    node.begin()
+    assert "Delete the pod" in node.sync().why_not("n_a")
+    node.model.clients.append((7, share().server, "n_a"))
+    assert node.sync().why_not("n_a") == ""
+    node.model.clients.clear()
+    assert node.sync().why_not("n_a") == ""
+
+
+def test_clients_are_told_by_the_nodes_process_numbers(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.model.clients += [(51023, share().server, "n_a"), (7, share().server, "default")]
+    found = node.sync().clients
+    assert [(one.pid, one.namespace) for one in found] == [(51023, "n_a"), (7, "default")]
+
+
+def test_a_file_that_cannot_be_read_takes_nothing_from_anybody_and_is_told(node: Node) -> None:
+    node.files.put(share())
+    node.files.put(share("b"))
+    node.sync()
+    path = node.folder / "shares" / "uid-a" / "n_a.json"
+    path.write_text(
+        path.read_text().replace("4096", "0").replace('"cores_percent": 30', '"cores_percent": 0')
+    )
+    state = node.sync()
+    assert "cannot be read" in state.why_not("n_a")
+    assert state.why_not("n_b") == ""
+    assert node.held(share()) == ("4096M", "30")
+    node.files.put(share())
+    assert node.sync().why_not("n_a") == ""
+
+
+def test_a_supervisor_that_takes_over_starts_a_daemon_of_its_own(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.begin()
+    assert not node.model.alive
+    assert node.sync().why_not("n_a") == ""
+
+
+def test_logs_do_not_grow_for_ever(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kubelet_plugin.mps.reconcile.MAX_LOG_BYTES", 10)
+    node.files.put(share())
+    node.sync()
+    log = node.folder / "log" / "card" / "server.log"
+    log.parent.mkdir()
+    log.write_bytes(b"x" * 11)
+    node.sync()
+    assert log.stat().st_size == 0
