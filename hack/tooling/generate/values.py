@@ -98,6 +98,17 @@ class Host(Values):
         pattern=_PATH,
         description="Installed versions of the preload library, and the list that names it to the loader.",
     )
+    hook_dir: str = Field(
+        default="/var/lib/dragoman/hook",
+        pattern=_PATH,
+        description="Installed versions of the program that puts limits on cgroups. The node has to be "
+        "allowed to run programs from there: on nodes that mount /var noexec, name another folder.",
+    )
+    cgroup_root: str = Field(
+        default="",
+        pattern=_PATH_OR_EMPTY,
+        description="Where the node's tree of cgroup v2 is mounted. Empty: /sys/fs/cgroup.",
+    )
     driver_root: str = Field(
         default="/",
         pattern=_PATH,
@@ -336,6 +347,18 @@ class Preload(Values):
     )
 
 
+class Kernel(Values):
+    """Limits on memory by the kernel (cgroup controller dmem)."""
+
+    hook: str = Field(
+        default="image",
+        pattern=_LIBRARY,
+        description="The program that puts the limit on a container's cgroup before its entrypoint runs. "
+        "`image`: the one in the project's image. An absolute path: a file of the node. Empty: none; the "
+        "kernel then holds nothing.",
+    )
+
+
 class Simulated(Values):
     """Cards without hardware, for tests and trials."""
 
@@ -363,6 +386,7 @@ class ChartValues(Values):
 
     image: Image = Image()
     preload: Preload = Preload()
+    kernel: Kernel = Kernel()
     host: Host = Host()
     agent: Agent = Agent()
     controller: Controller = Controller()
