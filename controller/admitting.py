@@ -132,6 +132,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
     knowledge = Knowledge(
         is_ours=cluster.is_ours,
         amounts_kept=around.amounts_kept,
+        stamps=settings.mode == CONTROLLER,
         class_is_ours=around.class_is_ours,
         convert=None if how is None else _convert(cluster, how),
         validate=partial(_validate, cluster),

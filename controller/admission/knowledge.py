@@ -101,6 +101,7 @@ class Knowledge:
         is_ours: Whether a DeviceClass of this name picks only devices of our driver.
         amounts_kept: Whether the API server keeps the amounts that claims ask for; None if not known yet,
             which is taken for no.
+        stamps: Whether claims and templates are stamped: in mode controller they are.
         class_is_ours: Whether a DeviceClass picks only devices of our driver.
         convert: Converts pods; None where pods stay as they are.
         opted_out: Whether pods of a namespace stay as they are. The API server knows the labels of namespaces
@@ -112,6 +113,7 @@ class Knowledge:
 
     is_ours: Callable[[str], bool]
     amounts_kept: Callable[[], bool | None]
+    stamps: bool = True
     class_is_ours: Callable[[Mapping[str, Any]], bool] = lambda _document: False
     convert: Convert | None = None
     opted_out: Callable[[str], bool] = lambda _namespace: False

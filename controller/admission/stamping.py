@@ -1,8 +1,10 @@
 """What admission adds to ResourceClaims, ResourceClaimTemplates and DeviceClasses.
 
 Purpose: on API servers that drop `capacity` from requests (1.34 and 1.35 by default), the amounts survive in
-a ShareConfig, and a stamp says that the object was seen (`driver.api.asked`). 1.35 refuses a constraint whose
-`distinctAttribute` it dropped; so such a constraint is carried over and taken out.
+a ShareConfig, and a stamp says that the object was seen (`driver.api.asked`). That is so whatever the server
+was seen to do: while servers of two releases run side by side, nobody says which of them asks. 1.35 refuses a
+constraint whose `distinctAttribute` it dropped; so such a constraint is carried over and taken out, but only
+where the server is not seen to keep amounts.
 
 Of a DeviceClass of ours, `extendedResourceName` is written into an annotation, since the same servers drop
 it; taking the field out takes the annotation away where the server kept the field.
@@ -48,14 +50,15 @@ def additions(kind: str, found: Mapping[str, Any], known: Knowledge) -> list[JSO
     annotations = (holder.get("metadata") or {}).get("annotations") or {}
     # The pod's controller made it, from a template that has been through here or has not.
     generated = kind == CLAIM and _FROM_TEMPLATE in annotations
-    if known.amounts_kept() is True or generated:
+    if generated or not known.stamps:
         return []
-    entries, stamp = carry_over(devices, is_ours=known.is_ours)
+    kept = known.amounts_kept() is True
+    entries, stamp = carry_over(devices, is_ours=known.is_ours, kept=kept)
     patch: list[JSON] = []
     if entries:
         patch.append({"op": "add", "path": f"{path}/spec/devices/config", "value": [*config, *entries]})
     others = other_constraints(devices)
-    if len(others) < len(devices.get("constraints") or []):
+    if not kept and len(others) < len(devices.get("constraints") or []):
         where = f"{path}/spec/devices/constraints"
         patch.append({"op": "replace", "path": where, "value": others} if others else _removed(where))
     if annotations.get(STAMP) != stamp:

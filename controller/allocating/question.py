@@ -289,6 +289,5 @@ class Questions:
         devices = asked["devices"]
         # A server that keeps them now may have dropped them before it was upgraded: what the webhook carried
         # over then counts as ever, or a claim for a share would get a whole card.
-        if not kept:
-            check_stamp(devices, asked["annotations"], is_ours=self._class_is_ours)
+        check_stamp(devices, asked["annotations"], is_ours=self._class_is_ours, kept=kept)
         return restored(devices, is_ours=self._class_is_ours)

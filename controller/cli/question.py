@@ -89,7 +89,8 @@ def asked(claim: JSON, classes: Classes, *, facts: Facts, stored: bool) -> JSON:
 
     Where kube-scheduler allocates it is the claim as it stands. Our allocator counts what the admission
     webhook carried over into a ShareConfig as well, and takes nothing without a stamp where the API server
-    drops amounts. Whether it does is told by its release: a gate that was switched off by hand is not seen.
+    drops amounts, nor what has lost them since it was stamped. Whether the server drops them is told by its
+    release: a gate that was switched off by hand is not seen.
 
     Args:
         claim: The claim.
@@ -106,8 +107,9 @@ def asked(claim: JSON, classes: Classes, *, facts: Facts, stored: bool) -> JSON:
     refuse_in_spec(devices.get("config") or [], field=f"{name}: spec.devices.config")
     if facts.allocating not in (CONTROLLER, HANDOVER):
         return claim
-    if stored and not keeps_amounts(facts.release):
-        check_stamp(devices, claim["metadata"].get("annotations") or {}, is_ours=classes.is_ours)
+    if stored:
+        annotations, kept = claim["metadata"].get("annotations") or {}, keeps_amounts(facts.release)
+        check_stamp(devices, annotations, is_ours=classes.is_ours, kept=kept)
     return {**claim, "spec": {"devices": restored(devices, is_ours=classes.is_ours)}}
 
 

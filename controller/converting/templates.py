@@ -133,17 +133,16 @@ class Templates:
         _log.info("template made", template=name, namespace=namespace, pod=pod["metadata"]["name"])
 
     def _with_amounts(self, template: JSON) -> JSON:
-        if self._amounts_kept() is True:
-            return template
-        # The webhook would do it too, but may be away just now, and then the amounts would be lost for good.
+        # The webhook would do it too, but may be away just now, and then the amounts could be lost for good.
+        kept = self._amounts_kept() is True
         inner = template["spec"]
         devices = inner["spec"]["devices"]
-        entries, stamp = carry_over(devices, is_ours=self._is_ours)
+        entries, stamp = carry_over(devices, is_ours=self._is_ours, kept=kept)
         metadata = inner.get("metadata") or {}
         stamped = {**metadata, "annotations": {**(metadata.get("annotations") or {}), STAMP: stamp}}
         config = [*(devices.get("config") or []), *entries]
         changed = {**devices, **({"config": config} if config else {})}
-        if devices.get("constraints"):
+        if devices.get("constraints") and not kept:
             changed["constraints"] = other_constraints(devices)
         return {
             **template,

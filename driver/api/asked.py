@@ -10,6 +10,10 @@ Constraints with `distinctAttribute` belong to the same gate. 1.34 keeps them al
 attribute and then refuses the constraint that is left without one (tried on 1.35.4). So they are carried over
 too, and taken out of `constraints`.
 
+API servers of several releases can run side by side, and a webhook is not told which of them asks. So amounts
+are carried over and stamped also where the server is seen to keep them; then they stand in the claim twice,
+and those of the request count.
+
 Flow: `carry_over` at admission gives config entries and stamp; `restored` gives the requests back with their
 amounts; `check_stamp` comes before it. `refuse_lost` finds out that what was carried over was not heeded, as
 by kube-scheduler, which knows nothing of it.
@@ -188,12 +192,17 @@ def stamp_of(asked: Mapping[str, Amounts], distinct: Sequence[JSON] = ()) -> str
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def carry_over(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) -> tuple[list[JSON], str]:
+def carry_over(
+    devices: Mapping[str, Any], *, is_ours: Callable[[str], bool], kept: bool = False
+) -> tuple[list[JSON], str]:
     """What a webhook adds to a claim or template.
 
     Args:
         devices: Its `spec.devices`, as it was sent.
         is_ours: Whether a DeviceClass of this name picks only devices of our driver.
+        kept: Whether the API server is seen to keep amounts, and constraints with them. Then constraints are
+            left to it, and so is everything where there is no room for more entries: the stamp alone tells
+            then that another server dropped what was asked.
 
     Returns:
         Entries to add to `config`, and the stamp; no entries where the requests ask for nothing, or where
@@ -217,10 +226,13 @@ def carry_over(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) ->
     ]
     distinct = distinct_of(devices)
     carried = _carried_constraints(devices)
-    if missing := [one for one in distinct if one not in carried]:
+    missing = [one for one in distinct if one not in carried]
+    if missing and not kept:
         entries.append(_config({"constraints": missing}))
     present = len(devices.get("config") or [])
     if present + len(entries) > MAX_CONFIGS:
+        if kept:
+            return [], stamp_of(asked, distinct)
         raise ConfigError(
             f"With what its requests ask for, the claim would have {present + len(entries)} entries of "
             f"configuration, but at most {MAX_CONFIGS} are possible.",
@@ -231,15 +243,29 @@ def carry_over(devices: Mapping[str, Any], *, is_ours: Callable[[str], bool]) ->
 
 
 def check_stamp(
-    devices: Mapping[str, Any], annotations: Mapping[str, str], *, is_ours: Callable[[str], bool]
+    devices: Mapping[str, Any],
+    annotations: Mapping[str, str],
+    *,
+    is_ours: Callable[[str], bool],
+    kept: bool = False,
 ) -> None:
     """Refuses a claim that may have lost what it asked for.
+
+    Args:
+        devices: Its `spec.devices`, as it is stored.
+        annotations: Its annotations.
+        is_ours: Whether a DeviceClass of this name picks only devices of our driver.
+        kept: Whether the API servers are seen to keep amounts: then a claim needs no stamp, but one that has
+            a stamp of something else was stored by a server that dropped what it asked for, unless amounts
+            in its requests show that it was not.
 
     Raises:
         ClaimNotStampedError: It has no stamp, or one of something else.
         ConfigError: A ShareConfig does not decode.
     """
     stamp = annotations.get(STAMP)
+    if kept and (stamp is None or any(option.get("capacity") for _, option in _options(devices))):
+        return
     if stamp is not None and stamp == stamp_of(asked_of(devices, is_ours=is_ours), distinct_of(devices)):
         return
     raise ClaimNotStampedError(

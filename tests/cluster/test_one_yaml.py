@@ -25,10 +25,6 @@ from tests.cluster.test_examples import EXAMPLES, REFUSED, RUNS, WHOLE, is_promi
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
-NOT_THERE = {
-    # kube-scheduler makes these claims itself when it allocates them, so in mode controller nobody does.
-    "extended-resource",
-}
 ON = cards.on(cards.NVIDIA_40)
 WEBHOOKS = "dragoman-webhook"
 DROPS = "1.34.4"
@@ -54,7 +50,7 @@ def space(stock: Installation, request: pytest.FixtureRequest) -> Iterator[Space
     stock.expect_nothing_left(one.close())
 
 
-@pytest.mark.parametrize("name", sorted(RUNS.keys() - NOT_THERE))
+@pytest.mark.parametrize("name", sorted(RUNS))
 def test_an_example_gives_the_same_limits_as_where_kube_scheduler_shares(space: Space, name: str) -> None:
     expected = RUNS[name]
     space.set_labels(dict.fromkeys(expected.needs, "true"))
@@ -73,12 +69,6 @@ def test_an_example_that_is_refused_says_so_in_the_same_words(space: Space, name
     space.apply(path)
     said = space.event(REFUSED[name], reason="FailedPrepareDynamicResources", seconds=120)
     assert is_promised(path.read_text(), said), said
-
-
-def test_what_kube_scheduler_would_have_to_make_a_claim_for_waits_and_gets_nothing(space: Space) -> None:
-    space.apply(EXAMPLES / "extended-resource.yaml")
-    space.event("unchanged", reason="FailedScheduling", seconds=60)
-    assert not any(map(results, space.claims()))
 
 
 @pytest.mark.parametrize(
@@ -181,8 +171,7 @@ def test_a_dry_run_stores_nothing_and_is_stamped_like_any_other_request(
     asked = claim("dry", request(memory="4Gi", cel=ON))
     answer = stock.api.create(RESOURCE_CLAIMS, asked, namespace=space.name, dry_run=True)
     (one,) = answer["spec"]["devices"]["requests"]
-    # A server that keeps what is asked for needs no stamp.
-    assert (STAMP in answer["metadata"].get("annotations", {})) == (release == DROPS)
+    assert STAMP in answer["metadata"]["annotations"]
     assert ("capacity" in one["exactly"]) == (release != DROPS)
     with pytest.raises(Refused):
         space.claim("dry")

@@ -118,6 +118,7 @@ class Replay:
         self.knowledge = Knowledge(
             is_ours=self._cluster.is_ours,
             amounts_kept=lambda: settings.amounts_kept,
+            stamps=not native,
             class_is_ours=_is_ours,
             convert=None if settings.conversion is None else self._convert,
             opted_out=self._opted_out,
@@ -172,7 +173,7 @@ class Replay:
         stock, class_of = self._cluster.stock, self._cluster.class_of
         for one in templates_of(pod, settings=settings, stock=stock, class_of=class_of):
             # The controller adds what the webhook would add.
-            made = jsonpatch.apply_patch(one, additions(TEMPLATE, one, self.knowledge))
+            made = jsonpatch.apply_patch(one, additions(TEMPLATE, one, replace(self.knowledge, stamps=True)))
             namespace = request.namespace or metadata.get("namespace") or "default"
             found.append({**made, "metadata": {**made["metadata"], "namespace": namespace}})
         return found

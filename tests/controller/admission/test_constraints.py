@@ -63,8 +63,16 @@ def test_the_others_stay() -> None:
     assert stored(sent(ALIKE))["spec"]["devices"]["constraints"] == [ALIKE]
 
 
-def test_where_the_server_keeps_amounts_nothing_is_changed() -> None:
-    assert stored(sent(APART), kept=True) == sent(APART)
+def test_where_the_server_keeps_amounts_constraints_are_left_to_it() -> None:
+    devices = stored(sent(APART, ALIKE), kept=True)["spec"]["devices"]
+    assert devices["constraints"] == [APART, ALIKE]
+    assert "constraints" not in str(devices["config"])
+    assert restored(devices, is_ours=is_ours)["constraints"] == [ALIKE, APART]
+
+
+def test_a_claim_from_before_keeps_the_constraints_that_were_carried_over() -> None:
+    before = stored(sent(APART))
+    assert stored(before, kept=True) == before
 
 
 def test_what_went_through_once_is_left_alone() -> None:

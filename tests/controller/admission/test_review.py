@@ -86,8 +86,26 @@ def test_a_claim_made_from_a_template_without_a_stamp_gets_none() -> None:
     assert "patch" not in review(sent)
 
 
-def test_nothing_is_added_where_the_server_keeps_amounts() -> None:
-    assert "patch" not in review(claim(), kept=True)
+@pytest.mark.parametrize("kind", ["ResourceClaim", "ResourceClaimTemplate"])
+def test_amounts_are_carried_over_where_servers_keep_them_since_another_one_may_be_asking(kind: str) -> None:
+    sent = claim() if kind == "ResourceClaim" else template()
+    stored = patched(sent, review(sent, kind=kind, kept=True))
+    made = stored if kind == "ResourceClaim" else stored["spec"]
+    annotations = made["metadata"]["annotations"]
+    # Stored by a server that keeps amounts it is the same as ever,
+    assert restored(made["spec"]["devices"], is_ours=is_ours)["requests"] == devices()["requests"]
+    check_stamp(made["spec"]["devices"], annotations, is_ours=is_ours, kept=True)
+    # and by one that drops them they come back.
+    made["spec"]["devices"]["requests"][0]["exactly"].pop("capacity")
+    check_stamp(made["spec"]["devices"], annotations, is_ours=is_ours, kept=True)
+    assert restored(made["spec"]["devices"], is_ours=is_ours)["requests"] == devices()["requests"]
+
+
+def test_nothing_is_added_where_kube_scheduler_allocates() -> None:
+    knowledge = Knowledge(is_ours=is_ours, amounts_kept=lambda: True, stamps=False)
+    request = {"uid": "u", "kind": {"kind": "ResourceClaim"}, "operation": "CREATE", "object": claim()}
+    sent = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    assert "patch" not in asyncio.run(answer(sent, knowledge, webhook=Webhook.MUTATING))["response"]
 
 
 def test_while_that_is_not_known_amounts_are_carried_over() -> None:
@@ -104,10 +122,12 @@ def test_other_kinds_and_operations_pass_unchanged(kind: str, operation: str) ->
     assert review(claim(), kind=kind, operation=operation) == {"uid": "u", "allowed": True}
 
 
-def test_a_claim_that_was_seen_already_is_not_changed_again() -> None:
+@pytest.mark.parametrize("then", [True, False, None])
+@pytest.mark.parametrize("first", [True, False, None])
+def test_a_claim_that_was_seen_already_is_not_changed_again(first: bool | None, then: bool | None) -> None:
     sent = claim()
-    stored = patched(sent, review(sent))
-    assert "patch" not in review(stored)
+    stored = patched(sent, review(sent, kept=first))
+    assert "patch" not in review(stored, kept=then)
 
 
 def test_a_claim_with_an_allocation_of_its_own_is_refused_with_path_and_remedy() -> None:

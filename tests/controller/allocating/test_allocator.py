@@ -442,6 +442,28 @@ async def test_amounts_that_were_carried_over_count_on_a_server_that_keeps_amoun
     assert result["consumedCapacity"] == {"memory": "400Mi", "cores": "30"}
 
 
+async def test_what_an_older_server_stored_without_its_amounts_never_gets_a_whole_card() -> None:
+    devices = {"requests": [{"name": "gpu", "exactly": {"deviceClassName": CLASS, **asks("400Mi", "30")}}]}
+    _, stamp = carry_over(devices, is_ours=lambda _name: True, kept=True)
+    world = World()
+    world.claim("p", memory="", annotations={STAMP: stamp})
+    world.pod("p", "p")
+    await world.reconcile("p")
+    assert world.allocation("p") is None
+    assert world.reason() == "ClaimNotStamped"
+
+
+async def test_amounts_that_stand_in_a_claim_twice_count_once() -> None:
+    devices = {"requests": [{"name": "gpu", "exactly": {"deviceClassName": CLASS, **asks("400Mi", "30")}}]}
+    entries, stamp = carry_over(devices, is_ours=lambda _name: True, kept=True)
+    world = World()
+    world.claim("p", memory="400Mi", cores="30", config=tuple(entries), annotations={STAMP: stamp})
+    world.pod("p", "p")
+    await world.reconcile("p")
+    (result,) = world.allocation("p")["devices"]["results"]
+    assert result["consumedCapacity"] == {"memory": "400Mi", "cores": "30"}
+
+
 async def test_a_pod_whose_class_is_made_after_it_gets_its_turn() -> None:
     world = World()
     world.claim("p", device_class="later")

@@ -11,7 +11,7 @@ from controller.converting.templates import Templates
 from controller.converting.views import ConvertedPod, converted_pod
 from controller.events import Events
 from controller.metrics import Metrics
-from driver.api.asked import STAMP, check_stamp, restored
+from driver.api.asked import check_stamp, restored
 from driver.errors import ConfigError
 from driver.kube.client import ApiError, KubeClient, error_for
 from tests.support.scripted_api import Request, ScriptedTransport
@@ -117,8 +117,10 @@ def test_a_pod_whose_amounts_mean_nothing_is_told_and_gets_no_template() -> None
     assert [event["reason"] for event in world.events] == ["InvalidConfig"]
 
 
-@pytest.mark.parametrize("kept", [False, None])
-def test_where_the_server_drops_amounts_the_template_carries_and_stamps_them(kept: bool | None) -> None:
+@pytest.mark.parametrize("kept", [True, False, None])
+def test_whatever_the_server_was_seen_to_do_the_template_carries_and_stamps_amounts(
+    kept: bool | None,
+) -> None:
     world = World(kept=kept)
     world.run()
     inner = world.templates["web-cards"]["spec"]
@@ -129,11 +131,15 @@ def test_where_the_server_drops_amounts_the_template_carries_and_stamps_them(kep
     assert request["exactly"]["capacity"]["requests"] == {"memory": "4000Mi"}
 
 
-def test_where_the_server_keeps_amounts_nothing_is_added() -> None:
-    world = World(kept=True)
+def test_where_the_server_keeps_amounts_constraints_stay_in_their_place() -> None:
+    made = template()
+    apart = {"requests": ["main"], "distinctAttribute": "dragoman.dev/uuid"}
+    made["spec"]["spec"]["devices"]["constraints"] = [apart]
+    world = World(made=[made], kept=True)
     world.run()
-    assert world.templates["web-cards"]["spec"] == template()["spec"]
-    assert STAMP not in str(world.templates)
+    devices = world.templates["web-cards"]["spec"]["spec"]["devices"]
+    assert devices["constraints"] == [apart]
+    assert devices["requests"] == made["spec"]["spec"]["devices"]["requests"]
 
 
 def test_a_pod_that_is_another_one_by_now_gets_nothing() -> None:

@@ -47,10 +47,15 @@ def dropped(devices: Any) -> Any:
     return stored
 
 
-def through(devices: Any) -> tuple[Any, dict[str, str]]:
-    """What is stored of a claim that went through the webhook and such a server."""
-    entries, stamp = carry_over(devices, is_ours=is_ours)
-    stored = dropped({**devices, "config": [*devices.get("config", []), *entries]})
+def through(devices: Any, *, seen: bool = False, keeps: bool = False) -> tuple[Any, dict[str, str]]:
+    """What is stored of a claim that went through the webhook and a server.
+
+    `seen` is whether one that keeps amounts was seen, `keeps` whether this one does.
+    """
+    entries, stamp = carry_over(devices, is_ours=is_ours, kept=seen)
+    stored = {**devices, "config": [*devices.get("config", []), *entries]}
+    if not keeps:
+        stored = dropped(stored)
     if "constraints" in stored:
         stored["constraints"] = other_constraints(devices)
     return stored, {STAMP: stamp}
@@ -129,12 +134,43 @@ def test_more_entries_than_the_api_allows_are_refused_by_name() -> None:
     assert refused.value.field == "spec.devices.config"
 
 
+def test_where_the_server_keeps_amounts_too_many_of_them_are_stamped_and_left_to_it() -> None:
+    requests = [exactly(f"r{index}", memory=f"{index + 1}Gi") for index in range(32)]
+    other = {"opaque": {"driver": "other.example", "parameters": {}}}
+    devices = {"requests": requests, "config": [other]}
+    entries, stamp = carry_over(devices, is_ours=is_ours, kept=True)
+    assert entries == []
+    check_stamp(devices, {STAMP: stamp}, is_ours=is_ours, kept=True)
+    # Another server, which the webhook could not see, dropped them.
+    with pytest.raises(ClaimNotStampedError, match="not what went through"):
+        check_stamp(dropped(devices), {STAMP: stamp}, is_ours=is_ours, kept=True)
+
+
+def test_where_servers_keep_amounts_a_claim_needs_no_stamp() -> None:
+    for devices in ({"requests": [exactly()]}, {"requests": [exactly(memory="4Gi")]}):
+        check_stamp(devices, {}, is_ours=is_ours, kept=True)
+
+
+def test_amounts_that_are_there_show_that_no_server_dropped_them() -> None:
+    devices = {"requests": [exactly("a", memory="4Gi"), exactly("b")]}
+    check_stamp(devices, {STAMP: "sha256:of-something-else"}, is_ours=is_ours, kept=True)
+    with pytest.raises(ClaimNotStampedError):
+        check_stamp(dropped(devices), {STAMP: "sha256:of-something-else"}, is_ours=is_ours, kept=True)
+
+
 amounts = st.sampled_from(["", "1Gi", "4Gi", "512Mi"])
 cores = st.sampled_from(["", "0", "30"])
 
 
-@given(st.lists(st.tuples(amounts, cores), max_size=6), st.lists(st.tuples(amounts, cores), max_size=4))
-def test_what_is_asked_is_the_same_before_and_after(plain: Any, subs: Any) -> None:
+@given(
+    st.lists(st.tuples(amounts, cores), max_size=6),
+    st.lists(st.tuples(amounts, cores), max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_asked_is_the_same_whichever_server_was_seen_and_whichever_stores_it(
+    plain: Any, subs: Any, seen: bool, keeps: bool
+) -> None:
     requests = [exactly(f"r{index}", memory=one[0], cores=one[1]) for index, one in enumerate(plain)]
     if subs:
         options = [
@@ -142,8 +178,9 @@ def test_what_is_asked_is_the_same_before_and_after(plain: Any, subs: Any) -> No
         ]
         requests.append({"name": "first", "firstAvailable": options})
     devices = {"requests": requests}
-    stored, annotations = through(devices)
+    stored, annotations = through(devices, seen=seen, keeps=keeps)
     check_stamp(stored, annotations, is_ours=is_ours)
+    check_stamp(stored, annotations, is_ours=is_ours, kept=True)
     assert asked_of(restored(stored, is_ours=is_ours), is_ours=is_ours) == asked_of(devices, is_ours=is_ours)
 
 
