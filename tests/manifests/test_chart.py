@@ -291,7 +291,7 @@ def _workloads(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_every_container_is_confined() -> None:
-    for one in _workloads(render()):
+    for one in _workloads(render({"inForce": {"enabled": False}})):
         context = container(one)["securityContext"]
         assert context == {
             "allowPrivilegeEscalation": False,
@@ -300,6 +300,17 @@ def test_every_container_is_confined() -> None:
         }
         pod = one["spec"]["template"]["spec"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_only_the_agent_may_look_at_processes_and_only_where_that_is_wanted() -> None:
+    workloads = _workloads(render())
+    with_it = [one for one in workloads if "add" in container(one)["securityContext"]["capabilities"]]
+    assert [one["kind"] for one in with_it] == ["DaemonSet"]
+    agent = container(with_it[0])
+    assert agent["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["SYS_PTRACE"]}
+    assert {"name": "proc", "mountPath": "/node/proc", "readOnly": True} in agent["volumeMounts"]
+    without = only(render({"inForce": {"enabled": False}}), "DaemonSet")["spec"]["template"]["spec"]
+    assert not [one for one in without["volumes"] if one["name"] == "proc"]
 
 
 def test_only_the_agent_is_root_and_only_on_request_privileged() -> None:

@@ -359,6 +359,23 @@ class Kernel(Values):
     )
 
 
+class InForce(Values):
+    """Whether limits hold in the running containers; see docs/in-force.md."""
+
+    enabled: bool = Field(
+        default=True,
+        description="The agent looks at the processes of containers that have shares. For that it sees the "
+        "node's /proc, read-only, and has the capability SYS_PTRACE. false: it has neither, and claims do not "
+        "tell whether their limits hold.",
+    )
+    deadline: int = Field(
+        default=30,
+        ge=5,
+        le=86400,
+        description="For so many seconds limits have to be found not in force before the pod is told.",
+    )
+
+
 class Simulated(Values):
     """Cards without hardware, for tests and trials."""
 
@@ -387,6 +404,7 @@ class ChartValues(Values):
     image: Image = Image()
     preload: Preload = Preload()
     kernel: Kernel = Kernel()
+    in_force: InForce = InForce()
     host: Host = Host()
     agent: Agent = Agent()
     controller: Controller = Controller()
