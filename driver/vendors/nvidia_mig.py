@@ -36,13 +36,13 @@ from driver.vendors import nvml_mig
 from driver.vendors.nvidia_files import DriverFilesMissingError, DriverNotReadyError
 from driver.vendors.nvml import Nvml, NvmlError
 from driver.vendors.nvml_mig import MigInstance, MigProfile
-from driver.vendors.reading import optional
 
 KIND = "mig"
 MAX_COUNTERS = 32
 
 _CAPABILITIES = "proc/driver/nvidia/capabilities"
-_MINOR = re.compile(r"^DeviceFileMinor:\s*([0-9]{1,6})\s*$", re.MULTILINE)
+_CAPABILITY_LIMIT = 4096
+_MINOR = re.compile(r"\bDeviceFileMinor: ([0-9]{1,6})\b")
 _NO_COMPUTE = "The GPU instance has no compute instance."
 _DIVIDED = "The GPU instance is divided into compute instances, which share its memory."
 _ANEW = "Delete the pod; a new one is scheduled to a card that is there."
@@ -216,7 +216,10 @@ class NvidiaMig:
     def _capability(self, path: str, host: Host) -> DeviceNode:
         roots = tuple(dict.fromkeys(("/", self._driver_root)))
         for root in roots:
-            text = optional(posixpath.join(root, _CAPABILITIES, path), host=host)
+            try:
+                text = host.read_text(posixpath.join(root, _CAPABILITIES, path), limit=_CAPABILITY_LIMIT)
+            except OSError:
+                continue
             found = _MINOR.search(text)
             if found:
                 return self._node(f"dev/nvidia-caps/nvidia-cap{found.group(1)}", roots=roots, host=host)

@@ -107,7 +107,7 @@ def test_a_card_in_mig_mode_is_listed_with_the_reason(
     vendor: Nvidia, world: NvmlWorld, host: FolderHost
 ) -> None:
     world.card(0, mig="1")
-    assert one_card(vendor, host).unpublished == IN_PARTITION_MODE
+    assert vendor.discover(host).cards[0].unpublished == IN_PARTITION_MODE
 
 
 def test_a_lost_card_is_a_problem(vendor: Nvidia, world: NvmlWorld, host: FolderHost) -> None:
