@@ -47,6 +47,8 @@ class Installation:
         self.images = images
         self.controller: JSON = {}
         """Values of the chart's `controller` beside those of all tests."""
+        self.host: JSON = {}
+        """The same of `host`."""
         self.published: dict[str, JSON] = {}
 
     @property
@@ -110,7 +112,9 @@ class Installation:
                 "cdiDir": str(self.target.node.cdi_folder),
                 "shareDir": str(self.share_dir),
                 "preloadDir": str(self._below("preload", default="/var/lib/dragoman/preload")),
+                "hookDir": str(self._below("hook", default="/var/lib/dragoman/hook")),
                 "mountRoot": self._root_is_shared(),
+                **self.host,
             }
             source = self._below("from-tests", default="/var/lib/dragoman-tests")
             found["preload"] = {"library": str(self.images.install_library(self.target, source))}
