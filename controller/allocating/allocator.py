@@ -235,12 +235,9 @@ class Allocator:
         self._refused_nodes.nominated(view.uid, view.nominated, now=_now())
 
     async def _reconcile_pod(self, key: str) -> float | None:
-        view = self._pod(key)
-        if view is None or not view.may_need:
-            self._forget(key, view)
-            return None
-        if (rest_s := self._rest_s(key)) is not None:
-            return rest_s or None
+        view = self._its_turn(key)
+        if not isinstance(view, PodView):
+            return view
         read = await self._reading.long_texts(key, view, self._questions.claims_of(key, view) or ())
         async with self._deciding:
             found = await self._decide_and_book(key, read)
@@ -258,6 +255,15 @@ class Allocator:
         self._answered(found.answer)
         return None
 
+    def _its_turn(self, key: str) -> PodView | float | None:
+        """The pod, if it waits and need not rest; else seconds until it should be looked at again, if ever."""
+        view = self._pod(key)
+        if view is None or not view.may_need:
+            self._forget(key, view)
+            return None
+        rest_s = self._rest_s(key)
+        return view if rest_s is None else rest_s or None
+
     def _rest_s(self, key: str) -> float | None:
         """Seconds that a pod has to rest, 0 if it will be woken up; None if it need not."""
         rest_s = self._rests.get(key, 0.0) - _now()
@@ -273,12 +279,10 @@ class Allocator:
         return 0.0
 
     async def _decide_and_book(self, key: str, read: LongTexts) -> _Booked | float | None:
-        view = self._pod(key)
-        if view is None or not view.may_need:
-            self._forget(key, view)
-            return None
-        if (rest_s := self._rest_s(key)) is not None:
-            return rest_s or None
+        # Once more: others had their turn since it was read.
+        view = self._its_turn(key)
+        if not isinstance(view, PodView):
+            return view
         self._spent_s = 0.0
         view = read.whole(view)
         claims = self._questions.claims_of(key, view)

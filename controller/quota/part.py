@@ -1,37 +1,32 @@
 """Quotas, wired: what the controller starts for them.
 
-Flow: informers of quotas, claims, DeviceClasses and ResourceQuotas run in every replica, and with them the
-webhook reserves. The leader works on the queue: `settle` counts the claims of a quota, and makes
+Flow: informers of quotas and ResourceQuotas, and the caller's of claims and DeviceClasses, run in every
+replica, and with them the webhook reserves. The leader works on the queue: `settle` counts the claims of a quota, and makes
 AcceleratorQuotas of ResourceQuotas.
 
-Limits: inventories are decoded when they are first needed, a few at a time, so that nothing is held up.
+Limits: which cards there are is up to whoever fills the stock.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from controller.queue import WorkQueue
-from controller.quota.books import Books, ClaimView, claim_view
+from controller.quota.books import Books, ClaimView
 from controller.quota.figures import Figures
 from controller.quota.quotas import Quotas
 from controller.quota.store import ApiStore
 from controller.quota.translating import FROM, IGNORE, Group, LegacyQuota, Translation, is_as_wanted
-from driver.api.node import cards_of, decode_status
-from driver.errors import DragomanError
 from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFoundError
 from driver.kube.informer import Informer
 from driver.kube.resources import (
     ACCELERATOR_QUOTAS,
-    DEVICE_CLASSES,
     RESOURCE_CLAIMS,
     RESOURCE_QUOTAS,
 )
@@ -41,7 +36,6 @@ from driver.quota.stock import Stock
 
 TRANSLATE = "translate:"
 _SETTLE_S = 0.5
-_DECODED_AT_ONCE = 10
 _STUCK_S = 30.0
 _LOOKED_UP = 64
 _TRANSLATED_S = 2.0
@@ -87,9 +81,10 @@ class Quoting:
         self,
         client: KubeClient,
         *,
-        inventories: Informer[Any],
-        inventory_status: Callable[[Any], bytes],
-        class_is_ours: Callable[[Mapping[str, Any]], bool],
+        claims: Watched[ClaimView],
+        claims_version: Callable[[], int],
+        classes: Watched[JSON],
+        stock: Stock,
         groups: Iterable[Group],
         carried: bool,
         registry: CollectorRegistry,
@@ -99,59 +94,47 @@ class Quoting:
 
         Args:
             client: The API server.
-            inventories: AcceleratorNodes.
-            inventory_status: Gives the status, as JSON text, of what `inventories` keeps.
-            class_is_ours: Whether a DeviceClass picks only devices of our driver, as far as can be seen.
+            claims: The claims, as `claim_view` keeps them.
+            claims_version: Resource version up to which they are known; 0 before that is all of them.
+            classes: The DeviceClasses.
+            stock: The cluster's cards; classes are put here.
             groups: Names of extended resources that ResourceQuotas may limit.
             carried: Whether amounts that stand in a ShareConfig count (mode controller).
             registry: Where the metrics go.
             budget_s: Time that a reservation may take; less than the webhook's timeout.
         """
         self._client = client
-        self._status = inventory_status
         self._translation = Translation(groups)
         self._quotas = Informer(client, ACCELERATOR_QUOTAS, _whole, name="quotas", page_size=20)
-        self._claims = Informer(
-            client,
-            RESOURCE_CLAIMS,
-            partial(claim_view, carried=carried),
-            name="claims for quotas",
-            page_size=50,
-        )
-        self._classes = Informer(client, DEVICE_CLASSES, _class, name="classes for quotas", page_size=100)
+        self._claims_version = claims_version
         self._resource_quotas = Informer(
             client, RESOURCE_QUOTAS, self._translation.hard_of, name="resource quotas", page_size=100
         )
         self.informers: tuple[Informer[Any], ...] = (
             self._quotas,
-            self._claims,
-            self._classes,
             self._resource_quotas,
         )
         self.queue = WorkQueue(name="quotas", base_s=0.2, cap_s=30.0)
-        self._stock = Stock(class_is_ours=class_is_ours)
+        self._stock = stock
         self._store = ApiStore(client, self._quotas)
-        books = Books(self._stock, version=lambda: self._claims.version, clock=_loop_time)
+        books = Books(stock, version=claims_version, clock=_loop_time)
         self.quotas = Quotas(
             self._store,
-            stock=self._stock,
+            stock=stock,
             carried=carried,
             books=books,
             ready=self._ready,
             budget_s=budget_s,
         )
         self._figures = Figures(registry)
-        self._undecoded: dict[str, bytes] = {}
-        self._decoding = asyncio.Lock()
         self._legacy: dict[str, dict[str, LegacyQuota]] = {}
         self._behind_since: dict[str, float] = {}
-        self._claims.subscribe(books.note)
-        self._claims.subscribe(self._claim_changed)
+        claims.subscribe(books.note)
+        claims.subscribe(self._claim_changed)
         self._quotas.subscribe(self._store.note)
         self._quotas.subscribe(self._quota_changed)
-        self._classes.subscribe(self._class_changed)
+        classes.subscribe(self._class_changed)
         self._resource_quotas.subscribe(self._resource_quota_changed)
-        inventories.subscribe(self._inventory_changed)
 
     def begin(self) -> list[str]:
         """All that there is to look at, for whoever begins to lead."""
@@ -170,7 +153,6 @@ class Quoting:
             await self._translate(key.removeprefix(TRANSLATE))
             return None
         namespace, _, name = key.partition("/")
-        await self._decode()
         stored = self._quotas.get(key)
         if stored is not None:
             await self._look_up(namespace, self.quotas.overdue.due(stored))
@@ -192,7 +174,7 @@ class Quoting:
                 self.quotas.overdue.confirm(one.uid)
 
     async def _ready(self, namespace: str) -> None:
-        """Brings up to date what claims of a namespace are charged by.
+        """Makes sure that the quotas of a namespace are known as they are.
 
         Raises:
             QuotaUnavailableError: A ResourceQuota was not translated yet.
@@ -204,9 +186,7 @@ class Quoting:
             # The leader does it within milliseconds.
             await asyncio.sleep(_LOOK_AGAIN_S)
             waited += _LOOK_AGAIN_S
-        if self._store.known(namespace):
-            await self._decode()
-        elif self._quotas.age_s > _STALE_S:
+        if not self._store.known(namespace) and self._quotas.age_s > _STALE_S:
             await self._look_for_quotas(namespace)
 
     async def _look_for_quotas(self, namespace: str) -> None:
@@ -285,37 +265,13 @@ class Quoting:
         return found
 
     def _note_behind(self, key: str, document: JSON) -> None:
-        if _counted_version(document) > self._claims.version:
+        if _counted_version(document) > self._claims_version():
             self._behind_since.setdefault(key, _loop_time())
             self.queue.add(key, after_s=_STUCK_S / 10)
         else:
             self._behind_since.pop(key, None)
 
-    async def _decode(self) -> None:
-        """Takes over the inventories that changed."""
-        if not self._undecoded:
-            return
-        async with self._decoding:
-            for number, node in enumerate(list(self._undecoded)):
-                status = self._undecoded.pop(node, b"")
-                try:
-                    cards = cards_of(decode_status(json.loads(status))) if status else ()
-                except (DragomanError, ValueError):
-                    # As for publishing: an inventory that cannot be read leaves its node as it was.
-                    continue
-                if cards:
-                    self._stock.put(node, cards)
-                else:
-                    self._stock.remove(node)
-                if number % _DECODED_AT_ONCE == _DECODED_AT_ONCE - 1:
-                    await asyncio.sleep(0)
-
     # Handlers of informers: they take notes.
-
-    def _inventory_changed(self, key: str, before: Any, after: Any) -> None:
-        status = self._status(after) if after is not None else b""
-        if before is None or status != self._status(before):
-            self._undecoded[key] = status
 
     def _class_changed(self, key: str, _before: JSON | None, after: JSON | None) -> None:
         if after is None:
@@ -324,11 +280,11 @@ class Quoting:
             self._stock.put_class(after)
 
     def _claim_changed(self, _key: str, before: ClaimView | None, after: ClaimView | None) -> None:
-        if before == after:
-            return
         claim = after or before
-        for one in self._store.known(claim.namespace) if claim is not None else ():
-            self.queue.add(f"{claim.namespace}/{one['metadata']['name']}", after_s=_SETTLE_S)  # type: ignore[union-attr]
+        if claim is None or before == after:
+            return
+        for one in self._store.known(claim.namespace):
+            self.queue.add(f"{claim.namespace}/{one['metadata']['name']}", after_s=_SETTLE_S)
 
     def _quota_changed(self, key: str, before: JSON | None, after: JSON | None) -> None:
         self._figures.note(key, after)
@@ -360,14 +316,6 @@ class Quoting:
 
 def _whole(document: JSON) -> JSON:
     return document
-
-
-def _class(document: JSON) -> JSON:
-    metadata = document.get("metadata") or {}
-    return {
-        "metadata": {"name": metadata.get("name"), "labels": metadata.get("labels") or {}},
-        "spec": {"selectors": (document.get("spec") or {}).get("selectors") or []},
-    }
 
 
 def _origin(document: JSON | None) -> str:
