@@ -256,7 +256,7 @@ class Allocator:
         return None
 
     def _its_turn(self, key: str) -> PodView | float | None:
-        """The pod, if it waits and need not rest; else seconds until it should be looked at again, if ever."""
+        """The pod, if it waits and need not rest; else seconds until it is looked at again, if ever."""
         view = self._pod(key)
         if view is None or not view.may_need:
             self._forget(key, view)
@@ -336,7 +336,7 @@ class Allocator:
         if read:
             # Each try costs a request and a long text, whoever wakes it up.
             self._rests[answer.pod] = _now() + _AGAIN_S
-        return self._next_try(view)
+        return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
 
     def _forget(self, key: str, view: PodView | None) -> None:
         self._waiting.discard(key)
@@ -355,9 +355,6 @@ class Allocator:
             and self._sources.offered(node)
             and self._questions.claims_of(key, now) == claims
         )
-
-    def _next_try(self, view: PodView) -> float:
-        return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
 
     async def _decide(
         self, key: str, view: PodView, documents: Sequence[JSON], *, pinned: set[str]
