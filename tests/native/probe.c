@@ -9,6 +9,10 @@
  *    "stray": [], "devices": ["/dev/dragoman/nvidia-..."], "mounts": [{"target": "/etc/ld.so.preload", ...}],
  *    "env": ["PATH", ...]}
  *
+ * It uses its cards as a CUDA program would: opens the device nodes below /dev/dragoman and makes the library's
+ * first call, unless DRAGOMAN_PROBE=idle. With DRAGOMAN_PROBE=busy it launches kernels all the time; with
+ * DRAGOMAN_PROBE=waits it does nothing but wait for SIGUSR1 and uses its cards then.
+ *
  * `memoryBytes` and `cores` are null where nothing limits; `cards` are the simulated cards in each vendor's own
  * order; `stray` are positions that have a limit but no card. Every container gets /dev/null, /dev/tty and
  * their like from its runtime: these are left out of `devices`.
@@ -16,6 +20,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdint.h>
@@ -23,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CARDS 64
@@ -178,12 +184,31 @@ static void environment(void)
     printf("]");
 }
 
+static void open_cards(void)
+{
+    struct dirent **entries;
+    int count = scandir("/dev/dragoman", &entries, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        char path[4096];
+        snprintf(path, sizeof(path), "/dev/dragoman/%s", entries[i]->d_name);
+        /* Held open for as long as the process lives. */
+        if (entries[i]->d_name[0] != '.' && open(path, O_RDWR | O_CLOEXEC) < 0)
+            perror(path);
+        free(entries[i]);
+    }
+    if (count >= 0)
+        free(entries);
+}
+
 int main(int argc, char **argv)
 {
+    const char *mode = getenv("DRAGOMAN_PROBE");
+    mode = mode ? mode : "";
     sigset_t ends;
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
+    sigaddset(&ends, SIGUSR1);
     /* Process 1 of a container is not ended by a signal that it does not handle. */
     sigprocmask(SIG_BLOCK, &ends, NULL);
 
@@ -192,7 +217,20 @@ int main(int argc, char **argv)
     int (*policy)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "dragoman_stub_core_policy");
     int (*conflict)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "dragoman_stub_conflict");
     uint32_t (*opened)(void) = (uint32_t(*)(void))dlsym(RTLD_DEFAULT, "dragoman_stub_opened");
+    void (*use)(void) = (void (*)(void))dlsym(RTLD_DEFAULT, "dragoman_stub_use");
+    void (*launch)(void) = (void (*)(void))dlsym(RTLD_DEFAULT, "dragoman_stub_launch");
     static const char *const policies[] = {"", "force", "disable"};
+
+    int number = 0;
+    if (strcmp(mode, "waits") == 0)
+        while (number != SIGUSR1 && sigwait(&ends, &number) == 0)
+            if (number != SIGUSR1)
+                return 0;
+    if (strcmp(mode, "idle") != 0) {
+        open_cards();
+        if (use)
+            use();
+    }
 
     printf("{\"library\": %s, ", memory_limit ? "true" : "false");
     printf("\"conflict\": %s, ", conflict && conflict() ? "true" : "false");
@@ -211,7 +249,12 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "--once") == 0)
         return 0;
-    int number;
-    sigwait(&ends, &number);
+    const struct timespec second = {1, 0};
+    if (strcmp(mode, "busy") == 0 && launch)
+        while (launch(), number = sigtimedwait(&ends, NULL, &second), number < 0 || number == SIGUSR1)
+            ;
+    else
+        while (sigwait(&ends, &number) == 0 && number == SIGUSR1)
+            ;
     return 0;
 }

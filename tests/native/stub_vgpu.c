@@ -1,38 +1,34 @@
 /*
- * libvgpu.so for tests: HAMi-core's environment contract without CUDA.
+ * libvgpu.so for tests: HAMi-core's environment contract and its shared region, without CUDA.
  *
  * Purpose: cluster tests have no card, yet a limit counts only if it is seen from inside the library that the
  * loader put into the process. This one reads the same variables with the same fallbacks, keeps the limits in
- * the same kind of shared region (fixed by the first process that opens it), and exports what it found.
+ * a shared region of the same layout (fixed by the first process that opens it), and exports what it found.
  *
  * Contract: CUDA_DEVICE_MEMORY_LIMIT[_n] (number + g, m, k or bytes), CUDA_DEVICE_SM_LIMIT[_n] (percent),
- * CUDA_DEVICE_MEMORY_SHARED_CACHE (path), GPU_CORE_UTILIZATION_POLICY (force, disable). A limit that is unset,
- * empty, unparsable or 0 falls back to the one without an index, and then to no limit.
+ * CUDA_DEVICE_MEMORY_SHARED_CACHE (path), GPU_CORE_UTILIZATION_POLICY (force, disable), CUDA_TASK_PRIORITY. A
+ * limit that is unset, empty, unparsable or 0 falls back to the one without an index, and then to no limit.
  *
- * Limits: the region's layout is not HAMi-core's; nothing is intercepted, nothing throttled. Where the real
- * library opens its region at the first CUDA call, this one does so at load, so that no test misses it.
+ * For tests alone: DRAGOMAN_STUB=lazy opens the region when dragoman_stub_use() is called and not at load;
+ * DRAGOMAN_STUB=idle never; DRAGOMAN_STUB_USE_n="bytes percent" is what the process claims to use of card n.
+ *
+ * Limits: nothing is intercepted, nothing throttled. Where the real library opens its region at the first CUDA
+ * or NVML call, this one does so at load unless it is told otherwise, so that no test misses it.
  */
 #define _GNU_SOURCE
+#include "region.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-#define CARDS 16
-#define MAGIC 0x44524147u
 #define EXPORT __attribute__((visibility("default")))
-
-struct region {
-    uint32_t magic;
-    uint32_t opened;
-    uint64_t memory[CARDS];
-    uint64_t cores[CARDS];
-};
 
 static struct region *region;
 static int conflict;
@@ -72,7 +68,33 @@ static void give_up(const char *what, const char *path)
     _exit(EXIT_FAILURE);
 }
 
-__attribute__((constructor)) static void load(void)
+/* How many have opened the region: where the real one has a spare number of the last process' slot. */
+static uint64_t *opened(void) { return &region->slots[PROCESSES - 1].spare[0]; }
+
+static void take_slot(void)
+{
+    int count = region->processes;
+    struct slot *mine = &region->slots[count % PROCESSES];
+    for (int i = 0; i < count; i++)
+        if (region->slots[i].pid == getpid())
+            mine = &region->slots[i];
+    if (mine == &region->slots[count % PROCESSES] && count < PROCESSES)
+        region->processes = count + 1;
+    mine->pid = getpid();
+    mine->status = 1;
+    for (int card = 0; card < CARDS; card++) {
+        char name[64];
+        uint64_t bytes = 0, percent = 0;
+        snprintf(name, sizeof(name), "DRAGOMAN_STUB_USE_%d", card);
+        const char *text = getenv(name);
+        if (text != NULL && sscanf(text, "%" SCNu64 " %" SCNu64, &bytes, &percent) < 1)
+            fprintf(stderr, "libvgpu (stub): %s is not understood\n", name);
+        mine->used[card].data = mine->used[card].total = bytes;
+        mine->load[card].compute = percent;
+    }
+}
+
+static void open_region(void)
 {
     const char *path = getenv("CUDA_DEVICE_MEMORY_SHARED_CACHE");
     if (path == NULL)
@@ -84,39 +106,91 @@ __attribute__((constructor)) static void load(void)
         give_up("open", path);
     if (lockf(file, F_LOCK, 0) != 0)
         give_up("lock", path);
-    if (ftruncate(file, sizeof(struct region)) != 0)
+    if (ftruncate(file, sizeof(struct region) + 1) != 0)
         give_up("size", path);
     region = mmap(NULL, sizeof(struct region), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (region == MAP_FAILED)
         give_up("map", path);
-    struct region mine = {0};
-    read_limits("CUDA_DEVICE_MEMORY_LIMIT", 0, mine.memory);
-    read_limits("CUDA_DEVICE_SM_LIMIT", 100, mine.cores);
+    uint64_t memory[CARDS], cores[CARDS];
+    read_limits("CUDA_DEVICE_MEMORY_LIMIT", 0, memory);
+    read_limits("CUDA_DEVICE_SM_LIMIT", 100, cores);
     if (region->magic != MAGIC) {
-        memcpy(region->memory, mine.memory, sizeof(mine.memory));
-        memcpy(region->cores, mine.cores, sizeof(mine.cores));
+        region->major = 1;
+        region->minor = 2;
+        memcpy(region->memory, memory, sizeof(memory));
+        memcpy(region->cores, cores, sizeof(cores));
+        const char *priority = getenv("CUDA_TASK_PRIORITY");
+        region->priority = priority ? atoi(priority) : 1;
+        region->utilization_switch = 1;
+        region->recent_kernel = 2;
+        __sync_synchronize();
         region->magic = MAGIC;
     }
-    conflict = memcmp(region->memory, mine.memory, sizeof(mine.memory)) != 0 ||
-               memcmp(region->cores, mine.cores, sizeof(mine.cores)) != 0;
+    conflict = memcmp(region->memory, memory, sizeof(memory)) != 0 ||
+               memcmp(region->cores, cores, sizeof(cores)) != 0;
     if (conflict)
         fprintf(stderr, "libvgpu (stub): the limits of %s are those of an earlier process\n", path);
-    region->opened++;
+    take_slot();
+    region->last_kernel = (uint64_t)time(NULL);
+    ++*opened();
     if (lockf(file, F_ULOCK, 0) != 0)
         give_up("unlock", path);
     close(file);
 }
 
+__attribute__((constructor)) static void load(void)
+{
+    const char *when = getenv("DRAGOMAN_STUB");
+    if (when == NULL || *when == '\0')
+        open_region();
+}
+
+__attribute__((destructor)) static void unload(void)
+{
+    for (int i = 0; region != NULL && i < region->processes; i++)
+        if (region->slots[i].pid == getpid())
+            region->slots[i].pid = 0;
+}
+
+/* What the first CUDA call does: opens the region, unless that was done, or is not to be. */
+EXPORT void dragoman_stub_use(void)
+{
+    const char *when = getenv("DRAGOMAN_STUB");
+    if (region == NULL && (when == NULL || strcmp(when, "idle") != 0))
+        open_region();
+}
+
+/* What a launch of a kernel does. */
+EXPORT void dragoman_stub_launch(void)
+{
+    dragoman_stub_use();
+    if (region != NULL) {
+        region->recent_kernel = 2;
+        region->last_kernel = (uint64_t)time(NULL);
+    }
+}
+
+/* Whether launches are slowed down now: 1 = yes, 0 = no. */
+EXPORT int dragoman_stub_throttled(void)
+{
+    const char *policy = getenv("GPU_CORE_UTILIZATION_POLICY");
+    if (policy != NULL && strcasecmp(policy, "force") == 0)
+        return 1;
+    if (policy != NULL && strcasecmp(policy, "disable") == 0)
+        return 0;
+    return region == NULL || region->utilization_switch != 0;
+}
+
 /* Memory limit of a card in bytes; 0 = none. */
 EXPORT uint64_t dragoman_stub_memory_limit(int card)
 {
-    return card >= 0 && card < CARDS ? region->memory[card] : 0;
+    return region != NULL && card >= 0 && card < CARDS ? region->memory[card] : 0;
 }
 
 /* Cap on compute of a card in percent; 100 = none. */
 EXPORT uint64_t dragoman_stub_sm_limit(int card)
 {
-    return card >= 0 && card < CARDS ? region->cores[card] : 100;
+    return region != NULL && card >= 0 && card < CARDS ? region->cores[card] : 100;
 }
 
 /* 1 = always throttled, 2 = never, 0 = left to a monitor. */
@@ -134,4 +208,4 @@ EXPORT int dragoman_stub_core_policy(void)
 EXPORT int dragoman_stub_conflict(void) { return conflict; }
 
 /* How many processes have opened the region so far, this one included. */
-EXPORT uint32_t dragoman_stub_opened(void) { return region->opened; }
+EXPORT uint32_t dragoman_stub_opened(void) { return region != NULL ? (uint32_t)*opened() : 0; }
