@@ -6,6 +6,8 @@
     mock_nvml()        libnvidia-ml.so.1, scripted by a file; `old=True` lacks what old drivers lack
     mock_dcmi()        libdcmi.so, scripted by a file; `old=True` lacks what old drivers lack
     fake_cuda()        libcuda.so.1 with as much of it as `hack/check-gpu` calls
+    static_probe()     the probe, linked statically
+    empty_library()    a library without anything in it
     probe_rootfs()     {path in the image: file here} of a minimal image that runs the probe
 
 Limits: needs gcc and glibc's headers. The image's files are this machine's libc, so it fits this machine's
@@ -70,6 +72,16 @@ def mock_dcmi(*, old: bool = False, beside: bool = False) -> Path:
 def fake_cuda() -> Path:
     """A CUDA driver library without a card, named `libcuda.so.1`."""
     return _build("fake_cuda.c", name="libcuda.so.1", flags=(*_SHARED, "-Wl,-soname,libcuda.so.1"))
+
+
+def static_probe() -> Path:
+    """The same program, linked statically: no library can be loaded into it."""
+    return _build("probe.c", name="probe-static", flags=("-static", "-Wno-error"))
+
+
+def empty_library() -> Path:
+    """A library that is loaded like the preload library and does nothing."""
+    return _build("empty.c", name="empty.so", flags=_SHARED)
 
 
 def probe_rootfs() -> dict[str, Path]:
