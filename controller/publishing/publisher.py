@@ -29,7 +29,7 @@ from controller.mode import SHARING_GATE, ModeState, Verdict
 from controller.publishing import conditions
 from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
-from controller.publishing.taints import TaintSupport, taints_of
+from controller.publishing.taints import CounterSupport, TaintSupport, counters_of, taints_of
 from controller.publishing.views import HANDED_OVER, PUBLISHED, Condition, Inventory, NodeView
 from driver.api.node import cards_of, decode_status
 from driver.errors import DragomanError
@@ -112,6 +112,7 @@ class Publisher:
         self._recreation = recreation or Recreation()
         self._wall_clock = wall_clock
         self._taints = TaintSupport(client)
+        self._counters = CounterSupport(client)
         self._known: dict[str, _Known] = {}
 
     def begin(self) -> list[str]:
@@ -169,7 +170,12 @@ class Publisher:
         ]
         offered = [card for card in cards if card.name not in waiting]
         taints = await self._taints.kept() if any(map(tainted, offered)) else True
-        publication = publication_of(offered, node=node, node_uid=owner.uid, fenced=fenced, taints=taints)
+        # Nobody allocates from fenced slices by counters: our own allocator has the inventory.
+        drawn = not fenced and any(card.counters and not card.unpublished for card in offered)
+        counters = await self._counters.kept() if drawn else True
+        publication = publication_of(
+            offered, node=node, node_uid=owner.uid, fenced=fenced, taints=taints, counters=counters
+        )
         unshared = () if fenced else self._rights.unshared(node)
         withheld = conditions.Withheld(len(waiting), sum(name in unshared for name in waiting))
         return _Wanted(publication, len(cards), withheld)
@@ -206,15 +212,24 @@ class Publisher:
             # What lost its amounts must not be given out as a whole card: the mode withdraws it, everywhere.
             self._rights.report_dropped(known.dropped)
             return 0.1
-        if taints_of(known.dropped):
-            # It is on offer without its taint, so it is taken away: see `publication_of`.
-            self._taints.lost()
-            known.dropped = ()
+        if self._must_take_away(known):
             return 0.1
         self._complete(node, done=True)
         if known.accepted and not plan.empty:
             _log.warning("the API server stores slices otherwise than they are sent")
         return await self._say(node, _result(wanted, known.dropped), withheld=wanted.withheld)
+
+    def _must_take_away(self, known: _Known) -> bool:
+        """Whether a write lost fields without which something must not be on offer: see `publication_of`."""
+        taints, counters = taints_of(known.dropped), counters_of(known.dropped)
+        if taints:
+            self._taints.lost()
+        if counters:
+            # Parts of a card are on offer that do not exclude each other.
+            self._counters.lost()
+        if taints or counters:
+            known.dropped = ()
+        return bool(taints or counters)
 
     async def _write(self, plan: Plan, known: _Known) -> list[DroppedField]:
         dropped: list[DroppedField] = []
