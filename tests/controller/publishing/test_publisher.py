@@ -687,3 +687,92 @@ async def test_a_card_that_recovers_while_its_taint_was_being_lost_is_offered_an
     world.cards(1)
     assert await world.reconcile() is None
     assert world.condition == ("True", "Published")
+
+
+# Cards that are partitioned on demand
+
+
+def _partitioned(world: World) -> None:
+    world.cards(1)
+    inventory = copy.deepcopy(world.inventory)
+    card = inventory["status"]["cards"][0]
+    card["counters"] = {"slot-0": 1, "slot-1": 1}
+    part = {
+        **card,
+        "name": "c-0-mig-19-0-1",
+        "shareable": False,
+        "partition": {"cardUUID": "GPU-1", "profile": "1g.5gb"},
+        "counters": {"slot-0": 1},
+    }
+    inventory["status"]["cards"].append(part)
+    world.inventories.put(inventory)
+
+
+def _without_counters(document: Any) -> Any:
+    document["spec"].pop("sharedCounters", None)
+    for device in document["spec"].get("devices") or []:
+        device.pop("consumesCounters", None)
+    return document
+
+
+def _offered(sent: Any) -> list[tuple[str, bool]]:
+    return [(one["name"], "consumesCounters" in one) for one in sent.body["spec"].get("devices") or []]
+
+
+async def test_a_card_and_its_partitions_are_offered_where_counters_are_kept() -> None:
+    world = World()
+    _partitioned(world)
+    await world.reconcile()
+    devices, counters = _stored(world)
+    assert _offered(devices) == [("c-0", True), ("c-0-mig-19-0-1", True)]
+    assert [one["name"] for one in counters.body["spec"]["sharedCounters"]] == ["c-0"]
+    assert world.condition == ("True", "Published")
+
+
+async def test_partitions_whose_counters_would_be_dropped_are_withheld_and_were_never_on_offer() -> None:
+    world = World()
+    world.mangle = _without_counters
+    _partitioned(world)
+    await world.reconcile()
+    assert [_offered(sent) for sent in _stored(world)] == [[("c-0", False)]]
+    message = world.inventories.objects["n1"].published.message
+    assert "1 partitions that would be made on demand are withheld" in message
+    assert "DRAPartitionableDevices" in message
+
+
+async def test_counters_in_a_form_that_a_release_refuses_are_withheld() -> None:
+    world = World()
+    _partitioned(world)
+    answer = world._answer
+
+    def refusing(request: Request) -> Any:
+        if request.body and "generateName" in (request.body.get("metadata") or {}):
+            return ApiError("unknown counter set", status=422)
+        return answer(request)
+
+    world.transport = ScriptedTransport(refusing)
+    world.allocator(fenced=False)
+    await world.reconcile()
+    assert [_offered(sent) for sent in _stored(world)] == [[("c-0", False)]]
+
+
+async def test_counters_that_a_real_write_loses_withdraw_the_partitions_at_once() -> None:
+    world = World()
+    world.mangle = lambda document: (
+        document if "generateName" in document["metadata"] else _without_counters(document)
+    )
+    _partitioned(world)
+    again = await world.reconcile()
+    assert again is not None
+    assert again < 1
+    await world.reconcile()
+    assert _offered(_stored(world)[-1]) == [("c-0", False)]
+
+
+async def test_our_own_allocator_asks_nobody_about_counters() -> None:
+    world = World(fenced=True)
+    world.mangle = _without_counters
+    _partitioned(world)
+    await world.reconcile()
+    assert [_offered(sent) for sent in _stored(world)] == [[("c-0", False), ("c-0-mig-19-0-1", False)]]
+    assert not [sent for sent in world.transport.writes() if (sent.query or {}).get("dryRun")]
