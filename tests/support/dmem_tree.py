@@ -62,7 +62,7 @@ class DmemTree:
         """Folder (`/` for the root), file and text of each write, in order."""
         self._below = below
         self._everywhere = enabled
-        self._deaf = deaf
+        self.deaf = deaf
         self._controlled: set[str] = set()
         self._limits: dict[tuple[str, str, str], str] = {}
         self._paths: dict[int, str] = {_ROOT: "/"}
@@ -199,7 +199,7 @@ class DmemTree:
         region, _, value = text.strip().partition(" ")
         if region not in self.capacity or not (value == "max" or value.isdigit()):
             raise OSError(errno.EINVAL, "no region, or no value")
-        if not self._deaf:
+        if not self.deaf:
             self._limits[(folder, name, region)] = value
 
     def _list(self, path: str, *, offset: int, size: int) -> bytes:
