@@ -94,6 +94,8 @@ class AgentProcess:
     pod_uid: str = ""
     state_dir: Path | None = None
     cdi_dir: Path | None = None
+    driver_root: Path | None = None
+    """Where NVIDIA's driver is, for cards of the mock NVML in place of simulated ones."""
     process: subprocess.Popen[bytes] = field(init=False)
     _channel: grpc.Channel | None = field(init=False, default=None)
 
@@ -105,7 +107,7 @@ class AgentProcess:
             *under, sys.executable, "-m", "kubelet_plugin",
             "--node-name", NODE,
             "--pod-uid", self.pod_uid,
-            "--simulated-node", str(base / "node.yaml"),
+            *self._cards(),
             "--claims-from", str(self.folders.claims),
             "--kubelet-root", str(base / "k"),
             "--cdi-dir", str(self.cdi_dir or self.folders.cdi),
@@ -122,6 +124,11 @@ class AgentProcess:
             )
         self._wait_until_serving()
         return self
+
+    def _cards(self) -> list[str]:
+        if self.driver_root is None:
+            return ["--simulated-node", str(self.folders.base / "node.yaml")]
+        return ["--driver-root", str(self.driver_root)]
 
     @property
     def log(self) -> Path:
