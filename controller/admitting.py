@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from controller.admission.cluster import Cluster, class_document, policy_view
+from controller.admission.cluster import Cluster, policy_view
 from controller.admission.keeper import Keeper, KeeperSettings
 from controller.admission.knowledge import Convert, Converted, Findings, Knowledge
 from controller.admission.server import Admission
@@ -25,13 +25,17 @@ from controller.events import Events
 from controller.metrics import Metrics
 from controller.publishing.views import Inventory
 from controller.queue import WorkQueue
+from controller.quota.books import ClaimView
 from controller.quota.part import Quoting
 from controller.quota.translating import groups_of
 from controller.settings import CONTROLLER, Settings
 from driver.conversion import CONVERTED_LABEL, ConversionSettings, convert, templates_of
-from driver.kube.client import KubeClient
+from driver.fleet import Fleet
+from driver.kube.client import JSON, KubeClient
 from driver.kube.informer import Informer, Selection
-from driver.kube.resources import ACCELERATOR_POLICIES, DEVICE_CLASSES, PODS
+from driver.kube.resources import ACCELERATOR_POLICIES, PODS
+from driver.kube.store import Store
+from driver.quota.stock import Stock
 from driver.validation.validate import validate
 
 
@@ -41,6 +45,9 @@ class Around:
 
     Attributes:
         inventories: AcceleratorNodes; the caller's informer.
+        claims: ResourceClaims as quotas see them; of the caller's informer.
+        claims_version: Resource version up to which they are known.
+        classes: DeviceClasses, by `class_document`; of the caller's informer.
         held: Whether this replica leads at this moment.
         release: Kubernetes release of the API server; "" while it is not known.
         amounts_kept: Whether it keeps the amounts that claims ask for; None if not known yet.
@@ -52,6 +59,9 @@ class Around:
     """
 
     inventories: Informer[Inventory]
+    claims: Store[ClaimView]
+    claims_version: Callable[[], int]
+    classes: Store[JSON]
     held: Callable[[], bool]
     release: Callable[[], str]
     amounts_kept: Callable[[], bool | None]
@@ -87,12 +97,13 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
     Raises:
         ConfigError: How pods are to be converted cannot be read.
     """
-    classes = Informer(client, DEVICE_CLASSES, class_document, name="classes to admit by")
     policies = Informer(client, ACCELERATOR_POLICIES, policy_view, name="policies to admit by")
+    fleet = Fleet()
     cluster = Cluster(
         inventories=around.inventories,
-        classes=classes,
+        classes=around.classes,
         policies=policies,
+        fleet=fleet,
         class_is_ours=around.class_is_ours,
         standard=around.standard,
         release=around.release,
@@ -106,9 +117,10 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         how = replace(how, named_nodes=settings.mode == CONTROLLER)
     quoting = Quoting(
         client,
-        inventories=around.inventories,
-        inventory_status=lambda inventory: inventory.status,
-        class_is_ours=around.class_is_ours,
+        claims=around.claims,
+        claims_version=around.claims_version,
+        classes=around.classes,
+        stock=Stock(class_is_ours=around.class_is_ours, fleet=fleet),
         # A ResourceQuota counts what pods ask for, and converted pods ask for nothing that it knows.
         groups=() if how is None else groups_of(how),
         carried=settings.mode == CONTROLLER,
@@ -161,7 +173,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
     return Admitting(
         admission=admission,
         # Not `if pods`: a store that is empty yet is false.
-        informers=(classes, policies, *quoting.informers, *([] if pods is None else [pods])),
+        informers=(policies, *quoting.informers, *([] if pods is None else [pods])),
         quoting=quoting,
         templates=templates,
         template_queue=queue,

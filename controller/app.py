@@ -10,6 +10,7 @@ allocating where this controller does. Admission's parts are put together by `co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,12 +21,17 @@ from controller.allocating.aside import aside
 from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.pod_fit import NodeFacts, node_facts
 from controller.allocating.telling import Telling
-from controller.claim_parts import ClaimParts
+from controller.allocating.views import ClaimView as AllocatableClaim
+from controller.allocating.views import ClassView as AllocatableClass
+from controller.allocating.views import claim_view as allocatable_view
+from controller.claim_parts import ClaimParts, projection
+from controller.class_parts import ClassParts
 from controller.events import Events
 from controller.explaining.answers import note_of
 from controller.explaining.classes import is_ours, is_standard_name
 from controller.explaining.explainer import Explainer, Sources
-from controller.explaining.views import UNSCHEDULED, class_view, pod_view
+from controller.explaining.views import UNSCHEDULED, pod_view
+from controller.explaining.views import claim_view as explained_view
 from controller.handover import Handover, known_release
 from controller.lease import LeaderElection, LeaseSettings
 from controller.metrics import Metrics
@@ -34,9 +40,10 @@ from controller.policies import PolicyCheck
 from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
-from controller.publishing.unnumbered import Unnumbered
+from controller.publishing.unnumbered import Unnumbered, unnumbered_view
 from controller.publishing.views import Inventory, NodeView, agent_view, inventory_view, slice_view
 from controller.queue import WorkQueue
+from controller.quota.books import claim_view as charged_view
 from controller.settings import CONTROLLER, Settings
 from driver.allocation.placement import PlacementPolicy
 from driver.cards import DRIVER_NAME
@@ -50,7 +57,7 @@ from driver.kube.resources import (
     RESOURCE_CLAIMS,
     RESOURCE_SLICES,
 )
-from driver.kube.store import Part
+from driver.kube.store import Part, Store
 
 _REPORT_S = 5.0
 _REPORT_AGAIN_S = 0.5
@@ -145,10 +152,22 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         changed=handover_changed,
     )
     unnumbered = Unnumbered(publish_queue.add)
-    # A claim may have 320 KiB of configuration that is none of ours.
-    claims = Informer(client, RESOURCE_CLAIMS, ClaimParts.of(explain=settings.explain), page_size=50)
+    native = settings.mode != CONTROLLER
+    claims: Informer[ClaimParts] = Informer(
+        client,
+        RESOURCE_CLAIMS,
+        projection(
+            explained=explained_view if native and settings.explain else None,
+            unnumbered=unnumbered_view if native else None,
+            allocatable=None if native else allocatable_view,
+            charged=partial(charged_view, carried=not native) if settings.webhook_port else None,
+        ),
+        # A claim may have 320 KiB of configuration that is none of ours.
+        page_size=50,
+    )
     Part(claims, lambda one: one.unnumbered).subscribe(unnumbered.note)
-    held_without_id = () if settings.mode == CONTROLLER else (claims,)
+    held_without_id = (claims,) if native else ()
+    classes: Informer[ClassParts] = Informer(client, DEVICE_CLASSES, ClassParts.of(ours=is_ours))
     mode = ModeWatch(client, namespace=namespace, interval_s=settings.probe_interval, changed=mode_changed)
     publisher = Publisher(
         client,
@@ -165,7 +184,9 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         metrics=metrics,
         recreation=Recreation(first_s=settings.recreate_after, cap_s=settings.recreate_cap),
     )
-    informers: list[Informer[Any]] = [inventories, nodes, agents, slices, *held_without_id]
+    informers: list[Informer[Any]] = [inventories, nodes, agents, slices, claims]
+    if not native or settings.explain or settings.webhook_port:
+        informers.append(classes)
     explainer = None
     if settings.mode == CONTROLLER:
         ours = _ours(
@@ -173,6 +194,8 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             settings,
             stores=stores,
             nodes=nodes,
+            claims=Part(claims, lambda one: one.allocatable),
+            classes=Part(classes, lambda one: one.allocatable),
             handover=handover,
             election=election,
             mode=mode,
@@ -184,7 +207,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         informers += ours.allocating.informers
     elif settings.explain:
         explained = Part(claims, lambda one: one.explained)
-        classes = Informer(client, DEVICE_CLASSES, class_view)
+        explained_classes = Part(classes, lambda one: one.explained)
         pods = Informer(
             client,
             PODS,
@@ -193,16 +216,16 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             selection=Selection(field_selector=UNSCHEDULED),
             page_size=50,
         )
-        informers += [classes, pods]
+        informers.append(pods)
         changes = _Changes()
         explained.subscribe(changes.note)
-        for informer in (classes, slices):
-            informer.subscribe(changes.note)
+        explained_classes.subscribe(changes.note)
+        slices.subscribe(changes.note)
         explainer = Explainer(
             Sources(
                 pods=pods,
                 claims=explained,
-                classes=classes,
+                classes=explained_classes,
                 slices=stores.slice_specs,
                 nodes=stores.nodes_with_slices,
                 mode=lambda: mode.state,
@@ -219,6 +242,8 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         namespace=namespace,
         inventories=inventories,
         nodes=nodes,
+        claims=claims,
+        classes=classes,
         election=election,
         mode=mode,
         events=events,
@@ -264,6 +289,8 @@ def _ours(
     *,
     stores: Stores,
     nodes: Informer[NodeFacts],
+    claims: Store[AllocatableClaim],
+    classes: Store[AllocatableClass],
     handover: Handover,
     election: LeaderElection,
     mode: ModeWatch,
@@ -281,7 +308,6 @@ def _ours(
         offered=lambda node: stores.agent_ready(node) and handover.over(node),
         release=lambda: known_release(mode.state.release),
         amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],
-        is_ours=is_ours,
         answered=answered,
     )
     allocating = Allocating(
@@ -289,6 +315,8 @@ def _ours(
         nodes,
         stores.inventories,
         around,
+        claims=claims,
+        classes=classes,
         policy=_placement(settings),
         orphaned_s=settings.orphaned_after,
         run=aside(),
@@ -313,6 +341,8 @@ def _admits(
     namespace: str,
     inventories: Informer[Inventory],
     nodes: Informer[NodeFacts],
+    claims: Informer[ClaimParts],
+    classes: Informer[ClassParts],
     election: LeaderElection,
     mode: ModeWatch,
     events: Events,
@@ -322,6 +352,9 @@ def _admits(
         return None
     around = Around(
         inventories=inventories,
+        claims=Part(claims, lambda one: one.charged),
+        claims_version=lambda: claims.version,
+        classes=Part(classes, lambda one: one.document),
         held=lambda: election.held,
         release=lambda: known_release(mode.state.release),
         amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],

@@ -1,16 +1,28 @@
-"""What the parts of the controller in mode native keep of a ResourceClaim, for one informer.
+"""What the parts of the controller keep of a ResourceClaim, for one informer.
 
-Limits: one watch and one store for both readers; each sees its part alone.
+Purpose: all claims are watched, decoded and stored once in a process, however many parts follow them.
+
+Flow: `projection` gives the informer's projection, for those parts that there are; each part follows its own
+view of the store (`driver.kube.store.Part`).
+
+Limits: each reader sees its part alone. A claim that one part cannot read is still kept for the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from controller.explaining.views import ClaimView, claim_view
-from controller.publishing.unnumbered import Held, unnumbered_view
+import structlog
+
+from controller.allocating.views import ClaimView as Allocatable
+from controller.explaining.views import ClaimView as Explained
+from controller.publishing.unnumbered import Held
+from controller.quota.books import ClaimView as Charged
 from driver.kube.client import JSON
+
+_log = structlog.get_logger("controller")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +32,43 @@ class ClaimParts:
     Attributes:
         explained: What explaining needs of it.
         unnumbered: What publishing needs: cards that it holds without a shareID.
+        allocatable: What allocating needs.
+        charged: What quotas need.
     """
 
-    explained: ClaimView | None
-    unnumbered: Held | None
+    explained: Explained | None = None
+    unnumbered: Held | None = None
+    allocatable: Allocatable | None = None
+    charged: Charged | None = None
 
-    @classmethod
-    def of(cls, *, explain: bool) -> Callable[[JSON], ClaimParts | None]:
-        """A projection; with or without the part that explaining needs."""
 
-        def project(document: JSON) -> ClaimParts | None:
-            explained = claim_view(document) if explain else None
-            unnumbered = unnumbered_view(document)
-            return cls(explained, unnumbered) if explained or unnumbered else None
+def projection(**parts: Callable[[JSON], Any] | None) -> Callable[[JSON], ClaimParts | None]:
+    """A projection of claims.
 
-        return project
+    Args:
+        parts: By attribute of `ClaimParts` what makes it of a claim; None, as without it, for a part that
+            there is not.
+    """
+    wanted: Mapping[str, Callable[[JSON], Any]] = {
+        name: made for name, made in parts.items() if made is not None
+    }
+
+    def project(document: JSON) -> ClaimParts | None:
+        found = {name: _guarded(make, document, part=name) for name, make in wanted.items()}
+        return ClaimParts(**found) if any(one is not None for one in found.values()) else None
+
+    return project
+
+
+def _guarded(make: Callable[[JSON], Any], document: JSON, *, part: str) -> Any:
+    try:
+        return make(document)
+    except Exception:  # noqa: BLE001
+        # Anybody may write claims: one that this part cannot read must not hide it from the others.
+        metadata = document.get("metadata") or {}
+        _log.exception(
+            "claim is passed over",
+            part=part,
+            claim=f"{metadata.get('namespace')}/{metadata.get('name')}",
+        )
+        return None

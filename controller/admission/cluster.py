@@ -22,6 +22,7 @@ from driver.api.node import cards_of, decode_status
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
 from driver.conversion import Stock, stock_of
 from driver.errors import DragomanError
+from driver.fleet import Fleet
 from driver.kube.client import JSON
 from driver.kube.store import Watched
 from driver.validation.cards import KnownCards
@@ -81,6 +82,7 @@ class Cluster:
         native: bool,
         cards_may_come: bool = False,
         offered: Callable[[str], bool] = lambda _resource: False,
+        fleet: Fleet | None = None,
     ) -> None:
         """Subscribes to the informers.
 
@@ -95,6 +97,7 @@ class Cluster:
             native: Whether kube-scheduler allocates.
             cards_may_come: Whether larger cards than there are may come.
             offered: Whether a node offers an extended resource by itself, as by a device plugin.
+            fleet: Where the cards of all nodes are put for others too.
         """
         self._inventories = inventories
         self._classes = classes
@@ -106,7 +109,7 @@ class Cluster:
         self._native = native
         self._cards_may_come = cards_may_come
         self._offered = offered
-        self._cards = KnownCards()
+        self._cards = KnownCards(fleet)
         self._kinds: dict[str, Stock] = {}
         self._stock: Stock | None = None
         self._documents: dict[str, JSON] = {}

@@ -1,7 +1,7 @@
 """Puts allocating together.
 
-Flow: informers of claims, pods and classes, the books that follow them, the allocator, and a queue of
-pods and claims whose turn comes when something changed that matters to them.
+Flow: claims and classes from the caller's informers, pods from one of its own, the books that follow them,
+the allocator, and a queue of pods and claims whose turn comes when something changed that matters to them.
 
 Limits: starts nothing. Whatever frees something wakes up all pods that wait because nothing fitted, at most
 once a second.
@@ -23,12 +23,12 @@ from controller.allocating.pods_of import PodsOf
 from controller.allocating.sources import Inventories, Sources
 from controller.allocating.turns import Turns
 from controller.allocating.usage import NodeUsage
-from controller.allocating.views import ClaimView, ClassView, PodView, claim_view, class_view, pod_view
+from controller.allocating.views import ClaimView, ClassView, PodView, pod_view
 from controller.queue import WorkQueue
 from driver.allocation.placement import PlacementPolicy
-from driver.kube.client import JSON, KubeClient
+from driver.kube.client import KubeClient
 from driver.kube.informer import Informer
-from driver.kube.resources import DEVICE_CLASSES, PODS, RESOURCE_CLAIMS
+from driver.kube.resources import PODS
 from driver.kube.store import Store
 
 _WAKE_S = 1.0
@@ -43,7 +43,6 @@ class Surroundings:
         offered: Whether the cards of a node may be given out now.
         release: Kubernetes release of the cluster; "" while it is not known.
         amounts_kept: Whether the API server keeps the amounts that claims ask for; None if not known yet.
-        is_ours: Whether a DeviceClass picks only devices of our driver.
         answered: Told of each decision.
     """
 
@@ -51,7 +50,6 @@ class Surroundings:
     offered: Callable[[str], bool]
     release: Callable[[], str]
     amounts_kept: Callable[[], bool | None]
-    is_ours: Callable[[JSON], bool]
     answered: Callable[[Answer], None]
 
 
@@ -59,7 +57,7 @@ class Allocating:
     """The parts, wired.
 
     Attributes:
-        informers: What has to run, and to be synced before the queue is worked on.
+        informers: What has to run beside the caller's, and to be synced before the queue is worked on.
         queue: Pods and claims whose turn it is.
         sources: Where the allocator looks.
         books: What is given out.
@@ -72,6 +70,8 @@ class Allocating:
         inventories: Inventories,
         around: Surroundings,
         *,
+        claims: Store[ClaimView],
+        classes: Store[ClassView],
         policy: PlacementPolicy,
         orphaned_s: float,
         run: Run = at_once,
@@ -84,18 +84,16 @@ class Allocating:
             nodes: The Nodes; the caller's informer.
             inventories: The AcceleratorNodes; the caller's informer.
             around: The rest of the controller.
+            claims: The claims; of the caller's informer.
+            classes: The DeviceClasses; of the caller's informer.
             policy: Which of the answers that fit is liked best.
             orphaned_s: How long an allocation of ours may have no pod before it is released.
             run: Runs what takes long.
             wall_clock: The time that allocations carry.
         """
         self.queue = WorkQueue(name="allocate", cap_s=15.0)
-        claims = Informer(client, RESOURCE_CLAIMS, claim_view, name="claims to allocate", page_size=50)
         pods = Informer(client, PODS, pod_view, name="all pods", page_size=200)
-        classes: Informer[ClassView] = Informer(
-            client, DEVICE_CLASSES, lambda one: class_view(one, ours=around.is_ours(one)), name="our classes"
-        )
-        self.informers: tuple[Informer[Any], ...] = (claims, pods, classes)
+        self.informers: tuple[Informer[Any], ...] = (pods,)
         self.sources = sources = Sources(
             claims=claims,
             pods=pods,

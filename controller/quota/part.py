@@ -1,8 +1,8 @@
 """Quotas, wired: what the controller starts for them.
 
 Flow: informers of quotas and ResourceQuotas, and the caller's of claims and DeviceClasses, run in every
-replica, and with them the webhook reserves. The leader works on the queue: `settle` counts the claims of a quota, and makes
-AcceleratorQuotas of ResourceQuotas.
+replica, and with them the webhook reserves. The leader works on the queue: `settle` counts the claims of a
+quota, and makes AcceleratorQuotas of ResourceQuotas.
 
 Limits: which cards there are is up to whoever fills the stock.
 """
@@ -30,6 +30,7 @@ from driver.kube.resources import (
     RESOURCE_CLAIMS,
     RESOURCE_QUOTAS,
 )
+from driver.kube.store import Watched
 from driver.quota.errors import QuotaUnavailableError
 from driver.quota.ledger import Reservation
 from driver.quota.stock import Stock

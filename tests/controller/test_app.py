@@ -310,10 +310,13 @@ async def test_nothing_is_published_while_it_is_not_known_what_is_held_without_a
 
 
 @pytest.mark.parametrize("mode", ["native", "controller"])
-async def test_no_kind_is_watched_twice_as_a_whole(mode: str) -> None:
+@pytest.mark.parametrize("webhook_port", [0, 9443])
+async def test_no_kind_is_watched_twice_as_a_whole(mode: str, webhook_port: int) -> None:
     transport = ScriptedTransport(lambda _request: {})
-    parts = assemble(KubeClient(transport), Settings(mode=mode), namespace="dragoman", identity="one")
-    whole = [one.resource.plural for one in parts.informers if not one._selection.namespace]
+    settings = Settings(mode=mode, webhook_port=webhook_port, conversion="{}")
+    parts = assemble(KubeClient(transport), settings, namespace="dragoman", identity="one")
+    chosen = [one for one in parts.informers if one._selection.namespace or one._selection.label_selector]
+    whole = [one.resource.plural for one in parts.informers if one not in chosen]
     assert sorted(whole) == sorted(set(whole))
 
 
@@ -337,4 +340,4 @@ async def test_converted_pods_are_followed_where_pods_are_converted() -> None:
             identity="one",
         ).informers
     }
-    assert {"converted pods", "classes to admit by"} <= names
+    assert {"converted pods", "policies to admit by"} <= names

@@ -13,6 +13,7 @@ from controller.allocating.allocator import Answer
 from controller.allocating.aside import Run, at_once
 from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.pod_fit import node_facts
+from controller.allocating.views import claim_view, class_view
 from controller.explaining.classes import is_ours
 from controller.publishing.views import inventory_view
 from driver.allocation.placement import PlacementPolicy
@@ -21,7 +22,7 @@ from driver.api.policy import effective_policy
 from driver.cards import Card
 from driver.kube.client import ApiError, KubeClient, error_for
 from driver.kube.informer import Informer
-from driver.kube.resources import NODES
+from driver.kube.resources import DEVICE_CLASSES, NODES, RESOURCE_CLAIMS
 from tests.support.scripted_api import Request, ScriptedTransport
 
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/"
@@ -89,6 +90,8 @@ class World:
         self.kept: bool | None = True
         client = KubeClient(self.transport)
         self.nodes = Informer(client, NODES, node_facts)
+        self.claims = Informer(client, RESOURCE_CLAIMS, claim_view)
+        self.classes = Informer(client, DEVICE_CLASSES, lambda one: class_view(one, ours=is_ours(one)))
         self.part = Allocating(
             client,
             self.nodes,
@@ -98,15 +101,16 @@ class World:
                 offered=lambda node: node in self.offered,
                 release=lambda: "1.36",
                 amounts_kept=lambda: self.kept,
-                is_ours=is_ours,
                 answered=self.answers.append,
             ),
+            claims=self.claims,
+            classes=self.classes,
             policy=PlacementPolicy.parse(policy),
             orphaned_s=60,
             run=run,
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         )
-        self.claims, self.pods, self.classes = self.part.informers
+        (self.pods,) = self.part.informers
         self.device_class("accelerator.dragoman.dev")
         self.device_class("nic.example", selectors=[])
         for name in nodes:

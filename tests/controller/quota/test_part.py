@@ -8,22 +8,26 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.publishing.views import inventory_view
+from controller.admission.cluster import class_document
+from controller.publishing.views import Inventory, inventory_view
+from controller.quota.books import claim_view
 from controller.quota.part import TRANSLATE, Quoting
 from controller.quota.translating import Group
-from driver.api.node import AgentStatus, status_of
+from driver.api.node import AgentStatus, cards_of, decode_status, status_of
 from driver.api.policy import effective_policy
 from driver.cards import Card
 from driver.errors import DragomanError
 from driver.kube.client import ApiError, KubeClient, error_for
 from driver.kube.informer import Informer
-from driver.kube.resources import ACCELERATOR_NODES
+from driver.kube.resources import ACCELERATOR_NODES, DEVICE_CLASSES, RESOURCE_CLAIMS
 from driver.quota.errors import QuotaExceededError, QuotaUnavailableError
+from driver.quota.stock import Stock
 from driver.vendors.catalogue import VENDORS
 from tests.controller.quota.world import CLASS, NAME, NAMESPACE, claim, quota
 from tests.support.scripted_api import Request, ScriptedTransport
@@ -104,16 +108,26 @@ class Server:
 async def running(server: Server, registry: CollectorRegistry | None = None) -> AsyncIterator[Quoting]:
     client = KubeClient(server.transport)
     inventories = Informer(client, ACCELERATOR_NODES, inventory_view)
+    claims = Informer(client, RESOURCE_CLAIMS, partial(claim_view, carried=False))
+    classes = Informer(client, DEVICE_CLASSES, class_document)
+    stock = Stock(class_is_ours=lambda _one: True)
+
+    def put(key: str, _before: Inventory | None, after: Inventory | None) -> None:
+        assert after is not None
+        stock.put(key, cards_of(decode_status(json.loads(after.status))))
+
+    inventories.subscribe(put)
     part = Quoting(
         client,
-        inventories=inventories,
-        inventory_status=lambda one: one.status,
-        class_is_ours=lambda _one: True,
+        claims=claims,
+        claims_version=lambda: claims.version,
+        classes=classes,
+        stock=stock,
         groups=GROUPS,
         carried=False,
         registry=registry or CollectorRegistry(),
     )
-    informers = (inventories, *part.informers)
+    informers: tuple[Informer[Any], ...] = (inventories, claims, classes, *part.informers)
     tasks = [asyncio.create_task(one.run()) for one in informers]
     for one in informers:
         await one.synced.wait()
