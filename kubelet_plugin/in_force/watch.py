@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 EVERY_S = 5.0
 PROVED_S = 30.0
+FORGOTTEN_S = 600.0
 MAX_PROCESSES = 64
 DEVICES_KEPT_S = 300.0
 
@@ -121,6 +122,8 @@ class InForceWatch:
         self._book = Book(deadline_s=deadline_s)
         self._table = ProcessTable(host)
         self._proved: dict[tuple[int, ShareKey, IsolationLevel], float] = {}
+        self._looked: dict[tuple[int, ShareKey], float] = {}
+        self._failing: set[tuple[int, ShareKey]] = set()
         self._devices: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     def verdict_of(self, record: ShareRecord) -> Verdict | None:
@@ -167,23 +170,38 @@ class InForceWatch:
                 found.without_processes.append(container)
             for key in sorted(container.uses & limited.keys()):
                 one = limited[key]
-                seen = [self._verb(pid, key, one, now=now) for pid in self._next(pids, key)]
-                answers = [answer for each in seen for answer in each]
+                answers = [
+                    answer
+                    for pid in self._next(pids, key, one)
+                    for answer in self._verb(pid, key, one, now=now)
+                ]
                 found.observations.setdefault(key, []).extend(
                     Observation(container=container.name, found=answer) for answer in answers
                 )
                 found.by_container[key, container.container_id] = answers
                 places.append((_place(container, one), one.record))
         self._proved = {key: at for key, at in self._proved.items() if now - at < PROVED_S}
+        self._looked = {key: at for key, at in self._looked.items() if now - at < FORGOTTEN_S}
+        self._failing &= self._looked.keys()
         preload = self._methods.get(IsolationLevel.PRELOAD)
         if isinstance(preload, Preload):
             found.uses = usage.read_uses(places, path_of=preload.region_of, host=self._host)
             self._relieve(found.uses, limited)
         return found
 
-    def _next(self, pids: tuple[int, ...], key: ShareKey) -> list[int]:
-        proved = {pid for pid, share, _ in self._proved if share == key}
-        return sorted(pids, key=lambda pid: (pid in proved, pid))[:MAX_PROCESSES]
+    def _next(self, pids: tuple[int, ...], key: ShareKey, one: Limited) -> list[int]:
+        """Some of those without a proof, who failed and who waited longest first; one that has a proof."""
+        levels = [level for level in one.levels if level is not IsolationLevel.NONE]
+        proved = [pid for pid in pids if all((pid, key, level) in self._proved for level in levels)]
+        others = sorted(
+            set(pids) - set(proved),
+            key=lambda pid: (
+                (pid, key) not in self._failing,
+                self._looked.get((pid, key), float("-inf")),
+                pid,
+            ),
+        )
+        return [*others[:MAX_PROCESSES], *proved[:1]]
 
     def _verb(self, pid: int, key: ShareKey, one: Limited, *, now: float) -> list[InForce]:
         card = self._cards.cards().get(one.record.share.device)
@@ -204,6 +222,11 @@ class InForceWatch:
                 self._proved[pid, key, level] = now
                 answer = InForce(holds=True, message=_holds(one, level))
             answers.append(answer)
+        self._looked[pid, key] = now
+        if any(answer.known and not answer.holds for answer in answers):
+            self._failing.add((pid, key))
+        else:
+            self._failing.discard((pid, key))
         # A process proves a share only if all of its limits hold.
         return [answer for answer in answers if not answer.holds] or answers[:1]
 

@@ -1,0 +1,369 @@
+"""Whether limits hold, seen from outside of the containers, on a running cluster of this file's own.
+
+Flow: the stub preload library is HAMi-core's contract and region without CUDA -> pods of the probe, good
+and bad -> the condition `InForce` of their claims, Events, metrics. Then combinations of claims,
+requests, containers and orders of cards that hypothesis makes, against a real scheduler, kubelet and
+containerd: a sample of them, and all 200 with --long.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from driver.isolation import region as layout
+from kubelet_plugin.host import NodeHost
+from tests.cluster.support import waiting
+from tests.cluster.support.api import JSON
+from tests.cluster.support.cards import SimulatedCard, on
+from tests.cluster.support.combinations import Combination, generate
+from tests.cluster.support.images import Images
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import container, request, sharing
+from tests.cluster.support.space import Space, open_space
+from tests.cluster.support.target import of_cluster
+from tests.native import build as native
+from tooling.cluster import api as clusters
+from tooling.oci import ImageConfig, Layer, write_image
+
+pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.timeout(3600)]
+
+ODD = "localhost/dragoman-probe-odd:1"
+SAMPLE = 12
+ALL = 200
+AT_ONCE = 8
+SEED = 20261121
+
+# In the order of their UUIDs, of their PCI addresses and of the agent's file they are three different rows.
+CARDS = tuple(
+    SimulatedCard(
+        vendor="nvidia",
+        model="NVIDIA A100-SXM4-80GB",
+        memory_gib=80,
+        uuid=f"GPU-{number}0000000-0000-4000-8000-000000000080",
+        pci=pci,
+        architecture="Ampere",
+    )
+    for number, pci in enumerate(("0000:86:00.0", "0000:3b:00.0", "0000:c1:00.0", "0000:1a:00.0"))
+)
+
+
+class FourCards(Installation):
+    """An installation with four cards of one vendor, in a given order."""
+
+    order: Sequence[SimulatedCard] = CARDS
+
+    @property
+    def devices(self) -> list[str]:
+        """Names of all cards, sorted."""
+        return sorted(card.device for card in CARDS)
+
+    def values(self, *, image: str = "") -> JSON:
+        """The chart's values."""
+        found = super().values(image=image)
+        found["simulated"] = {"cards": [card.entry() for card in self.order]}
+        found["inForce"] = {"deadline": 6}
+        return found
+
+
+def _odd_image(tar: Path, *, scratch: Path) -> None:
+    """The probe's image with programs that the library does not reach, and some that it does."""
+    files: dict[str, Path | bytes] = {
+        **native.probe_rootfs(),
+        "/probe-static": native.static_probe(),
+        "/probe-setuid": native.probe(),
+        "/empty.so": native.empty_library(),
+    }
+    modes = {"/probe": 0o755, "/probe-static": 0o755, "/probe-setuid": 0o4755, "/probe-musl": 0o755}
+    musl = shutil.which("musl-gcc")
+    if musl:
+        source = native.SOURCES / "probe.c"
+        subprocess.run([musl, "-O1", "-std=gnu11", "-o", scratch / "probe-musl", source], check=True)
+        loader = Path("/lib/ld-musl-x86_64.so.1")
+        files |= {"/probe-musl": scratch / "probe-musl", str(loader): loader.resolve()}
+        modes[str(loader)] = 0o755
+    layer = Layer.from_files(
+        files, modes={name: mode for name, mode in modes.items() if name in files}, directories=["tmp", "etc"]
+    )
+    write_image(out=tar, name=ODD, layers=[layer], config=ImageConfig(entrypoint=["/probe"]))
+
+
+@pytest.fixture(scope="module")
+def own(
+    images: Images, kubernetes_version: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FourCards]:
+    name = clusters.unique_name("in-force")
+    scratch = tmp_path_factory.mktemp("odd")
+    try:
+        target = of_cluster(clusters.start(name=name, kubernetes=kubernetes_version))
+        images.load(target)
+        _odd_image(scratch / "odd.tar", scratch=scratch)
+        assert target.own is not None
+        target.own.load_image(scratch / "odd.tar")
+        installed = FourCards(target, images=images)
+        installed.install()
+        installed.wait_ready()
+        yield installed
+    finally:
+        clusters.stop(name)
+
+
+@pytest.fixture(scope="module")
+def place(own: FourCards) -> Space:
+    return open_space(own.target.api, "in-force")
+
+
+def _env(**variables: str) -> list[JSON]:
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _start(place: Space, name: str, *, card: int = 0, cores: str | None = "10", **of_container: Any) -> None:
+    wanted = request(memory="2Gi", cores=cores, cel=on(CARDS[card]))
+    template, pod = sharing(name, wanted)
+    pod["spec"]["containers"] = [container("app", "card", **of_container)]
+    place.create(template, pod)
+    place.running(name)
+
+
+def _conditions(claim: JSON) -> dict[str, JSON]:
+    """The condition InForce of each device."""
+    return {
+        str(entry["device"]): condition
+        for entry in claim["status"].get("devices") or []
+        for condition in entry.get("conditions") or []
+        if condition["type"] == "InForce"
+    }
+
+
+def _wait_said(place: Space, pod: str, *, reason: str, seconds: float = 45.0) -> JSON:
+    """Waits until the pod's one claim says this about its limits."""
+    name = place.claim_of(pod)["metadata"]["name"]
+
+    def said(claim: JSON) -> JSON:
+        return next((one for one in _conditions(claim).values() if one["reason"] == reason), {})
+
+    return place.wait_claim(name, said, what=f"says {reason}", seconds=seconds)
+
+
+def _series(own: FourCards, name: str, **labels: str) -> list[float]:
+    """Values of the agent's series with these labels."""
+    found = []
+    for line in own.agent_get("/metrics").splitlines():
+        match = re.fullmatch(rf"dragoman_agent_{name}{{(.*)}} (\S+)", line)
+        if match and all(f'{key}="{value}"' in match[1] for key, value in labels.items()):
+            found.append(float(match[2]))
+    return found
+
+
+def _region_path(own: FourCards, place: Space, pod: str) -> PurePosixPath:
+    uid = place.claim_of(pod)["metadata"]["uid"]
+    return own.share_dir / str(uid) / "card" / "region" / "shared.cache"
+
+
+def test_limits_are_seen_in_force_and_what_is_used_is_told(own: FourCards, place: Space) -> None:
+    began = time.monotonic()
+    _start(place, "good", env=_env(DRAGOMAN_STUB_USE_0="1073741824 7"))
+    said = _wait_said(place, "good", reason="Seen")
+    print(f"\nfrom the pod to its limits seen in force: {time.monotonic() - began:.1f} s")  # noqa: T201
+    assert said["status"] == "True"
+    assert said["message"] == "Seen in force by preload: 2048 MiB of memory and 10 percent of compute."
+    claim = place.claim_of("good")["metadata"]["name"]
+    where = {
+        "namespace": place.name,
+        "pod": "good",
+        "container": "app",
+        "claim": claim,
+        "device": CARDS[0].device,
+    }
+    assert _series(own, "share_memory_used_bytes", **where) == [float(1 << 30)]
+    assert _series(own, "share_memory_limit_bytes", **where) == [float(2 << 30)]
+    assert _series(own, "share_compute_used_percent", **where) == [7.0]
+    assert _series(own, "share_compute_limit_percent", **where) == [10.0]
+    assert _series(own, "share_processes", **where) == [1.0]
+    assert _series(own, "shares_in_force", in_force="yes") == [1.0]
+
+
+def test_a_claim_whose_limits_are_in_force_is_not_written_again(own: FourCards, place: Space) -> None:
+    before = place.claim_of("good")["metadata"]["resourceVersion"]
+    time.sleep(12)
+    assert place.claim_of("good")["metadata"]["resourceVersion"] == before
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("setuid", {"image": ODD, "command": ["/probe-setuid"]}),
+        ("setuid-user", {"image": ODD, "command": ["/probe-setuid"], "securityContext": {"runAsUser": 1234}}),
+        ("user", {"securityContext": {"runAsUser": 1234, "runAsGroup": 5678}}),
+        ("ld-preload", {"image": ODD, "env": _env(LD_PRELOAD="/empty.so")}),
+        ("disable-control", {"env": _env(CUDA_DISABLE_CONTROL="true")}),
+        ("other-limits", {"env": _env(CUDA_DEVICE_MEMORY_LIMIT_0="64g", CUDA_DEVICE_SM_LIMIT_0="100")}),
+    ],
+)
+def test_what_users_try_does_not_defeat_the_library(place: Space, name: str, what: Mapping[str, Any]) -> None:
+    _start(place, name, **what)
+    _wait_said(place, name, reason="Seen")
+    place.delete(name)
+
+
+def test_a_program_that_has_not_used_its_card_is_not_known_and_no_failure(
+    own: FourCards, place: Space
+) -> None:
+    _start(place, "idle", env=_env(DRAGOMAN_PROBE="waits", DRAGOMAN_STUB="lazy"))
+    said = _wait_said(place, "idle", reason="CardNotUsedYet")
+    assert said["status"] == "Unknown"
+    assert _series(own, "in_force_failures_total") == []
+    pod_uid = place.pod("idle")["metadata"]["uid"]
+    (pid,) = own.own_node.container_pids(pod_uid=pod_uid, container="app")
+    own.own_node.run("kill", "-USR1", str(pid))
+    _wait_said(place, "idle", reason="Seen")
+    place.delete("idle")
+
+
+def _bad() -> list[tuple[str, str, dict[str, Any]]]:
+    found: list[tuple[str, str, dict[str, Any]]] = [
+        ("static", "StaticBinary", {"image": ODD, "command": ["/probe-static"]})
+    ]
+    if shutil.which("musl-gcc"):
+        found.append(("musl", "MuslLibc", {"image": ODD, "command": ["/probe-musl"]}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "what"), _bad(), ids=lambda one: one if isinstance(one, str) else ""
+)
+def test_a_program_that_the_library_does_not_reach_is_told_on_claim_pod_and_metrics(
+    own: FourCards, place: Space, name: str, reason: str, what: Mapping[str, Any]
+) -> None:
+    _start(place, name, **what)
+    said = _wait_said(place, name, reason=reason)
+    assert said["status"] == "False"
+    assert "(container app)" in said["message"]
+    told = place.event(name, reason, reason="LimitNotInForce")
+    assert "are not in force in container app" in told
+    assert _series(own, "in_force_failures_total", reason=reason) == [1.0]
+    place.delete(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("damaged", b"\x7fELF, or so it seems", "LibraryNotLoaded"),
+        ("empty", None, "RegionMissing"),
+    ],
+)
+def test_a_wrong_library_on_the_node_is_found(
+    own: FourCards, place: Space, name: str, content: bytes | None, reason: str
+) -> None:
+    folder = own._below("preload", default="")
+    (installed,) = [one for one in own.target.node.list_files(folder) if one.startswith("libvgpu-")]
+    path = folder / installed
+    right = own.target.node.read_file(path)
+
+    def put(library: bytes) -> None:
+        # Beside, and renamed: what running containers have mapped may not be written into.
+        own.target.node.write_file(folder / "other.so", library)
+        own.target.node.run("chmod", "755", str(folder / "other.so"))
+        own.target.node.run("mv", str(folder / "other.so"), str(path))
+
+    put(native.empty_library().read_bytes() if content is None else content)
+    try:
+        _start(place, name)
+        assert _wait_said(place, name, reason=reason)["status"] == "False"
+        place.event(name, reason, reason="LimitNotInForce")
+    finally:
+        put(right)
+    place.delete(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "reason"),
+    [
+        ("more-memory", (layout.LIMITS, (64 << 30).to_bytes(8, "little")), "RegionLimitsDiffer"),
+        ("no-cap", (layout.SM_LIMITS, (100).to_bytes(8, "little")), "RegionLimitsDiffer"),
+        ("garbage", (0, b"garbage!" * 300), "RegionUnreadable"),
+    ],
+)
+def test_a_region_that_a_container_has_written_over_is_found(
+    own: FourCards, place: Space, name: str, written: tuple[int, bytes], reason: str
+) -> None:
+    _start(place, name)
+    _wait_said(place, name, reason="Seen")
+    path = _region_path(own, place, name)
+    NodeHost().write_part(str(path), written[1], offset=written[0])
+    assert _wait_said(place, name, reason=reason, seconds=90)["status"] == "False"
+    place.delete(name)
+
+
+def test_what_was_told_survives_a_restart_of_the_agent(own: FourCards, place: Space) -> None:
+    before = place.claim_of("good")
+    own.restart_agent_softly()
+    own.wait_ready()
+    waiting.eventually(
+        lambda: _series(own, "shares_in_force", in_force="yes") == [1.0],
+        what="limits are seen again",
+        seconds=60,
+    )
+    assert _conditions(place.claim_of("good")) == _conditions(before)
+
+
+def test_series_and_conditions_go_with_the_claim(own: FourCards, place: Space) -> None:
+    assert _series(own, "share_processes", pod="good") == [1.0]
+    place.delete("good")
+    waiting.eventually(
+        lambda: not _series(own, "share_processes"), what="the series of what is used are gone", seconds=60
+    )
+    assert _series(own, "shares_in_force") == [0.0, 0.0, 0.0]
+
+
+def _look_at(place: Space, pod: str, one: Combination) -> None:
+    for name, expected in one.expected(among=CARDS).items():
+        seen = place.seen(pod, container=name, seconds=60)
+        assert seen.library, f"{pod}/{name}: {one}"
+        assert seen.limits == expected, f"{pod}/{name}: {one}"
+        mounted = seen.mount("/usr/local/dragoman/libvgpu.so")
+        assert mounted is not None, f"{pod}/{name}: {one}"
+        assert "ro" in mounted["options"].split(","), f"{pod}/{name}: {one}"
+
+
+@pytest.mark.parametrize("order", ["as-listed", "reversed"])
+def test_in_each_combination_the_right_limit_is_at_the_right_index_for_the_right_card(
+    own: FourCards, order: str, request: pytest.FixtureRequest
+) -> None:
+    own.order = CARDS if order == "as-listed" else tuple(reversed(CARDS))
+    own.install()
+    own.wait_ready()
+    everything = generate(ALL, of_cards=len(CARDS), with_seed=SEED)
+    chosen = everything if request.config.getoption("--long") else everything[:: ALL // SAMPLE]
+    # Each order of the agent's file gets the other half.
+    mine = chosen[(order != "as-listed") :: 2]
+    for first in range(0, len(mine), AT_ONCE):
+        space = open_space(own.target.api, f"combinations-{first}")
+        batch = {f"p{first + number}": one for number, one in enumerate(mine[first : first + AT_ONCE])}
+        for name, one in batch.items():
+            space.create(*one.objects(name, among=CARDS))
+        space.running(*batch, seconds=240)
+        for name, one in batch.items():
+            _look_at(space, name, one)
+        for claim in space.claims():
+            space.wait_claim(
+                claim["metadata"]["name"],
+                lambda found: (
+                    found
+                    if {c["status"] for c in _conditions(found).values()} == {"True"}
+                    and len(_conditions(found)) == len({d["device"] for d in found["status"]["devices"]})
+                    else {}
+                ),
+                what="says that all its limits are in force",
+                seconds=90,
+            )
+        space.delete(*batch, seconds=120)
+        own.expect_nothing_left(space.close())
+    print(f"\n{len(mine)} combinations, cards {order}")  # noqa: T201 - what this run has shown
