@@ -7,9 +7,10 @@ if fields vanished there.
 Limits: both answers count. The gate alone is not enough, because it can be switched on by hand in 1.34 and
 1.35, whose allocators panic and miscount; the version alone is not enough, because the gate can be switched
 off in 1.36. Where the question cannot be answered the verdict is `UNKNOWN`: nothing is made and nothing is
-taken away. Of several API servers one is asked, and they are upgraded one after the other: so "impossible"
-counts at once, and "possible" after it only once `_CONFIRMATIONS` probes in a row have said so. A process
-that starts believes the first answer.
+taken away. Of several API servers each is asked (`controller.servers`), and it is possible once it is with
+all of them; one that gives no answer is passed over. Servers that cannot be found one by one are upgraded
+one after the other: so "impossible" counts at once, and "possible" after it only once `_CONFIRMATIONS` probes
+in a row have said so. A process that starts believes the first answer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from enum import StrEnum
 
 import structlog
 
+from controller.servers import Servers
 from driver.cards import Card
 from driver.kube.client import JSON, ApiError, ForbiddenError, KubeClient
 from driver.kube.resources import RESOURCE_CLAIMS, RESOURCE_SLICES
@@ -106,6 +108,30 @@ async def probe(client: KubeClient, *, namespace: str) -> ModeState:
     return replace(dropped_state(dropped), release=release)
 
 
+async def probe_each(client: KubeClient, servers: Servers | None, *, namespace: str) -> ModeState:
+    """Asks whichever API server answers, and then each of several.
+
+    Args:
+        client: Whichever answers.
+        servers: All of them; None where they cannot be told apart.
+        namespace: As for `probe`.
+
+    Returns:
+        The worst answer; of servers that cannot be reached, only the first one counts.
+    """
+    state = await probe(client, namespace=namespace)
+    if servers is None or state.verdict is not Verdict.POSSIBLE:
+        return state
+    for url in await servers.urls():
+        async with servers.connect(url) as one:
+            found = await probe(one, namespace=namespace)
+        if found.verdict is Verdict.IMPOSSIBLE:
+            return replace(found, message=f"One of several API servers, {url}: {found.message}")
+        if found.verdict is Verdict.UNKNOWN:
+            _log.warning("an API server cannot be asked", server=url, explanation=found.message)
+    return state
+
+
 def dropped_state(dropped: Sequence[DroppedField]) -> ModeState:
     """What it means for the mode that these fields were dropped."""
     sharing = [field for field in dropped if field.gate in (SHARING_GATE, "")]
@@ -154,11 +180,16 @@ class ModeWatch:
         self._retry_s = retry_s
         self._changed = changed
         self._agreed = 0
+        self._servers: Servers | None = None
+
+    def ask_each(self, servers: Servers) -> None:
+        """From now on each API server is asked."""
+        self._servers = servers
 
     async def run(self) -> None:
         """Probes until cancelled."""
         while True:
-            state = await probe(self._client, namespace=self._namespace)
+            state = await probe_each(self._client, self._servers, namespace=self._namespace)
             # Silence is no reason to doubt what was known.
             if state.verdict is not Verdict.UNKNOWN or self.state.verdict is Verdict.UNKNOWN:
                 self._answered(state)

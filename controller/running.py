@@ -27,6 +27,7 @@ from controller.checks import not_ready, not_working
 from controller.explaining.explainer import Explainer
 from controller.health import Health
 from controller.memory import settle
+from controller.servers import Servers, connecting
 from controller.settings import Settings
 from controller.shell import Shell, ShellSettings
 from driver.kube.aiohttp_transport import AiohttpTransport
@@ -108,7 +109,9 @@ async def run(settings: Settings, *, config: ClusterConfig | None = None) -> Non
     # A restarted container has its pod's name again, but is not the process that holds the Lease.
     identity = f"{name}_{uuid.uuid4().hex[:8]}"
     transport = AiohttpTransport(config, user_agent="dragoman-controller")
-    parts = assemble(KubeClient(transport), settings, namespace=namespace, identity=identity)
+    client = KubeClient(transport)
+    parts = assemble(client, settings, namespace=namespace, identity=identity)
+    parts.mode.ask_each(Servers(client, connecting(config, user_agent="dragoman-controller")))
     health = Health()
     if settings.metrics_port:
         parts.metrics.serve(settings.metrics_port, address=settings.listen, not_ready=health.not_ready)

@@ -35,6 +35,7 @@ class AiohttpTransport:
     def __init__(self, config: ClusterConfig, *, user_agent: str = "dragoman") -> None:
         self._config = config
         self._tokens = TokenReader(config)
+        self._verify_as = config.verify_as or None
         context = config.ssl_context()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context if context is not None else True, limit=32),
@@ -67,6 +68,7 @@ class AiohttpTransport:
                     data=data,
                     headers={**headers, **self._authorization()},
                     timeout=timeout,
+                    server_hostname=self._verify_as,
                 ) as response:
                     text = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as failed:
@@ -81,7 +83,11 @@ class AiohttpTransport:
         what, accepted = f"WATCH {path}", False
         try:
             async with self._session.get(
-                self._config.server + path, params=query, headers=self._authorization(), timeout=timeout
+                self._config.server + path,
+                params=query,
+                headers=self._authorization(),
+                timeout=timeout,
+                server_hostname=self._verify_as,
             ) as response:
                 if response.status >= 400:
                     if response.status == 401:

@@ -43,6 +43,7 @@ class ClusterConfig:
         token_file: File with a bearer token that is rotated; read again at least once a minute; "" if none.
         certificate: Client certificate (PEM); "" if none.
         key: Its private key (PEM).
+        verify_as: Name or address that the server's certificate has to be for; "" for that of the URL.
         insecure: Do not verify the server's certificate, because the kubeconfig says so.
         namespace: Namespace of the service account or the context; "default" where none is named.
     """
@@ -53,6 +54,7 @@ class ClusterConfig:
     token_file: str = ""
     certificate: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
+    verify_as: str = ""
     insecure: bool = False
     namespace: str = "default"
 

@@ -71,6 +71,9 @@ RESOURCE_QUOTAS = Resource(
 )
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod", namespaced=True)
 NODES = Resource(group="", version="v1", plural="nodes", kind="Node", namespaced=False)
+ENDPOINT_SLICES = Resource(
+    group="discovery.k8s.io", version="v1", plural="endpointslices", kind="EndpointSlice", namespaced=True
+)
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event", namespaced=True)
 LEASES = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease", namespaced=True)
 SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret", namespaced=True)
