@@ -28,7 +28,9 @@ __all__ = [
     "Cluster",
     "ClusterError",
     "LocalNode",
+    "alone",
     "attach",
+    "beside",
     "exchange",
     "start",
     "stop",
@@ -143,6 +145,19 @@ def exchange(
     return Cluster(
         lifecycle.exchange(cluster.name, kubernetes=kubernetes, components=components, report=report)
     )
+
+
+def beside(cluster: Cluster, *, kubernetes: str, found: bool, report: Report = silent) -> str:
+    """Starts a second API server, of another release, on the same etcd; returns its URL.
+
+    With `found` pods find it by the Service `kubernetes`, as the first; otherwise only who knows the URL.
+    """
+    return lifecycle.beside(cluster.name, kubernetes=kubernetes, found=found, report=report)
+
+
+def alone(cluster: Cluster) -> None:
+    """Ends the second API server."""
+    lifecycle.alone(cluster.name)
 
 
 def unique_name(purpose: str) -> str:

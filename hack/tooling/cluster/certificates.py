@@ -43,7 +43,7 @@ def create(layout: Layout) -> None:
 def _subjects(layout: Layout) -> list[Subject]:
     kubernetes = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     server = ("localhost", *kubernetes, "kubernetes.default.svc.cluster.local")
-    addresses = ("127.0.0.1", SERVICE_ADDRESS, layout.node_address)
+    addresses = ("127.0.0.1", SERVICE_ADDRESS, layout.node_address, layout.second_address)
     return [
         Subject(file="apiserver", common_name="kube-apiserver", addresses=(*server, *addresses)),
         Subject(

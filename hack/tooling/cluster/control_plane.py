@@ -1,7 +1,7 @@
 """How etcd, API server, controller manager, scheduler and kube-proxy are started, and when they answer.
 
-Limits: one of each, no leader election; etcd does not sync to disk (a test cluster's data may be lost with
-the power).
+Limits: one of each, but for a second API server of another release beside the first; no leader election;
+etcd does not sync to disk (a test cluster's data may be lost with the power).
 """
 
 from __future__ import annotations
@@ -74,6 +74,22 @@ def api_server(layout: Layout, *, gates: Mapping[str, bool], more: Sequence[str]
     ]
 
 
+def beside(layout: Layout, *, found: bool) -> tuple[list[str], str]:
+    """What the second API server of the same etcd is told besides, and its URL.
+
+    Args:
+        layout: Of the cluster.
+        found: Whether pods find it by the Service `kubernetes`, as the first one: then it has an address of
+            its own, and the first one must not listen on all addresses. Otherwise only who knows its port.
+    """
+    if found:
+        address = layout.second_address
+        return [f"--bind-address={address}", f"--advertise-address={address}"], f"https://{address}:6443"
+    port = 6444
+    more = [f"--secure-port={port}", "--endpoint-reconciler-type=none"]
+    return more, f"https://{layout.node_address}:{port}"
+
+
 def controller_manager(layout: Layout, *, gates: Mapping[str, bool]) -> list[str]:
     """How the controller manager is started."""
     pki = layout.certificates
@@ -139,8 +155,8 @@ def proxy(layout: Layout, *, gates: Mapping[str, bool]) -> list[str]:
 class Api:
     """The few questions that starting and showing a cluster asks its API server, as the administrator."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._server = layout.server
+    def __init__(self, layout: Layout, *, server: str = "") -> None:
+        self._server = server or layout.server
         pki = layout.certificates
         self._trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         self._trust.load_cert_chain(str(pki / "admin.crt"), str(pki / "admin.key"))

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _PATIENCE = 90.0
+_BESIDE = "apiserver-beside"
 CONTROL_PLANE = ("apiserver", "controller-manager", "scheduler")
 NODE = ("kubelet", "proxy")
 # The lock of what all clusters share; no cluster can have this name.
@@ -146,6 +147,63 @@ def exchange(
                 record = replace(record, settings=settings)
                 _note(record)
         return record
+
+
+def beside(name: str, *, kubernetes: str, found: bool, report: Report) -> str:
+    """Starts a second API server, of another release, on the same etcd; returns its URL.
+
+    As in the middle of an upgrade of several API servers.
+
+    Args:
+        name: The cluster.
+        kubernetes: Its release.
+        found: Whether pods find it by the Service `kubernetes`, each time one of the two; otherwise only who
+            knows its URL does.
+        report: Told of the steps.
+    """
+    build.kubernetes(kubernetes)
+    with _lock(check_name(name)):
+        record = load(name)
+        if record is None or not _is_up(record):
+            raise ClusterError(f"the cluster {name} is not up", remedy="Start it first: hack/cluster up")
+        build.ensure_all(kubernetes, report=report)
+        layout, settings = record.layout, record.settings
+        services, gates = services_of(layout), record.settings.feature_gates
+        first = services.definition("apiserver")
+        if found:
+            network.add_address(layout, layout.second_address)
+            with step("the first API server gives the second its place", report=report):
+                bound = [*first.command, f"--bind-address={layout.node_address}"]
+                services.stop("apiserver")
+                services.define(replace(first, command=bound))
+                services.start("apiserver")
+                _wait(services, "apiserver", control_plane.Api(layout).ready)
+        more, server = control_plane.beside(layout, found=found)
+        with step(f"API server of {kubernetes} beside that of {settings.kubernetes}", report=report):
+            services.define(
+                replace(
+                    first,
+                    name=_BESIDE,
+                    command=control_plane.api_server(
+                        layout, gates=gates, more=[*settings.api_arguments, *more]
+                    ),
+                    environment={**first.environment, "PATH": build.search_path(kubernetes)},
+                    log=str(layout.logs / f"{_BESIDE}.log"),
+                )
+            )
+            services.start(_BESIDE)
+            _wait(services, _BESIDE, control_plane.Api(layout, server=server).ready)
+        return server
+
+
+def alone(name: str) -> None:
+    """Ends the second API server."""
+    with _lock(check_name(name)):
+        record = load(name)
+        if record is not None:
+            services = services_of(record.layout)
+            services.stop(_BESIDE)
+            services.forget(_BESIDE)
 
 
 def load(name: str) -> Record | None:

@@ -37,6 +37,11 @@ def create(layout: Layout) -> None:
     inside(layout, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
 
 
+def add_address(layout: Layout, address: str) -> None:
+    """Gives the node one more address, reached from the machine's own namespace too."""
+    _run("ip", "-n", layout.namespace, "address", "replace", f"{address}/24", "dev", _INNER)
+
+
 def remove(layout: Layout) -> None:
     """Removes both; what is not there is not missed. The routes go with the cable."""
     if (Path("/sys/class/net") / layout.host_device).exists():

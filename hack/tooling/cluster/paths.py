@@ -138,6 +138,11 @@ class Layout:
         return f"10.200.{self.number}.2"
 
     @property
+    def second_address(self) -> str:
+        """Another address of the node, for a second API server."""
+        return f"10.200.{self.number}.3"
+
+    @property
     def pod_subnet(self) -> str:
         """The pods' addresses, reached from the machine's own namespace too."""
         return f"10.244.{self.number}.0/24"

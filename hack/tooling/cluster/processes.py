@@ -139,6 +139,10 @@ class Services:
             end(identity, patience=patience, first=first)
         self.pid_file(name).unlink(missing_ok=True)
 
+    def forget(self, name: str) -> None:
+        """A component that was ended is none of the cluster's any more."""
+        (self._folder / f"{name}.json").unlink(missing_ok=True)
+
     def log_tail(self, name: str, *, lines: int = 8) -> str:
         """The end of a component's log, for an error's text."""
         try:

@@ -1,0 +1,120 @@
+"""API servers of 1.35 and 1.36 side by side on one etcd, as in the middle of an upgrade of several.
+
+Flow: a cluster of 1.36 in mode controller, then a 1.35 API server beside it that the controllers do not find:
+all that they see says that amounts are kept. What goes through the old server loses them all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from driver.api.asked import STAMP
+from driver.kube.resources import RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
+from tests.cluster.support import cards, waiting
+from tests.cluster.support.api import JSON, Api, Refused
+from tests.cluster.support.images import Images
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import claim, pod, request, template
+from tests.cluster.support.own_cluster import need_built
+from tests.cluster.support.space import Space, open_space, results
+from tests.cluster.support.stock import in_mode_controller
+from tooling.cluster import api as clusters
+
+pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
+
+OLDER, NEWER = "1.35.4", "1.36.3"
+ON = cards.on(cards.NVIDIA_40)
+SHARE = request(memory="4Gi", cores="30", cel=ON)
+
+
+@pytest.fixture(scope="module")
+def own(images: Images) -> Iterator[Installation]:
+    need_built(OLDER)
+    yield from in_mode_controller(images, purpose="skew", version=NEWER)
+
+
+@pytest.fixture(scope="module")
+def older(own: Installation) -> Api:
+    """The same cluster as clients see it that reach the old server."""
+    assert own.target.own is not None
+    server = clusters.beside(own.target.own, kubernetes=OLDER, found=False)
+    found = replace(own.api, server=server)
+    assert found.request("GET", "/version").json()["gitVersion"] == f"v{OLDER}"
+    return found
+
+
+@pytest.fixture
+def space(own: Installation, older: Api) -> Iterator[Space]:
+    one = open_space(own.api, "skew")
+    yield one
+    own.expect_nothing_left(one.close())
+
+
+def asked(devices: JSON) -> JSON | None:
+    (one,) = devices["requests"]
+    found: JSON | None = one["exactly"].get("capacity")
+    return found
+
+
+def test_a_claim_that_the_old_server_stored_gets_its_share(space: Space, older: Api) -> None:
+    stored = older.create(RESOURCE_CLAIMS, claim("old", SHARE), namespace=space.name)
+    assert asked(stored["spec"]["devices"]) is None
+    assert STAMP in stored["metadata"]["annotations"]
+    space.create(pod("of-old", claims={"card": "old"}))
+    (given,) = space.wait_claim("old", results, what="is allocated")
+    assert given["consumedCapacity"] == {"memory": "4Gi", "cores": "30"}
+
+
+def test_a_template_that_the_old_server_stored_gives_shares(space: Space, older: Api) -> None:
+    stored = older.create(RESOURCE_CLAIM_TEMPLATES, template("old", SHARE), namespace=space.name)
+    assert asked(stored["spec"]["spec"]["devices"]) is None
+    space.create(pod("of-old", templates={"card": "old"}))
+    space.running("of-old", seconds=120)
+    assert (space.seen("of-old").memory_mib(0), space.seen("of-old").cores(0)) == (4096, 30)
+
+
+def test_what_the_new_server_stores_holds_its_amounts_twice_and_is_given_them_once(space: Space) -> None:
+    space.create(template("new", SHARE), pod("of-new", templates={"card": "new"}))
+    space.running("of-new", seconds=120)
+    made = space.claim_of("of-new")
+    assert asked(made["spec"]["devices"]) == {"requests": {"memory": "4Gi", "cores": "30"}}
+    assert "ShareConfig" in str(made["spec"]["devices"]["config"])
+    assert (space.seen("of-new").memory_mib(0), space.seen("of-new").cores(0)) == (4096, 30)
+
+
+def test_where_there_is_no_room_to_carry_amounts_over_nothing_gets_a_whole_card(
+    space: Space, older: Api
+) -> None:
+    others = [{"opaque": {"driver": f"other-{number}.example", "parameters": {}}} for number in range(32)]
+    older.create(RESOURCE_CLAIM_TEMPLATES, template("full-old", SHARE, config=others), namespace=space.name)
+    space.create(pod("of-old", templates={"card": "full-old"}))
+    space.event("of-old", "not what went through", reason="ClaimNotStamped", seconds=60)
+    assert not any(map(results, space.claims()))
+    # The new server keeps the amounts, so nothing is refused there.
+    space.create(template("full-new", SHARE, config=others), pod("of-new", templates={"card": "full-new"}))
+    space.running("of-new", seconds=120)
+    assert space.seen("of-new").memory_mib(0) == 4096
+
+
+def test_a_constraint_that_the_old_server_would_lose_is_refused_by_it(space: Space, older: Api) -> None:
+    apart = [{"requests": ["card"], "distinctAttribute": "dragoman.dev/uuid"}]
+    with pytest.raises(Refused, match="matchAttribute"):
+        older.create(RESOURCE_CLAIMS, claim("apart", SHARE, constraints=apart), namespace=space.name)
+    space.create(claim("apart", SHARE, constraints=apart))
+
+
+def test_once_the_old_server_is_gone_what_it_stored_is_given_out_as_asked(
+    own: Installation, space: Space, older: Api
+) -> None:
+    older.create(RESOURCE_CLAIM_TEMPLATES, template("kept", SHARE), namespace=space.name)
+    assert own.target.own is not None
+    clusters.alone(own.target.own)
+    waiting.eventually(
+        lambda: own.target.own is not None and own.target.own.ready(), what="the new server goes on"
+    )
+    space.create(pod("late", templates={"card": "kept"}))
+    space.running("late", seconds=120)
+    assert space.seen("late").memory_mib(0) == 4096
