@@ -13,7 +13,7 @@ import structlog
 
 from driver.isolation.service import MpsState
 from driver.isolation.service_shares import MpsShare
-from kubelet_plugin.mps.files import ShareFiles, Wanted
+from kubelet_plugin.mps.files import ShareFiles
 from kubelet_plugin.mps.wire import ask
 
 log = structlog.get_logger(__name__)
@@ -51,9 +51,9 @@ class MpsSupervised:
         """The same; whether what was noted was missing or wrong."""
         return self._files.put(share)
 
-    def wanted(self) -> Wanted:
-        """All that is noted."""
-        return self._files.read()
+    def notes(self, share: MpsShare) -> bool:
+        """Whether the share is noted as it is wanted."""
+        return self._files.has(share)
 
     def drop(self, claim_uid: str, name: str) -> None:
         """Notes that a namespace is wanted no more."""

@@ -60,13 +60,19 @@ class ShareFiles:
             NodeStorageError: The disk refuses.
         """
         path = self._path(share.claim_uid, share.name)
-        content = json.dumps({"version": _VERSION, **asdict(share)}, sort_keys=True).encode() + b"\n"
+        if self.has(share):
+            return False
         with storage_errors(path):
-            if path.is_file() and path.read_bytes() == content:
-                return False
             make_folder(path.parent, mode=0o700)
-            write_file(path, content, mode=0o600)
+            write_file(path, _encode(share), mode=0o600)
         return True
+
+    def has(self, share: MpsShare) -> bool:
+        """Whether a share's file is there and says what is wanted."""
+        try:
+            return self._path(share.claim_uid, share.name).read_bytes() == _encode(share)
+        except OSError:
+            return False
 
     def drop(self, claim_uid: str, name: str) -> bool:
         """Removes a share's file, and the claim's folder with the last; whether there was a folder."""
@@ -121,6 +127,10 @@ class ShareFiles:
             if "/" in part or part in ("", ".", ".."):
                 raise ValueError(f"{part!r} cannot be the name of a file")
         return self._folder / claim_uid / f"{name}.json"
+
+
+def _encode(share: MpsShare) -> bytes:
+    return json.dumps({"version": _VERSION, **asdict(share)}, sort_keys=True).encode() + b"\n"
 
 
 def _decode(path: Path) -> MpsShare:

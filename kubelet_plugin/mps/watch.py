@@ -1,7 +1,7 @@
 """The agent's look at MPS: what was prepared against what the daemon says, again and again.
 
-Flow: records of prepared claims -> the namespaces they need -> files that are missing or wrong are written
-again (after a boot, or somebody's hand) -> the supervisor is asked, which makes the daemon do it -> a share
+Flow: records of prepared claims -> the namespaces they need -> files that are missing or wrong in two looks
+one after the other are written again (after a boot, or somebody's hand) -> the supervisor is asked, which makes the daemon do it -> a share
 whose limits are not in force in two looks one after the other is lost: its claim's condition `InForce`
 becomes False and an Event tells its pod; the same when they are set again.
 
@@ -81,6 +81,7 @@ class MpsWatch:
         self._metrics = metrics
         self._missed: dict[str, int] = {}
         self._lost: dict[str, str] = {}
+        self._unnoted: set[str] = set()
         self._restored: set[str] = set()
         self._restarts = 0
         self.teller: Teller | None = None
@@ -141,7 +142,13 @@ class MpsWatch:
                     problems[item.cdi_device] = f"Card {item.share.device} is not on this node (any more)."
                     continue
                 names[item.cdi_device] = wanted.name
-                if self._node.repair(wanted):
+                if self._node.notes(wanted):
+                    self._unnoted.discard(wanted.name)
+                elif wanted.name not in self._unnoted:
+                    # Perhaps it is just being given back, or was not noted yet.
+                    self._unnoted.add(wanted.name)
+                elif self._node.repair(wanted):
+                    self._unnoted.discard(wanted.name)
                     repaired += 1
                     log.warning("a share of MPS was noted anew", claim=item.share.claim_uid)
             except (DragomanError, OSError) as refused:
