@@ -1,4 +1,8 @@
-"""Makes the chart's DeviceClasses: one for any accelerator, and one for each vendor."""
+"""Makes the chart's DeviceClasses: for any accelerator, for those of each vendor, and for partitions.
+
+Whoever asks for nothing gets a card to himself, so partitions, which are given out whole, have a class of
+their own: it is for those who ask for an amount.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +30,13 @@ def files() -> dict[str, str]:
 def device_classes(vendors: Sequence[str]) -> list[dict[str, Any]]:
     """The documents, the general one first."""
     ours = f'device.driver == "{DRIVER_NAME}"'
+    partition = f'has(device.attributes["{DRIVER_NAME}"].profile)'
+    card = f"{ours} && !{partition}"
     of_vendor = {name: f'device.attributes["{DRIVER_NAME}"].vendor == "{name}"' for name in sorted(vendors)}
     return [
-        _device_class("accelerator", ours),
-        *(_device_class(name, f"{ours} && {selector}") for name, selector in of_vendor.items()),
+        _device_class("accelerator", card),
+        _device_class("partition", f"{ours} && {partition}"),
+        *(_device_class(name, f"{card} && {selector}") for name, selector in of_vendor.items()),
     ]
 
 

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from driver.allocation.why_not import CARD_REASONS
+from driver.cards import Card, Partition
+from driver.cel.device import DeviceView
+from driver.cel.selector import compile_selector
 from driver.errors import OverCommitError, OverCommitReleasingError
+from driver.slices import publication_of
 from driver.vendors import catalogue
 from driver.vendors.facts import Feature
 from tooling.generate import __main__ as command
@@ -15,9 +19,37 @@ from tooling.generate.device_classes import VENDORS, device_classes
 from tooling.generate.docs import attributes_page, import_all, reasons_page
 
 
-def test_there_is_a_class_for_any_accelerator_and_one_for_each_vendor() -> None:
+def test_there_is_a_class_for_any_accelerator_one_for_partitions_and_one_for_each_vendor() -> None:
     names = [one["metadata"]["name"] for one in device_classes(["b", "a"])]
-    assert names == ["accelerator.dragoman.dev", "a.dragoman.dev", "b.dragoman.dev"]
+    assert names == [
+        "accelerator.dragoman.dev",
+        "partition.dragoman.dev",
+        "a.dragoman.dev",
+        "b.dragoman.dev",
+    ]
+
+
+def test_a_partition_is_in_the_class_for_partitions_and_in_no_other() -> None:
+    card = Card(name="nvidia-1", vendor="nvidia", model="A100", memory_bytes=40 << 30)
+    part = Card(
+        name="nvidia-1-mig-19-0-1",
+        vendor="nvidia",
+        model="A100",
+        memory_bytes=5 << 30,
+        partition=Partition(card_uuid="GPU-1", profile="1g.5gb"),
+    )
+    (one,) = publication_of([card, part], node="n").slices
+    found = {
+        device["name"]: [
+            document["metadata"]["name"].partition(".")[0]
+            for document in device_classes(["amd", "nvidia"])
+            if compile_selector(document["spec"]["selectors"][0]["cel"]["expression"]).evaluate(
+                DeviceView.build(device, driver="dragoman.dev")
+            )
+        ]
+        for device in one["spec"]["devices"]
+    }
+    assert found == {card.name: ["accelerator", "nvidia"], part.name: ["partition"]}
 
 
 def test_every_vendor_of_the_registry_has_a_class_and_a_row() -> None:
@@ -61,10 +93,11 @@ def test_every_class_is_marked_as_ours_for_the_admission_policy() -> None:
 
 
 def test_a_vendors_class_picks_that_vendors_cards_of_this_driver_only() -> None:
-    (_, one) = device_classes(["amd"])
+    (*_, one) = device_classes(["amd"])
     (selector,) = one["spec"]["selectors"]
     assert selector["cel"]["expression"] == (
-        'device.driver == "dragoman.dev" && device.attributes["dragoman.dev"].vendor == "amd"'
+        'device.driver == "dragoman.dev" && !has(device.attributes["dragoman.dev"].profile) && '
+        'device.attributes["dragoman.dev"].vendor == "amd"'
     )
 
 
