@@ -23,12 +23,18 @@ COPY kubelet_plugin /opt/dragoman/app/kubelet_plugin
 # The container's root is read-only: bytecode that is not here would be compiled at every start.
 RUN python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/dragoman /usr/local/lib/python3.11
 
-# The program that puts limits on cgroups. It runs on the node itself, so it is linked statically.
+# The programs that put limits on cgroups. They run on the node itself: the first one is linked statically, the second
+# one with NVIDIA's library, which is the node's.
 FROM debian:bookworm-slim AS hook
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
-COPY kubelet_plugin/hook/dragoman_hook.c /src/
-RUN mkdir -p /opt/dragoman/hook && gcc -std=gnu11 -O2 -Wall -Wextra -Werror -Wconversion -static -s \
-      -Wl,--build-id=none -o /opt/dragoman/hook/dragoman-hook /src/dragoman_hook.c
+COPY kubelet_plugin/hook /src
+WORKDIR /src
+RUN mkdir -p /opt/dragoman/hook && \
+    gcc -std=gnu11 -O2 -Wall -Wextra -Werror -Wconversion -s -Wl,--build-id=none -static \
+      -o /opt/dragoman/hook/dragoman-hook dragoman_hook.c && \
+    gcc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o libnvidia-ml.so.1 libnvidia_ml_stub.c && \
+    gcc -std=gnu11 -O2 -Wall -Wextra -Werror -Wconversion -s -Wl,--build-id=none -nostartfiles -Wl,-z,lazy \
+      -o /opt/dragoman/hook/dragoman-hook-nvml dragoman_hook_nvml.c libnvidia-ml.so.1
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /usr/local/lib/python3.11 /usr/local/lib/python3.11

@@ -20,6 +20,9 @@ Decided here:
   it. That nobody else takes the memory follows from the guard, which never gives out more than the card
   has.
 
+On older kernels NVIDIA's driver from release 615 on counts and limits by itself, and is told through NVML
+by a second program, at the same stage and with the same care (`driver.isolation.kernel_nvml`).
+
 Source: the kernel's cgroup-v2 document ("DMEM"). Regions are `drm/<PCI address>/vram<n>` of amdgpu and xe,
 and `nvidia/<PCI address>/vidmem` of NVIDIA's driver 615 and later.
 
@@ -41,6 +44,7 @@ from driver.cdi import ContainerEdits, Hook
 from driver.errors import IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
+from driver.isolation.kernel_nvml import NvmlLimits
 from driver.isolation.preload_seen import NOT_VISIBLE
 from driver.shares import Share
 
@@ -53,6 +57,7 @@ _LIMIT = 64 << 10
 _PCI = r"(?P<domain>[0-9a-f]{4,8}):(?P<rest>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
 _ADDRESS = re.compile(_PCI, re.IGNORECASE)
 _REGION = re.compile(rf"(?:drm|nvidia)/{_PCI}/(?:vram[0-9]*|vidmem)", re.IGNORECASE)
+_LIBRARY_DIRS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 _FOLDERS_LOOKED_AT = 512
 _DEPTH_LOOKED_AT = 3
 
@@ -82,12 +87,26 @@ class KernelSettings:
     Attributes:
         hook: The program, under a name that holds its version; "" if there is none.
         hook_problem: Why there is none, as a sentence, where that is known.
+        nvml_hook: The program for NVIDIA's own accounting, in the same way.
         cgroup_root: Where the tree of cgroup v2 is mounted.
+        driver_root: Root of NVIDIA's driver installation.
     """
 
     hook: str
     hook_problem: str = ""
+    nvml_hook: str = ""
     cgroup_root: str = "/sys/fs/cgroup"
+    driver_root: str = "/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How the limit of a card is put on: the program, what it is told of the card, and its environment."""
+
+    program: str
+    words: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    region: str = ""
 
 
 class Kernel:
@@ -97,12 +116,12 @@ class Kernel:
 
     def __init__(self, settings: KernelSettings) -> None:
         self._settings = settings
+        self._nvml = NvmlLimits()
 
     def available(self, *, card: Card, host: Host) -> Availability:
         """Whether the controller is there, counts this card's memory, and can be told by the hook."""
         try:
-            self._region(card, host=host)
-            self._check_hook(host)
+            self._way(card, host=host)
         except IsolationError as missing:
             return Availability(
                 memory=False,
@@ -122,25 +141,22 @@ class Kernel:
         """
         if not _holds(share, context=context):
             return ContainerEdits()
-        region = self._region(context.card, host=host)
-        self._check_hook(host)
-        arguments = (
-            CONTROLLER,
-            f"--root={self._settings.cgroup_root}",
-            f"--region={region}",
-            f"--bytes={_bytes(share)}",
+        way = self._way(context.card, host=host)
+        arguments = (*way.words, f"--root={self._settings.cgroup_root}", f"--bytes={_bytes(share)}")
+        hook = Hook(
+            hook_name=HOOK_STAGE,
+            path=way.program,
+            args=(way.program.rpartition("/")[2], *arguments),
+            env=way.env,
         )
-        path = self._settings.hook
-        return ContainerEdits(
-            hooks=(Hook(hook_name=HOOK_STAGE, path=path, args=(path.rpartition("/")[2], *arguments)),)
-        )
+        return ContainerEdits(hooks=(hook,))
 
     def in_force(self, share: Share, *, context: ShareContext, host: Host, pid: int) -> InForce:
         """Whether the process is in a cgroup, or below one, that has at most the share's limit."""
         if not _holds(share, context=context):
             return InForce(holds=True, message="The share has no limit that this method holds.")
         try:
-            region = self._region(context.card, host=host)
+            region = self._way(context.card, host=host).region
             folder = self._folder_of(pid, host=host)
         except IsolationError as missing:
             return InForce(holds=False, message=missing.message, reason=missing.reason, remedy=missing.remedy)
@@ -150,6 +166,14 @@ class Kernel:
             return _unknown(NOT_VISIBLE, "The process has ended.")
         if not folder:
             return _unknown(NOT_VISIBLE, "The agent does not find the cgroup of the container's processes.")
+        if not region:
+            return InForce(
+                holds=False,
+                known=False,
+                reason="LimitNotReadable",
+                message="NVIDIA's driver holds the limit, as the hook read before the container started; "
+                "the agent cannot read it.",
+            )
         wanted = _bytes(share)
         while folder != self._settings.cgroup_root:
             limit = _limit(f"{folder}/dmem.max", region=region, host=host)
@@ -174,6 +198,35 @@ class Kernel:
 
     def undo_claim(self, claim_uid: str, *, host: Host) -> None:
         """Nothing was made."""
+
+    def _way(self, card: Card, *, host: Host) -> _Way:
+        """How the card's memory is limited.
+
+        Raises:
+            IsolationError: Not at all; its subclass says what is missing.
+        """
+        settings = self._settings
+        try:
+            region = self._region(card, host=host)
+        except IsolationError as missing:
+            if not isinstance(missing, DmemControllerMissingError) or card.vendor != "nvidia":
+                raise
+            why = self._why_not_nvml(card, host=host)
+            if why:
+                raise DmemControllerMissingError(f"{missing.message} {why}", remedy=missing.remedy) from None
+            libraries = ":".join(settings.driver_root.rstrip("/") + folder for folder in _LIBRARY_DIRS)
+            env = () if settings.driver_root == "/" else (f"LD_LIBRARY_PATH={libraries}",)
+            return _Way(program=settings.nvml_hook, words=("nvml", f"--gpu={card.uuid}"), env=env)
+        self._check_hook(host)
+        return _Way(program=settings.hook, words=(CONTROLLER, f"--region={region}"), region=region)
+
+    def _why_not_nvml(self, card: Card, *, host: Host) -> str:
+        settings = self._settings
+        if not host.exists(f"{settings.cgroup_root}/cgroup.controllers"):
+            return "The limits of NVIDIA's driver need it as well."
+        if not settings.nvml_hook or not host.exists(settings.nvml_hook):
+            return "The program that sets the limits of NVIDIA's driver is not installed either."
+        return self._nvml.why_not(card, host=host)
 
     def _region(self, card: Card, *, host: Host) -> str:
         """Name of the one region of the card's memory.

@@ -5,6 +5,7 @@
     probe()            the program that says what its container has
     mock_nvml()        libnvidia-ml.so.1, scripted by a file; `old=True` lacks what old drivers lack
     mock_dcmi()        libdcmi.so, scripted by a file; `old=True` lacks what old drivers lack
+    mock_memory_limits()  libnvidia-ml.so.1 with what sets and tells limits of cgroups, and no more
     fake_cuda()        libcuda.so.1 with as much of it as `hack/check-gpu` calls
     static_probe()     the probe, linked statically
     empty_library()    a library without anything in it
@@ -67,6 +68,12 @@ def mock_dcmi(*, old: bool = False, beside: bool = False) -> Path:
     flags = (*_SHARED, "-Wl,-soname,libdcmi.so", *(("-DOLD_DRIVER",) if old else ()))
     flags += _beside("MOCK_DCMI_FILE") if beside else ()
     return _build("mock_dcmi.c", name="libdcmi.so", flags=flags)
+
+
+def mock_memory_limits() -> Path:
+    """A library that keeps the limits of cgroups in a file, named `libnvidia-ml.so.1`."""
+    flags = (*_SHARED, "-Wl,-soname,libnvidia-ml.so.1")
+    return _build("mock_memory_limits.c", name="libnvidia-ml.so.1", flags=flags)
 
 
 def fake_cuda() -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 from tooling import oci
 from tooling.cluster.paths import cache
 from tooling.cluster.progress import Report, step
-from tooling.hook import HookBuildError, NoCompilerError, build_hook
+from tooling.hook import HookBuildError, NoCompilerError, build_hook, build_nvml_hook
 from tooling.image import code, wheels
 from tooling.image.base import base_folder, ensure_base
 from tooling.image.errors import ImageError
@@ -31,7 +31,8 @@ PRELOAD_LIBRARY = "/opt/dragoman/preload/libvgpu.so"
 """Where the preload library lies in the image; the agent installs it on the node from there."""
 
 LIMIT_HOOK = "/opt/dragoman/hook/dragoman-hook"
-"""Where the program lies that puts limits on cgroups; the agent installs it in the same way."""
+"""Where the program lies that puts limits on cgroups; the agent installs it in the same way. Beside it lies
+the one for NVIDIA's own accounting."""
 
 NON_ROOT = "65532:65532"
 
@@ -96,8 +97,8 @@ def build(
             code.digest(),
             code.version(),
         ]
-        hook = _hook(report)
-        parts.append(str(hook))
+        hooks = _hooks(report)
+        parts += [str(program) for program in hooks.values()]
         if preload_library is not None:
             parts.append(hashlib.sha256(preload_library.read_bytes()).hexdigest())
         tar = folder / f"dragoman-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}.tar"
@@ -105,7 +106,7 @@ def build(
             os.utime(tar)
             return Built(tar=tar, name=name, cached=True)
         with step("packing the image", report=report):
-            _pack(tar, name=name, base=base, lib=lib, preload_library=preload_library, hook=hook)
+            _pack(tar, name=name, base=base, lib=lib, preload_library=preload_library, hooks=hooks)
         _forget_old(folder)
     return Built(tar=tar, name=name, cached=False)
 
@@ -121,23 +122,23 @@ def copy_out(tar: Path, output: Path) -> None:
     partial.replace(output)
 
 
-def _hook(report: Report) -> Path | None:
-    """The program that puts limits on cgroups; its path in the cache names its content.
+def _hooks(report: Report) -> dict[str, Path]:
+    """The programs that put limits on cgroups, by path in the image; their paths here name their content.
 
     Raises:
-        ImageError: It does not compile.
+        ImageError: One does not compile.
     """
     try:
-        return build_hook()
+        return {LIMIT_HOOK: build_hook(), f"{LIMIT_HOOK}-nvml": build_nvml_hook()}
     except NoCompilerError as missing:
         report(f"The image will have no program that puts limits on cgroups: {missing}")
-        return None
+        return {}
     except HookBuildError as failed:
         raise ImageError(str(failed), remedy="On Debian and Ubuntu: apt-get install gcc libc6-dev.") from None
 
 
 def _pack(
-    tar: Path, *, name: str, base: Path, lib: Path, preload_library: Path | None, hook: Path | None
+    tar: Path, *, name: str, base: Path, lib: Path, preload_library: Path | None, hooks: dict[str, Path]
 ) -> None:
     layers = [
         oci.Layer.from_directory(base, keep_owners=True),
@@ -146,8 +147,8 @@ def _pack(
     if preload_library is not None:
         modes = {PRELOAD_LIBRARY: 0o755}
         layers.append(oci.Layer.from_files({PRELOAD_LIBRARY: preload_library}, modes=modes))
-    if hook is not None:
-        layers.append(oci.Layer.from_files({LIMIT_HOOK: hook}, modes={LIMIT_HOOK: 0o755}))
+    if hooks:
+        layers.append(oci.Layer.from_files(hooks, modes=dict.fromkeys(hooks, 0o755)))
     with tempfile.TemporaryDirectory(prefix=".app-", dir=tar.parent) as scratch:
         folder = Path(scratch) / "app"
         code.copy(folder, base=base)

@@ -70,8 +70,8 @@ def test_the_hook_is_told_region_and_bytes_and_runs_before_the_entrypoint(host: 
             args=(
                 "dragoman-hook-0123",
                 "dmem",
-                f"--root={ROOT}",
                 f"--region={REGION}",
+                f"--root={ROOT}",
                 f"--bytes={4096 << 20}",
             ),
         ),

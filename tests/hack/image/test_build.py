@@ -12,7 +12,7 @@ import pytest
 
 from tooling.cluster.paths import REPOSITORY
 from tooling.cluster.progress import silent
-from tooling.hook import FLAGS, NoCompilerError
+from tooling.hook import FLAGS, NVML_FLAGS, STUB_FLAGS, NoCompilerError
 from tooling.image import build as build_module
 from tooling.image import code
 from tooling.image.build import LIMIT_HOOK, PRELOAD_LIBRARY, build, copy_out
@@ -71,6 +71,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
         made.compiled.append(at)
 
     monkeypatch.setattr(build_module, "build_hook", build_hook)
+    monkeypatch.setattr(build_module, "build_nvml_hook", build_hook)
     monkeypatch.setattr(build_module, "ensure_base", ensure_base)
     monkeypatch.setattr(build_module.wheels, "Wheels", lambda report: _Wheels(lib))
     monkeypatch.setattr(code, "compile_tree", compile_tree)
@@ -125,9 +126,9 @@ def test_the_preload_library_is_a_layer_of_its_own_and_executable(workshop: Work
     assert len(layers) == 5
 
 
-def test_the_program_for_cgroups_is_a_layer_of_its_own(workshop: Workshop) -> None:
+def test_the_programs_for_cgroups_are_a_layer_of_their_own(workshop: Workshop) -> None:
     layers = _layers(build(name=NAME, mirror=MIRROR, report=silent).tar)
-    assert LIMIT_HOOK.lstrip("/") in layers[2]
+    assert {LIMIT_HOOK.lstrip("/"), f"{LIMIT_HOOK.lstrip('/')}-nvml"} <= set(layers[2])
 
 
 def test_without_a_compiler_the_image_is_made_without_that_program_and_says_so(workshop: Workshop) -> None:
@@ -138,11 +139,15 @@ def test_without_a_compiler_the_image_is_made_without_that_program_and_says_so(w
     assert "The image will have no program that puts limits on cgroups: No C compiler found." in said
 
 
-def test_the_dockerfile_compiles_the_program_with_the_same_options() -> None:
+def test_the_dockerfile_compiles_the_programs_with_the_same_options() -> None:
     text = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", " ")
-    (compiled,) = (line.split() for line in text.splitlines() if "dragoman_hook.c" in line and "gcc" in line)
-    assert set(FLAGS) <= set(compiled)
-    assert LIMIT_HOOK in compiled
+    commands = [words.split() for line in text.splitlines() for words in line.split("&&") if "gcc -" in words]
+    wanted = [FLAGS, STUB_FLAGS, NVML_FLAGS]
+    assert len(commands) == len(wanted)
+    for command, flags in zip(commands, wanted, strict=True):
+        assert set(flags) <= set(command)
+    assert LIMIT_HOOK in commands[0]
+    assert f"{LIMIT_HOOK}-nvml" in commands[2]
 
 
 def test_processes_run_without_root_and_find_code_and_dependencies(workshop: Workshop) -> None:
