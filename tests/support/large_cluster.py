@@ -2,7 +2,8 @@
 
 Use: ``python -m tests.support.large_cluster MODE``. Prints one line: nodes published, Events written, peak
 RSS in MiB. The lists are made page by page, so that what the process holds is the controller's own. In mode
-native half of the claims wait; in mode controller, which keeps all pods, most have their place.
+native half of the claims wait; in mode controller, which keeps all pods, most have their place. The webhooks
+are served and all claims are held against a quota, as the chart has it by default.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -155,6 +157,10 @@ def _class(_number: int) -> dict[str, Any]:
     return {"metadata": _meta(CLASS), "spec": {"selectors": [selector]}}
 
 
+def _quota(_number: int) -> dict[str, Any]:
+    return {"metadata": _meta("q", "ns"), "spec": {"hard": {"memory": "100Ti"}}}
+
+
 _LISTS: dict[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
     "/apis/dragoman.dev/v1alpha1/acceleratornodes": (NODES, _inventory),
     "/api/v1/nodes": (NODES, _node),
@@ -162,6 +168,7 @@ _LISTS: dict[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
     "/apis/resource.k8s.io/v1/resourceslices": (0, _node),
     "/apis/resource.k8s.io/v1/resourceclaims": (CLAIMS, _claim),
     "/apis/resource.k8s.io/v1/deviceclasses": (1, _class),
+    "/apis/dragoman.dev/v1alpha1/acceleratorquotas": (1, _quota),
     "/api/v1/pods": (CLAIMS, _pod),
 }
 _OF_MODE_CONTROLLER: dict[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
@@ -230,7 +237,10 @@ async def main(mode: str) -> str:
     lists = {**_LISTS, **_OF_MODE_CONTROLLER} if mode == CONTROLLER else _LISTS
     transport = ScriptedTransport(_Server(lists).answer)
     transport.requests = _Unrecorded()
-    settings = Settings(explain_after=0, mode=mode)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = int(one.getsockname()[1])
+    settings = Settings(explain_after=0, mode=mode, webhook_port=port, listen="127.0.0.1", conversion="{}")
     parts = assemble(KubeClient(transport), settings, namespace="d", identity="me")
     sample = parts.metrics.registry.get_sample_value
     stop = asyncio.Event()
