@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support import dmem_tree
 from tests.support.dmem_tree import DmemTree
+from tests.support.tracing import name_of, need_strace
 from tooling.hook import build_hook
 
 REGION = "drm/0000:03:00.0/vram0"
@@ -276,6 +277,38 @@ def test_a_sentence_holds_no_control_characters(limited: Node) -> None:
     limited.says(PID, "0::/a\tb\x1b[31m\n")
     said = limited.run()
     assert "/a?b?[31m" in said
+
+
+@pytest.mark.parametrize("fault", ["signal=KILL", "error=EIO", "error=EINTR"])
+def test_whatever_fails_at_any_system_call_no_container_starts_without_its_limit(
+    limited: Node, tmp_path: Path, fault: str
+) -> None:
+    need_strace()
+    arguments = [f"--root={limited.root}", f"--region={REGION}", f"--bytes={GIB}", f"--proc={limited.proc}"]
+    command = [str(build_hook()), "dmem", *arguments]
+
+    def traced(*options: str) -> int:
+        limited.files(dmem_max=f"{REGION} max\n")
+        log = tmp_path / "trace"
+        done = subprocess.run(
+            ["strace", "-qq", "-o", log, *options, *command],
+            input=json.dumps(STATE).encode(),
+            capture_output=True,
+            check=False,
+            env={},
+            timeout=30,
+        )
+        return done.returncode
+
+    assert traced() == 0
+    calls = [name_of(line) for line in (tmp_path / "trace").read_text().splitlines()]
+    points = {(name, calls[: at + 1].count(name)) for at, name in enumerate(calls) if name}
+    points -= {("execve", 1), ("exit_group", 1)}
+    assert len(points) > 15
+    for name, number in sorted(points):
+        started = traced("-e", f"inject={name}:{fault}:when={number}") == 0
+        if started:
+            assert (limited.leaf / "dmem.max").read_text() == f"{REGION} {GIB}\n", (name, number)
 
 
 @_kernel_like
