@@ -48,7 +48,7 @@ from kubelet_plugin.partitions import make_hardware
 from kubelet_plugin.pod_resources import PodResourcesClient
 from kubelet_plugin.prepare.collecting import Collector
 from kubelet_plugin.prepare.engine import EngineSettings, PrepareEngine
-from kubelet_plugin.prepare.records import ClaimRecord
+from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 from kubelet_plugin.probes import Answer, ProbeServer, sentence
 from kubelet_plugin.registration import Keeper, Registrar
 from kubelet_plugin.server import ClaimService, Listener, add_claim_services
@@ -207,7 +207,7 @@ class Agent:
             record_of=self._record_of,
             metrics=self._metrics,
             fault_of=self._health.fault_of,
-            in_force_of=in_force.condition_of,
+            in_force_of=lambda item: self._lost_limits(item) or in_force.condition_of(item),
         )
         events = PodEvents(client, node_name=settings.node_name, metrics=self._metrics)
         if self._mps is not None:
@@ -248,6 +248,9 @@ class Agent:
 
     def _records(self) -> list[ClaimRecord]:
         return list(self._engine.records.values())
+
+    def _lost_limits(self, item: ShareRecord) -> dict[str, str] | None:
+        return self._mps.condition(item) if self._mps is not None else None
 
     def _record_of(self, uid: str) -> ClaimRecord | None:
         return self._engine.records.get(uid)

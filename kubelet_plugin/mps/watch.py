@@ -1,9 +1,9 @@
 """The agent's look at MPS: what was prepared against what the daemon says, again and again.
 
 Flow: records of prepared claims -> the namespaces they need -> files that are missing or wrong in two looks
-one after the other are written again (after a boot, or somebody's hand) -> the supervisor is asked, which makes the daemon do it -> a share
-whose limits are not in force in two looks one after the other is lost: its claim's condition `InForce`
-becomes False and an Event tells its pod; the same when they are set again.
+one after the other are written again (after a boot, or somebody's hand) -> the supervisor is asked, which
+makes the daemon do it -> a share whose limits are not in force in two looks one after the other is lost: its
+claim's condition `InForce` becomes False and an Event tells its pod; the same when they are set again.
 
 So a daemon that died and is back with its limits within one look is nobody's concern, and one that is not is
 told within `EVERY_S` times two.
@@ -153,6 +153,7 @@ class MpsWatch:
                     log.warning("a share of MPS was noted anew", claim=item.share.claim_uid)
             except (DragomanError, OSError) as refused:
                 problems[item.cdi_device] = str(refused)
+        self._unnoted &= set(names.values())
         state = self._node.state()
         problems |= {device: state.why_not(name) for device, name in names.items()}
         return _Found(

@@ -57,6 +57,8 @@ SETS: dict[str, dict[str, Any]] = {
 AGENT_WITHOUT_CLUSTER = {"claims_from", "policies_from", "inventory_to"}
 # The pod's own service account is what the chart gives.
 AGENT_BY_THE_POD = {"api_server", "api_token_file", "api_ca_file"}
+# Given only where MPS is installed: tests/manifests/test_mps_chart.py.
+AGENT_WITH_MPS = {"mps_dir", "mps_memory"}
 # Times that were chosen together; whoever has to change them can set the variable.
 CONTROLLER_FIXED = {
     "allocate_workers",
@@ -140,6 +142,7 @@ WORDS = {
     "controller.conversion.memoryFactors": {"volcano.sh/vgpu-memory": 10},
     "controller.conversion.renamed": {"nvidia.com/gpu": "example.com/gpu"},
     "controller.conversion.leftAlone": ["nvidia.com/gpu"],
+    "mps.memory": "per-process",
     "agent.logLevel": "debug",
     "controller.logLevel": "debug",
 }
@@ -172,8 +175,11 @@ def test_each_value_changes_what_is_installed(path: str, default: Any) -> None:
         inner[part] = dict(inner.get(part, {}))
         inner = inner[part]
     base = {**IMAGE, "controller": {"mode": "controller"}} if "webhook" in path else IMAGE
+    if path.startswith("mps.") and name != "install":
+        base = {**IMAGE, "mps": {"install": True}}
+        inner["install"] = True
     inner[name] = _sentinel(path, default)
-    if base is not IMAGE:
+    if "webhook" in path:
         values["controller"]["mode"] = "controller"
     assert render_text(values) != render_text(base)
 
@@ -185,7 +191,7 @@ def test_the_agents_variables_are_its_settings_each_once() -> None:
     fields = {option.variable: option.field for option in OPTIONS}
     assert sorted(variables - set(fields)) == []
     missing = {field for variable, field in fields.items() if variable not in variables}
-    assert missing <= AGENT_WITHOUT_CLUSTER | AGENT_BY_THE_POD
+    assert missing <= AGENT_WITHOUT_CLUSTER | AGENT_BY_THE_POD | AGENT_WITH_MPS
 
 
 def test_the_controllers_variables_are_its_settings_each_once() -> None:

@@ -376,6 +376,38 @@ class InForce(Values):
     )
 
 
+class Mps(Values):
+    """NVIDIA's Multi-Process Service: a DaemonSet with a daemon that holds the limits of shares.
+
+    See docs/isolation.md. Policies have to name the method `service`.
+    """
+
+    install: bool = False
+    memory: Literal["none", "per-process"] = Field(
+        default="none",
+        description="MPS limits the memory of each process: two processes of a container have twice as much. "
+        "none: another method has to hold the memory of shares. per-process: that is good enough.",
+    )
+    dir: str = Field(
+        default="/run/dragoman-mps",
+        pattern=_PATH,
+        description="Folder of the node for sockets and what shares want; on tmpfs.",
+    )
+    program: str = Field(
+        default="nvidia-cuda-mps-control",
+        description="The control daemon, of driver 615 or later: as NVIDIA's runtime brings it, or an absolute "
+        "path of the node.",
+    )
+    runtime_class_name: str = Field(
+        default="nvidia",
+        description="Brings the cards, CUDA and the daemon into its container. Empty: the node's default.",
+    )
+    privileged: bool = Field(
+        default=False, description="Where there is no such runtime class, the cards need it."
+    )
+    resources: Resources = Field(default=Resources(requests={"cpu": "10m", "memory": "64Mi"}))
+
+
 class Simulated(Values):
     """Cards without hardware, for tests and trials."""
 
@@ -405,6 +437,7 @@ class ChartValues(Values):
     preload: Preload = Preload()
     kernel: Kernel = Kernel()
     in_force: InForce = InForce()
+    mps: Mps = Mps()
     host: Host = Host()
     agent: Agent = Agent()
     controller: Controller = Controller()
