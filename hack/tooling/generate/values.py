@@ -395,8 +395,8 @@ class Mps(Values):
     )
     program: str = Field(
         default="nvidia-cuda-mps-control",
-        description="The control daemon, of driver 615 or later: as NVIDIA's runtime brings it, or an absolute "
-        "path of the node.",
+        description="The control daemon, of driver 615 or later: as NVIDIA's runtime brings it, or an "
+        "absolute path of the node.",
     )
     runtime_class_name: str = Field(
         default="nvidia",
