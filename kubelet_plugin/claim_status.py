@@ -259,7 +259,8 @@ def _limited(item: ShareRecord, record: ClaimRecord) -> dict[str, str]:
     if share.limits_memory:
         told.append((f"{share.memory_mib} MiB of memory", item.memory_level))
     if share.limits_cores:
-        told.append((f"{share.cores_percent} percent of compute", item.cores_level))
+        relieved = " while others compute on the card" if item.core_policy == CorePolicy.DEFAULT else ""
+        told.append((f"{share.cores_percent} percent of compute{relieved}", item.cores_level))
     if not told:
         what = "Administrative access" if share.admin else "The whole card"
         return {

@@ -22,6 +22,7 @@ class CorePolicy(StrEnum):
     """Whether a cap on compute is put in force."""
 
     FORCE = "force"
+    DEFAULT = "default"
     DISABLE = "disable"
 
 
@@ -81,7 +82,8 @@ class ShareConfig(Document):
     kind: Literal["ShareConfig"] = "ShareConfig"
     core_policy: CorePolicy = Field(
         default=CorePolicy.FORCE,
-        description="force: the cap on compute always holds. disable: the share runs without a cap.",
+        description="force: the cap on compute always holds. default: where the preload library holds it, it "
+        "holds while another share computes on the card, else like force. disable: the share has no cap.",
     )
     minimum_isolation: MinimumIsolation = Field(
         default=MinimumIsolation(), description="Refuse the share where only weaker methods are available."

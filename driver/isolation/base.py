@@ -47,7 +47,8 @@ class ShareContext:
         card: The card that the share is part of.
         index: Position of the card among all cards that the container sees, in PCI order: the index of
             index-keyed limits (HAMi-core's NVML view).
-        core_policy: `force` (always throttle) or `disable` (never), from ShareConfig.
+        core_policy: `force` (always throttle), `default` (while others compute on the card) or `disable`
+            (never), from ShareConfig.
         claim_uid: UID of the claim.
         holds_memory: This method has to hold the share's memory limit.
         holds_cores: This method has to hold the share's cap on compute.

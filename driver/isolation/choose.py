@@ -86,7 +86,7 @@ def choose_methods(
     )
     cores, cores_warning = _choose(
         "cores",
-        limited=share.limits_cores and config.core_policy is CorePolicy.FORCE,
+        limited=share.limits_cores and config.core_policy is not CorePolicy.DISABLE,
         minimum=config.minimum_isolation.cores,
         request=share.request,
         config=config,
@@ -108,7 +108,7 @@ def edits_for(
         card: Its card.
         chosen: What `choose_methods` answered for it.
         index: The card's index in the container (see `driver.isolation.rules`).
-        core_policy: `force` or `disable`.
+        core_policy: See `core_policy_of`.
         methods: The methods that this agent has.
         host: The node.
 
@@ -138,6 +138,13 @@ def context_for(
         holds_memory=chosen.memory is level,
         holds_cores=chosen.cores is level,
     )
+
+
+def core_policy_of(config: ShareConfig, *, card: Card) -> CorePolicy:
+    """What becomes of the cap on compute: what the share's author says, but for a policy that wants caps."""
+    if config.core_policy is CorePolicy.DEFAULT and not card.allow_uncapped:
+        return CorePolicy.FORCE
+    return config.core_policy
 
 
 def levels_for(

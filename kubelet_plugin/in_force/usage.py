@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from driver.api.share_config import CorePolicy
 from driver.cards import IsolationLevel
 from driver.host import Host
 from driver.isolation.region import (
@@ -161,7 +162,7 @@ def wanted_switches(uses: Iterable[Use], *, holders: Mapping[str, int], now: flo
         known.setdefault(use.record.share.device, {})[use.path] = active
     wanted: dict[str, int] = {}
     for use in uses:
-        if use.record.core_policy != "default" or not use.record.share.limits_cores:
+        if not is_relieved(use.record):
             continue
         device = use.record.share.device
         others = [active for path, active in known[device].items() if path != use.path]
@@ -171,6 +172,15 @@ def wanted_switches(uses: Iterable[Use], *, holders: Mapping[str, int], now: flo
     return wanted
 
 
+def is_relieved(record: ShareRecord) -> bool:
+    """Whether the cap of a share holds only while others compute, and it is the region that says so."""
+    return (
+        record.core_policy == CorePolicy.DEFAULT
+        and record.share.limits_cores
+        and record.cores_level is IsolationLevel.PRELOAD
+    )
+
+
 def write_switches(uses: Iterable[Use], wanted: Mapping[str, int], *, host: Host) -> int:
     """Writes the switches that differ.
 
@@ -178,14 +188,21 @@ def write_switches(uses: Iterable[Use], wanted: Mapping[str, int], *, host: Host
         How many were written.
     """
     present = {use.path: use.region.utilization_switch for use in uses}
-    written = 0
+    differing = [(path, value) for path, value in wanted.items() if present.get(path) != value]
+    return sum(_write(path, value, host=host) for path, value in differing)
+
+
+def give_caps_back(wanted: Mapping[str, int], *, host: Host) -> None:
+    """Switches the cap on again wherever it was off."""
     for path, value in wanted.items():
-        if present.get(path) == value:
-            continue
-        try:
-            write_number(path, field=UTILIZATION_SWITCH, value=value, host=host)
-        except OSError as failed:
-            log.debug("switch of a region not written", error=str(failed))
-            continue
-        written += 1
-    return written
+        if value == 0:
+            _write(path, 1, host=host)
+
+
+def _write(path: str, value: int, *, host: Host) -> bool:
+    try:
+        write_number(path, field=UTILIZATION_SWITCH, value=value, host=host)
+    except OSError as failed:
+        log.debug("switch of a region not written", error=str(failed))
+        return False
+    return True

@@ -124,6 +124,7 @@ class InForceWatch:
         self._proved: dict[tuple[int, ShareKey, IsolationLevel], float] = {}
         self._looked: dict[tuple[int, ShareKey], float] = {}
         self._failing: set[tuple[int, ShareKey]] = set()
+        self._wanted: dict[str, int] = {}
         self._devices: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     def verdict_of(self, record: ShareRecord) -> Verdict | None:
@@ -132,9 +133,13 @@ class InForceWatch:
 
     async def run(self) -> None:
         """Goes round until cancelled."""
-        while True:
-            await self.round()
-            await asyncio.sleep(EVERY_S)
+        try:
+            while True:
+                await self.round()
+                await asyncio.sleep(EVERY_S)
+        finally:
+            # Nobody is there to give a cap back when a neighbour begins to compute.
+            usage.give_caps_back(self._wanted, host=self._host)
 
     async def round(self) -> None:
         """Looks once at everything."""
@@ -255,7 +260,8 @@ class InForceWatch:
         return devices
 
     def _relieve(self, uses: list[usage.Use], limited: Mapping[ShareKey, Limited]) -> None:
-        if not any(use.record.core_policy == "default" for use in uses):
+        self._wanted = {}
+        if not any(usage.is_relieved(use.record) for use in uses):
             return
         holders: dict[str, int] = {}
         regions = set()
@@ -264,8 +270,8 @@ class InForceWatch:
             if (share.claim_uid, share.request, share.device) not in regions:
                 regions.add((share.claim_uid, share.request, share.device))
                 holders[share.device] = holders.get(share.device, 0) + 1
-        wanted = usage.wanted_switches(uses, holders=holders, now=time.time())
-        usage.write_switches(uses, wanted, host=self._host)
+        self._wanted = usage.wanted_switches(uses, holders=holders, now=time.time())
+        usage.write_switches(uses, self._wanted, host=self._host)
 
     # On the event loop
 

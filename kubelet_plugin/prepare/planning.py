@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from driver.api.share_config import ShareConfig
 from driver.cards import Card, IsolationLevel
 from driver.errors import ClaimError, IsolationError
-from driver.isolation.choose import Chosen
+from driver.isolation.choose import Chosen, core_policy_of
 from driver.isolation.kernel_rules import check_kernel_rules
 from driver.isolation.preload_one_card import check_one_card_rules
 from driver.isolation.rules import ContainerUse, ShareFacts, ShareKey, card_sort_key, check_preload_rules
@@ -236,7 +236,7 @@ def decide(plan: Plan, *, source: CardSource) -> ClaimRecord:
                 pool=item.pool,
                 cdi_device=item.cdi_device,
                 index=index.get(share_key(item.share), 0),
-                core_policy=str(item.config.core_policy),
+                core_policy=str(core_policy_of(item.config, card=plan.cards[item.share.device])),
                 memory_level=chosen[share_key(item.share)].memory,
                 cores_level=chosen[share_key(item.share)].cores,
             )
@@ -314,6 +314,6 @@ def _facts(item: Given, *, card: Card, chosen: Chosen) -> ShareFacts:
     return ShareFacts(
         card_sort_key=card_sort_key(card),
         limited=chosen.holds(IsolationLevel.PRELOAD),
-        core_policy=str(item.config.core_policy) if capped else "",
+        core_policy=str(core_policy_of(item.config, card=card)) if capped else "",
         vendor=card.vendor,
     )

@@ -60,7 +60,7 @@ class ShareRecord:
         pool: Pool of the result.
         cdi_device: Name of the CDI device, without the kind.
         index: Position of the card in the container's own view, for limits that are keyed by it.
-        core_policy: `force` or `disable`.
+        core_policy: `force`, `default` or `disable`.
         memory_level: Which kind of method holds the memory limit; None where there is none to hold.
         cores_level: The same for the cap on compute.
     """

@@ -295,3 +295,16 @@ async def test_a_card_that_changed_makes_its_claims_status_be_written() -> None:
     while not server.devices:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     running.cancel()
+
+
+async def test_what_is_seen_of_limits_is_a_condition_and_stays_until_there_is_another_word() -> None:
+    said = {"type": "InForce", "status": "True", "reason": "Seen", "message": "Holds."}
+    (first,) = entries_of(record(), present=[], now="1", in_force_of=lambda _record: said)
+    assert first["conditions"][-1] == {**said, "lastTransitionTime": "1"}
+    (later,) = entries_of(record(), present=[first], now="2")
+    assert later["conditions"] == first["conditions"]
+
+
+async def test_nothing_is_said_of_limits_that_nobody_has_looked_at() -> None:
+    (entry,) = entries_of(record(), present=[], now="1")
+    assert [one["type"] for one in entry["conditions"]] == ["Ready", "Limited"]

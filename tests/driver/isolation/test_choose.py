@@ -11,7 +11,14 @@ from driver.cdi import ContainerEdits
 from driver.errors import IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
-from driver.isolation.choose import Chosen, MinimumIsolationError, choose_methods, edits_for, levels_for
+from driver.isolation.choose import (
+    Chosen,
+    MinimumIsolationError,
+    choose_methods,
+    core_policy_of,
+    edits_for,
+    levels_for,
+)
 from driver.isolation.none import NoIsolation
 from driver.isolation.preload import PreloadLibraryMissingError
 from driver.shares import Share
@@ -222,3 +229,23 @@ def test_the_method_none_never_says_that_a_limit_holds() -> None:
     assert method.edits(SHARE, context=context, host=HOST) == ContainerEdits()
     assert not method.in_force(SHARE, context=context, host=HOST, pid=1).holds
     method.undo(SHARE, context=None, host=HOST)
+
+
+def test_a_cap_that_holds_while_others_compute_needs_a_method() -> None:
+    found = choose(Method(PRELOAD), config=config(policy=CorePolicy.DEFAULT))
+    assert found.cores is PRELOAD
+
+
+@pytest.mark.parametrize(
+    ("said", "allow_uncapped", "becomes"),
+    [
+        (CorePolicy.DEFAULT, True, CorePolicy.DEFAULT),
+        (CorePolicy.DEFAULT, False, CorePolicy.FORCE),
+        (CorePolicy.FORCE, False, CorePolicy.FORCE),
+    ],
+)
+def test_a_policy_that_wants_caps_lets_nobody_go_of_one(
+    said: CorePolicy, allow_uncapped: bool, becomes: CorePolicy
+) -> None:
+    card = replace(CARD, allow_uncapped=allow_uncapped)
+    assert core_policy_of(config(policy=said), card=card) is becomes

@@ -46,6 +46,11 @@ def test_memory_and_compute_stand_at_the_cards_index(host: FolderHost) -> None:
     }
 
 
+def test_a_cap_that_holds_while_others_compute_is_left_to_the_regions_switch(host: FolderHost) -> None:
+    found = edits(host, context=replace(CONTEXT, core_policy="default"))
+    assert found.env["GPU_CORE_UTILIZATION_POLICY"] == "default"
+
+
 def test_the_container_gets_the_library_the_list_that_names_it_and_the_region(host: FolderHost) -> None:
     mounts = {mount.container_path: (mount.host_path, "ro" in mount.options) for mount in edits(host).mounts}
     assert mounts == {

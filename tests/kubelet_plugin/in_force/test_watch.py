@@ -246,3 +246,8 @@ async def test_what_a_region_says_becomes_series_and_relieves_who_is_alone(tmp_p
     assert used == 5 << 20
     written = (region / "shared.cache").read_bytes()
     assert sum(one != other for one, other in zip(content, written, strict=True)) == 1
+    watching = asyncio.create_task(node.watch.run())
+    await asyncio.sleep(EVERY_S)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert (region / "shared.cache").read_bytes() == content

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driver.cards import Card, IsolationLevel
+from driver.cdi import ContainerEdits
+from driver.shares import Share
+from kubelet_plugin.in_force.book import Verdict
+from kubelet_plugin.in_force.start import LimitsInForce
+from kubelet_plugin.metrics import Metrics
+from kubelet_plugin.prepare.claims import ClaimRef, FileClaimSource
+from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
+from kubelet_plugin.settings import parse_settings
+
+SHARE = ShareRecord(
+    share=Share(claim_uid="u1", request="gpu", device="nvidia-1", memory_mib=64),
+    pool="n/dragoman",
+    cdi_device="d",
+    memory_level=IsolationLevel.PRELOAD,
+)
+REF = ClaimRef(namespace="ns", name="claim", uid="u1")
+FAILS = Verdict(status="False", reason="StaticBinary", message="Static.", remedy="Link it.", container="app")
+
+
+class Told:
+    def __init__(self) -> None:
+        self.claims: list[ClaimRef] = []
+        self.events: list[tuple[str, str]] = []
+
+    def card_changed(self, ref: ClaimRef, **event: Any) -> None:
+        if event:
+            self.events.append((event["reason"], event["text"]))
+        else:
+            self.claims.append(ref)
+
+
+class Cards:
+    def cards(self) -> Mapping[str, Card]:
+        return {}
+
+    def vendor_edits(self, card: Card) -> ContainerEdits:
+        raise NotImplementedError
+
+
+def limits(*records: ClaimRecord, deadline: str = "30") -> tuple[LimitsInForce, Told]:
+    arguments = ["--node-name", "node-1", "--claims-from", "/nowhere", "--in-force-deadline", deadline]
+    found = LimitsInForce(
+        parse_settings(arguments, environment={}),
+        records=lambda: records,
+        claims=FileClaimSource(Path("/nowhere")),
+        cards=Cards(),
+        methods={},
+        metrics=Metrics(),
+    )
+    told = Told()
+    found.tell(status=told, events=told)
+    return found, told
+
+
+def record(share: ShareRecord) -> ClaimRecord:
+    return ClaimRecord(uid="u1", namespace="ns", name="claim", allocation="", shares=(share,))
+
+
+class Watch:
+    def __init__(self, verdict: Verdict | None) -> None:
+        self.verdict = verdict
+
+    def verdict_of(self, share: ShareRecord) -> Verdict | None:
+        return self.verdict
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        (FAILS, "Static. (container app) Link it."),
+        (Verdict(status="True", reason="Seen", message="Holds.", container="app"), "Holds."),
+        (Verdict(status="Unknown", reason="NoProcess", message="None."), "None."),
+    ],
+)
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_a_verdict_becomes_a_condition(verdict: Verdict, message: str) -> None:
+    found, _ = limits()
+    found._watch = Watch(verdict)  # type: ignore[assignment]
+    assert found.condition_of(SHARE) == {
+        "type": "InForce",
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "message": message,
+    }
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_before_there_is_a_word_the_condition_is_left_as_it_is() -> None:
+    found, _ = limits()
+    assert found.condition_of(SHARE) is None
+    found._watch = Watch(None)  # type: ignore[assignment]
+    assert found.condition_of(SHARE) is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_a_failure_is_told_to_claim_and_pods_and_a_proof_to_the_claim_alone() -> None:
+    found, told = limits()
+    found._told(REF, SHARE, FAILS)
+    found._told(REF, SHARE, replace(FAILS, status="True"))
+    assert told.claims == [REF, REF]
+    ((reason, text),) = told.events
+    assert reason == "LimitNotInForce"
+    assert "request gpu of claim claim" in text
+    assert "container app on node node-1, StaticBinary: Static. Link it." in text
+
+
+@pytest.mark.parametrize(
+    ("share", "deadline", "made"),
+    [
+        (SHARE, "30", True),
+        (SHARE, "0", False),
+        (replace(SHARE, memory_level=None), "30", False),
+        (replace(SHARE, memory_level=IsolationLevel.NONE), "30", False),
+    ],
+)
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_nobody_looks_before_a_limited_share_is_prepared(
+    share: ShareRecord, deadline: str, made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = limits(record(share), deadline=deadline)
+    made_one: list[_Endless] = []
+
+    def make() -> _Endless:
+        made_one.append(_Endless())
+        return made_one[0]
+
+    monkeypatch.setattr(found, "_make_watch", make)
+    running = asyncio.create_task(found.run())
+    await asyncio.sleep(60)
+    running.cancel()
+    assert bool(made_one) is made
+
+
+class _Endless:
+    async def run(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+def test_importing_the_agent_imports_nothing_of_the_watch() -> None:
+    code = (
+        "import sys, kubelet_plugin.app; "
+        "print([one for one in sys.modules if one.startswith('kubelet_plugin.in_force.') "
+        "and not one.endswith('.start')])"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
