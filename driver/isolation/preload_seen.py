@@ -91,7 +91,8 @@ def look(pid: int, *, context: ShareContext, where: Where, host: Host) -> Seen:
     maps = host.read_part(f"/proc/{pid}/maps", length=MAX_MAPS_BYTES).decode("utf-8", "replace")
     libc = _LIBC.search(maps)
     seen = Seen(
-        library=f" {where.library}\n" in maps,
+        # One that was replaced on the node by another of its name is deleted, and goes on working.
+        library=any(f" {where.library}{end}\n" in maps for end in ("", "//deleted", " (deleted)")),
         region=f" {where.region}\n" in maps,
         card=bool(_DRIVER.search(maps)) or any(f" {device}\n" in maps for device in context.devices),
         libc=libc[1] if libc else "",
@@ -117,7 +118,7 @@ def judge(pid: int, share: Share, *, context: ShareContext, where: Where, host: 
         )
     except OSError:
         return InForce(holds=False, known=False, reason=NOT_USED_YET, message="The process has ended.")
-    if seen.region and seen.library:
+    if seen.region:
         return _of_region(pid, share, context=context, where=where, host=host)
     if not seen.card:
         return InForce(

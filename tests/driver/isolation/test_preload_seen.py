@@ -94,6 +94,21 @@ def test_limits_hold_where_library_and_region_are_mapped_and_the_region_has_them
     assert verdict(ask(host)) == "holds"
 
 
+def test_a_library_that_was_replaced_on_the_node_since_goes_on_holding(host: FolderHost) -> None:
+    replaced = LIBRARY.replace("libvgpu.so", "libvgpu.so//deleted")
+    process(host, replaced, MAPPED, CUDA)
+    region(host)
+    assert verdict(ask(host)) == "holds"
+    process(host, replaced, CUDA)
+    assert verdict(ask(host)) == "RegionMissing"
+
+
+def test_a_region_that_was_removed_on_the_node_is_not_the_shares_any_more(host: FolderHost) -> None:
+    process(host, LIBRARY, MAPPED.replace("shared.cache", "shared.cache//deleted"), CUDA)
+    region(host)
+    assert verdict(ask(host)) == "RegionMissing"
+
+
 @pytest.mark.parametrize("with_library", [True, False])
 def test_a_process_that_has_not_come_to_its_card_is_neither_proof_nor_failure(
     host: FolderHost, with_library: bool
