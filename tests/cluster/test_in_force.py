@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from driver.isolation import region as layout
+from driver.isolation.region import read_region
 from kubelet_plugin.host import NodeHost
 from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON
@@ -26,7 +27,7 @@ from tests.cluster.support.cards import SimulatedCard, on
 from tests.cluster.support.combinations import Combination, generate
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
-from tests.cluster.support.manifests import container, request, sharing
+from tests.cluster.support.manifests import container, request, share_config, sharing
 from tests.cluster.support.space import Space, open_space
 from tests.cluster.support.target import of_cluster
 from tests.native import build as native
@@ -321,6 +322,36 @@ def test_series_and_conditions_go_with_the_claim(own: FourCards, place: Space) -
         lambda: not _series(own, "share_processes"), what="the series of what is used are gone", seconds=60
     )
     assert _series(own, "shares_in_force") == [0.0, 0.0, 0.0]
+
+
+def test_who_lets_go_of_the_cap_has_none_while_nobody_else_computes_on_the_card(
+    own: FourCards, place: Space
+) -> None:
+    def starts(name: str, *, policy: str, mode: str) -> None:
+        wanted = request(memory="2Gi", cores="10", cel=on(CARDS[1]))
+        made, pod = sharing(name, wanted, config=[share_config(corePolicy=policy)])
+        env = _env(DRAGOMAN_PROBE=mode, DRAGOMAN_STUB="lazy")
+        pod["spec"]["containers"] = [container("app", "card", env=env)]
+        place.create(made, pod)
+        place.running(name)
+
+    def switch(name: str) -> int:
+        return read_region(str(_region_path(own, place, name)), host=NodeHost()).utilization_switch
+
+    starts("gentle", policy="default", mode="busy")
+    waiting.eventually(lambda: switch("gentle") == 0, what="the cap of who is alone is off", seconds=30)
+    starts("neighbour", policy="force", mode="busy")
+    waiting.eventually(lambda: switch("gentle") == 1, what="the cap is on beside a neighbour", seconds=30)
+    assert switch("neighbour") == 1
+    place.delete("neighbour")
+    waiting.eventually(lambda: switch("gentle") == 0, what="the cap is off again", seconds=60)
+    own.patch_agent_selector({"dragoman.dev/nowhere": "true"})
+    waiting.eventually(
+        lambda: switch("gentle") == 1, what="the cap is given back without an agent", seconds=60
+    )
+    own.patch_agent_selector({"dragoman.dev/nowhere": None})
+    own.wait_ready()
+    place.delete("gentle")
 
 
 def _look_at(place: Space, pod: str, one: Combination) -> None:
