@@ -88,7 +88,10 @@ class Fleet:
         # Shapes that have nothing to do with whether a card is offered stay, so that it can come back.
         shown = [replace(card, unpublished="") for card in cards]
         devices = [
-            device for one in publication_of(shown, node=node).slices for device in one["spec"]["devices"]
+            device
+            for one in publication_of(shown, node=node).slices
+            # A slice of counters has none.
+            for device in one["spec"].get("devices") or ()
         ]
         self._put(node, devices, driver=DRIVER_NAME, node=node, cards={card.name: card for card in cards})
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from driver.cards import DRIVER_NAME, node_of_pool
+from driver.cards import CORES_PER_CARD, DRIVER_NAME, node_of_pool
 from driver.errors import QuantityError
 from driver.kube.client import JSON
 from driver.quantities import format_bytes, parse_quantity
@@ -119,10 +119,10 @@ def by_card(shares: Iterable[Share]) -> Mapping[tuple[str, str], list[Share]]:
     return found
 
 
-def used_of(shares: Sequence[Share], *, memory: int) -> tuple[int, int]:
-    """Bytes and percent that are held of a card of this size."""
+def used_of(shares: Sequence[Share], *, memory: int, cores: int = CORES_PER_CARD) -> tuple[int, int]:
+    """Bytes and percent that are held of a card, or partition, of this size."""
     if any(one.memory is None for one in shares):
-        return memory, 100
+        return memory, cores
     return sum(one.memory or 0 for one in shares), sum(one.cores or 0 for one in shares)
 
 

@@ -186,7 +186,7 @@ def test_with_the_policy_dynamic_every_place_is_a_device_that_draws_on_the_cards
     assert len(drawing) == PLACES + 1
     assert own.cards.instances(DYNAMIC) == []
     offered = own.api.get(ACCELERATOR_NODES, own.node)["status"]["summary"]
-    assert (offered["cards"], offered["memory"]) == (3, "64512Mi")
+    assert (offered["cards"], offered["memory"]) == (3, "65792Mi")
 
 
 def test_an_instance_is_made_for_a_claim_the_smallest_that_has_what_it_asks(
