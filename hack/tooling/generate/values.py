@@ -105,9 +105,9 @@ class Host(Values):
         "allowed to run programs from there: on nodes that mount /var noexec, name another folder.",
     )
     cgroup_root: str = Field(
-        default="",
-        pattern=_PATH_OR_EMPTY,
-        description="Where the node's tree of cgroup v2 is mounted. Empty: /sys/fs/cgroup.",
+        default="/sys/fs/cgroup",
+        pattern=_PATH,
+        description="Where the node's tree of cgroup v2 is mounted.",
     )
     driver_root: str = Field(
         default="/",
