@@ -26,6 +26,7 @@ from controller.cli.facts import (
     slice_node,
 )
 from controller.cli.shares import Share, by_card, used_of
+from driver.cards import CORES_PER_CARD
 from driver.kube.client import JSON
 from driver.quantities import MIB, format_bytes
 
@@ -57,6 +58,7 @@ def status_of(facts: Facts, *, now: datetime) -> JSON:
             "nodes": len(nodes),
             "cards": sum(one["cards"] for one in nodes),
             "offered": sum(one["offered"] for one in nodes),
+            "faulty": sum(len(one["faults"]) for one in nodes),
             "claims": len({one.claim for one in shares}),
             "memory": _sum(offered, "memory"),
             "cores": _sum(offered, "cores"),
@@ -75,8 +77,10 @@ def _node(name: str, facts: Facts, held: Mapping[tuple[str, str], Sequence[Share
     offered = [one for one in cards if there and not one.get("unpublished")]
     memory = cores = 0
     for card in offered:
-        used = used_of(held.get((name, str(card.get("name"))), ()), memory=_bytes(card))
+        used = used_of(held.get((name, str(card.get("name"))), ()), memory=_bytes(card), cores=_percent(card))
         memory, cores = memory + used[0], cores + used[1]
+    # What may be made of a card is counted with the card.
+    cards, offered = ([one for one in some if not _is_promise(one)] for some in (cards, offered))
     status, condition = inventory.get("status") or {}, published(inventory)
     agent = facts.agent(name)
     total = sum(map(_bytes, offered))
@@ -102,10 +106,19 @@ def _node(name: str, facts: Facts, held: Mapping[tuple[str, str], Sequence[Share
         "cards": len(cards),
         "offered": len(offered),
         "memory": _amount(memory, total),
-        "cores": {"usedPercent": cores, "totalPercent": 100 * len(offered)},
+        "cores": {"usedPercent": cores, "totalPercent": sum(map(_percent, offered))},
+        "faults": [fault for card in cards if (fault := _fault(card))],
         "problems": [str(one) for one in status.get("problems") or []],
         "simulated": bool(status.get("simulated")),
     }
+
+
+def _fault(card: Mapping[str, Any]) -> JSON | None:
+    said = card.get("fault")
+    if not isinstance(said, Mapping):
+        return None
+    told = {name: str(said.get(name) or "") for name in ("reason", "message", "since", "effect")}
+    return {"card": str(card.get("name") or ""), **told}
 
 
 def _mode(facts: Facts, shares: Sequence[Share], *, now: datetime) -> JSON:
@@ -256,6 +269,16 @@ def _notices(nodes: Sequence[JSON]) -> list[JSON]:
 def _bytes(card: Mapping[str, Any]) -> int:
     amount = card.get("memoryMiB")
     return amount * MIB if isinstance(amount, int) else 0
+
+
+def _percent(card: Mapping[str, Any]) -> int:
+    amount = card.get("cores")
+    return amount if isinstance(amount, int) else CORES_PER_CARD
+
+
+def _is_promise(card: Mapping[str, Any]) -> bool:
+    partition = card.get("partition")
+    return isinstance(partition, Mapping) and (not partition.get("exists") or bool(partition.get("ours")))
 
 
 def _amount(used: int, total: int) -> JSON:

@@ -1,6 +1,7 @@
 """The cluster's state for a person.
 
-Limits: at most `ROWS` nodes and `NOTICES` notices, those with trouble first, unless all are wanted.
+Limits: at most `ROWS` nodes, those with trouble first, `NOTICES` faulty cards and as many notices, unless all
+are wanted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def show(document: JSON, screen: Screen, *, everything: bool) -> None:
     if document["agents"] is not None:
         rows.append(("Agents", f"{document['agents']['ready']} of {document['agents']['pods']} Ready"))
     cards = f"{totals['offered']:,} of {totals['cards']:,} offered on {count(totals['nodes'], 'node')}"
-    rows.append(("Cards", f"{cards}, held by {count(totals['claims'], 'claim')}"))
+    faulty = f", {totals['faulty']:,} faulty" if totals["faulty"] else ""
+    rows.append(("Cards", f"{cards}, held by {count(totals['claims'], 'claim')}{faulty}"))
     screen.pairs(rows)
     if mode["waitsFor"]:
         screen.heading("The handover waits for")
@@ -38,6 +40,7 @@ def show(document: JSON, screen: Screen, *, everything: bool) -> None:
     if totals["offered"]:
         _totals(totals, screen)
     _nodes(document["nodes"], screen, everything=everything)
+    _faults(document["nodes"], screen, everything=everything)
     _notices(document["notices"], screen, everything=everything)
     if document["missingRights"]:
         screen.heading("Not everything could be read")
@@ -81,7 +84,7 @@ def _nodes(nodes: list[JSON], screen: Screen, *, everything: bool) -> None:
             one["name"],
             {True: "Ready", False: "not Ready", None: "?"}[one["agent"]["ready"]],
             _condition(one),
-            f"{one['offered']}" if one["offered"] == one["cards"] else f"{one['offered']} of {one['cards']}",
+            _cards(one),
             f"{_amount(one['memory']['usedBytes'])} of {_amount(one['memory']['totalBytes'])}",
             screen.bar(one["memory"]["usedBytes"], one["memory"]["totalBytes"]),
             f"{one['cores']['usedPercent']} of {one['cores']['totalPercent']} %",
@@ -101,6 +104,25 @@ def _nodes(nodes: list[JSON], screen: Screen, *, everything: bool) -> None:
         trouble = sum(map(_troubled, rest))
         with_trouble = f", {trouble:,} of them with notices" if trouble else ""
         screen.line(f"and {count(len(rest), 'more node')}{with_trouble} (--all shows them)")
+
+
+def _cards(one: JSON) -> str:
+    offered, cards, faulty = one["offered"], one["cards"], len(one["faults"])
+    text = f"{offered}" if offered == cards else f"{offered} of {cards}"
+    return f"{text}, {faulty} faulty" if faulty else text
+
+
+def _faults(nodes: list[JSON], screen: Screen, *, everything: bool) -> None:
+    found = [(one["name"], fault) for one in nodes for fault in one["faults"]]
+    if not found:
+        return
+    screen.heading("Faulty cards")
+    shown = found if everything else found[:NOTICES]
+    for node, fault in shown:
+        since = f" since {fault['since']}" if fault["since"] else ""
+        screen.line(f"{node} {fault['card']}: {fault['reason']}{since}: {fault['message']}", indent=2)
+    if len(shown) < len(found):
+        screen.line(f"and {count(len(found) - len(shown), 'more card')} (--all shows them)", indent=2)
 
 
 def _without_bars(row: tuple[str, ...]) -> tuple[str, ...]:
@@ -141,4 +163,5 @@ def _amount(amount: int) -> str:
 
 
 def _troubled(one: JSON) -> bool:
-    return _condition(one) != "yes" or one["agent"]["ready"] is False or bool(one["problems"])
+    trouble = one["problems"] or one["faults"]
+    return _condition(one) != "yes" or one["agent"]["ready"] is False or bool(trouble)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from driver.api.asked import carry_over
+from driver.cards import Fault
 from tests.controller.cli.world import JSON, World, allocated, card, claim, condition, event, pod
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "manifests" / "examples"
@@ -193,6 +194,14 @@ def _troubled() -> World:
     return world.controllers()
 
 
+def _faulty() -> World:
+    lost = Fault(reason="CardLost", message="It fell off the bus.", since="2026-11-21T11:58:00Z")
+    hot = Fault(reason="Xid48", message="Double-bit ECC error.", since="2026-11-21T09:00:00Z")
+    world = World().node("n1", card("nvidia-a"), card("nvidia-b"))
+    world.node("n2", card("nvidia-c", fault=lost), card("nvidia-d", fault=hot))
+    return world.controllers()
+
+
 def _too_old() -> World:
     said = condition(
         status="False", reason="KubernetesTooOld", message="Kubernetes 1.34 cannot allocate shares by itself."
@@ -298,6 +307,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "status-handover-to-native": lambda: (_handover(wanted="native"), ("status",)),
     "status-rolled-out": lambda: (two_nodes("controller").controllers(mode="native"), ("status",)),
     "status-troubled": lambda: (_troubled(), ("status",)),
+    "status-faulty": lambda: (_faulty(), ("status",)),
     "status-too-old": lambda: (_too_old(), ("status",)),
     "status-empty": lambda: (World(), ("status",)),
     "in-use": lambda: explained(claim("want", memory="24Gi", cores="30")),

@@ -12,6 +12,7 @@ import pytest
 
 from controller.cli.reading import Reading
 from controller.cli.screen import Screen
+from driver.cards import Fault
 from driver.kube.client import JSON, ApiError, error_for
 from driver.kube.resources import PODS
 from tests.controller.cli.cases import two_nodes, waiting
@@ -126,6 +127,17 @@ def test_status_is_bounded_and_shows_trouble_first(tmp_path: Path) -> None:
     assert lines[first + 1].startswith("zz")
     assert "and 41 more nodes (--all shows them)" in some.out
     assert "n59" in dragoman(world, tmp_path, "status", "--all").out
+
+
+def test_status_shows_a_few_faulty_cards_unless_all_are_wanted(tmp_path: Path) -> None:
+    fault = Fault(reason="CardLost", message="It fell off the bus.", since="2026-11-21T11:58:00Z")
+    world = World()
+    for number in range(12):
+        world.node(f"n{number:02}", card(f"a{number:02}", fault=fault))
+    some = dragoman(world, tmp_path, "status")
+    assert some.out.count("CardLost") == 8
+    assert "and 4 more cards (--all shows them)" in some.out
+    assert dragoman(world, tmp_path, "status", "--all").out.count("CardLost") == 12
 
 
 def test_status_without_rights_names_them(tmp_path: Path) -> None:
