@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from driver.errors import ConfigError
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -176,6 +174,8 @@ def from_kubeconfig(path: Path) -> ClusterConfig:
     Raises:
         ConfigError: The file cannot be read, or names credentials that are not supported.
     """
+    import yaml  # noqa: PLC0415 - in a pod there is no kubeconfig
+
     try:
         document = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as invalid:

@@ -18,8 +18,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from driver.cdi import ContainerEdits, DeviceNode, Hook, Mount
 from driver.host import Host
 
@@ -29,8 +27,6 @@ TOOLKIT_KIND = "nvidia.com/gpu"
 _CARD_NODE = re.compile(r"/dev/nvidia(\d+)")
 _CAPABILITIES = "/nvidia-caps/"
 _KNOWN = frozenset({"env", "deviceNodes", "mounts", "hooks"})
-# The C loader takes 3 ms for a spec of 500 lines, the Python one 60 ms; not every build of PyYAML has it.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class UnusableSpecError(Exception):
@@ -79,8 +75,12 @@ class ToolkitSpecs:
         known = self._parsed.get(path)
         if known is not None and known[0] == text:
             return known[1]
+        import yaml  # noqa: PLC0415 - 0.9 MiB, and most nodes have no such spec
+
+        # The C loader takes 3 ms for a spec of 500 lines, the Python one 60 ms; not every PyYAML has it.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            document = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader
+            document = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
         except yaml.YAMLError:
             document = None
         self._parsed[path] = (text, document)

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import yaml
-
 from driver.errors import ClaimError
 from driver.kube.client import JSON, KubeClient, NotFoundError
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
@@ -154,6 +152,8 @@ def _signatures(folder: Path) -> Iterator[_Signature]:
 
 
 def _read(path: Path) -> dict[_Key, JSON]:
+    import yaml  # noqa: PLC0415 - an agent with an API server needs none, and it costs 0.9 MiB
+
     try:
         text = path.read_text(encoding="utf-8")
         # JSON is YAML, but its own parser is a hundred times faster.
