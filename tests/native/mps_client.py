@@ -4,7 +4,8 @@
 
 Prints one line of JSON: what the daemon gave it, or `{"mps": false}` where nothing answers, as a CUDA program
 then runs without MPS and without a word. Then takes what it is told to on standard input, one number of MiB
-a line, and answers each; `hold` as an argument makes it wait for SIGTERM instead.
+a line, and answers each. With the argument `again` it stays, connects again whenever it lost the daemon, as a
+series of programs would, and prints what each of them is given.
 """
 
 from __future__ import annotations
@@ -14,10 +15,39 @@ import os
 import signal
 import socket
 import sys
+import time
+from pathlib import Path
+
+
+def seen(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def stay(folder: str) -> None:
+    last = ""
+    while True:
+        with socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect(f"{folder}/control")
+                connection.sendall(json.dumps({"cmd": "client", "allocate": 0}).encode())
+                stream = connection.makefile()
+                answer = {"mps": True, **json.loads(stream.readline()), "folder": seen(folder)}
+            except (OSError, ValueError):
+                stream, answer = None, {"mps": False}
+            line = json.dumps(answer)
+            if line != last:
+                print(line, flush=True)
+            last = line
+            if stream is not None:
+                stream.read(1)
+        time.sleep(0.2)
 
 
 def main() -> None:
     folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
+    if "again" in sys.argv:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        stay(folder)
     connection = socket.socket(socket.AF_UNIX)
 
     def ask(amount: int) -> dict[str, object]:
@@ -30,9 +60,6 @@ def main() -> None:
     except OSError as away:
         answer = {"mps": False, "why": str(away)}
     print(json.dumps(answer), flush=True)
-    if "hold" in sys.argv:
-        signal.sigwait({signal.SIGTERM})
-        return
     for line in sys.stdin:
         print(json.dumps(ask(int(line))), flush=True)
 

@@ -8,7 +8,8 @@ Purpose: tests run it where a node would run NVIDIA's. It speaks the commands th
 connect to a namespace's socket and are given its limits, each process a budget of its own, as with the real
 one: a namespace without a limit gives the whole card.
 
-What it does badly on purpose, by the file that `FAKE_MPS_SCRIPT` names (JSON, read at each command):
+What it does badly on purpose, by the file that `FAKE_MPS_SCRIPT` names, or `script.json` beside this file
+(JSON, read at each command):
 
     {"cards": ["GPU-1"]}               a server for another card is accepted, and is Failed from then on
     {"die": {"namespace set": 2}}      dies by SIGKILL at the second such command from its start on, before it
@@ -56,9 +57,7 @@ def pipe_folder() -> Path:
 
 
 def script() -> dict[str, Any]:
-    path = os.environ.get("FAKE_MPS_SCRIPT")
-    if not path:
-        return {}
+    path = os.environ.get("FAKE_MPS_SCRIPT") or Path(__file__).with_name("script.json")
     with contextlib.suppress(FileNotFoundError, ValueError):
         return dict(json.loads(Path(path).read_text()))
     return {}
