@@ -23,7 +23,8 @@ FACTS = VendorFacts(
     title="NVIDIA",
     pci_vendors=frozenset({0x10DE}),
     identity=Identity.UUID,
-    isolation=(IsolationLevel.PRELOAD, IsolationLevel.NONE),
+    # Its partitions, MIG instances, by hardware; shares of a card by the others.
+    isolation=(IsolationLevel.HARDWARE, IsolationLevel.PRELOAD, IsolationLevel.NONE),
     tried={
         Feature.DISCOVERY: Tried.MOCK,
         Feature.IDENTITY: Tried.MOCK,
@@ -38,6 +39,7 @@ FACTS = VendorFacts(
     sources=(
         "NVML's documentation and nvidia-ml-py; the driver's file lists; the Container Toolkit's CDI specs.",
         "HAMi-core: the contract of its preload library.",
+        "NVIDIA's MIG user guide, for profiles and placements.",
     ),
     # MIG instances, and NVIDIA's own shares under a name of theirs.
     plugin_prefixes=("nvidia.com/mig-", "nvidia.com/gpu.shared"),

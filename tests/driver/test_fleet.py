@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from driver.cards import Card
+from driver.cards import Card, Partition
 from driver.cel import compile_selector
 from driver.fleet import Fleet, Group
 from driver.quota.stock import Stock
@@ -105,3 +105,22 @@ def test_a_selector_that_may_cost_less_is_answered_when_it_may_cost_more() -> No
     assert found.true == fleet.every
     # What is known is told, however little it may cost.
     assert fleet.select(costly, units=1) == found
+
+
+def test_the_parts_of_a_card_that_is_partitioned_on_demand_are_known() -> None:
+    fleet = Fleet()
+    known = KnownCards(fleet)
+    part = Card(
+        name="v-large-mig-1-0-1",
+        vendor="v",
+        model="L",
+        memory_bytes=8 << 30,
+        shareable=False,
+        partition=Partition(card_uuid="u-large", profile="1g.8gb"),
+        counters={"slot-0": 1},
+    )
+    fleet.put("n1", [replace(LARGE, counters={"slot-0": 1, "slot-1": 1}), part])
+    assert known.every.bit_count() == 2
+    assert (
+        known.select(compile_selector('has(device.attributes["dragoman.dev"].profile)')).true.bit_count() == 1
+    )
