@@ -14,7 +14,9 @@ Limits:
   what a card has of them is hidden from an agent without privileges.
 * n is HIP's number of the card, which is not the PCI order for certain: one card in a container.
 * The library is not of this project, needs glibc 2.34, and was tried by its authors on MI300X. A program that
-  is started without `LD_AUDIT` (a cleaned environment, setuid) is not held, nor one for musl.
+  is started without `LD_AUDIT` (a cleaned environment, setuid) is not held, nor one for musl, nor one of an
+  image that has glibc's loader at its absolute path alone: a library that audits has a C library of its own,
+  which looks for the loader beside itself. glibc then says so on stderr and goes on.
 """
 
 from __future__ import annotations

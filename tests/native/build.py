@@ -2,6 +2,7 @@
 
     stub_library()     libvgpu.so with HAMi-core's contract, for containers and processes of tests
     region_layout()    the program that prints where a C compiler puts the fields of HAMi-core's region
+    stub_vnpu()        libvnpu.so with HAMi-vnpu-core's contract; stub_amvgpu() the same for AMD
     probe()            the program that says what its container has
     mock_nvml()        libnvidia-ml.so.1, scripted by a file; `old=True` lacks what old drivers lack
     mock_dcmi()        libdcmi.so, scripted by a file; `old=True` lacks what old drivers lack
@@ -44,6 +45,16 @@ class NoCompilerError(NativeBuildError):
 def stub_library() -> Path:
     """The stub of the preload library, named `libvgpu.so`."""
     return _build("stub_vgpu.c", name="libvgpu.so", flags=_SHARED)
+
+
+def stub_vnpu() -> Path:
+    """The stub of HAMi-vnpu-core's library, named `libvnpu.so`."""
+    return _build("stub_kin.c", name="libvnpu.so", flags=_SHARED)
+
+
+def stub_amvgpu() -> Path:
+    """The stub of HAMi's library for HIP, named `libamvgpu.so`."""
+    return _build("stub_kin.c", name="libamvgpu.so", flags=(*_SHARED, "-DAUDIT"))
 
 
 def probe() -> Path:
@@ -103,6 +114,11 @@ def probe_rootfs() -> dict[str, Path]:
         found = re.search(r"(/\S+) \(0x", line)
         if found:
             files[found.group(1)] = Path(found.group(1)).resolve()
+    # An auditing library has a C library of its own, which finds the loader only beside itself, where
+    # distributions have it.
+    libc = next(Path(path) for path in files if path.endswith("/libc.so.6"))
+    loader = next(Path(path) for path in files if "/ld-linux" in path)
+    files[str(libc.with_name(loader.name))] = files[str(loader)]
     # The stub library is mounted into the container and may need no more than the probe does.
     return files
 
