@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_a_driver_without_mps_v3_is_refused_by_name(mps: Mps, version: str) -> N
 
 
 @pytest.mark.parametrize("changes", [{"vendor": "amd"}, {"uuid": "MIG-1"}, {"uuid": ""}])
-def test_only_whole_cards_of_nvidia_are_held(mps: Mps, changes: dict[str, str]) -> None:
+def test_only_whole_cards_of_nvidia_are_held(mps: Mps, changes: dict[str, Any]) -> None:
     found = Service(mps, holds_memory=True).available(card=replace(CARD, **changes), host=host())
     assert (found.memory, found.cores) == (False, False)
 
