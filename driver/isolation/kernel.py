@@ -12,7 +12,8 @@ reads the limit from the cgroup of a process.
 Decided here:
 * Stage createRuntime: only there a hook runs in the node's own namespaces, with the process's number on the
   node, while the process is in its cgroup already and waits. At createContainer the hook is in the
-  container's cgroup itself and is told number 1; at poststart the workload runs. Seen on runc.
+  container's cgroup itself and is told number 1; at poststart the workload runs, and runc still says
+  `created`. Seen on runc.
 * Hard limits alone (`dmem.max`). A reservation (`dmem.min`, `dmem.low`, NVML's soft limit) counts only if
   the parents reserve as well, and what a cgroup had reserved at its end stays reserved in them. Nobody
   could clear it in time: when a container dies its cgroup is removed at once, and before any poststop hook

@@ -236,7 +236,8 @@ static uint64_t pid_of_state(void)
         fail("the runtime's state of the container is not what the OCI specification says.");
     if (pid == 0 || status.at == NULL)
         fail("the runtime's state of the container names no process or no status.");
-    /* runc says creating, others created; in any later state the workload may have taken memory already. */
+    /* runc says creating, others created; in any later state the workload may have taken memory already. runc says
+     * created at poststart as well, so this does not tell a hook that was put at that stage. */
     if (!is(&status, "creating") && !is(&status, "created"))
         fail("the container is not being created: a limit is put on before it starts.");
     return pid;

@@ -111,11 +111,6 @@ def test_at_create_container_the_hook_cannot_tell_whose_cgroup_it_is(bundle: Bun
     assert bundle.tree.writes == []
 
 
-def test_at_poststart_no_limit_is_put_on_a_container_that_runs(bundle: Bundle) -> None:
-    bundle.run("poststart")
-    assert bundle.tree.writes == []
-
-
 def test_at_poststop_there_is_no_cgroup_left_to_clear(bundle: Bundle) -> None:
     ran, said = bundle.run("poststop")
     assert ran
