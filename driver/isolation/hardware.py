@@ -26,6 +26,7 @@ question.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -39,6 +40,9 @@ from driver.isolation.base import Availability, InForce, ShareContext
 from driver.partitions.base import Instance, Partitioner, PartitionTarget
 from driver.places import Place, place_of
 from driver.shares import Share
+
+REMEMBERED_S = 90.0
+"""For so long one of our instances is not taken for somebody else's after it was removed."""
 
 
 class PartitionUnusableError(IsolationError):
@@ -132,17 +136,31 @@ class Hardware:
         partitioner: Gives who partitions the card of this name, by the card's vendor's name as well; None
             where nobody does.
         notes: Keeps the notes.
+        clock: Tells seconds.
     """
 
     level = IsolationLevel.HARDWARE
 
-    def __init__(self, partitioner: Callable[[str, str], Partitioner | None], *, notes: Notes) -> None:
+    def __init__(
+        self,
+        partitioner: Callable[[str, str], Partitioner | None],
+        *,
+        notes: Notes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._partitioner = partitioner
         self._notes = notes
+        self._clock = clock
+        self._removed: dict[str, float] = {}
 
     def ours(self) -> frozenset[str]:
-        """Names of the partitions that were made, or are to be made, for claims."""
-        return self._notes.devices()
+        """Names of the partitions that were made, or are to be made, for claims.
+
+        Also those that were removed a moment ago: who asks may have seen the instance before that.
+        """
+        since = self._clock() - REMEMBERED_S
+        self._removed = {device: at for device, at in self._removed.items() if at > since}
+        return self._notes.devices() | frozenset(self._removed)
 
     def available(self, *, card: Card, host: Host) -> Availability:  # noqa: ARG002 - the verb's signature
         """Partitions are held by hardware, and shares of a card never are."""
@@ -267,6 +285,7 @@ class Hardware:
                 except DeviceGoneError:
                     # It can come back only by a reset or a boot, which leave no instance.
                     found = None
+            self._removed[note.device] = self._clock()
             self._notes.remove(note)
 
     def _is_of(self, found: Instance, note: Note) -> bool:

@@ -99,7 +99,10 @@ def _dynamic(card: Card, parts: Sequence[_Part]) -> list[Card]:
 
 
 def _usable(part: _Part) -> Card:
-    return replace(part.device, unpublished="") if part.what.ours else part.device
+    """The same whether or not a claim has it made at the moment: what is told of the node stays as it is."""
+    promise = replace(part.what, exists=False, ours=False)
+    unpublished = "" if part.what.ours else part.device.unpublished
+    return replace(part.device, unpublished=unpublished, partition=promise)
 
 
 def _order(part: _Part) -> tuple[int, str, int]:

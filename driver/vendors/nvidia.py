@@ -22,7 +22,7 @@ import posixpath
 import re
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -84,6 +84,7 @@ class Nvidia:
         self._driver_root = driver_root
         self._nvml = nvml
         self._toolkit = toolkit or ToolkitSpecs()
+        self._parts: dict[str, tuple[Mapping[str, int], tuple[Card, ...]]] = {}
         self._mig = NvidiaMig(self._asked, driver_root=driver_root)
 
     def discover(self, host: Host) -> Discovery:
@@ -191,9 +192,11 @@ class Nvidia:
     ) -> tuple[Card, ...]:
         try:
             counters, parts = self._mig.cards(card, mig=found.mig, host=host)
+            self._parts[card.uuid] = counters, parts
         except NvmlError as failed:
             problems.append(f"The MIG instances of NVIDIA card {found.uuid} cannot be listed: {failed}.")
-            return (card,)
+            # As far as anybody knows they are there: devices must not come and go by one bad answer.
+            counters, parts = self._parts.get(card.uuid, ({}, ()))
         return replace(card, counters=counters), *parts
 
     def _health(self, card: Card, *, host: Host) -> CardHealth:

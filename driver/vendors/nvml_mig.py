@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -114,11 +115,13 @@ def profiles(nvml: Any, handle: Any) -> tuple[MigProfile, ...]:
 def instances(nvml: Any, handle: Any, known: tuple[MigProfile, ...]) -> tuple[MigInstance, ...]:
     """The GPU instances that are there."""
     uuids = _mig_uuids(nvml, handle)
-    return tuple(
-        _instance(nvml, gpu_instance, uuids)
-        for profile in known
-        for gpu_instance in _gpu_instances(nvml, handle, profile)
-    )
+    found = []
+    for profile in known:
+        for gpu_instance in _gpu_instances(nvml, handle, profile):
+            # One that is removed while it is asked about is not there.
+            with suppress(nvml.NVMLError_NotFound, nvml.NVMLError_InvalidArgument):
+                found.append(_instance(nvml, gpu_instance, uuids))
+    return tuple(found)
 
 
 def make(nvml: Any, handle: Any, *, profile: MigProfile, start: int, size: int) -> None:
@@ -169,7 +172,7 @@ def _quietly(nvml: Any, ask: Callable[[], Any]) -> Any:
 def _profile(nvml: Any, handle: Any, info: Any) -> MigProfile:
     memory_mib, slices = int(info.memorySizeMB), int(info.sliceCount)
     name = getattr(info, "name", b"")
-    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    text = _text(name)
     counters = {counter: int(getattr(info, told)) for counter, told in _ENGINES.items()}
     return MigProfile(
         id=int(info.id),
@@ -244,10 +247,14 @@ def _mig_uuids(nvml: Any, handle: Any) -> dict[tuple[int, int], str]:
             device = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
         except nvml.NVMLError_NotFound:
             continue
-        numbers = (
-            int(nvml.nvmlDeviceGetGpuInstanceId(device)),
-            int(nvml.nvmlDeviceGetComputeInstanceId(device)),
-        )
-        uuid = nvml.nvmlDeviceGetUUID(device)
-        found[numbers] = uuid.decode("utf-8", "replace") if isinstance(uuid, bytes) else str(uuid)
+        with suppress(nvml.NVMLError_NotFound, nvml.NVMLError_InvalidArgument):
+            found[_numbers(nvml, device)] = _text(nvml.nvmlDeviceGetUUID(device))
     return found
+
+
+def _numbers(nvml: Any, device: Any) -> tuple[int, int]:
+    return int(nvml.nvmlDeviceGetGpuInstanceId(device)), int(nvml.nvmlDeviceGetComputeInstanceId(device))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

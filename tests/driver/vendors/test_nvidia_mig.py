@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from driver.cards import Card
@@ -15,7 +16,8 @@ from driver.partitions.base import (
 from driver.places import Place
 from driver.vendors.nvidia import Nvidia
 from driver.vendors.nvidia_files import DriverFilesMissingError, DriverNotReadyError
-from driver.vendors.nvml import PynvmlNvml
+from driver.vendors.nvidia_mig import NvidiaMig
+from driver.vendors.nvml import NvmlError, PynvmlNvml
 from tests.driver.vendors.driver_root import add_device_nodes, recorded_root
 from tests.driver.vendors.mig_world import (
     P_1G,
@@ -272,3 +274,35 @@ def test_an_xid_of_a_card_is_one_of_all_its_parts(vendor: Nvidia, host: FolderHo
     faults = vendor.wait_for_faults(cards, host=host, timeout_s=1.0)
     assert faults is not None
     assert {fault.name for fault in faults} == {card.name for card in cards}
+
+
+def test_one_bad_answer_takes_no_device_away(
+    vendor: Nvidia, host: FolderHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = vendor.discover(host).cards
+
+    def failing(*_: object, **__: object) -> None:
+        raise NvmlError("no answer")
+
+    monkeypatch.setattr(NvidiaMig, "cards", failing)
+    found = vendor.discover(host)
+    assert found.cards == before
+    assert "cannot be listed: no answer" in found.problems[0]
+
+
+def test_an_instance_that_goes_while_it_is_asked_about_is_not_there(
+    vendor: Nvidia, host: FolderHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor.make_instance(target(P_3G, 4, 4), host=host)
+    vendor.make_instance(target(P_1G, 0, 1), host=host)
+    real = pynvml.nvmlGpuInstanceGetInfo
+
+    def going(instance: object) -> object:
+        info = real(instance)
+        if info.profileId == P_3G:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return info
+
+    monkeypatch.setattr(pynvml, "nvmlGpuInstanceGetInfo", going)
+    there = [card.name for card in vendor.discover(host).cards if card.partition and card.partition.exists]
+    assert there == [part(UUIDS[0], P_1G, 0, 1)]

@@ -11,6 +11,7 @@ from driver.cards import Card, IsolationLevel
 from driver.errors import DeviceGoneError
 from driver.isolation.base import ShareContext
 from driver.isolation.hardware import (
+    REMEMBERED_S,
     Hardware,
     PartitionGoneError,
     PartitionsUnknownError,
@@ -49,7 +50,8 @@ class Node:
         self.notes = FileNotes(tmp_path / "notes", lock_wait_s=0.05, boot_id=self.boot)
         self.nvml = PynvmlNvml(loader())
         self.vendor: Nvidia | None = Nvidia(nvml=self.nvml)
-        self.hardware = Hardware(lambda _card, _vendor: self.vendor, notes=self.notes)
+        self.now = 0.0
+        self.hardware = Hardware(lambda _card, _vendor: self.vendor, notes=self.notes, clock=lambda: self.now)
 
     def card(self, name: str = HALF, *, on_demand: bool = True) -> Card:
         assert self.vendor is not None
@@ -114,6 +116,14 @@ def test_an_instance_is_made_for_a_claim_and_goes_with_it(node: Node) -> None:
     assert node.there == []
     assert node.hardware.claims(host=node.host) == frozenset()
     node.unprepare()
+
+
+def test_one_that_was_removed_a_moment_ago_is_not_taken_for_somebody_elses(node: Node) -> None:
+    node.prepare()
+    node.unprepare()
+    assert node.hardware.ours() == {HALF}
+    node.now += REMEMBERED_S
+    assert node.hardware.ours() == frozenset()
 
 
 def test_what_somebody_else_made_is_used_and_never_removed(node: Node) -> None:
