@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import urllib3
 
 from driver.kube.resources import RESOURCE_CLAIMS, RESOURCE_SLICES
 from tests.cluster.support.api import JSON, Api
+from tests.cluster.support.following import Following
 from tests.cluster.support.installation import rolled_out
 from tests.cluster.support.ledger import Ledger
 from tests.cluster.support.probe import parse
@@ -36,13 +39,13 @@ def given(uid: str, *, namespace: str = "team", **result: Any) -> JSON:
 @pytest.fixture
 def ledger() -> Ledger:
     ledger = Ledger(Api(urllib3.PoolManager(), "https://nowhere"))
-    ledger._change(RESOURCE_SLICES, {"type": "ADDED", "object": piece("24Gi")})
+    ledger._change(RESOURCE_SLICES, "ADDED", piece("24Gi"))
     return ledger
 
 
 def see(ledger: Ledger, *claims: JSON) -> list[str]:
     for one in claims:
-        ledger._change(RESOURCE_CLAIMS, {"type": "MODIFIED", "object": one})
+        ledger._change(RESOURCE_CLAIMS, "MODIFIED", one)
     return ledger.violations
 
 
@@ -67,14 +70,14 @@ def test_the_ledger_notices_what_is_too_much(ledger: Ledger, second: JSON) -> No
 def test_the_ledger_forgets_claims_that_are_gone_and_passes_over_the_excused(ledger: Ledger) -> None:
     whole = given("a")
     see(ledger, whole)
-    ledger._change(RESOURCE_CLAIMS, {"type": "DELETED", "object": whole})
+    ledger._change(RESOURCE_CLAIMS, "DELETED", whole)
     ledger.excuse("forged")
     assert see(ledger, given("b"), given("c", namespace="forged"), given("d", adminAccess=True)) == []
 
 
 def test_the_ledger_keeps_what_it_saw_although_it_passed(ledger: Ledger) -> None:
     see(ledger, given("a"), given("b"))
-    ledger._change(RESOURCE_CLAIMS, {"type": "DELETED", "object": given("b")})
+    ledger._change(RESOURCE_CLAIMS, "DELETED", given("b"))
     assert ledger.violations
 
 
@@ -111,3 +114,54 @@ def test_a_rollout_is_not_over_while_an_old_pod_is_left() -> None:
     for key in status:
         changed = {**status, key: 0}
         assert not rolled_out({"metadata": {"generation": 2}, "status": changed}), key
+
+
+class Scripted:
+    """An API server whose watches break off as told."""
+
+    def __init__(self, *watches: list[JSON | Exception]) -> None:
+        self.watches = list(watches)
+        self.asked: list[str] = []
+
+    def page(self, _kind: Any, **_: Any) -> JSON:
+        return {"items": [], "metadata": {"resourceVersion": "1"}}
+
+    def watch(self, _kind: Any, *, resource_version: str, **_: Any) -> Iterator[JSON]:
+        self.asked.append(resource_version)
+        for one in self.watches.pop(0):
+            if isinstance(one, Exception):
+                raise one
+            yield one
+
+
+def event(version: str) -> JSON:
+    return {"type": "ADDED", "object": {"metadata": {"resourceVersion": version}}}
+
+
+def followed(*watches: list[JSON | Exception]) -> tuple[Following, Scripted, list[str]]:
+    api, seen = Scripted(*watches), list[str]()
+    following = Following(
+        api,  # type: ignore[arg-type] # what is asked of one
+        (RESOURCE_CLAIMS,),
+        listed=lambda _kind, _objects: seen.append("listed"),
+        changed=lambda _kind, _change, one: seen.append(one["metadata"]["resourceVersion"]),
+    )
+    for _ in range(len(watches) + 1):
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            following._look(RESOURCE_CLAIMS)
+    return following, api, seen
+
+
+def test_a_watch_that_breaks_off_is_taken_up_where_it_was() -> None:
+    broken = urllib3.exceptions.ProtocolError("gone")
+    following, api, seen = followed([event("2"), event("3"), broken], [event("4")])
+    assert seen == ["listed", "2", "3", "4"]
+    assert api.asked == ["1", "3"]
+    assert following.gaps == 0
+
+
+def test_a_watch_that_is_too_old_is_a_gap_and_starts_over() -> None:
+    old = {"type": "ERROR", "object": {"code": 410}}
+    following, _, seen = followed([event("2"), old], [event("9")])
+    assert seen == ["listed", "2", "listed"]
+    assert following.gaps == 1

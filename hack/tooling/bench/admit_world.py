@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from driver.cards import Card
+from tooling.replay.admit_reviews import review
 from tooling.replay.admit_scene import Scene
 
 JSON = dict[str, Any]
@@ -69,25 +70,9 @@ def scene(*, nodes: int) -> Scene:
 
 
 def _review(kind: str, found: JSON, *, number: int, namespace: str = "apps") -> bytes:
-    group = "" if kind == "Pod" else "resource.k8s.io"
-    names = {"group": group, "version": "v1"}
-    resource = "pods" if kind == "Pod" else "resourceclaims"
-    request = {
-        "uid": f"00000000-0000-0000-0000-{number:012d}",
-        "kind": {**names, "kind": kind},
-        "resource": {**names, "resource": resource},
-        "requestKind": {**names, "kind": kind},
-        "requestResource": {**names, "resource": resource},
-        "namespace": namespace,
-        "operation": "CREATE",
-        "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller", "groups": ["a"]},
-        "object": found,
-        "oldObject": None,
-        "dryRun": False,
-        "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
-    }
-    review = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
-    return json.dumps(review).encode()
+    user = {"username": "system:serviceaccount:kube-system:replicaset-controller", "groups": ["a"]}
+    uid = f"00000000-0000-0000-0000-{number:012d}"
+    return json.dumps(review(kind, found, namespace=namespace, uid=uid, userInfo=user)).encode()
 
 
 def _pod(limits: dict[str, str]) -> JSON:

@@ -27,6 +27,7 @@ from driver.kube.resources import (
     LEASES,
     NODES,
     PODS,
+    RESOURCE_CLAIM_TEMPLATES,
     RESOURCE_CLAIMS,
     RESOURCE_SLICES,
     Resource,
@@ -47,13 +48,7 @@ NAMESPACES = _core("namespaces", "Namespace", namespaced=False)
 EVENTS = _core("events", "Event")
 SERVICE_ACCOUNTS = _core("serviceaccounts", "ServiceAccount")
 CONFIG_MAPS = _core("configmaps", "ConfigMap")
-TEMPLATES = Resource(
-    group="resource.k8s.io",
-    version="v1",
-    plural="resourceclaimtemplates",
-    kind="ResourceClaimTemplate",
-    namespaced=True,
-)
+TEMPLATES = RESOURCE_CLAIM_TEMPLATES
 DAEMON_SETS = Resource(group="apps", version="v1", plural="daemonsets", kind="DaemonSet", namespaced=True)
 DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment", namespaced=True)
 CRDS = Resource(

@@ -3,25 +3,21 @@
 Purpose: a handover is right if no allocation of one allocator came up among those of the other. That is seen
 in the order of the writes only: one etcd numbers the writes of all kinds, so the resourceVersions of claims
 and slices can be compared.
-Flow: a thread for each kind lists once and then watches on from the last version that it saw, without a gap;
-`Allocated` and `Fence` are noted at each change.
-Limits: our driver alone. A watch that the server ended as too old starts over with a list, and the history
-says so in `gaps`: it is of no use then.
+Flow: claims and slices are followed without a gap; `Allocated` and `Fence` are noted at each change.
+Limits: our driver alone. If something may have been missed, the history says so in `gaps`: it is of no use
+then.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from dataclasses import dataclass
 from itertools import groupby
 
-import urllib3
-
 from driver.api.share_allocation import is_share_allocation
 from driver.kube.resources import RESOURCE_CLAIMS, RESOURCE_SLICES, Resource
-from tests.cluster.support.api import JSON, Api, Refused
+from tests.cluster.support.api import JSON, Api
+from tests.cluster.support.following import Following
 from tests.cluster.support.manifests import DRIVER
 
 OURS, SCHEDULER = "our allocator", "kube-scheduler"
@@ -53,27 +49,27 @@ class History:
     """Follows the claims and slices of one cluster, from start to stop."""
 
     def __init__(self, api: Api) -> None:
-        self._api = api
-        self._stop = threading.Event()
         self._claims: dict[str, tuple[str, ...]] = {}
         self._slices: dict[str, bool] = {}
         self.allocated: list[Allocated] = []
         self.fences: list[Fence] = []
         self.changed: list[str] = []
-        self.gaps = 0
-        self._threads = [
-            threading.Thread(target=self._follow, args=(kind,), daemon=True)
-            for kind in (RESOURCE_CLAIMS, RESOURCE_SLICES)
-        ]
+        self._following = Following(
+            api, (RESOURCE_CLAIMS, RESOURCE_SLICES), listed=self._list, changed=self._note
+        )
+
+    @property
+    def gaps(self) -> int:
+        """How often something may have been missed."""
+        return self._following.gaps
 
     def start(self) -> None:
         """Begins to watch."""
-        for thread in self._threads:
-            thread.start()
+        self._following.start()
 
     def stop(self) -> None:
         """Ends; the threads notice within seconds."""
-        self._stop.set()
+        self._following.stop()
 
     def turns(self) -> list[tuple[str, list[Allocated]]]:
         """Allocations in the order of the server's writes, those of one allocator after another together."""
@@ -85,24 +81,9 @@ class History:
         before = [one for one in self.fences if one.version < version]
         return max(before, key=lambda one: one.version)
 
-    def _follow(self, kind: Resource) -> None:
-        version = ""
-        while not self._stop.is_set():
-            with contextlib.suppress(urllib3.exceptions.HTTPError, Refused, OSError):
-                if not version:
-                    page = self._api.page(kind)
-                    version = page["metadata"]["resourceVersion"]
-                    for one in page["items"]:
-                        self._note(kind, "ADDED", one)
-                for event in self._api.watch(kind, resource_version=version, seconds=5):
-                    if event["type"] == "ERROR":
-                        self.gaps += 1
-                        version = ""
-                        break
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    self._note(kind, event["type"], event["object"])
-                continue
-            self._stop.wait(0.2)
+    def _list(self, kind: Resource, objects: list[JSON]) -> None:
+        for one in objects:
+            self._note(kind, "ADDED", one)
 
     def _note(self, kind: Resource, change: str, one: JSON) -> None:
         version = int(one["metadata"]["resourceVersion"])

@@ -1,7 +1,7 @@
 """A watcher beside the tests that adds up, at each state of the claims, what was given of each card.
 
 Purpose: invariant 1 (never over-commit) is checked all the time, not only where a test thought of it.
-Flow: a thread watches all ResourceClaims and ResourceSlices; each change makes a new sum; a sum above the
+Flow: all ResourceClaims and ResourceSlices are followed; each change makes a new sum; a sum above the
 largest capacity that the card was ever published with is kept as a violation.
 Limits: allocations, the promise, not what the node prepared; namespaces whose allocations a test wrote by
 hand are left out.
@@ -9,16 +9,15 @@ hand are left out.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import defaultdict
 from decimal import Decimal
 
-import urllib3
 from kubernetes.utils.quantity import parse_quantity as _parse_quantity
 
 from driver.kube.resources import RESOURCE_CLAIMS, RESOURCE_SLICES, Resource
-from tests.cluster.support.api import JSON, Api, Refused
+from tests.cluster.support.api import JSON, Api
+from tests.cluster.support.following import Following
 from tests.cluster.support.manifests import DRIVER
 
 Device = tuple[str, str]
@@ -28,64 +27,44 @@ class Ledger:
     """Sums of allocations by card, from start to stop."""
 
     def __init__(self, api: Api) -> None:
-        self._api = api
         self._lock = threading.Lock()
-        self._stop = threading.Event()
         self._claims: dict[str, JSON] = {}
         self._capacity: dict[Device, dict[str, Decimal]] = defaultdict(dict)
         self._excused: set[str] = set()
         self.violations: list[str] = []
         self.states = 0
-        self._threads = [
-            threading.Thread(target=self._follow, args=(kind,), daemon=True)
-            for kind in (RESOURCE_CLAIMS, RESOURCE_SLICES)
-        ]
+        self._following = Following(
+            api, (RESOURCE_CLAIMS, RESOURCE_SLICES), listed=self._see, changed=self._change
+        )
 
     def start(self) -> None:
         """Begins to watch."""
-        for thread in self._threads:
-            thread.start()
+        self._following.start()
 
     def stop(self) -> None:
         """Ends; the threads notice within seconds."""
-        self._stop.set()
+        self._following.stop()
 
     def excuse(self, namespace: str) -> None:
         """Leaves out a namespace in which a test writes allocations by hand."""
         with self._lock:
             self._excused.add(namespace)
 
-    def _follow(self, kind: Resource) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(urllib3.exceptions.HTTPError, Refused, OSError):
-                page = self._api.page(kind)
-                self._see(kind, {one["metadata"]["uid"]: one for one in page["items"]})
-                version = page["metadata"]["resourceVersion"]
-                for event in self._api.watch(kind, resource_version=version, seconds=5):
-                    if event["type"] == "ERROR":
-                        break
-                    self._change(kind, event)
-                    if self._stop.is_set():
-                        return
-                continue
-            self._stop.wait(0.5)
-
-    def _see(self, kind: Resource, objects: dict[str, JSON]) -> None:
+    def _see(self, kind: Resource, objects: list[JSON]) -> None:
         with self._lock:
             if kind is RESOURCE_CLAIMS:
-                self._claims = objects
+                self._claims = {one["metadata"]["uid"]: one for one in objects}
                 self._check()
             else:
-                for one in objects.values():
+                for one in objects:
                     self._learn(one)
 
-    def _change(self, kind: Resource, event: JSON) -> None:
-        one = event["object"]
+    def _change(self, kind: Resource, change: str, one: JSON) -> None:
         with self._lock:
             if kind is RESOURCE_SLICES:
                 self._learn(one)
                 return
-            if event["type"] == "DELETED":
+            if change == "DELETED":
                 self._claims.pop(one["metadata"]["uid"], None)
             else:
                 self._claims[one["metadata"]["uid"]] = one

@@ -19,44 +19,12 @@ from hypothesis import strategies as st
 from tests.driver.validation.test_hostile import ANYTHING
 from tooling.replay import __main__ as command
 from tooling.replay import admit
+from tooling.replay.admit_reviews import KINDS, review
 from tooling.replay.admit_scene import read_scene
 from tooling.replay.admit_settings import ReplaySettings
 
 JSON = dict[str, Any]
 CLUSTER = Path(__file__).parent / "admit" / "cluster.yaml"
-GROUPS = {
-    "Pod": ("", "v1", "pods"),
-    "ResourceClaim": ("resource.k8s.io", "v1", "resourceclaims"),
-    "ResourceClaimTemplate": ("resource.k8s.io", "v1", "resourceclaimtemplates"),
-    "DeviceClass": ("resource.k8s.io", "v1", "deviceclasses"),
-    "AcceleratorPolicy": ("dragoman.dev", "v1alpha1", "acceleratorpolicies"),
-    "AcceleratorQuota": ("dragoman.dev", "v1alpha1", "acceleratorquotas"),
-}
-
-
-def review(kind: str, found: JSON | None, *, namespace: str = "apps", uid: str = "r-1", **more: Any) -> JSON:
-    """A review with all the fields that an API server sends."""
-    group, version, resource = GROUPS[kind]
-    names = {"group": group, "version": version}
-    return {
-        "kind": "AdmissionReview",
-        "apiVersion": "admission.k8s.io/v1",
-        "request": {
-            "uid": uid,
-            "kind": {**names, "kind": kind},
-            "resource": {**names, "resource": resource},
-            "requestKind": {**names, "kind": kind},
-            "requestResource": {**names, "resource": resource},
-            "namespace": namespace,
-            "operation": "CREATE",
-            "userInfo": {"username": "jane", "groups": ["system:authenticated"]},
-            "object": found,
-            "oldObject": None,
-            "dryRun": False,
-            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
-            **more,
-        },
-    }
 
 
 def pod(**limits: str) -> JSON:
@@ -393,7 +361,7 @@ def test_a_line_that_is_too_long_is_passed_over_to_its_end(
 
 
 @given(
-    kind=st.sampled_from([*GROUPS, "Secret"]),
+    kind=st.sampled_from([*KINDS, "Secret"]),
     operation=st.sampled_from(["CREATE", "UPDATE", "DELETE"]),
     found=st.dictionaries(st.sampled_from(["metadata", "spec", "kind"]), ANYTHING),
 )
