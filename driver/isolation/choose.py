@@ -119,6 +119,12 @@ def edits_for(
     for level in dict.fromkeys((chosen.memory, chosen.cores)):
         if level is None or level is IsolationLevel.NONE:
             continue
+        if level not in methods:
+            # It was prepared by an agent that had it: a method can be taken away from under a running pod.
+            raise IsolationError(
+                f"The share of request {share.request} is held by {level}, which this agent does not have.",
+                remedy="An administrator installs the method again, or deletes the pod.",
+            )
         context = context_for(
             share, card=card, chosen=chosen, index=index, core_policy=core_policy, level=level
         )

@@ -9,6 +9,7 @@ from driver.cards import Card, IsolationLevel
 from driver.cdi import ContainerEdits, Mount
 from driver.errors import IsolationError
 from driver.isolation.base import ShareContext
+from driver.isolation.choose import Chosen, edits_for
 from driver.isolation.service import (
     CONTAINER_PIPE_DIR,
     MpsClient,
@@ -221,6 +222,14 @@ def test_limits_that_the_daemon_lost_are_not_in_force_whoever_is_connected(mps: 
 
 def test_what_the_daemon_never_mentions_is_not_held() -> None:
     assert MpsState().why_not("n") == "The MPS daemon does not know this share."
+
+
+def test_a_method_that_was_taken_away_from_under_a_prepared_share_is_a_refusal_and_no_bug() -> None:
+    chosen = Chosen(memory=None, cores=IsolationLevel.SERVICE)
+    with pytest.raises(IsolationError, match="held by service, which this agent does not have"):
+        edits_for(
+            SHARE, card=CARD, chosen=chosen, index=0, core_policy="force", methods={}, host=MemoryHost({})
+        )
 
 
 def test_errors_are_those_of_isolation() -> None:
