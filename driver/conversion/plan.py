@@ -208,13 +208,22 @@ class _Planner:
                 f"{container.path}.env: CUDA_DISABLE_CONTROL lifts no limit here; a whole card has none."
             )
         for ask in asks:
-            if not ask.whole and ask.family.vendor.isolation == (IsolationLevel.NONE,):
+            vendor = ask.family.vendor
+            if ask.whole or vendor.isolation != (IsolationLevel.NONE,):
+                continue
+            if vendor.brought:
                 self._plan.warn(
-                    f"{container.path}: no limit of a part of a card of {ask.family.vendor.title} can be "
+                    f"{container.path}: a limit of a part of a card of {vendor.title} is held only where an "
+                    "administrator has brought what holds it; elsewhere a policy has to allow that nothing "
+                    "does (isolation: none)."
+                )
+            else:
+                self._plan.warn(
+                    f"{container.path}: no limit of a part of a card of {vendor.title} can be "
                     "held; a policy has to allow that (isolation: none)."
                 )
         preloaded = any(
-            not one.whole and one.family.vendor.isolation[0] is IsolationLevel.PRELOAD for one in asks
+            not one.whole and IsolationLevel.PRELOAD in one.family.vendor.isolation for one in asks
         )
         if container.privileged and preloaded:
             raise ConversionError(

@@ -56,10 +56,12 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x1002}),
     identity=Identity.UUID_ELSE_PCI,
     isolation=(IsolationLevel.NONE,),
-    tried={**ON_FIXTURE, Feature.HEALTH: Tried.FIXTURE},
+    brought=(IsolationLevel.PRELOAD,),
+    tried={**ON_FIXTURE, Feature.HEALTH: Tried.FIXTURE, Feature.MEMORY_LIMIT: Tried.MOCK},
     sources=(
         "Linux: documentation of amdgpu's sysfs files, amdkfd's topology.",
         "ROCm/k8s-device-plugin and ROCm/k8s-gpu-dra-driver: device nodes, partition files.",
+        "amd-hami-core: the contract of its library for HIP.",
         "Docker's own AMD support: `AMD_VISIBLE_DEVICES=void` keeps AMD's runtime from adding cards.",
     ),
     guessed=("Names by PCI device ID where `product_name` is empty are of public tables, not of AMD's.",),

@@ -98,6 +98,7 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x19E5}),
     identity=Identity.UUID,
     isolation=(IsolationLevel.NONE,),
+    brought=(IsolationLevel.PRELOAD,),
     tried={
         **ON_FIXTURE,
         Feature.DISCOVERY: Tried.MOCK,
@@ -106,11 +107,14 @@ FACTS = VendorFacts(
         Feature.MEMORY: Tried.MOCK,
         Feature.EDITS: Tried.MOCK,
         Feature.HEALTH: Tried.MOCK,
+        Feature.MEMORY_LIMIT: Tried.MOCK,
+        Feature.CORES_LIMIT: Tried.MOCK,
     },
     sources=(
         "Huawei mind-cluster: dcmi_interface_api.h, and what its exporter and device plugin make of it.",
         "Huawei Ascend Docker Runtime: base.list, devices, ASCEND_VISIBLE_DEVICES=void.",
         "HAMi's hami-scheduler-device: chips, memory, AI cores, templates.",
+        "HAMi-vnpu-core: the contract of its preload library.",
     ),
     guessed=(
         "That the health codes 1 to 3 mean a minor, major and critical alarm is what others cite of Huawei.",

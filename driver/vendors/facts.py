@@ -59,6 +59,7 @@ class VendorFacts:
         pci_vendors: PCI vendor IDs of its cards, also of other devices that it makes.
         identity: What its cards are named by.
         isolation: Levels at which a share of its cards can be held, strongest first.
+        brought: Further levels, for which an administrator has to bring something of another's to the node.
         tried: How far each feature was tried; a feature that is left out was not tried.
         sources: Where formats, paths and IDs were read, as sentences.
         guessed: What no source says, or only one that is not the vendor's, as sentences.
@@ -71,6 +72,7 @@ class VendorFacts:
     pci_vendors: frozenset[int]
     identity: Identity
     isolation: tuple[IsolationLevel, ...]
+    brought: tuple[IsolationLevel, ...] = ()
     tried: Mapping[Feature, Tried] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
