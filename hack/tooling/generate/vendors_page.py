@@ -81,7 +81,8 @@ def matrix(vendors: Sequence[VendorFacts]) -> list[str]:
 
 def _row(facts: VendorFacts) -> str:
     ids = ", ".join(f"`{number:04x}`" for number in sorted(facts.pci_vendors)) or "unknown"
-    held = ", ".join(facts.isolation)
+    brought = [f"{level} (brought by an administrator)" for level in facts.brought]
+    held = ", ".join([*brought, *facts.isolation])
     return f"| {facts.title} | `{facts.device_class}` | {ids} | {facts.identity} | {held} |"
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,13 @@ from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, effective_poli
 from driver.cards import Card, IsolationLevel, device_name
 from driver.cdi import ContainerEdits
 from driver.errors import DeviceGoneError, PrepareError
+from driver.isolation.base import Availability
 from driver.isolation.none import NoIsolation
+from driver.isolation.preload import PreloadSettings
+from driver.isolation.preload_amd import PreloadAmd
+from driver.isolation.preload_ascend import PreloadAscend
+from driver.isolation.preload_by_vendor import PreloadByVendor
+from driver.isolation.preload_one_card import OneCardPreload
 from driver.quantities import parse_quantity
 from driver.slices import publication_of
 from driver.vendors.base import Vendor
@@ -217,6 +223,10 @@ def test_a_card_without_its_device_nodes_is_not_well(tested: OnFixture) -> None:
     (health,) = tested.vendor.health([card], host=tested.host)
     assert (health.health, health.reason) == ("Unhealthy", "DeviceNodesMissing")
     assert "/dev/" in health.message
+    for path in expected["own"]:
+        tested.host.add(path)
+    (again,) = tested.vendor.health([card], host=tested.host)
+    assert again.health == expected.get("health", "Unknown")
 
 
 def test_a_card_whose_memory_nobody_tells_is_left_out_with_the_reason(
@@ -247,7 +257,9 @@ def test_what_the_matrix_says_was_tried_is_what_this_run_shows(tested: OnFixture
     for feature in Feature:
         said = tested.facts.how_tried(feature)
         if feature in (Feature.MEMORY_LIMIT, Feature.CORES_LIMIT):
-            assert (said is Tried.ABSENT) == (tested.facts.isolation == (IsolationLevel.NONE,)), feature
+            can = _preloaded(tested)
+            held = can.memory if feature is Feature.MEMORY_LIMIT else can.cores
+            assert (said is Tried.ABSENT) == (not held), feature
         elif feature in seen:
             assert said in {Tried.SILICON, best, Tried.FIXTURE}, feature
             assert said is not Tried.SILICON or tested.facts.name in _TRIED_ON_SILICON
@@ -255,8 +267,27 @@ def test_what_the_matrix_says_was_tried_is_what_this_run_shows(tested: OnFixture
             assert said in {Tried.ABSENT, Tried.NOT}, feature
 
 
+def test_shares_are_held_at_the_levels_that_the_facts_name(tested: OnFixture) -> None:
+    levels = {*tested.facts.isolation, *tested.facts.brought}
+    assert _preloaded(tested).memory == (IsolationLevel.PRELOAD in levels)
+    assert IsolationLevel.NONE in levels
+
+
 _TRIED_ON_SILICON: frozenset[str] = frozenset()
 """Vendors with a recorded run on real cards."""
+
+
+def _preloaded(tested: OnFixture) -> Availability:
+    """What a node's preload libraries hold of the vendor's cards, where all of them are there."""
+    common = PreloadSettings(library="/libvgpu.so", files_dir="/files", region_dir="/regions")
+    libraries = {"ascend": "/libvnpu.so", "amd": "/libamvgpu.so"}
+    for path in (common.library, *libraries.values()):
+        tested.host.add(path)
+    kin: dict[str, OneCardPreload] = {
+        "ascend": PreloadAscend(replace(common, library=libraries["ascend"])),
+        "amd": PreloadAmd(replace(common, library=libraries["amd"])),
+    }
+    return PreloadByVendor(common, kin=kin).available(card=tested.cards()[0], host=tested.host)
 
 
 def _allocated(cards: list[Card], *, vendor: str, pci: str) -> list[dict[str, Any]]:

@@ -30,9 +30,9 @@ def test_no_two_vendors_claim_one_pci_id() -> None:
 
 def test_a_limit_that_nothing_holds_is_never_said_to_be_tried() -> None:
     for facts in VENDORS:
-        held = facts.isolation != (IsolationLevel.NONE,)
-        for feature in (Feature.MEMORY_LIMIT, Feature.CORES_LIMIT):
-            assert (facts.how_tried(feature) is Tried.ABSENT) is not held
+        held = (*facts.isolation, *facts.brought) != (IsolationLevel.NONE,)
+        tried = [facts.how_tried(feature) for feature in (Feature.MEMORY_LIMIT, Feature.CORES_LIMIT)]
+        assert (tried != [Tried.ABSENT, Tried.ABSENT]) is held
         assert facts.isolation[-1] is IsolationLevel.NONE
 
 
