@@ -16,6 +16,7 @@ from tests.cluster.support.following import Following
 from tests.cluster.support.installation import rolled_out
 from tests.cluster.support.ledger import Ledger
 from tests.cluster.support.probe import parse
+from tests.cluster.support.target import _of_this_process
 
 POOL = "node-1/dragoman"
 
@@ -165,3 +166,10 @@ def test_a_watch_that_is_too_old_is_a_gap_and_starts_over() -> None:
     following, _, seen = followed([event("2"), old], [event("9")])
     assert seen == ["listed", "2", "listed"]
     assert following.gaps == 1
+
+
+def test_each_process_of_a_run_has_a_cluster_of_its_own() -> None:
+    assert _of_this_process(["test", "test-2"], worker="") == "test"
+    assert [_of_this_process(["test", "test-2"], worker=one) for one in ("gw0", "gw1")] == ["test", "test-2"]
+    with pytest.raises(AssertionError, match="gw2 has no cluster"):
+        _of_this_process(["test", "test-2"], worker="gw2")

@@ -19,7 +19,7 @@ EPILOG = """\
 parts:
   unit         everything that needs no cluster
   faults       the agent killed at each of its system calls, power loss, full disks
-  cluster      on a real API server, scheduler, kubelet and containerd, built and started here once
+  cluster      on a real API server, scheduler, kubelet and containerd, built and started here
   own-cluster  the same, for tests that kill parts of the cluster
 
 The cluster parts need root, Go and Debian's packages, or --kubeconfig; elsewhere the table at the end says
@@ -70,12 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             chosen=bool(options.pytest),
             kubeconfig=options.kubeconfig,
             version=options.kubernetes,
+            keep=options.keep,
         )
         for part in parts
     ]
-    started = any(part.cluster and not part.why_not for part in parts)
-    if started and not options.keep and not options.kubeconfig:
-        _cluster("down", "--name", CLUSTER)
     _print_table(outcomes)
     failed = any(outcome.status or outcome.failed for outcome in outcomes)
     missing = [outcome.part for outcome in outcomes if not outcome.ran and "cluster" in outcome.part]
@@ -89,32 +87,49 @@ CLUSTER = os.environ.get("DRAGOMAN_TEST_CLUSTER", "test")
 """Name of the cluster of a run; two checkouts that test at the same time need two names."""
 
 
-def _run(part: Part, *, arguments: list[str], chosen: bool, kubeconfig: str, version: str) -> Outcome:
+def _run(
+    part: Part, *, arguments: list[str], chosen: bool, kubeconfig: str, version: str, keep: bool
+) -> Outcome:
     if part.why_not:
         print(f"==> {part.name}: not run. {part.why_not}", flush=True)
         return Outcome(part=part.name, why_not=part.why_not)
     environment = {**os.environ, "DRAGOMAN_KUBERNETES": version}
     began = time.monotonic()
-    if part.cluster and kubeconfig:
+    spread = () if chosen else part.spread
+    names: list[str] = []
+    if part.clusters and kubeconfig:
         environment["DRAGOMAN_KUBECONFIG"] = kubeconfig
-    elif part.cluster:
+    elif part.clusters:
+        names = _names(part.clusters if spread else 1)
         print(
             f"==> {part.name}: Kubernetes {version}, built on the first run (about 20 minutes), then reused",
             flush=True,
         )
-        if _cluster("up", "--name", CLUSTER, "--kubernetes", version):
+        if any(_cluster("up", "--name", name, "--kubernetes", version) for name in names):
+            _take_down(names, keep=keep)
             return Outcome(
                 part=part.name,
                 why_not="The cluster did not start (above).",
                 status=1,
                 seconds=time.monotonic() - began,
             )
-        environment["DRAGOMAN_CLUSTER"] = CLUSTER
+        environment["DRAGOMAN_CLUSTER"] = ",".join(names)
     print(f"==> {part.name}", flush=True)
     # With pytest's own arguments only some tests run: then nothing can be said about reasons.
     check = ["--check-reasons"] if part.name == "unit" and not chosen else []
-    spread = [] if chosen else part.spread
-    return run_part(part, arguments=[*arguments, *check, *spread], environment=environment)
+    outcome = run_part(part, arguments=[*arguments, *check, *spread], environment=environment)
+    _take_down(names, keep=keep)
+    return outcome
+
+
+def _take_down(names: Sequence[str], *, keep: bool) -> None:
+    # Not only at the very end: other parts start clusters of their own.
+    for name in () if keep else names:
+        _cluster("down", "--name", name)
+
+
+def _names(count: int) -> list[str]:
+    return [CLUSTER, *(f"{CLUSTER}-{number}" for number in range(2, count + 1))][:count]
 
 
 def _cluster(*arguments: str) -> int:

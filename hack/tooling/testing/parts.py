@@ -11,6 +11,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+AT_ONCE = 2
+"""Clusters that are tested on at the same time. On 2 processors these are 6 to 14 % busy between the clusters'
+starts: most of the time is spent on waiting for what takes a while."""
+FILES_APART = (f"--numprocesses={AT_ONCE}", "--dist=loadfile")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -29,14 +34,14 @@ class Part:
     Attributes:
         name: What a person calls it.
         markers: pytest's `-m` expression.
-        cluster: Whether the run's cluster has to be up.
+        clusters: How many clusters have to be up before it: one for each of its processes.
         spread: pytest-xdist's arguments: how the part's tests are spread over processes.
         why_not: Empty, or the sentence that says why it does not run.
     """
 
     name: str
     markers: str
-    cluster: bool = False
+    clusters: int = 0
     spread: tuple[str, ...] = ()
     why_not: str = ""
 
@@ -71,13 +76,19 @@ def choose(*, machine: Machine, only: frozenset[str] = frozenset(), kubeconfig: 
             spread=("--numprocesses=auto", "--dist=worksteal"),
         ),
         Part(name="faults", markers="strace and not cluster and not own_cluster", why_not=strace),
-        Part(name="cluster", markers="cluster and not own_cluster", cluster=True, why_not=existing),
+        Part(
+            name="cluster",
+            markers="cluster and not own_cluster",
+            # What restarts a kubelet, or changes what a node offers, disturbs whatever else runs in its
+            # cluster. So each process has a cluster, and files stay together.
+            clusters=1 if kubeconfig else AT_ONCE,
+            spread=() if kubeconfig else FILES_APART,
+            why_not=existing,
+        ),
         Part(
             name="own-cluster",
             markers="own_cluster",
-            # A file has clusters of its own, and most of its time it waits for what takes a while: measured
-            # on 2 processors, 6 to 14 % busy between starts.
-            spread=("--numprocesses=2", "--dist=loadfile"),
+            spread=FILES_APART,
             why_not=own,
         ),
     ]

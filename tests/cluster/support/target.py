@@ -3,7 +3,8 @@
 Flow: the environment that `hack/test` and `hack/kind` set -> a kubeconfig, a way to the node, and the
 programs helm and kubectl.
 
-    DRAGOMAN_CLUSTER        name of a cluster that `hack/cluster up` started on this machine
+    DRAGOMAN_CLUSTER        name of a cluster that `hack/cluster up` started on this machine; where tests run
+                            in several processes (pytest-xdist), one for each, with commas between
     DRAGOMAN_KUBECONFIG     any other cluster; then also:
     DRAGOMAN_NODE_CONTAINER   the node is a container that `docker exec` reaches
     DRAGOMAN_IMAGE            repository:tag of the image that this cluster has already
@@ -15,6 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +78,17 @@ def of_cluster(cluster: clusters.Cluster) -> Target:
     return Target(Api.from_kubeconfig(cluster.kubeconfig), cluster.kubeconfig, cluster.node, cluster)
 
 
+def _of_this_process(names: Sequence[str], *, worker: str) -> str:
+    number = int(worker.removeprefix("gw") or "0")
+    assert number < len(names), f"{worker} has no cluster of its own: DRAGOMAN_CLUSTER names {len(names)}"
+    return names[number]
+
+
 def from_environment() -> Target:
     """The run's cluster; without one the test is reported as not run."""
-    name = os.environ.get("DRAGOMAN_CLUSTER")
-    if name:
+    names = os.environ.get("DRAGOMAN_CLUSTER")
+    if names:
+        name = _of_this_process(names.split(","), worker=os.environ.get("PYTEST_XDIST_WORKER", ""))
         cluster = clusters.attach(name)
         assert cluster is not None, f"the cluster {name} is not up: hack/cluster --name {name} up"
         return of_cluster(cluster)

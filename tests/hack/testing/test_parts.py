@@ -36,7 +36,14 @@ def test_only_the_parts_asked_for_are_chosen() -> None:
     assert [part.name for part in choose(machine=FULL, only=frozenset({"unit"}))] == ["unit"]
 
 
-def test_what_shares_a_cluster_runs_one_after_the_other_and_files_with_their_own_side_by_side() -> None:
-    spread = {part.name: part.spread for part in choose(machine=FULL)}
-    assert spread["cluster"] == spread["faults"] == ()
-    assert "--dist=loadfile" in spread["own-cluster"]
+def test_files_run_side_by_side_where_each_process_has_a_cluster() -> None:
+    parts = {part.name: part for part in choose(machine=FULL)}
+    assert parts["faults"].spread == ()
+    assert parts["cluster"].spread == parts["own-cluster"].spread
+    assert f"--numprocesses={parts['cluster'].clusters}" in parts["cluster"].spread
+    assert "--dist=loadfile" in parts["cluster"].spread
+
+
+def test_on_a_cluster_that_was_given_tests_run_one_after_the_other() -> None:
+    parts = {part.name: part for part in choose(machine=FULL, kubeconfig="/some/file")}
+    assert (parts["cluster"].clusters, parts["cluster"].spread) == (1, ())
