@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 AT_ONCE = 2
-"""Clusters that are tested on at the same time. On 2 processors these are 6 to 14 % busy between the clusters'
-starts: most of the time is spent on waiting for what takes a while."""
+"""Clusters that are tested on at the same time. On 2 processors these are 6 to 14 % busy between the starts
+of clusters: most of the time is spent on waiting for what takes a while."""
 FILES_APART = (f"--numprocesses={AT_ONCE}", "--dist=loadfile")
 
 
