@@ -28,10 +28,9 @@ from tests.cluster.support.combinations import Combination, generate
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import container, request, share_config, sharing
+from tests.cluster.support.own_cluster import bare_cluster
 from tests.cluster.support.space import Space, open_space
-from tests.cluster.support.target import of_cluster
 from tests.native import build as native
-from tooling.cluster import api as clusters
 from tooling.oci import ImageConfig, Layer, write_image
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.timeout(3600)]
@@ -100,10 +99,8 @@ def _odd_image(tar: Path, *, scratch: Path) -> None:
 def own(
     images: Images, kubernetes_version: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FourCards]:
-    name = clusters.unique_name("in-force")
     scratch = tmp_path_factory.mktemp("odd")
-    try:
-        target = of_cluster(clusters.start(name=name, kubernetes=kubernetes_version))
+    with bare_cluster(purpose="in-force", version=kubernetes_version) as target:
         images.load(target)
         _odd_image(scratch / "odd.tar", scratch=scratch)
         assert target.own is not None
@@ -112,8 +109,6 @@ def own(
         installed.install()
         installed.wait_ready()
         yield installed
-    finally:
-        clusters.stop(name)
 
 
 @pytest.fixture(scope="module")

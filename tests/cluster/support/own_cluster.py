@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,7 @@ def bare_cluster(
     version: str,
     feature_gates: Mapping[str, bool] | None = None,
     api_arguments: Sequence[str] = (),
+    laid_over: Path | None = None,
 ) -> Iterator[Target]:
     """A cluster without Dragoman, for as long as the caller needs it.
 
@@ -52,6 +54,7 @@ def bare_cluster(
         version: Its Kubernetes version.
         feature_gates: Gates of all components that are not at their defaults.
         api_arguments: Further arguments of the API server.
+        laid_over: A folder that lies over the node's root.
     """
     need_built(version)
     name = clusters.unique_name(purpose)
@@ -62,6 +65,7 @@ def bare_cluster(
                 kubernetes=version,
                 feature_gates=dict(feature_gates or {}),
                 api_arguments=list(api_arguments),
+                laid_over=laid_over,
             )
         )
     finally:
