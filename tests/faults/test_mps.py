@@ -46,7 +46,7 @@ POLICY = {
     "metadata": {"name": "all"},
     "spec": {"isolation": ["service"]},
 }
-SAMPLE = 4
+SAMPLE = 3
 COMMANDS = ("server list", "namespace list", "client list", "namespace create", "namespace set")
 
 
