@@ -131,19 +131,17 @@ def _held_by_mps(slices: list[JSON]) -> bool:
     )
 
 
-def _program(own: WithMps, name: str = "app", *uses: str) -> JSON:
-    """A container whose program uses its card again and again."""
-    return container(
-        name,
-        *(uses or ("card",)),
+def _share(own: WithMps, name: str, *, memory: str, cores: str) -> list[JSON]:
+    """A pod whose program uses its share again and again, and whose author sets MPS's variable himself."""
+    program = container(
+        "app",
+        "card",
         image=own.images.project,
         command=["python3", "-c", CLIENT.read_text(), "again"],
+        env=[{"name": "CUDA_MPS_PIPE_DIRECTORY", "value": "/elsewhere"}],
     )
-
-
-def _share(own: WithMps, name: str, *, memory: str, cores: str) -> list[JSON]:
     wanted = request(memory=memory, cores=cores, cel=on(CARD))
-    return [template(name, wanted), pod(name, _program(own), templates={"card": name})]
+    return [template(name, wanted), pod(name, program, templates={"card": name})]
 
 
 def _given(place: Space, name: str) -> list[JSON]:
