@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from controller.admitting import Admitting, Around, admitting
-from controller.allocating.allocator import WAKE, Answer
+from controller.allocating.allocator import WAKE
+from controller.allocating.answers import Answer
 from controller.allocating.aside import aside
 from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.pod_fit import NodeFacts, node_facts
@@ -319,6 +320,7 @@ def _ours(
         classes=classes,
         policy=_placement(settings),
         orphaned_s=settings.orphaned_after,
+        unplaced_s=settings.unplaced_after,
         run=aside(),
     )
     handover.follow(pods=allocating.sources.pods, claims=allocating.sources.claims)

@@ -66,6 +66,12 @@ class Settings:
     orphaned_after: float = _setting(
         60.0, "How long an allocation may have no pod before it is released; in mode controller.", least=5
     )
+    unplaced_after: float = _setting(
+        900.0,
+        "How long a pod may have its cards without being placed before it gives them back to others that "
+        "wait; in mode controller.",
+        least=5,
+    )
     agent_selector: str = _setting(
         "app.kubernetes.io/name=dragoman,app.kubernetes.io/component=kubelet-plugin",
         "Label selector of the agents' pods in the controller's namespace.",

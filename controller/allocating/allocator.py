@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from controller.allocating.answers import Answer
 from controller.allocating.books import Books
 from controller.allocating.errors import AllocationLostError
 from controller.allocating.question import Question, Questions
@@ -34,13 +35,13 @@ from controller.allocating.refused import RefusedNodes
 from controller.allocating.sources import Sources
 from controller.allocating.storing import Storing
 from controller.allocating.turns import Turns
+from controller.allocating.unplaced import Unplaced
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, PodView
 from controller.allocating.writing import Wanted
 from controller.lease import LeadershipLostError
-from driver.allocation import Decision
 from driver.allocation.placement import PlacementPolicy
-from driver.errors import AllocationError, ClaimError, ConfigError, DragomanError
+from driver.errors import AllocationError, ClaimError, ConfigError
 from driver.kube.client import JSON, ApiError, KubeClient
 
 _AGAIN_S = 60.0
@@ -54,28 +55,11 @@ WAKE = "wake/"
 """Keys that begin so, when it is their turn, wake up the pods that wait because nothing fitted."""
 TURN = "turn/"
 """As `WAKE`, for the pods of the namespace that comes behind."""
+UNPLACED = "unplaced/"
+"""Key of the look at pods that have their cards and are not placed."""
 _REFUSED = (400, 403, 413, 422)
 
 _log = structlog.get_logger("allocating")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What was decided about a pod.
-
-    Attributes:
-        pod: `namespace/name`.
-        claims: The claims that were asked about, with their amounts.
-        nodes: The nodes that the pod may use.
-        decision: The decision; None if it did not come to one.
-        error: Why not.
-    """
-
-    pod: str
-    claims: tuple[JSON, ...] = ()
-    nodes: tuple[str, ...] = ()
-    decision: Decision | None = None
-    error: DragomanError | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +85,7 @@ class Allocator:
         answered: Callable[[Answer], None],
         policy: PlacementPolicy,
         orphaned_s: float = 60.0,
+        unplaced_s: float = 900.0,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Prepares an allocator; it does nothing by itself.
@@ -117,6 +102,7 @@ class Allocator:
             answered: Told of each decision.
             policy: Which of the answers that fit is liked best.
             orphaned_s: How long an allocation of ours may have no pod before it is released.
+            unplaced_s: How long a pod may have its cards without being placed while others need some.
             wall_clock: The time that allocations carry.
         """
         self._sources = sources
@@ -129,6 +115,7 @@ class Allocator:
         self._answered = answered
         self._policy = policy
         self._refused_nodes = RefusedNodes()
+        self._unplaced = Unplaced(after_s=unplaced_s)
         self._waiting: set[str] = set()
         self._rests: dict[str, float] = {}
         self._reading = Reading(client, sources)
@@ -153,6 +140,7 @@ class Allocator:
         self._storing.begin()
         self._waiting.clear()
         self._rests.clear()
+        self._unplaced.clear()
         self._expect_those_on_their_way()
         claims = dict.fromkeys((*self._books.all_doubted(), *self._sources.claims.keys()))
         return [*self.waiting_pods(), *(f"claim/{key}" for key in claims)]
@@ -261,12 +249,12 @@ class Allocator:
         if view is None or not view.may_need:
             self._forget(key, view)
             return None
-        rest_s = self._rest_s(key)
+        rest_s = self._rest_s(key, view)
         return view if rest_s is None else rest_s or None
 
-    def _rest_s(self, key: str) -> float | None:
+    def _rest_s(self, key: str, view: PodView) -> float | None:
         """Seconds that a pod has to rest, 0 if it will be woken up; None if it need not."""
-        rest_s = self._rests.get(key, 0.0) - _now()
+        rest_s = max(self._rests.get(key, 0.0) - _now(), self._unplaced.rest_s(key, view, now=_now()))
         if rest_s > 0:
             return rest_s
         namespace = key.partition("/")[0]
@@ -298,7 +286,10 @@ class Allocator:
             if not mine:
                 self._waiting.discard(key)
                 self._expect(key, view, claims)
+                if self._unplaced.note(key, view, [claim for _, claim in claims], now=_now()):
+                    self._again(UNPLACED, self._unplaced.after_s)
                 return None
+            self._unplaced.forget(key)
             pinned = {claim.node for _, claim in claims if claim.node}
             answer = await self._decide(key, view, [document for *_, document in mine], pinned=pinned)
         except (AllocationError, ClaimError, ConfigError) as error:
@@ -338,8 +329,24 @@ class Allocator:
             self._rests[answer.pod] = _now() + _AGAIN_S
         return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
 
+    def give_back(self) -> float | None:
+        """Takes cards back from pods that kube-scheduler does not place, if others need some.
+
+        Returns:
+            Seconds after which to look again; None if nobody has cards in vain.
+        """
+        self._check_leading()
+        needing = [(key, view) for key in self._waiting if (view := self._pod(key)) and view.may_need]
+        for key in self._unplaced.look(needing, now=_now()):
+            if (view := self._pod(key)) is not None:
+                self._usage.unexpect(key)
+                self._storing.loosen(key, self._questions.claims_of(key, view) or (), at_once=True)
+                self._answered(Answer(pod=key, error=self._unplaced.given_back(key, view, now=_now())))
+        return self._unplaced.next_look_s(now=_now())
+
     def _forget(self, key: str, view: PodView | None) -> None:
         self._waiting.discard(key)
+        self._unplaced.forget(key)
         self._rests.pop(key, None)
         if view is not None and not view.may_need:
             self._refused_nodes.forget(view.uid)

@@ -51,3 +51,10 @@ class AllocationLostError(AllocationError):
     """The API server stored the allocation without what says how much was given; it was taken back."""
 
     reason = "AllocationLost"
+
+
+class CardsGivenBackError(AllocationError):
+    """A pod had its cards for long and kube-scheduler did not place it, so others have their turn first."""
+
+    reason = "CardsGivenBack"
+    retriable = True

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.allocating.allocator import TURN, WAKE, Allocator, Answer
+from controller.allocating.allocator import TURN, UNPLACED, WAKE, Allocator
+from controller.allocating.answers import Answer
 from controller.allocating.aside import Run, at_once
 from controller.allocating.books import Books
 from controller.allocating.cards import Cards
@@ -74,6 +75,7 @@ class Allocating:
         classes: Store[ClassView],
         policy: PlacementPolicy,
         orphaned_s: float,
+        unplaced_s: float = 900.0,
         run: Run = at_once,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -88,6 +90,7 @@ class Allocating:
             classes: The DeviceClasses; of the caller's informer.
             policy: Which of the answers that fit is liked best.
             orphaned_s: How long an allocation of ours may have no pod before it is released.
+            unplaced_s: How long a pod may have its cards without being placed while others need some.
             run: Runs what takes long.
             wall_clock: The time that allocations carry.
         """
@@ -122,6 +125,7 @@ class Allocating:
             answered=around.answered,
             policy=policy,
             orphaned_s=orphaned_s,
+            unplaced_s=unplaced_s,
             wall_clock=wall_clock,
         )
         claims.subscribe(self._claim_changed)
@@ -143,6 +147,8 @@ class Allocating:
             for pod in self.allocator.refused_pods(namespace):
                 self.queue.add(pod)
             return None
+        if key == UNPLACED:
+            return self.allocator.give_back()
         return await self.allocator.reconcile(key)
 
     def class_is_ours(self, name: str) -> bool:

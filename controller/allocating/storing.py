@@ -4,9 +4,9 @@ Flow: `book` before anything is written, then `write_all`. A write that got no a
 doubt until `reconcile` of its claim knows what is stored. `taken_back` sees what kube-scheduler, or somebody
 else, deallocates.
 
-What nobody needs is released by `reconcile`: an allocation of ours that no pod holds or waits for; and one
-whose pods all wait for other claims that do not fit beside it, which `loosen` asks for, so that all of them
-can be decided together anew.
+What nobody needs is released by `reconcile`: an allocation of ours that no pod holds or waits for; and what
+`loosen` asks for: one whose pods all wait for other claims that do not fit beside it, so that all of them can
+be decided together anew, or are not placed although they have it.
 
 Limits: one write after the other for a pod. What is in the books leaves them only when it is known that it is
 not stored, or its own state counts.
@@ -136,14 +136,20 @@ class Storing:
             return None
         return placed
 
-    def loosen(self, pod: str, claims: Sequence[tuple[str, ClaimView]]) -> None:
-        """A pod's (`namespace/name`) other claims do not fit beside those of these that are allocated."""
+    def loosen(self, pod: str, claims: Sequence[tuple[str, ClaimView]], *, at_once: bool = False) -> None:
+        """A pod (`namespace/name`) cannot use those of these claims that are allocated.
+
+        Its other claims do not fit beside them; or, `at_once`, it has had them in vain for long enough.
+        """
         namespace = pod.partition("/")[0]
         for name, claim in claims:
             key = f"{namespace}/{name}"
             if claim.allocated and claim.ours and not claim.reserved:
-                self._loose.setdefault(key, {}).setdefault(pod, _now())
-                self._again(f"claim/{key}", self._orphaned_s)
+                loose = self._loose.setdefault(key, {})
+                if at_once:
+                    loose[pod] = _now() - self._orphaned_s
+                since = loose.setdefault(pod, _now())
+                self._again(f"claim/{key}", since + self._orphaned_s - _now())
 
     def fits_beside(self, pod: str, claims: Sequence[tuple[str, ClaimView]]) -> None:
         """The opposite of `loosen`."""

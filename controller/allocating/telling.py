@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.allocating.allocator import Answer
+from controller.allocating.answers import Answer
 from controller.allocating.books import Books
 from controller.allocating.question import Question
 from controller.allocating.sources import Sources

@@ -44,6 +44,7 @@ MAX_NAMES = 16
 """Names of claims and of extended resources of a pod that are kept, each."""
 MAX_LENGTH = 1024
 """Bytes of the names of claims, and of resources."""
+_MAX_GROUP = 320
 _MAX_STAMP = 128
 
 
@@ -109,6 +110,7 @@ class PodView:
         priority: Its priority; the higher first.
         created: When it was made, as the API writes it; the earlier first.
         nominated: The node that kube-scheduler expects it on, if it may get devices there; "" if none.
+        group: Whom it belongs together with, as `group_of` gives it, while it waits; "" if to nobody.
     """
 
     uid: str
@@ -124,6 +126,7 @@ class PodView:
     priority: int = 0
     created: str = ""
     nominated: str = ""
+    group: str = ""
 
     @property
     def facts(self) -> PodFacts | None:
@@ -265,7 +268,30 @@ def pod_view(document: JSON) -> PodView:
         priority=int(spec.get("priority") or 0),
         created=str(metadata.get("creationTimestamp") or ""),
         nominated=nominated,
+        group="" if node else sys.intern(group_of(document)),
     )
+
+
+def group_of(document: JSON) -> str:
+    """What pods have in common that are of use together only: their PodGroup, else whoever controls them.
+
+    PodGroups are those of Kubernetes (1.36 and 1.35), of Volcano and of the coscheduling plugin.
+    """
+    metadata, spec = document["metadata"], document.get("spec") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    workload = spec.get("workloadRef") or {}
+    said = (
+        (spec.get("schedulingGroup") or {}).get("podGroupName")
+        or "/".join(str(workload.get(key) or "") for key in ("name", "podGroup", "podGroupReplicaKey")).strip(
+            "/"
+        )
+        or annotations.get("scheduling.k8s.io/group-name")
+        or labels.get("scheduling.x-k8s.io/pod-group")
+    )
+    if said:
+        return f"group {said}"[:_MAX_GROUP]
+    owners = metadata.get("ownerReferences") or []
+    return next((str(one.get("uid"))[:_MAX_GROUP] for one in owners if one.get("controller")), "")
 
 
 def wishes_text(document: JSON) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.allocating.allocator import Answer
+from controller.allocating.answers import Answer
 from controller.allocating.aside import Run, at_once
 from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.pod_fit import node_facts
