@@ -28,7 +28,8 @@ from driver.errors import ConfigError, DeviceGoneError
 from driver.host import Host
 from driver.isolation.choose import Chosen, Methods, choose_methods, context_for, edits_for, levels_for
 from driver.isolation.hardware import Hardware
-from driver.partitions import Partitioner, offered
+from driver.partitions.base import Partitioner
+from driver.partitions.offer import offered
 from driver.shares import Share
 from driver.vendors.base import Discovery, Vendor
 from kubelet_plugin.card_health.missing import Found, MissingCards

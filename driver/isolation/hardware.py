@@ -9,8 +9,8 @@ gone:
 
 So a kill at any point leaves a note that leads to what there is, and what has no note is never removed: it is
 somebody else's. With "intended", an instance in exactly these slots is ours, since none was there when the
-note was written; with "made", only one of that UUID is. Instances do not outlive a boot, so a note of another
-boot stands for nothing: what is there by now, somebody else made.
+note was written; with "made", only one of that UUID is. Where instances do not outlive a boot, a note of
+another one stands for nothing: what is there by now, somebody else made.
 
 Two agents may run on a node at a time (a rolling update), hence a lock for each card, over processes. It is
 held while the hardware is at work, for seconds, and nothing else waits for it: neither claims of other cards
@@ -245,7 +245,7 @@ class Hardware:
     ) -> Instance:
         note = self._notes.find(share.claim_uid, share.device)
         found = partitioner.find_instance(target, host=host)
-        if note is not None and found is not None and not self._is_of(found, note):
+        if note is not None and found is not None and not self._is_of(found, note, partitioner):
             # Of another boot, or made anew by somebody else in the place of ours: theirs from now on.
             self._notes.remove(note)
             note = None
@@ -257,7 +257,7 @@ class Hardware:
                 remedy="Delete the pod; its replacement is scheduled to one that is there.",
             )
         boot = self._notes.boot()
-        if note is None or note.boot != boot or (found is None and note.instance):
+        if note is None or self._is_old(note, partitioner) or (found is None and note.instance):
             note = Note(
                 claim_uid=share.claim_uid,
                 device=card.name,
@@ -275,12 +275,12 @@ class Hardware:
     def _undo(self, note: Note, *, host: Host) -> None:
         place = _place(note.device)
         with self._notes.lock(place.card):
-            if note.boot == self._notes.boot():
-                partitioner = self._of(place.card, vendor=note.vendor)
+            partitioner = self._of(place.card, vendor=note.vendor)
+            if not self._is_old(note, partitioner):
                 target = PartitionTarget(place=place, card_uuid=note.card_uuid)
                 try:
                     found = partitioner.find_instance(target, host=host)
-                    if found is not None and self._is_of(found, note):
+                    if found is not None and self._is_of(found, note, partitioner):
                         partitioner.remove_instance(found, host=host)
                 except DeviceGoneError:
                     # It can come back only by a reset or a boot, which leave no instance.
@@ -288,8 +288,12 @@ class Hardware:
             self._removed[note.device] = self._clock()
             self._notes.remove(note)
 
-    def _is_of(self, found: Instance, note: Note) -> bool:
-        if note.boot != self._notes.boot():
+    def _is_old(self, note: Note, partitioner: Partitioner) -> bool:
+        """Whether the note's instance went with another boot."""
+        return note.boot != self._notes.boot() and not partitioner.instances_outlive_boot
+
+    def _is_of(self, found: Instance, note: Note, partitioner: Partitioner) -> bool:
+        if self._is_old(note, partitioner):
             return False
         # One without a UUID lacks its inner half: between two calls of ours.
         return not note.instance or not found.uuid or found.uuid == note.instance

@@ -8,8 +8,3 @@ allocation -> prepare -> `driver.isolation.hardware` -> `Partitioner.make` -> CD
 
 Limits: a card is a row of slots (`driver.places`); hardware that is cut in other ways is not described.
 """
-
-from driver.partitions.base import Instance, Partitioner, PartitionTarget
-from driver.partitions.offer import offered
-
-__all__ = ["Instance", "PartitionTarget", "Partitioner", "offered"]

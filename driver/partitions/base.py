@@ -14,7 +14,9 @@ from driver.errors import PrepareError
 from driver.host import Host
 from driver.places import Place
 
-IN_PARTITION_MODE = "The card is in a mode for partitions (MIG), so it is not given out as a whole."
+IN_PARTITION_MODE = (
+    "The card is cut into partitions, or in the mode for them (MIG), so it is not given out as a whole."
+)
 """Why such a card is not offered, where nothing is partitioned on demand."""
 
 
@@ -66,6 +68,10 @@ class Instance:
 @runtime_checkable
 class Partitioner(Protocol):
     """A vendor whose cards can be cut into partitions."""
+
+    @property
+    def instances_outlive_boot(self) -> bool:
+        """Whether the driver makes instances anew after a boot by itself."""
 
     def find_instance(self, target: PartitionTarget, *, host: Host) -> Instance | None:
         """The instance of exactly this profile in exactly these slots; None if there is none.

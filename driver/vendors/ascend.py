@@ -9,20 +9,26 @@ Source: DCMI (`driver.vendors.dcmi`); nodes and files that Huawei's Ascend Docke
 template sizes from HAMi's configuration.
 
 Limits:
-* A chip is given out whole; vNPU templates are known as data only, and chips that somebody has cut by hand
-  are not recognised.
+* vNPUs, made by templates, are partitions (`ascend_vnpu`); without npu-smi nothing is known of them.
 * The two chips of a 910C module are two cards; that HAMi hands them out in pairs is not imitated.
 * Whoever names cards by DCMI needs it: without libdcmi.so the cards are reported and not offered.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from driver.cards import Card, IsolationLevel
+from driver.cdi import ContainerEdits
+from driver.errors import DeviceGoneError
 from driver.host import Host
-from driver.vendors.base import UNREADABLE, CardHealth
+from driver.partitions.base import Instance, PartitionTarget
+from driver.places import card_of
+from driver.vendors.ascend_vnpu import AscendVnpus
+from driver.vendors.base import UNREADABLE, CardHealth, Discovery
 from driver.vendors.dcmi import Dcmi, DcmiChip, load_dcmi
 from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFacts
 from driver.vendors.legacy import LegacyNames, LegacyTemplate
@@ -57,6 +63,7 @@ _ALARMS = {
     3: "DCMI reports a fault.",
 }
 _MAJOR = 2
+_CHIP_NODE = re.compile(r"/dev/davinci[0-9]+")
 _HAMI = "HAMi 2.10, hami-scheduler-device"
 
 
@@ -187,6 +194,60 @@ class Ascend(PciVendor):
     def __init__(self, *, dcmi: Dcmi | None = None) -> None:
         super().__init__()
         self._dcmi = dcmi
+        self._vnpus = AscendVnpus(lambda uuid, host: self._asked(host).chip(uuid), models=FACTS.legacy)
+        self._parts: dict[str, tuple[Card, ...]] = {}
+
+    @property
+    def instances_outlive_boot(self) -> bool:
+        """See `driver.partitions.Partitioner`."""
+        return self._vnpus.instances_outlive_boot
+
+    def discover(self, host: Host) -> Discovery:
+        """All chips, and the vNPUs that they have or could have."""
+        found = super().discover(host)
+        cards: list[Card] = []
+        for card in found.cards:
+            try:
+                self._parts[card.uuid] = self._vnpus.cards(card, host=host)
+            except (UnreadableError, DeviceGoneError):
+                # Without npu-smi nobody cuts chips either; one bad answer takes no device away.
+                self._parts.setdefault(card.uuid, (card,))
+            cards += self._parts[card.uuid]
+        return replace(found, cards=tuple(cards))
+
+    def edits(self, card: Card, *, host: Host) -> ContainerEdits:
+        """As for every vendor; a vNPU's container gets no node of the chip."""
+        if card.partition is None:
+            return super().edits(card, host=host)
+        edits = super().edits(_chip_of(card), host=host)
+        nodes = (node for node in edits.device_nodes if not _CHIP_NODE.fullmatch(node.path))
+        return replace(edits, device_nodes=tuple(nodes))
+
+    def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
+        """How each chip is; what is wrong with a chip is wrong with its vNPUs."""
+        chips = {_chip_of(card).name: _chip_of(card) for card in cards}
+        told = {one.name: one for one in super().health(tuple(chips.values()), host=host)}
+        return tuple(replace(told[_chip_of(card).name], name=card.name) for card in cards)
+
+    def find_instance(self, target: PartitionTarget, *, host: Host) -> Instance | None:
+        """See `driver.partitions.Partitioner`."""
+        return self._vnpus.find_instance(target, host=host)
+
+    def make_instance(self, target: PartitionTarget, *, host: Host) -> Instance:
+        """See `driver.partitions.Partitioner`."""
+        return self._vnpus.make_instance(target, host=host)
+
+    def remove_instance(self, instance: Instance, *, host: Host) -> None:
+        """See `driver.partitions.Partitioner`."""
+        self._vnpus.remove_instance(instance, host=host)
+
+    def instance_edits(self, instance: Instance, *, host: Host) -> ContainerEdits:
+        """See `driver.partitions.Partitioner`."""
+        return self._vnpus.instance_edits(instance, host=host)
+
+    def make_whole(self, card_uuid: str, *, host: Host) -> None:
+        """See `driver.partitions.Partitioner`."""
+        self._vnpus.make_whole(card_uuid, host=host)
 
     def accepts(self, function: PciFunction, *, host: Host) -> bool:  # noqa: ARG002
         """Accelerators with an NPU's device ID: Huawei also makes network, storage and display functions."""
@@ -261,6 +322,14 @@ class Ascend(PciVendor):
         if self._dcmi is None:
             self._dcmi = Dcmi(partial(load_dcmi, host))
         return self._dcmi
+
+
+def _chip_of(card: Card) -> Card:
+    """The chip that a device is, or is part of."""
+    if card.partition is None:
+        return card
+    uuid = card.partition.card_uuid
+    return replace(card, name=card_of(card.name), uuid=uuid, partition=None, unpublished="")
 
 
 def _model(chip: DcmiChip) -> str:

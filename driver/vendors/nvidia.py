@@ -167,6 +167,11 @@ class Nvidia:
         found = [_fault(event, name=name) for name in names[event.uuid]]
         return tuple(fault for fault in found if fault is not None) or None
 
+    @property
+    def instances_outlive_boot(self) -> bool:
+        """See `driver.partitions.Partitioner`."""
+        return self._mig.instances_outlive_boot
+
     def find_instance(self, target: PartitionTarget, *, host: Host) -> Instance | None:
         """See `driver.partitions.Partitioner`."""
         return self._mig.find_instance(target, host=host)

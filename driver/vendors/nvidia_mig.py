@@ -58,6 +58,8 @@ class NvidiaMig:
         driver_root: Root of the driver's installation, as a path of the node.
     """
 
+    instances_outlive_boot = False
+
     def __init__(self, nvml: Callable[[Host], Nvml], *, driver_root: str) -> None:
         self._nvml = nvml
         self._driver_root = driver_root

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from driver.isolation.hardware import Hardware
-from driver.partitions import Partitioner
+from driver.partitions.base import Partitioner
 from kubelet_plugin.partitions.notes import FileNotes
 from kubelet_plugin.settings import Settings
 

@@ -171,7 +171,12 @@ def space(own: MigInstallation) -> Space:
         "spec": {"partitions": "Static", "cards": [{"uuid": UUIDS[DYNAMIC], "partitions": "Dynamic"}]},
     }
     own.api.apply(policy)
-    own.wait_slices(lambda now: len(own.devices_of(now)) == PLACES + 3, what="every place is a device")
+    own.wait_slices(
+        lambda now: (
+            len(own.devices_of(now)) == PLACES + 3 and any("sharedCounters" in one["spec"] for one in now)
+        ),
+        what="every place is a device",
+    )
     return open_space(own.api, "dynamic")
 
 
@@ -231,8 +236,8 @@ def test_who_waits_gets_what_is_given_back_and_the_instance_is_gone(
 def test_an_instance_outlives_a_restart_of_the_agent(own: MigInstallation, space: Space) -> None:
     before = own.cards.state.read_text()
     own.restart_agent_softly()
-    own.wait_agent(lambda _one: True)
-    waiting.eventually(lambda: len(own.agents()) == 1, what="one agent is there", seconds=60)
+    rolled = ("rollout", "status", f"daemonset/{own.daemon_set}", "--timeout", "120s")
+    own.target.must("kubectl", *rolled, "--namespace", own.namespace)
     assert own.cards.state.read_text() == before
     assert space.pod("third")["status"]["phase"] == "Running"
 

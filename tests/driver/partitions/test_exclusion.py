@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from driver.allocation import Snapshot, allocate
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, Partitions, effective_policy
 from driver.cards import Card, Partition
-from driver.partitions import offered
+from driver.partitions.offer import offered
 from driver.places import Place, exclude
 from driver.slices import publication_of, with_generation
 

@@ -13,8 +13,8 @@ from driver.api.policy import (
     effective_policy,
 )
 from driver.cards import Card, Partition
-from driver.partitions import offered
 from driver.partitions.base import IN_PARTITION_MODE
+from driver.partitions.offer import offered
 from driver.places import Place
 
 UUID = "GPU-1"
