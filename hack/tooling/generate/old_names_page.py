@@ -18,8 +18,8 @@ from driver.vendors.legacy import LegacyNames, LegacyTemplate
 _SIZE_MIB = 40960
 _INTRODUCTION = (
     "What pods asked for before, and what their claims ask for instead. How to change over, what is refused "
-    "and what is different: [migrating](../migrating.md). Extended resources that stand for DeviceClasses are "
-    "[there](../migrating.md#whole-devices-by-the-name-of-a-class) too."
+    "and what is different: [migrating](../migrating.md). Extended resources that stand for DeviceClasses "
+    "are [there](../migrating.md#whole-devices-by-the-name-of-a-class) too."
 )
 _ROLES: Mapping[str, str] = {
     "useUUID": "only cards with one of these UUIDs (or PCI addresses)",

@@ -306,6 +306,14 @@ class Controller(Values):
         description="In mode controller: seconds for which kube-scheduler must have had no slices of a node "
         "before this controller gives out the node's cards. More where kube-scheduler is slow.",
     )
+    unplaced_after: int = Field(
+        default=900,
+        ge=5,
+        le=86400,
+        description="In mode controller: seconds for which a pod may have its cards without being placed "
+        "before it gives them back, with its gang, if others wait for cards. Less than kube-scheduler takes to "
+        "bind a pod (10 minutes where it waits for a volume) only disturbs it.",
+    )
     placement: Placement = Field(default=Placement())
     webhook: Webhook = Field(default=Webhook())
     conversion: Conversion = Field(default=Conversion())
