@@ -311,8 +311,8 @@ class Controller(Values):
         ge=5,
         le=86400,
         description="In mode controller: seconds for which a pod may have its cards without being placed "
-        "before it gives them back, with its gang, if others wait for cards. Less than kube-scheduler takes to "
-        "bind a pod (10 minutes where it waits for a volume) only disturbs it.",
+        "before it gives them back, with its gang, if others wait for cards. Less than kube-scheduler takes "
+        "to bind a pod (10 minutes where it waits for a volume) only disturbs it.",
     )
     placement: Placement = Field(default=Placement())
     webhook: Webhook = Field(default=Webhook())
