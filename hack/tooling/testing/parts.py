@@ -14,7 +14,8 @@ from pathlib import Path
 AT_ONCE = 2
 """Clusters that are tested on at the same time. On 2 processors these are 6 to 14 % busy between the starts
 of clusters: most of the time is spent on waiting for what takes a while."""
-FILES_APART = (f"--numprocesses={AT_ONCE}", "--dist=loadfile")
+FILES_APART = (f"--numprocesses={AT_ONCE}", "--dist=loadfile", "--no-loadscope-reorder")
+"""In the order of their names: by the number of their tests, files with few and long ones would come last."""
 
 
 @dataclass(frozen=True, kw_only=True)
