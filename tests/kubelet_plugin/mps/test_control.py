@@ -41,6 +41,12 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Control
         process.wait()
 
 
+@pytest.fixture(autouse=True)
+def _own_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set up once in a process, and for good.
+    monkeypatch.setattr(entry, "configure_logs", lambda _level: None)
+
+
 def test_nothing_that_hides_cards_or_limits_a_daemon_reaches_it(control: Control) -> None:
     assert {key for key in control.environment if key.startswith("CUDA_")} == {
         "CUDA_MPS_PROTOCOL_VERSION",
