@@ -104,7 +104,8 @@ FACTS = VendorFacts(
     title="Huawei Ascend",
     pci_vendors=frozenset({0x19E5}),
     identity=Identity.UUID,
-    isolation=(IsolationLevel.NONE,),
+    # Its partitions, vNPUs, by hardware.
+    isolation=(IsolationLevel.HARDWARE, IsolationLevel.NONE),
     brought=(IsolationLevel.PRELOAD,),
     tried={
         **ON_FIXTURE,
@@ -122,8 +123,11 @@ FACTS = VendorFacts(
         "Huawei Ascend Docker Runtime: base.list, devices, ASCEND_VISIBLE_DEVICES=void.",
         "HAMi's hami-scheduler-device: chips, memory, AI cores, templates.",
         "HAMi-vnpu-core: the contract of its preload library.",
+        "Huawei's npu-smi reference and Docker guide, for vNPUs.",
     ),
     guessed=(
+        "That npu-smi lists vNPUs in a table of five columns, number first and template last.",
+        "That a 310P has 7 AI CPUs, and its templates one for each AI core.",
         "That the health codes 1 to 3 mean a minor, major and critical alarm is what others cite of Huawei.",
         "That all functions of Huawei's with class 12 and a device ID 0xdNNN are NPUs.",
     ),
