@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import structlog
-
 from controller.admitting import Admitting, Around, admitting
 from controller.allocating.allocator import WAKE
 from controller.allocating.answers import Answer
@@ -59,11 +57,6 @@ from driver.kube.resources import (
     RESOURCE_SLICES,
 )
 from driver.kube.store import Part, Store
-
-_REPORT_S = 5.0
-_REPORT_AGAIN_S = 0.5
-
-_log = structlog.get_logger("controller")
 
 
 @dataclass(frozen=True, kw_only=True)
