@@ -16,35 +16,29 @@ from typing import Any
 
 import pytest
 
-from driver.kube.resources import ACCELERATOR_POLICIES
 from tests.cluster.support import vendor_matrix, vendor_node
 from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
-from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.probe import Seen
 from tests.cluster.support.space import open_space, results
-from tests.cluster.support.target import of_cluster
-from tooling.cluster import api as clusters
+from tests.cluster.support.vendor_installation import VendorInstallation, on_a_node
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
 VENDORS = vendor_node.vendors()
 SHARE = {"memory": "1Gi", "cores": "10"}
-LIMITS = {"CUDA_DEVICE_MEMORY_LIMIT_0=1024m", "CUDA_DEVICE_SM_LIMIT_0=10"}
-HELD_BY_PRELOAD = {"nvidia"}
+HELD = {"nvidia": ("preload", "preload"), "ascend": ("preload", "preload"), "amd": ("preload", "none")}
+"""What holds memory, and compute, of shares of these vendors' cards; nothing does of the others'."""
 
-
-class VendorInstallation(Installation):
-    """The chart on a node whose cards are not simulated."""
-
-    @property
-    def devices(self) -> list[str]:
-        return sorted(card["name"] for vendor in VENDORS for card in vendor_node.expected(vendor))
-
-    def values(self, *, image: str = "") -> JSON:
-        found = super().values(image=image)
-        assert found["host"]["mountRoot"], "this node's root is a shared mount, as on nodes with systemd"
-        return {**found, "simulated": {}}
+LIMITS = {
+    "nvidia": {"CUDA_DEVICE_MEMORY_LIMIT_0=1024m", "CUDA_DEVICE_SM_LIMIT_0=10"},
+    "ascend": {"NPU_MEM_QUOTA=1024", "NPU_PRIORITY=10", "NPU_FIXED_SHARE_RATIO=1"},
+    "amd": {"HIP_DEVICE_MEMORY_LIMIT_0=1024m"},
+}
+LIBRARIES = {"nvidia": "libvgpu.so", "ascend": "libvnpu.so", "amd": "libamvgpu.so"}
+REGIONS = {"nvidia": "shared.cache", "ascend": "vnpu_local_shmem", "amd": "hip.cache"}
+INSIDE = "/usr/local/dragoman"
 
 
 @dataclass
@@ -53,7 +47,8 @@ class Given:
 
     claim: JSON
     had: JSON
-    library: bool
+    mapped: set[str]
+    region: str
 
     @property
     def result(self) -> JSON:
@@ -77,20 +72,9 @@ def own(
     images: Images, kubernetes_version: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[VendorInstallation]:
     """Dragoman on a node with cards of all vendors."""
-    name = clusters.unique_name("vendors")
-    folder = vendor_node.make(tmp_path_factory.mktemp("vendors") / "root")
-    try:
-        target = of_cluster(clusters.start(name=name, kubernetes=kubernetes_version, laid_over=folder))
-        images.load(target)
-        installed = VendorInstallation(target, images=images)
-        installed.controller = {"replicas": 1}
-        installed.install()
-        policy = {"metadata": {"name": "all"}, "spec": {"isolation": ["preload", "none"]}}
-        installed.api.create(ACCELERATOR_POLICIES, policy)
-        installed.wait_ready()
+    folder = tmp_path_factory.mktemp("vendors") / "root"
+    with on_a_node(images, kubernetes=kubernetes_version, folder=folder) as installed:
         yield installed
-    finally:
-        clusters.stop(name)
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +91,29 @@ def shown(own: VendorInstallation) -> Shown:
     for key, pod in pods.items():
         seen = space.seen(pod)
         (process,) = own.own_node.container_pids(pod_uid=running[pod]["metadata"]["uid"], container="app")
-        environment = own.own_node.read_file(f"/proc/{process}/environ")
-        had = vendor_matrix.of_container(seen, environment=environment)
-        given[key] = Given(claim=space.claim_of(pod), had=had, library=seen.library)
+        given[key] = _given(own, seen, process=process, claim=space.claim_of(pod), vendor=key[0])
     uids = space.close(seconds=120)
     own.expect_nothing_left(uids, seconds=60)
     regions = own.own_node.run("ls", "-A", str(own.share_dir)).split()
     return Shown(installed=own, published=published, given=given, left=regions)
 
 
+def _given(own: VendorInstallation, seen: Seen, *, process: int, claim: JSON, vendor: str) -> Given:
+    node = own.own_node
+    maps = node.read_file(f"/proc/{process}/maps").decode().splitlines()
+    region = f"{own.share_dir}/{claim['metadata']['uid']}/card/region/{REGIONS.get(vendor, '')}"
+    return Given(
+        claim=claim,
+        had=vendor_matrix.of_container(seen, environment=node.read_file(f"/proc/{process}/environ")),
+        mapped={line.split()[-1] for line in maps if INSIDE in line},
+        region=node.run("sh", "-c", f"if [ -f {region} ]; then tr -d '\\0' < {region}; fi"),
+    )
+
+
 def _policy_is_there(slices: list[JSON]) -> bool:
     devices = [device for one in slices for device in one["spec"]["devices"]]
-    held = {device["attributes"]["memoryIsolation"]["string"] for device in devices}
-    return held == {"preload", "none"}
+    held = {_held_by(device)[0] for device in devices if device["attributes"]["vendor"]["string"] in HELD}
+    return held == {"preload"}
 
 
 def _card(vendor: str, how: str) -> dict[str, Any]:
@@ -141,8 +135,7 @@ def test_the_cards_are_published_as_they_are(shown: Shown, vendor: str) -> None:
         assert device["attributes"]["model"] == {"string": card["model"]}
         assert device["attributes"]["resource.kubernetes.io/pcieRoot"] == {"string": card["root"]}
         assert device["capacity"]["memory"]["value"] == _quantity(card["memoryMiB"])
-        held = "preload" if vendor in HELD_BY_PRELOAD else "none"
-        assert device["attributes"]["memoryIsolation"] == {"string": held}
+        assert _held_by(device) == HELD.get(vendor, ("none", "none"))
 
 
 @pytest.mark.parametrize("how", ["share", "whole"])
@@ -168,14 +161,25 @@ def test_a_share_is_limited_where_a_method_holds_it_and_a_whole_card_never_is(
     shown: Shown, vendor: str
 ) -> None:
     share, whole = shown.given[vendor, "share"], shown.given[vendor, "whole"]
-    assert (set(share.had["environment"]) >= LIMITS) == (vendor in HELD_BY_PRELOAD)
-    assert share.library == (vendor in HELD_BY_PRELOAD)
-    assert not whole.library
-    assert not any("LIMIT" in one for one in whole.had["environment"])
+    assert set(share.had["environment"]) >= LIMITS.get(vendor, set())
+    if vendor in HELD:
+        assert share.mapped == {f"{INSIDE}/{LIBRARIES[vendor]}", f"{INSIDE}/region/{REGIONS[vendor]}"}
+    else:
+        assert not share.mapped
+    assert not whole.mapped
+    assert not any(word in one for one in whole.had["environment"] for word in ("LIMIT", "QUOTA"))
+
+
+@pytest.mark.parametrize("vendor", ["ascend", "amd"])
+def test_the_library_in_the_container_found_the_shares_limits(shown: Shown, vendor: str) -> None:
+    found = set(shown.given[vendor, "share"].region.splitlines())
+    assert found >= LIMITS[vendor]
+    assert found <= set(shown.given[vendor, "share"].had["environment"])
 
 
 def test_nothing_is_left_on_the_node_when_the_pods_are_gone(shown: Shown) -> None:
-    assert shown.left == []
+    # The file by which containers on an Ascend card take turns is nobody's; it goes with the boot.
+    assert shown.left == [".cards"]
     assert shown.installed.cdi_files() == []
     assert shown.installed.state_files() == []
 
@@ -184,9 +188,7 @@ def test_what_containers_have_is_what_docs_say(shown: Shown, kubernetes_version:
     found = {
         vendor: {
             "cards": len(vendor_node.expected(vendor)),
-            "heldBy": shown.published[_card(vendor, "share")["name"]]["attributes"]["memoryIsolation"][
-                "string"
-            ],
+            "heldBy": dict(zip(("memory", "cores"), _held_by(_device(shown, vendor)), strict=True)),
             **{how: shown.given[vendor, how].had for how in ("share", "whole")},
         }
         for vendor in VENDORS
@@ -194,9 +196,13 @@ def test_what_containers_have_is_what_docs_say(shown: Shown, kubernetes_version:
     vendor_matrix.compare(found, kubernetes=kubernetes_version)
 
 
-def _held_by(shown: Shown, vendor: str) -> str:
-    device = shown.published[_card(vendor, "share")["name"]]
-    return str(device["attributes"]["memoryIsolation"]["string"])
+def _device(shown: Shown, vendor: str) -> JSON:
+    return shown.published[_card(vendor, "share")["name"]]
+
+
+def _held_by(device: JSON) -> tuple[str, str]:
+    found = device["attributes"]
+    return found["memoryIsolation"]["string"], found["coresIsolation"]["string"]
 
 
 def _quantity(mib: int) -> str:

@@ -21,7 +21,8 @@ _HEAD = (
     "`/usr`, the chart as it is installed anywhere, kube-scheduler: of each vendor one pod with a share "
     "(1 GiB, 10 %) of a card, and one with a whole card. This is what the container with the share had; the "
     "one with the whole card had the same of the other card, without limits. Nothing was left when the pods "
-    "were gone. The device nodes were `/dev/null` by other names."
+    "were gone. The device nodes were `/dev/null` by other names; the preload libraries were stubs that read "
+    "the same variables, and were seen mapped with what they had read."
 )
 
 
@@ -34,7 +35,7 @@ def section(vendors: Sequence[VendorFacts]) -> list[str]:
         "",
         _HEAD.format(kubernetes=document["kubernetes"]),
         "",
-        "| vendor | cards | limits held by | device nodes | environment | mounts |",
+        "| vendor | memory held by | compute held by | device nodes | environment | mounts |",
         "|---|---|---|---|---|---|",
         *(_row(facts, recorded[facts.name]) for facts in vendors if facts.name in recorded),
     ]
@@ -43,7 +44,8 @@ def section(vendors: Sequence[VendorFacts]) -> list[str]:
 def _row(facts: VendorFacts, tried: dict[str, Any]) -> str:
     had = tried["share"]
     cells = [_some(had[what]) for what in ("devices", "environment", "mounts")]
-    return f"| {facts.title} | {tried['cards']} | {tried['heldBy']} | {' | '.join(cells)} |"
+    held = tried["heldBy"]
+    return f"| {facts.title} | {held['memory']} | {held['cores']} | {' | '.join(cells)} |"
 
 
 def _some(texts: Sequence[str]) -> str:
