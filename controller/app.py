@@ -10,7 +10,6 @@ allocating where this controller does. Admission's parts are put together by `co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from controller.admitting import Admitting, Around, admitting
@@ -22,15 +21,13 @@ from controller.allocating.pod_fit import NodeFacts, node_facts
 from controller.allocating.telling import Telling
 from controller.allocating.views import ClaimView as AllocatableClaim
 from controller.allocating.views import ClassView as AllocatableClass
-from controller.allocating.views import claim_view as allocatable_view
-from controller.claim_parts import ClaimParts, projection
+from controller.claim_parts import ClaimParts, claims_informer
 from controller.class_parts import ClassParts
 from controller.events import Events
 from controller.explaining.answers import note_of
 from controller.explaining.classes import is_ours, is_standard_name
 from controller.explaining.explainer import Explainer, Sources
 from controller.explaining.views import UNSCHEDULED, pod_view
-from controller.explaining.views import claim_view as explained_view
 from controller.handover import Handover, known_release
 from controller.lease import LeaderElection, LeaseSettings
 from controller.metrics import Metrics
@@ -39,10 +36,9 @@ from controller.policies import PolicyCheck
 from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.recreation import Recreation
 from controller.publishing.stores import Stores
-from controller.publishing.unnumbered import Unnumbered, unnumbered_view
+from controller.publishing.unnumbered import Unnumbered
 from controller.publishing.views import Inventory, NodeView, agent_view, inventory_view, slice_view
 from controller.queue import WorkQueue
-from controller.quota.books import claim_view as charged_view
 from controller.settings import CONTROLLER, Settings
 from driver.allocation.placement import PlacementPolicy
 from driver.cards import DRIVER_NAME
@@ -53,7 +49,6 @@ from driver.kube.resources import (
     DEVICE_CLASSES,
     NODES,
     PODS,
-    RESOURCE_CLAIMS,
     RESOURCE_SLICES,
 )
 from driver.kube.store import Part, Store
@@ -147,17 +142,8 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     )
     unnumbered = Unnumbered(publish_queue.add)
     native = settings.mode != CONTROLLER
-    claims: Informer[ClaimParts] = Informer(
-        client,
-        RESOURCE_CLAIMS,
-        projection(
-            explained=explained_view if native and settings.explain else None,
-            unnumbered=unnumbered_view if native else None,
-            allocatable=None if native else allocatable_view,
-            charged=partial(charged_view, carried=not native) if settings.webhook_port else None,
-        ),
-        # A claim may have 320 KiB of configuration that is none of ours.
-        page_size=50,
+    claims = claims_informer(
+        client, native=native, explained=settings.explain, charged=bool(settings.webhook_port)
     )
     Part(claims, lambda one: one.unnumbered).subscribe(unnumbered.note)
     held_without_id = (claims,) if native else ()

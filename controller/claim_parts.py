@@ -2,8 +2,8 @@
 
 Purpose: all claims are watched, decoded and stored once in a process, however many parts follow them.
 
-Flow: `projection` gives the informer's projection, for those parts that there are; each part follows its own
-view of the store (`driver.kube.store.Part`).
+Flow: `claims_informer` gives the informer, with those parts that there are; each part follows its own view of
+the store (`driver.kube.store.Part`).
 
 Limits: each reader sees its part alone. A claim that one part cannot read is still kept for the others.
 """
@@ -12,15 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from controller.allocating.views import ClaimView as Allocatable
+from controller.allocating.views import claim_view as allocatable_view
 from controller.explaining.views import ClaimView as Explained
-from controller.publishing.unnumbered import Held
+from controller.explaining.views import claim_view as explained_view
+from controller.publishing.unnumbered import Held, unnumbered_view
 from controller.quota.books import ClaimView as Charged
-from driver.kube.client import JSON
+from controller.quota.books import claim_view as charged_view
+from driver.kube.client import JSON, KubeClient
+from driver.kube.informer import Informer
+from driver.kube.resources import RESOURCE_CLAIMS
 
 _log = structlog.get_logger("controller")
 
@@ -40,6 +46,31 @@ class ClaimParts:
     unnumbered: Held | None = None
     allocatable: Allocatable | None = None
     charged: Charged | None = None
+
+
+def claims_informer(
+    client: KubeClient, *, native: bool, explained: bool, charged: bool
+) -> Informer[ClaimParts]:
+    """The informer of all claims, with the parts that are needed.
+
+    Args:
+        client: The API server.
+        native: Whether kube-scheduler allocates.
+        explained: Whether it is explained why claims wait, where kube-scheduler allocates.
+        charged: Whether quotas are held.
+    """
+    return Informer(
+        client,
+        RESOURCE_CLAIMS,
+        projection(
+            explained=explained_view if native and explained else None,
+            unnumbered=unnumbered_view if native else None,
+            allocatable=None if native else allocatable_view,
+            charged=partial(charged_view, carried=not native) if charged else None,
+        ),
+        # A claim may have 320 KiB of configuration that is none of ours.
+        page_size=50,
+    )
 
 
 def projection(**parts: Callable[[JSON], Any] | None) -> Callable[[JSON], ClaimParts | None]:
