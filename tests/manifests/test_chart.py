@@ -185,7 +185,8 @@ def test_each_value_changes_what_is_installed(path: str, default: Any) -> None:
 
 
 def test_the_agents_variables_are_its_settings_each_once() -> None:
-    given = {**SETS["nvidia"], "simulated": {"cards": [CARD]}}
+    libraries = {"library": "image", "ascend": "/a/libvnpu.so", "amd": "/a/libamvgpu.so"}
+    given = {**SETS["nvidia"], "simulated": {"cards": [CARD]}, "preload": libraries}
     names = environment(only(render(given), "DaemonSet"))
     variables = {name for name in names if name.startswith("DRAGOMAN_")}
     fields = {option.variable: option.field for option in OPTIONS}
