@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from driver.cards import DRIVER_NAME
+from driver.cards import DRIVER_NAME, ISOLATION_ORDER
 from driver.vendors import catalogue
 from driver.vendors.facts import Feature, VendorFacts
 from driver.vendors.legacy import LegacyNames
@@ -81,8 +81,8 @@ def matrix(vendors: Sequence[VendorFacts]) -> list[str]:
 
 def _row(facts: VendorFacts) -> str:
     ids = ", ".join(f"`{number:04x}`" for number in sorted(facts.pci_vendors)) or "unknown"
-    brought = [f"{level} (brought by an administrator)" for level in facts.brought]
-    held = ", ".join([*brought, *facts.isolation])
+    said = dict.fromkeys(facts.isolation, "") | dict.fromkeys(facts.brought, " (brought by an administrator)")
+    held = ", ".join(f"{level}{said[level]}" for level in ISOLATION_ORDER if level in said)
     return f"| {facts.title} | `{facts.device_class}` | {ids} | {facts.identity} | {held} |"
 
 
