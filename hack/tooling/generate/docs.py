@@ -14,6 +14,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +28,7 @@ from driver.api.node import AcceleratorNodeStatus
 from driver.api.policy import AcceleratorPolicySpec
 from driver.api.quota import AcceleratorQuotaSpec
 from driver.api.share_config import ShareConfig
-from driver.cards import Card, IsolationLevel, device_name
+from driver.cards import Card, IsolationLevel, Partition, device_name
 from driver.errors import DragomanError
 from driver.slices import publication_of
 from tooling.generate import old_names_page, vendors_page
@@ -63,6 +64,13 @@ _EXAMPLE = Card(
     numa_node=0,
     memory_isolation=IsolationLevel.PRELOAD,
     cores_isolation=IsolationLevel.PRELOAD,
+)
+_EXAMPLE_PARTITION = replace(
+    _EXAMPLE,
+    name=f"{_EXAMPLE.name}-mig-9-4-4",
+    uuid="",
+    shareable=False,
+    partition=Partition(card_uuid=_EXAMPLE.uuid, profile="3g.20gb"),
 )
 
 
@@ -112,6 +120,11 @@ def attributes_page() -> str:
         kind, example = next(iter(value.items()))
         meaning = meanings.get(domain_free.get(last.lower(), ""), "")
         rows.append(f"| `{asked}` | {kind} | `{json.dumps(example)}` | {meaning} |")
+    partition = _meanings(Partition)
+    for name, meaning in (("profile", partition["profile"]), ("parentUUID", partition["card_uuid"])):
+        (example,) = _device(_EXAMPLE_PARTITION)["attributes"][name].values()
+        asked = f'device.attributes["dragoman.dev"].{name}'
+        rows.append(f"| `{asked}` | string | `{json.dumps(example)}` | Partitions alone: {meaning} |")
     capacities = []
     for name, value in device["capacity"].items():
         policy = value.get("requestPolicy", {})
