@@ -209,7 +209,8 @@ class _Planner:
             )
         for ask in asks:
             vendor = ask.family.vendor
-            if ask.whole or vendor.isolation != (IsolationLevel.NONE,):
+            # A partition has sizes of its own and is asked for by another name.
+            if ask.whole or not {*vendor.isolation} <= {IsolationLevel.HARDWARE, IsolationLevel.NONE}:
                 continue
             if vendor.brought:
                 self._plan.warn(
