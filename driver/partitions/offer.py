@@ -72,7 +72,8 @@ def _of_card(card: Card, parts: Sequence[_Part], *, policy: EffectivePolicy) -> 
     reason = _NOT_OFFERED if mode == Partitions.NONE else ""
     return [
         replace(card, counters={}),
-        *(_static(part, reason=reason) for part in parts if part.what.exists),
+        # Also one of ours that is gone: its claim needs it made again.
+        *(_static(part, reason=reason) for part in parts if part.what.exists or part.what.ours),
     ]
 
 

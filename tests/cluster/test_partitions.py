@@ -83,6 +83,15 @@ def place(own: MigInstallation) -> Space:
     return open_space(own.api, "partitions")
 
 
+def _policy() -> JSON:
+    return {
+        "apiVersion": "dragoman.dev/v1alpha1",
+        "kind": "AcceleratorPolicy",
+        "metadata": {"name": "partitions"},
+        "spec": {"partitions": "Static", "cards": [{"uuid": UUIDS[DYNAMIC], "partitions": "Dynamic"}]},
+    }
+
+
 def _on(card: int) -> str:
     return f'device.attributes["dragoman.dev"].parentUUID == "{UUIDS[card]}"'
 
@@ -164,13 +173,7 @@ def test_an_administrators_instance_outlives_the_pod(own: MigInstallation, place
 @pytest.fixture(scope="module")
 def space(own: MigInstallation) -> Space:
     """From here on the second card is partitioned as claims ask; its places are read from the slices."""
-    policy = {
-        "apiVersion": "dragoman.dev/v1alpha1",
-        "kind": "AcceleratorPolicy",
-        "metadata": {"name": "partitions"},
-        "spec": {"partitions": "Static", "cards": [{"uuid": UUIDS[DYNAMIC], "partitions": "Dynamic"}]},
-    }
-    own.api.apply(policy)
+    own.api.apply(_policy())
     own.wait_slices(
         lambda now: (
             len(own.devices_of(now)) == PLACES + 3 and any("sharedCounters" in one["spec"] for one in now)
@@ -288,3 +291,29 @@ def test_where_the_api_server_drops_counters_what_would_be_made_is_withheld_and_
         space.running("static", "share")
         own.expect_nothing_left(space.close())
         own.api.delete(ACCELERATOR_POLICIES, "partitions")
+
+
+def test_where_our_own_allocator_decides_nothing_depends_on_what_the_api_server_knows_of_counters(
+    images: Images,
+) -> None:
+    with bare_cluster(purpose="oldmig", version="1.34.4") as target:
+        images.load(target)
+        own = MigInstallation(target, images=images)
+        own.controller = {"mode": "controller"}
+        own.install()
+        own.api.apply(_policy())
+        own.wait_slices(lambda now: len(own.devices_of(now)) == PLACES + 3, what="every place is a device")
+        assert not any("sharedCounters" in one["spec"] for one in own.slices())
+        space = open_space(own.api, "oldmig")
+        space.create(*sharing("half", _part(DYNAMIC, "10Gi")))
+        space.running("half", seconds=120)
+        assert own.cards.instances(DYNAMIC) == [(P_3G, 4)]
+        space.create(*sharing("share", _share("1Gi")))
+        space.event("share", reason="NoDevice", seconds=60)
+        space.create(*sharing("other-half", _part(DYNAMIC, "10Gi")))
+        space.running("other-half")
+        assert len(own.cards.instances(DYNAMIC)) == 2
+        space.delete("half", "other-half")
+        space.running("share", seconds=120)
+        assert own.cards.instances(DYNAMIC) == []
+        own.expect_nothing_left(space.close())

@@ -77,6 +77,13 @@ def test_static_does_not_offer_what_was_made_for_a_claim() -> None:
     assert "goes with it" in found[1].unpublished
 
 
+@pytest.mark.parametrize("mode", [Partitions.NONE, Partitions.STATIC])
+def test_one_of_ours_that_went_with_a_boot_stays_known_and_is_not_offered(mode: Partitions) -> None:
+    found = offered([CARD, part(0)], policy=policy(mode), ours=[part(0).name])
+    assert names(found) == [CARD.name]
+    assert part(0).name in names(found, published=False)
+
+
 def test_dynamic_offers_the_card_and_all_that_could_be_made_of_it() -> None:
     found = offered([CARD, part(0), part(0, 4), part(1)], policy=policy(Partitions.DYNAMIC))
     assert names(found) == [CARD.name, part(1).name, part(0).name, part(0, 4).name]
