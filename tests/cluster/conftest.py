@@ -8,7 +8,6 @@ person would look at is added to its report.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -94,8 +93,7 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
 @pytest.fixture
 def space(installed: Installation, ledger: Ledger, request: pytest.FixtureRequest) -> Iterator[Space]:
     """A namespace; afterwards nothing of it may be left on the node, and nothing may be over-committed."""
-    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    one = open_space(installed.api, purpose)
+    one = open_space(installed.api, request.node.name)
     yield one
     installed.expect_nothing_left(one.close())
     assert not ledger.violations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +28,7 @@ def stock(images: Images) -> Iterator[Installation]:
 
 @pytest.fixture
 def space(stock: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
-    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    one = open_space(stock.api, purpose)
+    one = open_space(stock.api, request.node.name)
     yield one
     stock.expect_nothing_left(one.close())
 

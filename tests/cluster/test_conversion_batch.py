@@ -8,7 +8,6 @@ Limits: Kueue without its visibility API, Volcano without its admission webhooks
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -190,8 +189,7 @@ def _of_rbac(kind: str) -> Resource:
 
 
 def _space(installed: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
-    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    one = open_space(installed.api, purpose)
+    one = open_space(installed.api, request.node.name)
     yield one
     installed.expect_nothing_left(one.close())
 

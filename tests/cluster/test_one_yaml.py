@@ -7,7 +7,6 @@ goes away, a claim and a template are stored without it, and it comes back.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -44,8 +43,7 @@ def stock(images: Images, release: str) -> Iterator[Installation]:
 
 @pytest.fixture
 def space(stock: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
-    purpose = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:30]
-    one = open_space(stock.api, purpose)
+    one = open_space(stock.api, request.node.name)
     yield one
     stock.expect_nothing_left(one.close())
 

@@ -6,6 +6,7 @@ waits until they are gone and then lets the namespace go, without waiting for th
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -181,8 +182,15 @@ class Space:
 
 
 def open_space(api: Api, purpose: str, *, labels: Mapping[str, str] | None = None) -> Space:
-    """Makes a namespace with a name that no other run uses, and waits until pods can be created in it."""
-    name = f"t-{purpose[:40].strip('-')}-{secrets.token_hex(2)}"
+    """Makes a namespace with a name that no other run uses, and waits until pods can be created in it.
+
+    Args:
+        api: The cluster.
+        purpose: What it is for, such as the name of a test.
+        labels: Its labels.
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", purpose.removeprefix("test_").lower())
+    name = f"t-{words[:40].strip('-')}-{secrets.token_hex(2)}"
     api.create(NAMESPACES, {"metadata": {"name": name, "labels": dict(labels or {})}})
     # Pods are refused until the namespace has its default service account.
     waiting.wait_for(
