@@ -64,6 +64,13 @@ class Host(Protocol):
             OSError: It is a link, no regular file, too short, or cannot be written.
         """
 
+    def inode(self, path: str) -> tuple[str, int]:
+        """Which file this is: its device as /proc/<pid>/maps writes it (`00:2c`), and its inode.
+
+        Raises:
+            OSError: There is no such file. A link is not followed.
+        """
+
     def read_link(self, path: str) -> str:
         """What a symbolic link says, unresolved; OSError if it is none or may not be read."""
 

@@ -84,6 +84,11 @@ class NodeHost:
         finally:
             os.close(file)
 
+    def inode(self, path: str) -> tuple[str, int]:
+        """Which file this is, as /proc/<pid>/maps tells it."""
+        found = os.lstat(self._as_it_stands(path))
+        return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}", found.st_ino
+
     def read_link(self, path: str) -> str:
         """What a symbolic link says, unresolved."""
         return os.readlink(self._as_it_stands(path))  # noqa: PTH115 - a string is wanted

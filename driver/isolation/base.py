@@ -54,6 +54,7 @@ class ShareContext:
         holds_cores: This method has to hold the share's cap on compute.
         devices: Paths of the share's device nodes as its containers have them, for *in_force?*: a process
             that has none of them open has not come to the card yet. () where that is not known.
+        beside: The other shares that the process' container can use, for *in_force?*.
     """
 
     card: Card
@@ -63,6 +64,7 @@ class ShareContext:
     holds_memory: bool
     holds_cores: bool
     devices: tuple[str, ...] = ()
+    beside: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

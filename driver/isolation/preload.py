@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -40,7 +40,7 @@ from driver.errors import IsolationError
 from driver.host import Host
 from driver.isolation import region as layout
 from driver.isolation.base import Availability, InForce, ShareContext
-from driver.isolation.preload_seen import Where, judge
+from driver.isolation.preload_seen import Where, judge, look, region_in_use
 from driver.shares import Share
 
 CONTAINER_DIR = "/usr/local/dragoman"
@@ -140,13 +140,31 @@ class Preload:
         """Whether the process has mapped library and region, and the region holds the share's limits."""
         if not needed(share, context=context):
             return InForce(holds=True, message="The share has no limit that this method holds.")
-        where = Where(
+        where = self._where(share, context.beside)
+        return judge(pid, share, context=context, where=where, host=host)
+
+    def region_used(self, shares: Sequence[Share], *, host: Host, pid: int, context: ShareContext) -> str:
+        """Path of the node of the region that a process of a container with these shares has mapped.
+
+        Returns:
+            "" if it has mapped none, or may not be looked at.
+        """
+        where = self._where(shares[0], shares[1:])
+        try:
+            seen = look(pid, context=context, where=where, host=host)
+        except OSError:
+            return ""
+        return region_in_use(seen, where=where, host=host) if seen.region else ""
+
+    def _where(self, share: Share, others: Sequence[Share]) -> Where:
+        mine = self.region_of(share)
+        return Where(
             library=CONTAINER_LIBRARY,
             library_source=self._settings.library,
             region=CONTAINER_REGION,
-            region_source=self.region_of(share),
+            region_source=mine,
+            others=tuple(sorted({self.region_of(one) for one in others} - {mine})),
         )
-        return judge(pid, share, context=context, where=where, host=host)
 
     def region_of(self, share: Share) -> str:
         """Path of the node where the share's region is once a process has made it."""

@@ -57,12 +57,15 @@ class Where:
         library_source: The same as a path of the node.
         region: The share's region as containers have it.
         region_source: The same as a path of the node.
+        others: Regions of the container's other shares, as paths of the node. All of them are mounted at the
+            same place of the container, in no certain order: the last one is the one that its processes use.
     """
 
     library: str
     library_source: str
     region: str
     region_source: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,8 @@ class Seen:
 
     Attributes:
         library: The library is mapped.
-        region: The share's region is mapped.
+        region: A region is mapped where the container has it.
+        region_file: Which file that is: device and inode.
         card: It has the driver's library mapped, or a device node of the share open.
         libc: Path of the C library that it has mapped, in its own root; "" for none.
     """
@@ -80,6 +84,7 @@ class Seen:
     region: bool
     card: bool
     libc: str
+    region_file: tuple[str, int] = ("", 0)
 
 
 def look(pid: int, *, context: ShareContext, where: Where, host: Host) -> Seen:
@@ -90,10 +95,12 @@ def look(pid: int, *, context: ShareContext, where: Where, host: Host) -> Seen:
     """
     maps = host.read_part(f"/proc/{pid}/maps", length=MAX_MAPS_BYTES).decode("utf-8", "replace")
     libc = _LIBC.search(maps)
+    region = re.search(rf"^\S+ \S+ \S+ (\S+) (\d+) +{re.escape(where.region)}$", maps, re.MULTILINE)
     seen = Seen(
         # One that was replaced on the node by another of its name is deleted, and goes on working.
         library=any(f" {where.library}{end}\n" in maps for end in ("", "//deleted", " (deleted)")),
-        region=f" {where.region}\n" in maps,
+        region=region is not None,
+        region_file=(region[1], int(region[2])) if region else ("", 0),
         card=bool(_DRIVER.search(maps)) or any(f" {device}\n" in maps for device in context.devices),
         libc=libc[1] if libc else "",
     )
@@ -119,7 +126,7 @@ def judge(pid: int, share: Share, *, context: ShareContext, where: Where, host: 
     except OSError:
         return InForce(holds=False, known=False, reason=NOT_USED_YET, message="The process has ended.")
     if seen.region:
-        return _of_region(pid, share, context=context, where=where, host=host)
+        return _of_region(pid, share, context=context, where=where, host=host, seen=seen)
     if not seen.card:
         return InForce(
             holds=False, known=False, reason=NOT_USED_YET, message="No process has used its card yet."
@@ -143,9 +150,27 @@ def differing(region: Region, share: Share, *, context: ShareContext) -> str:
     return " and ".join(told)
 
 
-def _of_region(pid: int, share: Share, *, context: ShareContext, where: Where, host: Host) -> InForce:
+def region_in_use(seen: Seen, *, where: Where, host: Host) -> str:
+    """The node's path of the region that a process has mapped; "" if no share of its container has it."""
+    if not where.others:
+        return where.region_source
+    for path in (where.region_source, *where.others):
+        try:
+            if host.inode(path) == seen.region_file:
+                return path
+        except OSError:
+            continue
+    return ""
+
+
+def _of_region(
+    pid: int, share: Share, *, context: ShareContext, where: Where, host: Host, seen: Seen
+) -> InForce:
+    path = region_in_use(seen, where=where, host=host)
+    if not path:
+        return _unreadable("it is none of those that the container was given")
     try:
-        region = read_region(where.region_source, host=host)
+        region = read_region(path, host=host)
     except (FileNotFoundError, RegionNotReadyError):
         return InForce(
             holds=False, known=False, reason=NOT_USED_YET, message="A process is about to use its card."

@@ -16,7 +16,7 @@ metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -32,7 +32,6 @@ from driver.isolation.region import (
     write_number,
 )
 from driver.quantities import MIB
-from driver.shares import Share
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.records import ShareRecord
 
@@ -90,22 +89,18 @@ class Use:
     path: str
 
 
-def read_uses(
-    places: Iterable[tuple[Place, ShareRecord]], *, path_of: Callable[[Share], str], host: Host
-) -> list[Use]:
+def read_uses(places: Iterable[tuple[Place, ShareRecord, str]], *, host: Host) -> list[Use]:
     """Reads the region of each share, each file once; those that cannot be read are left out.
 
     Args:
-        places: The shares that containers use now.
-        path_of: The region's file of a share.
+        places: The shares that containers use now, each with the file of the region that its container uses.
         host: The node.
     """
     regions: dict[str, Region | None] = {}
     found = []
-    for place, record in places:
+    for place, record, path in places:
         if IsolationLevel.PRELOAD not in (record.memory_level, record.cores_level):
             continue
-        path = path_of(record.share)
         if path not in regions:
             try:
                 regions[path] = read_region(path, host=host)

@@ -25,6 +25,7 @@ from driver.host import Host
 from driver.isolation.base import InForce, IsolationMethod, ShareContext
 from driver.isolation.preload import Preload
 from driver.isolation.rules import ShareKey
+from driver.shares import Share
 from kubelet_plugin.in_force import usage
 from kubelet_plugin.in_force.book import NOT_HELD, Book, Observation, Verdict
 from kubelet_plugin.in_force.containers import Containers, PodName, RunningContainer
@@ -125,6 +126,7 @@ class InForceWatch:
         self._looked: dict[tuple[int, ShareKey], float] = {}
         self._failing: set[tuple[int, ShareKey]] = set()
         self._wanted: dict[str, int] = {}
+        self._regions: dict[str, str] = {}
         self._devices: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     def verdict_of(self, record: ShareRecord) -> Verdict | None:
@@ -173,26 +175,50 @@ class InForceWatch:
             pids = processes.get(container.container_id, ())
             if not pids:
                 found.without_processes.append(container)
-            for key in sorted(container.uses & limited.keys()):
+            shares = sorted(container.uses & limited.keys())
+            region = self._region(container, pids, [limited[key] for key in shares])
+            for key in shares:
                 one = limited[key]
+                beside = tuple(limited[other].record.share for other in shares if other != key)
                 answers = [
                     answer
                     for pid in self._next(pids, key, one)
-                    for answer in self._verb(pid, key, one, now=now)
+                    for answer in self._verb(pid, key, one, beside=beside, now=now)
                 ]
                 found.observations.setdefault(key, []).extend(
                     Observation(container=container.name, found=answer) for answer in answers
                 )
                 found.by_container[key, container.container_id] = answers
-                places.append((_place(container, one), one.record))
+                if region:
+                    places.append((_place(container, one), one.record, region))
         self._proved = {key: at for key, at in self._proved.items() if now - at < PROVED_S}
         self._looked = {key: at for key, at in self._looked.items() if now - at < FORGOTTEN_S}
         self._failing &= self._looked.keys()
-        preload = self._methods.get(IsolationLevel.PRELOAD)
-        if isinstance(preload, Preload):
-            found.uses = usage.read_uses(places, path_of=preload.region_of, host=self._host)
-            self._relieve(found.uses, limited)
+        here = {one.container_id for one in ours}
+        self._regions = {one: path for one, path in self._regions.items() if one in here}
+        found.uses = usage.read_uses(places, host=self._host)
+        self._relieve(found.uses, limited)
         return found
+
+    def _region(self, container: RunningContainer, pids: tuple[int, ...], shares: list[Limited]) -> str:
+        """The region that a container uses: its mounts stay as they are, so it is looked up once."""
+        known = self._regions.get(container.container_id, "")
+        preload = self._methods.get(IsolationLevel.PRELOAD)
+        held = [one for one in shares if IsolationLevel.PRELOAD in one.levels]
+        if known or not held or not isinstance(preload, Preload):
+            return known
+        card = self._cards.cards().get(held[0].record.share.device)
+        if card is None:
+            return ""
+        context = self._context(held[0], card, level=IsolationLevel.PRELOAD, beside=())
+        for pid in pids[:MAX_PROCESSES]:
+            path = preload.region_used(
+                [one.record.share for one in held], host=self._host, pid=pid, context=context
+            )
+            if path:
+                self._regions[container.container_id] = path
+                return path
+        return ""
 
     def _next(self, pids: tuple[int, ...], key: ShareKey, one: Limited) -> list[int]:
         """Some of those without a proof, who failed and who waited longest first; one that has a proof."""
@@ -208,7 +234,9 @@ class InForceWatch:
         )
         return [*others[:MAX_PROCESSES], *proved[:1]]
 
-    def _verb(self, pid: int, key: ShareKey, one: Limited, *, now: float) -> list[InForce]:
+    def _verb(
+        self, pid: int, key: ShareKey, one: Limited, *, beside: tuple[Share, ...], now: float
+    ) -> list[InForce]:
         card = self._cards.cards().get(one.record.share.device)
         if card is None:
             return []
@@ -221,7 +249,10 @@ class InForceWatch:
                 answers.append(InForce(holds=True, message=_holds(one, level)))
                 continue
             answer = method.in_force(
-                one.record.share, context=self._context(one, card, level=level), host=self._host, pid=pid
+                one.record.share,
+                context=self._context(one, card, level=level, beside=beside),
+                host=self._host,
+                pid=pid,
             )
             if answer.holds:
                 self._proved[pid, key, level] = now
@@ -235,7 +266,9 @@ class InForceWatch:
         # A process proves a share only if all of its limits hold.
         return [answer for answer in answers if not answer.holds] or answers[:1]
 
-    def _context(self, one: Limited, card: Card, *, level: IsolationLevel) -> ShareContext:
+    def _context(
+        self, one: Limited, card: Card, *, level: IsolationLevel, beside: tuple[Share, ...]
+    ) -> ShareContext:
         record = one.record
         return ShareContext(
             card=card,
@@ -245,6 +278,7 @@ class InForceWatch:
             holds_memory=record.memory_level is level,
             holds_cores=record.cores_level is level,
             devices=self._devices_of(card),
+            beside=beside,
         )
 
     def _devices_of(self, card: Card) -> tuple[str, ...]:

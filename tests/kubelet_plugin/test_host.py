@@ -238,3 +238,18 @@ def test_links_of_procfs_that_have_no_name_are_left_to_the_kernel(tmp_path: Path
     assert host.read_part(f"/proc/{os.getpid()}/exe", length=4, follow=True) == b"\x7fELF"
     assert host.read_text(f"/proc/{os.getpid()}/cgroup", limit=1 << 16)
     assert str(os.getpid()) in host.list_dir("/proc")
+
+
+def test_a_files_inode_is_told_as_the_kernel_tells_it_of_mappings(tmp_path: Path) -> None:
+    with Path("/proc/self/maps").open() as maps:
+        line = next(one.split() for one in maps if one.rstrip().endswith(".so") and "/" in one)
+    device, inode = NodeHost().inode(line[5])
+    assert inode == int(line[4])
+    (tmp_path / "link").symlink_to("/etc")
+    assert NodeHost(tmp_path).inode("/link") == (device_of(tmp_path), (tmp_path / "link").lstat().st_ino)
+    assert device.count(":") == 1
+
+
+def device_of(path: Path) -> str:
+    found = path.stat().st_dev
+    return f"{os.major(found):02x}:{os.minor(found):02x}"

@@ -71,6 +71,10 @@ class FolderHost:
             raise OSError(errno.EINVAL, "no regular file", path)
         return found
 
+    def inode(self, path: str) -> tuple[str, int]:
+        found = os.lstat(self.local(path))
+        return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}", found.st_ino
+
     def read_link(self, path: str) -> str:
         return str(self.local(path).readlink())
 

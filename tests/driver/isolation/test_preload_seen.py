@@ -242,6 +242,27 @@ def test_a_link_in_the_place_of_the_region_is_not_followed(host: FolderHost) -> 
     assert "something else in its place" in found.message
 
 
+def test_of_the_regions_of_a_containers_shares_the_one_that_is_mapped_counts(host: FolderHost) -> None:
+    other = replace(SHARE, request="other", device="nvidia-2", memory_mib=64, cores_percent=0)
+    both = regions.made(memory={1: 4096, 2: 64}, cores={1: 30})
+    put(host, REGION.replace("/gpu/", "/other/"), both)
+    device, inode = host.inode(REGION.replace("/gpu/", "/other/"))
+    mapped = f"7f03-7f04 rw-s 00000000 {device} {inode}   /usr/local/dragoman/region/shared.cache\n"
+    process(host, LIBRARY, mapped, CUDA)
+    # Of an earlier start of the container, when the mounts had another order.
+    region(host, regions.made(memory={1: 9999}))
+    assert verdict(ask(host, replace(CONTEXT, beside=(other,)))) == "holds"
+    used = Preload(SETTINGS).region_used([SHARE, other], host=host, pid=7, context=CONTEXT)
+    assert used == REGION.replace("/gpu/", "/other/")
+
+
+def test_a_region_that_no_share_of_the_container_has_is_no_proof(host: FolderHost) -> None:
+    other = replace(SHARE, request="other", device="nvidia-2")
+    process(host, LIBRARY, MAPPED.replace("00:2c 8", "ff:ff 1"), CUDA)
+    region(host)
+    assert verdict(ask(host, replace(CONTEXT, beside=(other,)))) == "RegionUnreadable"
+
+
 def test_where_the_agent_may_not_look_it_says_so(host: FolderHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> bytes:
         raise PermissionError(13, "Permission denied")

@@ -43,8 +43,10 @@ def uses(tmp_path: Path, *records: ShareRecord, content: bytes | None = None) ->
         if not path.exists():
             path.write_bytes(regions.made(processes=[{0: (7, 3), 1: (9, 4)}]) if content is None else content)
     return read_uses(
-        [(place(record.share.claim_uid, record.share.device), record) for record in records],
-        path_of=lambda one: f"/{one.claim_uid}",
+        [
+            (place(record.share.claim_uid, record.share.device), record, f"/{record.share.claim_uid}")
+            for record in records
+        ],
         host=NodeHost(tmp_path),
     )
 

@@ -241,6 +241,9 @@ async def test_what_a_region_says_becomes_series_and_relieves_who_is_alone(tmp_p
     content = regions.made(memory={0: 64}, cores={0: 30}, processes=[{0: (5 << 20, 20)}])
     (region / "shared.cache").write_bytes(content)
     node.runs(7)
+    (tmp_path / "proc/7/maps").write_text(
+        "7f03-7f04 rw-s 00000000 00:2c 8 /usr/local/dragoman/region/shared.cache\n"
+    )
     await node.rounds(1)
     (used,) = node.series("share_memory_used_bytes").values()
     assert used == 5 << 20
