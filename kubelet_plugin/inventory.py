@@ -162,7 +162,12 @@ class Inventory:
         if changed:
             log.info(
                 "cards found",
-                cards=[f"{card.name} {card.memory_mib} MiB" for card in snapshot.cards.values()],
+                cards=[
+                    f"{card.name} {card.memory_mib} MiB"
+                    for card in snapshot.cards.values()
+                    # There may be hundreds of those.
+                    if not card.is_promise
+                ],
                 problems=list(snapshot.problems),
             )
             for listener in self._listeners:
