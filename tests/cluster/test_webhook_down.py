@@ -1,44 +1,42 @@
 """While no webhook answers: what goes on as ever, what is refused, and what comes by itself afterwards.
 
-One cluster of its own for this file, in order: away, back, and without its certificates.
+One cluster of its own for this file, in order: away, back, without its certificates, standing still, and with
+a certificate that has expired.
 """
 
 from __future__ import annotations
 
+import signal
+from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from driver.kube.resources import DEVICE_CLASSES, PODS, SECRETS
+from controller.admission.certificates import CERTIFICATE_DAYS, Bundle, renewed
+from driver.kube.resources import DEVICE_CLASSES, MUTATING_WEBHOOKS, PODS, SECRETS, VALIDATING_WEBHOOKS
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import DEPLOYMENTS, JSON, Refused
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import claim, pod, request, template
+from tests.cluster.support.own_cluster import own_cluster
 from tests.cluster.support.space import Space, open_space
-from tests.cluster.support.target import of_cluster
 from tests.cluster.test_conversion import SHARE, legacy
-from tooling.cluster import api as clusters
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
 CONTROLLER = "dragoman-controller"
 OTHERS = "nic.example.com"
+GIVEN = "given-certificate"
 
 
 @pytest.fixture(scope="module")
 def own(images: Images, kubernetes_version: str) -> Iterator[Installation]:
     """Dragoman in a cluster of its own."""
-    name = clusters.unique_name("webhook")
-    try:
-        target = of_cluster(clusters.start(name=name, kubernetes=kubernetes_version))
-        images.load(target)
-        installed = Installation(target, images=images)
-        installed.install()
-        installed.wait_ready()
+    with own_cluster(images, purpose="webhook", version=kubernetes_version) as installed:
         yield installed
-    finally:
-        clusters.stop(name)
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +147,100 @@ def test_certificates_that_are_lost_are_made_anew_and_trusted(own: Installation,
         return text if text and text != before else None
 
     waiting.eventually(renewed, what="there are new certificates", seconds=90)
+    # Until every replica serves the new one, and the API server trusts it.
+    _answers(place)
 
+
+@contextmanager
+def _frozen(own: Installation) -> Iterator[None]:
+    """The controllers stand still: connections are taken, and nothing is ever answered."""
+    pids = [
+        pid
+        for one in own.controllers()
+        for pid in own.target.node.container_pids(pod_uid=one["metadata"]["uid"], container="controller")
+    ]
+    assert pids
+    for pid in pids:
+        own.target.node.signal(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            # Whoever is found dead by its kubelet is started anew.
+            with suppress(ProcessLookupError):
+                own.target.node.signal(pid, signal.SIGCONT)
+
+
+def test_a_webhook_that_never_answers_is_not_waited_for_beyond_its_time(
+    own: Installation, place: Space
+) -> None:
+    with _frozen(own):
+        place.create(pod("meanwhile"))
+        with pytest.raises(Refused) as refused:
+            place.create(legacy("slow", SHARE))
+        assert "pods.dragoman.dev" in refused.value.message
+        assert "deadline exceeded" in refused.value.message
+        place.create(claim("others-meanwhile", request(of=OTHERS)))
+    place.running("meanwhile")
+    _answers(place)
+
+
+def test_pods_of_ours_are_refused_by_the_reason_while_a_certificate_that_was_provided_has_expired(
+    own: Installation, place: Space
+) -> None:
+    names = (f"dragoman-webhook.{own.namespace}.svc",)
+    expired = renewed(None, names=names, now=datetime.now(UTC) - timedelta(days=CERTIFICATE_DAYS + 10))
+    _provide(own, expired)
+    own.controller = {"webhook": {"certificates": "provided", "secret": GIVEN}}
+    own.install()
+    _trusted(own, expired)
+
+    def refused() -> str:
+        try:
+            place.api.create(PODS, legacy("expired", SHARE), namespace=place.name, dry_run=True)
+        except Refused as told:
+            return told.message if "expired" in told.message else ""
+        return ""
+
+    said = waiting.eventually(refused, what="the certificate is found to have expired", seconds=60)
+    assert "pods.dragoman.dev" in said
+    place.create(pod("beside"))
+    place.running("beside")
+    # Whoever provides certificates puts a new one there; nothing has to be restarted.
+    fresh = renewed(expired, names=names, now=datetime.now(UTC))
+    _provide(own, fresh)
+    _trusted(own, fresh)
+    _answers(place)
+
+
+def _provide(own: Installation, bundle: Bundle) -> None:
+    data = {"tls.crt": bundle.certificate, "tls.key": bundle.key, "ca.crt": bundle.authorities}
+    encoded = {name: b64encode(content).decode() for name, content in data.items()}
+    body = {"type": "kubernetes.io/tls", "metadata": {"name": GIVEN}, "data": encoded}
+    if own.api.find(SECRETS, GIVEN, namespace=own.namespace):
+        own.api.patch(SECRETS, GIVEN, {"data": encoded}, namespace=own.namespace)
+    else:
+        own.api.create(SECRETS, body, namespace=own.namespace)
+
+
+def _trusted(own: Installation, bundle: Bundle) -> None:
+    """What cert-manager's injector does."""
+    authority = b64encode(bundle.authorities).decode()
+    for kind in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS):
+        found = own.api.get(kind, "dragoman-webhook")
+        hooks = [
+            {**one, "clientConfig": {**one["clientConfig"], "caBundle": authority}}
+            for one in found["webhooks"]
+        ]
+        own.api.patch(kind, "dragoman-webhook", {"webhooks": hooks})
+
+
+def _answers(place: Space) -> None:
     def answered() -> bool | None:
         try:
             made = place.api.create(PODS, legacy("dry", SHARE), namespace=place.name, dry_run=True)
         except Refused:
-            # Until every replica serves the new one, and the API server trusts it.
             return None
         return bool(made["spec"]["resourceClaims"])
 
-    waiting.eventually(answered, what="webhooks answer", seconds=120)
+    waiting.eventually(answered, what="webhooks answer", seconds=150)
