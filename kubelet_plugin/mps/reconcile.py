@@ -5,16 +5,13 @@ with a file of all that is wanted, so that after a crash no namespace is there w
 daemon's own lists are compared with what is wanted -> what is missing or wrong is set, what nobody wants is
 removed -> the lists are read again, and only what they say counts.
 
-A container has its socket's folder mounted. Should the daemon make that folder anew, containers of before
-never reach it again, and their programs would run without limits: the folder's number in the file system is
-remembered, and such a share is told as not held until a program connects to it.
+Containers get the daemon's sockets through folders of ours (`joins`), which outlive the daemon.
 
 Limits: blocks, for a few commands of `control`. Nobody else may set limits in this daemon.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +26,7 @@ from kubelet_plugin.mps.backoff import Restarts
 from kubelet_plugin.mps.control import Control, MpsCommandError, Namespace, Server, config_text
 from kubelet_plugin.mps.daemon import Daemon, DaemonProcess
 from kubelet_plugin.mps.files import ShareFiles, Wanted
+from kubelet_plugin.mps.joins import Joins
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +81,7 @@ class Reconciler:
         self._needed_at = clock()
         self._missed = 0
         self._was_running = False
-        self._seen: dict[str, str] = {}
+        self._joins = Joins(folder)
 
     @property
     def next_s(self) -> float:
@@ -101,8 +99,7 @@ class Reconciler:
         self._control.pipe_dir.chmod(0o755)
         self._log_dir.mkdir(mode=0o700, exist_ok=True)
         self.daemon.clean()
-        with suppress(OSError, ValueError):
-            self._seen = {str(k): str(v) for k, v in json.loads(self._seen_file.read_text()).items()}
+        self._joins.start()
 
     def stop(self) -> None:
         """Ends the daemon."""
@@ -126,7 +123,7 @@ class Reconciler:
         if wanted.shares or wanted.unreadable:
             self._needed_at = now
         elif not self.daemon.running or now - self._needed_at >= IDLE_S:
-            self._forget(frozenset())
+            self._joins.forget(frozenset())
             self.stop()
             return MpsState(restarts=self.restarts.total)
         if not self.daemon.running:
@@ -247,7 +244,7 @@ class Reconciler:
 
     def _state(self, wanted: Wanted, listed: _Listed) -> MpsState:
         clients = self._control.clients()
-        self._forget(frozenset(wanted.shares) | wanted.unreadable)
+        self._joins.forget(frozenset(wanted.shares) | wanted.unreadable)
         folders: dict[str, str] = {}
         unheld = dict.fromkeys(wanted.unreadable, "What its agent wrote about this share cannot be read.")
         for share in wanted.shares.values():
@@ -255,7 +252,7 @@ class Reconciler:
             if why_not:
                 unheld[share.name] = why_not
             else:
-                folders[share.name] = listed.spaces[share.server, share.name].folder
+                folders[share.name] = str(self._joins.path(share.name))
         return MpsState(
             unheld=unheld, folders=folders, clients=clients, restarts=self.restarts.total, problem=""
         )
@@ -271,36 +268,8 @@ class Reconciler:
             return f"Its MPS server is {server.status}: can the daemon see card {share.card}?"
         if not share.held_by(memory=space.memory, cores=space.cores):
             return f"The MPS daemon says that its limits are {space.memory} of memory, {space.cores} percent."
-        return self._folder_problem(share, space.folder, clients=clients)
-
-    def _folder_problem(self, share: MpsShare, folder: str, *, clients: tuple[MpsClient, ...]) -> str:
-        try:
-            found = Path(folder).stat()
-        except OSError as missing:
-            return f"Its folder of MPS is missing: {missing}."
-        now = f"{found.st_dev}:{found.st_ino}"
         connected = any((one.server, one.namespace) == (share.server, share.name) for one in clients)
-        before = self._seen.get(share.name)
-        if before is None or (connected and before != now):
-            self._seen[share.name] = before = now
-            self._keep_seen()
-        if before != now:
-            return (
-                "The MPS daemon made its folder anew, and containers that run see the old one: their next "
-                "programs would have no limit. Delete the pod."
-            )
-        return ""
-
-    def _forget(self, names: frozenset[str]) -> None:
-        kept = {name: seen for name, seen in self._seen.items() if name in names}
-        if kept != self._seen:
-            self._seen = kept
-            self._keep_seen()
-
-    def _keep_seen(self) -> None:
-        fresh = self._seen_file.with_suffix(".new")
-        fresh.write_text(json.dumps(self._seen))
-        fresh.replace(self._seen_file)
+        return self._joins.join(share.name, source=Path(space.folder), connected=connected)
 
     # Files.
 
@@ -311,10 +280,6 @@ class Reconciler:
     @property
     def _output(self) -> Path:
         return self._log_dir / "output.log"
-
-    @property
-    def _seen_file(self) -> Path:
-        return self._folder / "seen.json"
 
     def _truncate_logs(self) -> None:
         """The daemon logs each command for ever, into memory."""

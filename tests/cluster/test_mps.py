@@ -184,7 +184,7 @@ def test_containers_are_given_the_limits_of_their_own_share_and_of_no_other(
         given = _first(place, name)
         assert (given["memoryMiB"], given["cores"]) == limits
         assert given["devices"] == CARD.uuid
-        assert given["folder"] == ["control"]
+        assert given["folder"] == [".made", "control"]
     assert _limits(control) == [("1500M", "20"), ("4096M", "30")]
     assert {one.devices for one in control.servers()} == {CARD.uuid}
 

@@ -112,7 +112,12 @@ class MpsModel:
         self._folder(name, "default")
 
     def _folder(self, server: str, namespace: str) -> None:
-        (self.pipe / server / namespace).mkdir(parents=True, exist_ok=True)
+        folder = self.pipe / server / namespace
+        folder.mkdir(parents=True, exist_ok=True)
+        # A daemon that starts makes its sockets anew.
+        fresh = folder / ".fresh"
+        fresh.write_text(f"socket of start {self.starts}")
+        fresh.replace(folder / "control")
 
     def _list(self, module: str, options: Mapping[str, str]) -> str:
         if module == "client":

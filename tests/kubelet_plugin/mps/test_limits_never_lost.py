@@ -146,8 +146,7 @@ class Lives(RuleBasedStateMachine):
         state = self._look()
         for one in self.wanted.values():
             why_not = state.why_not(one.name)
-            # A folder that was made anew is held by the daemon, and told: who runs cannot reach it.
-            assert not why_not or "Delete the pod" in why_not, why_not
+            assert not why_not, why_not
             assert self._exactly_held(one)
         held = {
             (server, name)

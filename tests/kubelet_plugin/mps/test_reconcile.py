@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_the_first_share_starts_the_daemon_with_its_limits_in_the_file_that_it_s
     node.files.put(share())
     state = node.sync()
     assert state.why_not("n_a") == ""
-    assert state.folders == {"n_a": str(node.folder / "pipe" / share().server / "n_a")}
+    assert state.folders == {"n_a": str(node.folder / "joins" / "n_a")}
     assert node.held(share()) == ("4096M", "30")
     assert node.model.ran == []
 
@@ -228,14 +229,35 @@ def test_a_share_that_the_daemon_refuses_is_told_and_never_called_held(node: Nod
     assert state.why_not("n_a") == ""
 
 
-def test_a_folder_that_the_daemon_made_anew_is_told_until_a_program_gets_through(node: Node) -> None:
+def _joined(node: Node) -> str:
+    """What a container of the first share finds in the folder that it got when it was started."""
+    return (node.folder / "joins" / "n_a" / "control").read_text()
+
+
+@pytest.mark.parametrize("tidy", [True, False])
+def test_running_containers_find_the_sockets_of_every_later_daemon_whatever_it_did_with_its_own_folders(
+    node: Node, tidy: bool
+) -> None:
     node.files.put(share())
     node.sync()
-    node.model.fresh_folders = True
-    # Held open, so that the new folder does not get the old one's number.
-    with (node.folder / "pipe" / share().server / "n_a" / "held").open("w"):
+    node.model.fresh_folders = tidy
+    before = (node.folder / "joins" / "n_a").stat().st_ino
+    for start in (1, 2, 3):
+        assert _joined(node) == f"socket of start {start}"
         node.model.crash()
-        (node.folder / "pipe").rename(node.folder / "old")
+        node.sync()
+        node.pass_by(60)
+        assert node.sync().why_not("n_a") == ""
+    node.begin()
+    assert node.sync().why_not("n_a") == ""
+    assert (node.folder / "joins" / "n_a").stat().st_ino == before
+
+
+def test_a_folder_of_ours_that_was_made_anew_is_told_until_a_program_gets_through(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    shutil.rmtree(node.folder / "joins")
+    (node.folder / "joins").mkdir()
     assert "Delete the pod" in node.sync().why_not("n_a")
     node.begin()
     assert "Delete the pod" in node.sync().why_not("n_a")
@@ -243,6 +265,23 @@ def test_a_folder_that_the_daemon_made_anew_is_told_until_a_program_gets_through
     assert node.sync().why_not("n_a") == ""
     node.model.clients.clear()
     assert node.sync().why_not("n_a") == ""
+
+
+def test_a_share_that_is_given_back_leaves_no_folder_and_is_new_when_it_comes_again(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    node.files.drop("uid-a", "n_a")
+    node.sync()
+    assert list((node.folder / "joins").iterdir()) == []
+    node.files.put(share())
+    assert node.sync().why_not("n_a") == ""
+
+
+def test_a_namespace_without_its_socket_is_not_held(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    (node.folder / "pipe" / share().server / "n_a" / "control").unlink()
+    assert "control is missing" in node.sync().why_not("n_a")
 
 
 def test_clients_are_told_by_the_nodes_process_numbers(node: Node) -> None:
