@@ -97,6 +97,19 @@ def tree(node: Node, tmp_path: Path) -> Iterator[DmemTree]:
         yield found
 
 
+def test_the_program_needs_nothing_of_the_node_to_run() -> None:
+    told = subprocess.run(
+        ["readelf", "--program-headers", "--dynamic", build_hook()],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "LC_ALL": "C"},
+    ).stdout
+    assert "LOAD" in told
+    assert "INTERP" not in told
+    assert "NEEDED" not in told
+
+
 def test_the_limit_stands_in_the_containers_own_leaf(limited: Node) -> None:
     assert limited.run() == ""
     assert (limited.leaf / "dmem.max").read_text() == f"{REGION} {GIB}\n"
