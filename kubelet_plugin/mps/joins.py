@@ -69,6 +69,12 @@ class Joins:
             )
         return ""
 
+    def refresh(self, name: str, *, source: Path) -> None:
+        """Links new sockets into a folder that is there, if the daemon has them where it usually does."""
+        with suppress(OSError):
+            if (self.path(name) / _MARK).exists():
+                self._link(self.path(name), source=source)
+
     def forget(self, names: frozenset[str]) -> None:
         """Removes the folders of all namespaces but these."""
         with suppress(FileNotFoundError):

@@ -182,6 +182,9 @@ class Reconciler:
                 self._end()
                 raise MpsCommandError(f"The MPS daemon did not answer within {START_S:g} s of its start.")
             self._sleep(_POLL_S)
+        # Not only after all lists were read: until then a program that starts would have the whole card.
+        for share in wanted.shares.values():
+            self._joins.refresh(share.name, source=self._control.pipe_dir / share.server / share.name)
 
     def _miss(self) -> None:
         self._missed += 1

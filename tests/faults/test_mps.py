@@ -145,8 +145,13 @@ def test_the_daemon_dies_and_the_limits_are_back_before_an_agent_asks(node: MpsN
     node.mps.kill_daemon()
     node.eventually_held(OURS, NEIGHBOUR)
     assert node.mps.daemon_pid != before
-    with node.mps.program_in(node.socket_of(OURS)) as given:
-        assert (given["memoryMiB"], given["cores"]) == (300, 30)
+    deadline = time.monotonic() + 30
+    while True:
+        with node.mps.program_in(node.socket_of(OURS)) as given:
+            if given["mps"]:
+                break
+        assert time.monotonic() < deadline, node.mps.log
+    assert (given["memoryMiB"], given["cores"]) == (300, 30)
 
 
 def test_the_agent_dies_and_the_limits_stay_and_its_successor_knows_them(node: MpsNode) -> None:
