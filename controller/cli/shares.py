@@ -16,6 +16,7 @@ from typing import Any
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, node_of_pool
 from driver.errors import QuantityError
 from driver.kube.client import JSON
+from driver.places import place_of
 from driver.quantities import format_bytes, parse_quantity
 
 
@@ -54,7 +55,7 @@ class Share:
         if self.admin:
             return "a look, no share"
         if self.memory is None:
-            return "the whole card"
+            return "the whole card" if place_of(self.device) is None else "the whole partition"
         cap = f"{self.cores} % of compute" if self.cores else "no cap on compute"
         return f"{format_bytes(self.memory)}, {cap}"
 

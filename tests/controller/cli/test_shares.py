@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from controller.allocating.views import claim_view
 from controller.cli.shares import by_card, shares_of, trimmed, used_of
+from driver.cards import Partition
 from tests.controller.cli.cases import two_nodes, waiting
-from tests.controller.cli.world import JSON, allocated, claim, dragoman
+from tests.controller.cli.world import JSON, World, allocated, card, claim, dragoman
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -84,3 +86,26 @@ def test_somebody_elses_strange_claim_ends_nobodys_command(tmp_path: Path) -> No
     world.claims.append(given_by_us({"shares": ["x", 7, {"request": []}]}))
     for arguments in (("status",), ("explain", "pod/train")):
         assert dragoman(world, tmp_path, *arguments).status == 0
+
+
+def test_what_may_be_made_of_a_card_is_counted_with_the_card_and_what_is_held_of_it_too(
+    tmp_path: Path,
+) -> None:
+    part = card(
+        "nvidia-a-mig-9-4-4",
+        gib=20,
+        cores=42,
+        shareable=False,
+        partition=Partition(card_uuid="GPU-a", profile="3g.20gb"),
+        counters={"slot-4": 1},
+    )
+    world = World()
+    world.node("n1", card("nvidia-a", counters={"slot-4": 1}), part).controllers()
+    world.claims.append(allocated(claim("half"), "n1", part.name))
+    (one,) = shares_of(world.claims[0])
+    assert one.words() == "the whole partition"
+    told = json.loads(dragoman(world, tmp_path, "status", "--output", "json").out)
+    (node,) = told["nodes"]
+    assert (node["cards"], node["offered"]) == (1, 1)
+    assert (node["memory"]["used"], node["memory"]["total"]) == ("20Gi", "40Gi")
+    assert node["cores"] == {"usedPercent": 42, "totalPercent": 100}
