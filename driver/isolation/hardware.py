@@ -272,9 +272,13 @@ class Hardware:
             self._notes.put(replace(note, instance=found.uuid))
         return found
 
-    def _undo(self, note: Note, *, host: Host) -> None:
-        place = _place(note.device)
+    def _undo(self, seen: Note, *, host: Host) -> None:
+        place = _place(seen.device)
         with self._notes.lock(place.card):
+            # As it is now: another agent may have been at work on it.
+            note = self._notes.find(seen.claim_uid, seen.device)
+            if note is None:
+                return
             partitioner = self._of(place.card, vendor=note.vendor)
             if not self._is_old(note, partitioner):
                 target = PartitionTarget(place=place, card_uuid=note.card_uuid)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,45 @@ def test_a_card_is_whole_again_when_its_last_instance_is_gone(node: Node) -> Non
     node.unprepare()
     node.hardware.prepare_card(whole, host=node.host)
     assert not node.card(whole.name).unpublished
+
+
+def test_two_agents_that_prepare_one_claim_at_the_same_time_make_one_instance(
+    node: Node, tmp_path: Path
+) -> None:
+    card = node.card()
+    agents = [
+        Hardware(
+            lambda _card, _vendor: node.vendor,
+            notes=FileNotes(tmp_path / "notes", lock_wait_s=20.0, boot_id=node.boot),
+        )
+        for _ in range(2)
+    ]
+    for _ in range(5):
+        with ThreadPoolExecutor(2) as pool:
+            asked = [
+                pool.submit(one.edits, share(card), context=context(card), host=node.host) for one in agents
+            ]
+            edits = [one.result() for one in asked]
+        assert edits[0] == edits[1]
+        assert node.there == [(P_3G, 4)]
+        with ThreadPoolExecutor(2) as pool:
+            gone = [pool.submit(one.undo, share(card), context=None, host=node.host) for one in agents]
+            assert [one.result() for one in gone] == [None, None]
+        assert node.there == []
+
+
+def test_an_agent_that_comes_late_removes_what_is_noted_now_and_not_what_it_had_read(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.prepare()
+    old = node.notes.find(CLAIM, HALF)
+    node.unprepare()
+    node.prepare()
+    find, answers = node.notes.find, iter([old])
+    monkeypatch.setattr(node.notes, "find", lambda uid, device: next(answers, None) or find(uid, device))
+    node.unprepare()
+    assert node.there == []
+    assert node.hardware.claims(host=node.host) == frozenset()
 
 
 def test_the_cards_lock_is_waited_for_and_not_for_ever(node: Node, tmp_path: Path) -> None:
