@@ -279,6 +279,10 @@ class Hardware:
             note = self._notes.find(seen.claim_uid, seen.device)
             if note is None:
                 return
+            if self._partitioner(place.card, note.vendor) is None and note.boot != self._notes.boot():
+                # The vendor's hardware was taken out before this boot.
+                self._notes.remove(note)
+                return
             partitioner = self._of(place.card, vendor=note.vendor)
             if not self._is_old(note, partitioner):
                 target = PartitionTarget(place=place, card_uuid=note.card_uuid)

@@ -246,6 +246,14 @@ def test_without_a_driver_nothing_is_forgotten(node: Node) -> None:
     assert node.hardware.claims(host=node.host) == {CLAIM}
 
 
+def test_hardware_that_was_taken_out_before_a_boot_keeps_nobody_from_going(node: Node) -> None:
+    node.prepare()
+    node.vendor = None
+    node.reboot()
+    node.unprepare()
+    assert node.hardware.claims(host=node.host) == frozenset()
+
+
 def test_all_of_a_claim_is_undone_where_nobody_knows_its_shares(node: Node) -> None:
     node.prepare()
     node.prepare(part(UUIDS[0], P_1G, 0, 1))
