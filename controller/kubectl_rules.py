@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from controller.allocating import views as allocating
 from controller.allocating.pod_fit import Amounts, node_facts, pod_facts, unfit
@@ -15,6 +16,7 @@ from controller.explaining import views as explaining
 from controller.explaining.classes import is_ours
 from controller.explaining.extended import special_claim
 from controller.explaining.shares import remark
+from controller.extended import resource_of
 from controller.handover import known_release
 from driver.cards import DRIVER_NAME
 from driver.kube.client import JSON
@@ -51,7 +53,10 @@ def _extended(pod: JSON, classes: Sequence[JSON]) -> JSON | None:
     view = explaining.pod_view({**pod, "spec": {**(pod.get("spec") or {}), "nodeName": ""}})
     if view is None or not view.extended:
         return None
-    named = {str(one["metadata"]["name"]): explaining.class_view(one) for one in classes}
+    named = {
+        str(one["metadata"]["name"]): replace(explaining.class_view(one), extended=resource_of(one))
+        for one in classes
+    }
 
     def ours(name: str) -> bool:
         return named[name].ours if name in named else is_ours({"metadata": {"name": name}})

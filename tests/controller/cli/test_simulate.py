@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.controller.cli.cases import EXAMPLES, two_nodes
-from tests.controller.cli.world import JSON, World, allocated, card, claim, dragoman, pod
+from tests.controller.cli.world import CLASS, JSON, World, allocated, card, claim, dragoman, pod
 
 ALL_EXAMPLES = sorted(EXAMPLES.glob("*.yaml"))
 
@@ -197,6 +197,18 @@ def test_extended_resources_fit_whoever_makes_a_claim_of_them(mode: str, notes: 
     (step,) = done.document["steps"]
     assert step["outcome"] == "Fits"
     assert len(step["notes"]) == notes
+
+
+def test_a_class_whose_extended_resource_the_server_dropped_is_known_by_what_was_carried_over(
+    tmp_path: Path,
+) -> None:
+    annotations = {"dragoman.dev/extended-resource": "example.com/gold"}
+    gold = {**CLASS, "metadata": {"name": "gold", "annotations": annotations}}
+    asks = {"example.com/gold": "1"}
+    one = fresh(pod("p", containers=[{"name": "main", "resources": {"requests": asks, "limits": asks}}]))
+    world = World(mode="controller", classes=[CLASS, gold]).node("n1", card("a", gib=40)).controllers()
+    done = dragoman(world, tmp_path, "simulate", "-f", write(tmp_path, one), "-o", "json")
+    assert done.document["steps"][0]["outcome"] == "Fits"
 
 
 def test_an_allocation_in_the_file_itself_is_refused(tmp_path: Path) -> None:
