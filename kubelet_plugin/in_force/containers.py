@@ -19,7 +19,7 @@ import structlog
 from driver.errors import KubeError
 from driver.isolation.rules import ShareKey
 from kubelet_plugin.prepare.claims import ClaimSource
-from kubelet_plugin.prepare.pods import container_uses
+from kubelet_plugin.prepare.pods import claim_names, container_uses
 from kubelet_plugin.prepare.records import ClaimRecord
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,7 @@ class _Known:
     containers: tuple[RunningContainer, ...]
     complete: bool
     asked_at: float
+    unprepared: frozenset[str]
     pause_s: float = AGAIN_S
 
 
@@ -88,7 +89,7 @@ class Containers:
         due = sorted(
             (self._known[name].asked_at if name in self._known else float("-inf"), name)
             for name in wanted
-            if self._is_due(name, now=now)
+            if self._is_due(name, prepared=by_namespace.get(name[0], {}).keys(), now=now)
         )
         for _, name in due[:MAX_ASKED]:
             await self._ask(name, shares=by_namespace.get(name[0], {}), now=now)
@@ -100,9 +101,12 @@ class Containers:
         for name in gone & self._known.keys():
             self._known[name].complete = False
 
-    def _is_due(self, name: PodName, *, now: float) -> bool:
+    def _is_due(self, name: PodName, *, prepared: Collection[str], now: float) -> bool:
         known = self._known.get(name)
         if known is None:
+            return True
+        if not known.unprepared.isdisjoint(prepared):
+            # The kubelet lists a pod as soon as it begins to prepare its claims.
             return True
         return now - known.asked_at >= (KEPT_S if known.complete else known.pause_s)
 
@@ -142,7 +146,11 @@ class Containers:
             one.container_id for one in found
         }
         self._known[name] = _Known(
-            containers=tuple(found), complete=complete, asked_at=now, pause_s=pause if same else AGAIN_S
+            containers=tuple(found),
+            complete=complete,
+            asked_at=now,
+            unprepared=claim_names(pod) - shares.keys(),
+            pause_s=pause if same else AGAIN_S,
         )
 
 

@@ -95,6 +95,17 @@ async def test_a_pod_whose_container_does_not_run_yet_is_asked_again_with_growin
     assert gaps[-1] <= 60
 
 
+async def test_a_pod_that_is_listed_before_its_claim_is_prepared_is_asked_again_when_it_is() -> None:
+    pods = Pods(a=pod(containers={"app": "id-1"}))
+    containers = Containers(pods)
+    assert await containers.running([("ns", "a")], records=[], now=0.0) == []
+    assert await containers.running([("ns", "a")], records=[], now=1.0) == []
+    assert len(pods.asked) == 1
+    assert await running(containers, "a", now=2.0) == [("a", "app", "id-1")]
+    assert await running(containers, "a", now=10.0) == [("a", "app", "id-1")]
+    assert len(pods.asked) == 2
+
+
 async def test_a_container_that_was_started_anew_is_found_when_its_processes_are_gone() -> None:
     pods = Pods(a=pod(containers={"app": "id-1"}))
     containers = Containers(pods)
