@@ -392,4 +392,5 @@ def test_in_each_combination_the_right_limit_is_at_the_right_index_for_the_right
             )
         space.delete(*batch, seconds=120)
         own.expect_nothing_left(space.close())
-    print(f"\n{len(mine)} combinations, cards {order}")  # noqa: T201 - what this run has shown
+        done = min(first + AT_ONCE, len(mine))
+        print(f"\n{done} of {len(mine)} combinations, cards {order}", flush=True)  # noqa: T201 - a figure
