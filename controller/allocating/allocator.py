@@ -116,7 +116,8 @@ class Allocator:
         self._policy = policy
         self._refused_nodes = RefusedNodes()
         self._unplaced = Unplaced(after_s=unplaced_s)
-        self._waiting: set[str] = set()
+        # Whether it is cards that are missing, by pod for which nothing fitted.
+        self._waiting: dict[str, bool] = {}
         self._rests: dict[str, float] = {}
         self._reading = Reading(client, sources)
         self._storing = Storing(
@@ -262,7 +263,7 @@ class Allocator:
         if not rest_s:
             return None
         # All of them come back together then, in the order in which they should be tried.
-        self._waiting.add(key)
+        self._waiting.setdefault(key, False)
         self._again(f"{TURN}{namespace}", rest_s)
         return 0.0
 
@@ -284,7 +285,7 @@ class Allocator:
             mine = self._questions.mine(key, waiting, read.asked)
             self._questions.refuse_pod(view, ours=bool(mine))
             if not mine:
-                self._waiting.discard(key)
+                self._waiting.pop(key, None)
                 self._expect(key, view, claims)
                 if self._unplaced.note(key, view, [claim for _, claim in claims], now=_now()):
                     self._again(UNPLACED, self._unplaced.after_s)
@@ -300,7 +301,7 @@ class Allocator:
         self._check_leading()
         if self._books.news != news or not self._still(key, view, claims, node=decision.node):
             return _SOON_S
-        self._waiting.discard(key)
+        self._waiting.pop(key, None)
         if not view.node:
             self._usage.expect(key, node=decision.node, asks=view.asks)
         self._storing.fits_beside(key, claims)
@@ -320,7 +321,7 @@ class Allocator:
     def _refused(
         self, answer: Answer, view: PodView, claims: Sequence[tuple[str, ClaimView]], read: LongTexts
     ) -> float:
-        self._waiting.add(answer.pod)
+        self._waiting[answer.pod] = answer.decision is not None
         self._turns.used(answer.pod.partition("/")[0], self._spent_s, now=_now())
         self._answered(answer)
         self._storing.loosen(answer.pod, claims)
@@ -336,7 +337,8 @@ class Allocator:
             Seconds after which to look again; None if nobody has cards in vain.
         """
         self._check_leading()
-        needing = [(key, view) for key in self._waiting if (view := self._pod(key)) and view.may_need]
+        short = [key for key, short in self._waiting.items() if short]
+        needing = [(key, view) for key in short if (view := self._pod(key)) and view.may_need]
         for key in self._unplaced.look(needing, now=_now()):
             if (view := self._pod(key)) is not None:
                 self._usage.unexpect(key)
@@ -345,7 +347,7 @@ class Allocator:
         return self._unplaced.next_look_s(now=_now())
 
     def _forget(self, key: str, view: PodView | None) -> None:
-        self._waiting.discard(key)
+        self._waiting.pop(key, None)
         self._unplaced.forget(key)
         self._rests.pop(key, None)
         if view is not None and not view.may_need:

@@ -11,7 +11,7 @@ turn.
 Rules:
 
 * Nobody gives anything back who has waited for less than `after_s`, nor while only pods of his own group wait
-  for cards.
+  because no card fits.
 * A group gives back as a whole: half a gang is of no use either. It is what the pod says of itself
   (`views.group_of`): its PodGroup, or whoever controls it; a pod without both is a group by itself.
 * One group at a time, the one that comes last of all that have waited for at least half of that time: of the

@@ -90,6 +90,17 @@ async def test_while_nobody_else_waits_nobody_gives_anything_back() -> None:
         assert holders(world) == ["a-0", "a-1"]
 
 
+async def test_for_a_pod_that_no_card_would_help_nobody_gives_anything_back() -> None:
+    world = World()
+    async with working(world):
+        await ask(world, "p", "q")
+        world.claim("r", more=({"name": "nic", "exactly": {"deviceClassName": "nic.example"}},))
+        world.pod("r", "r")
+        await asyncio.sleep(3 * AFTER_S)
+        assert world.reason() == "MixedDrivers"
+        assert holders(world) == ["p", "q"]
+
+
 async def test_a_pod_that_is_being_bound_keeps_what_is_reserved_for_it() -> None:
     world = World()
     async with working(world):
