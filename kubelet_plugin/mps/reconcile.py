@@ -94,9 +94,10 @@ class Reconciler:
     def start(self) -> None:
         """Makes folders and ends what a former supervisor left behind."""
         self._files.start()
-        # Programs of any user go through here; the other folders are for nobody else.
-        self._control.pipe_dir.mkdir(mode=0o755, exist_ok=True)
-        self._control.pipe_dir.chmod(0o755)
+        # Containers come by links (`joins`). Nobody else on the node is to reach the daemon's own socket,
+        # where no limit is set.
+        self._control.pipe_dir.mkdir(mode=0o700, exist_ok=True)
+        self._control.pipe_dir.chmod(0o700)
         self._log_dir.mkdir(mode=0o700, exist_ok=True)
         self.daemon.clean()
         self._joins.start()

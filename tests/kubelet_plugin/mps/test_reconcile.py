@@ -277,6 +277,15 @@ def test_a_share_that_is_given_back_leaves_no_folder_and_is_new_when_it_comes_ag
     assert node.sync().why_not("n_a") == ""
 
 
+def test_nobody_else_on_the_node_reaches_the_daemon_and_containers_reach_no_other_share(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    modes = {name: (node.folder / name).stat().st_mode & 0o777 for name in ("pipe", "joins", "log")}
+    assert modes == {"pipe": 0o700, "joins": 0o700, "log": 0o700}
+    assert sorted(path.name for path in (node.folder / "joins" / "n_a").iterdir()) == [".made", "control"]
+    assert (node.folder / "joins" / "n_a").stat().st_mode & 0o777 == 0o755
+
+
 def test_a_namespace_without_its_socket_is_not_held(node: Node) -> None:
     node.files.put(share())
     node.sync()
