@@ -55,7 +55,7 @@ def gangs(images: Images) -> Iterator[Installation]:
         images,
         purpose="gangs",
         version=_GANGS,
-        controller={"mode": "controller", "handoverWait": SOON_S},
+        controller={"mode": "controller", "handoverWait": SOON_S, "unplacedAfter": 40},
         feature_gates={"GenericWorkload": True, "GangScheduling": True},
         api_arguments=["--runtime-config=scheduling.k8s.io/v1alpha2=true"],
     ) as installed:
@@ -225,7 +225,7 @@ def test_a_gang_of_kube_scheduler_starts_together_or_not_at_all(gang_space: Spac
     _away(gang_space, "three")
 
 
-def test_two_gangs_that_hold_half_each_are_told_and_go_on_when_one_of_them_gives_way(
+def test_of_two_gangs_that_hold_half_each_the_younger_gives_way_and_has_its_turn_later(
     gang_space: Space,
 ) -> None:
     for name in ("one", "two"):
@@ -242,6 +242,9 @@ def test_two_gangs_that_hold_half_each_are_told_and_go_on_when_one_of_them_gives
     for name in ("one", "two"):
         gang_space.event(f"{name}-1", "asks 15Gi, free 10Gi", reason="NoDevice", seconds=60)
     assert not any(one["spec"].get("nodeName") for one in gang_space.pods())
-    gang_space.delete("two-0", "two-1")
     gang_space.running("one-0", "one-1", seconds=120)
+    gang_space.event("two-0", "others wait", reason="CardsGivenBack", seconds=30)
+    assert not any(gang_space.pod(f"two-{number}")["spec"].get("nodeName") for number in range(2))
+    gang_space.delete("one-0", "one-1")
+    gang_space.running("two-0", "two-1", seconds=120)
     _away(gang_space, "one", "two")

@@ -1,7 +1,8 @@
 """API servers of 1.35 and 1.36 side by side on one etcd, as in the middle of an upgrade of several.
 
 Flow: a cluster of 1.36 in mode controller, then a 1.35 API server beside it that the controllers do not find:
-all that they see says that amounts are kept. What goes through the old server loses them all the same.
+all that they see says that amounts are kept. What goes through the old server loses them all the same. Then
+one that they find, in both modes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from dataclasses import replace
 import pytest
 
 from driver.api.asked import STAMP
-from driver.kube.resources import RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
+from driver.kube.resources import ACCELERATOR_NODES, PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import JSON, Api, Refused
 from tests.cluster.support.images import Images
-from tests.cluster.support.installation import Installation
+from tests.cluster.support.installation import Installation, ready
 from tests.cluster.support.manifests import claim, pod, request, template
 from tests.cluster.support.own_cluster import need_built
 from tests.cluster.support.space import Space, open_space, results
@@ -118,3 +119,67 @@ def test_once_the_old_server_is_gone_what_it_stored_is_given_out_as_asked(
     space.create(pod("late", templates={"card": "kept"}))
     space.running("late", seconds=120)
     assert space.seen("late").memory_mib(0) == 4096
+
+
+@pytest.fixture(scope="module")
+def listed(own: Installation) -> Api:
+    """The old server beside the new one again, and this time whoever asks the Service may reach either."""
+    assert own.target.own is not None
+    clusters.alone(own.target.own)
+    server = clusters.beside(own.target.own, kubernetes=OLDER, found=True)
+    _asked_anew(own)
+    return replace(own.api, server=server)
+
+
+def _asked_anew(own: Installation) -> None:
+    """Controllers ask servers now and then; a restart makes that now."""
+    old = {one["metadata"]["uid"] for one in own.controllers()}
+    for one in own.controllers():
+        own.kill_pod(one["metadata"]["name"])
+    waiting.wait_all(
+        own.api,
+        PODS,
+        lambda now: sum(ready(one) for one in now if one["metadata"]["uid"] not in old) == 2,
+        what="two new controllers are ready",
+        namespace=own.namespace,
+        labelSelector="app.kubernetes.io/component=controller",
+        seconds=240,
+    )
+
+
+def test_a_server_that_can_be_found_is_asked_by_itself_and_constraints_survive_it(
+    own: Installation, listed: Api
+) -> None:
+    space = open_space(own.api, "listed")
+    apart = [{"requests": ["card"], "distinctAttribute": "dragoman.dev/uuid"}]
+    for number, server in enumerate((listed, own.api, listed, own.api)):
+        # Both controllers' webhooks know by now, whichever is asked.
+        body = template(f"apart-{number}", SHARE, constraints=apart)
+        stored = server.create(RESOURCE_CLAIM_TEMPLATES, body, namespace=space.name)
+        assert "constraints" not in stored["spec"]["spec"]["devices"]
+    space.create(pod("p", templates={"card": "apart-0"}))
+    space.running("p", seconds=120)
+    assert space.seen("p").memory_mib(0) == 4096
+    own.expect_nothing_left(space.close())
+
+
+def test_in_mode_native_no_card_is_offered_while_one_server_is_too_old(
+    own: Installation, listed: Api
+) -> None:
+    own.controller = {"mode": "native"}
+    own.install()
+
+    def says() -> JSON | None:
+        conditions = own.api.get(ACCELERATOR_NODES, own.node)["status"].get("conditions") or []
+        return next((one for one in conditions if "One of several API servers" in one["message"]), None)
+
+    found = waiting.eventually(says, what="the node says why", seconds=60)
+    assert f"{OLDER.rpartition('.')[0]} cannot allocate shares" in found["message"]
+    own.wait_slices(lambda now: not now, what="nothing is offered")
+
+
+def test_they_are_offered_once_it_is_gone(own: Installation, listed: Api) -> None:
+    assert own.target.own is not None
+    clusters.alone(own.target.own)
+    _asked_anew(own)
+    own.wait_all_offered()
