@@ -12,8 +12,8 @@ What it does badly on purpose, by the file that `FAKE_MPS_SCRIPT` names, or `scr
 (JSON, read at each command):
 
     {"cards": ["GPU-1"]}               a server for another card is accepted, and is Failed from then on
-    {"die": {"namespace set": 2}}      dies by SIGKILL at the second such command from its start on, before it
-    {"die_after": {"server create": 1}}    the same, after it and before it answers
+    {"die": ["namespace set"]}         dies by SIGKILL at the next such command, before it, and only once
+    {"die_after": ["server create"]}   the same, after it and before it answers
     {"refuse": ["namespace set"]}      answers such a command with an error
     {"forget": ["namespace set"]}      says yes and does nothing
     {"hang": ["server list"]}          never answers
@@ -57,10 +57,18 @@ def pipe_folder() -> Path:
 
 
 def script() -> dict[str, Any]:
-    path = os.environ.get("FAKE_MPS_SCRIPT") or Path(__file__).with_name("script.json")
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return dict(json.loads(Path(path).read_text()))
+        return dict(json.loads(script_file().read_text()))
     return {}
+
+
+def script_file() -> Path:
+    return Path(os.environ.get("FAKE_MPS_SCRIPT") or Path(__file__).with_name("script.json"))
+
+
+def die() -> None:
+    script_file().unlink(missing_ok=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Daemon:
@@ -72,7 +80,6 @@ class Daemon:
         self.clients: dict[socket.socket, dict[str, Any]] = {}
         self.selector = selectors.DefaultSelector()
         self.listening: dict[Path, socket.socket] = {}
-        self.counts: dict[str, int] = {}
         self.stopping = False
 
     # Folders and sockets.
@@ -110,9 +117,8 @@ class Daemon:
         options = dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
         kind = " ".join(words[:2])
         plan = script()
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        if plan.get("die", {}).get(kind) == self.counts[kind]:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if kind in plan.get("die", ()):
+            die()
         if kind in plan.get("hang", ()):
             time.sleep(3600)
         if kind in plan.get("refuse", ()):
@@ -121,8 +127,8 @@ class Daemon:
         if handler is None:
             raise RefusedError(f"error: unknown command '{kind}'")
         answer = "" if kind in plan.get("forget", ()) else handler(words[2:], options, uid)
-        if plan.get("die_after", {}).get(kind) == self.counts[kind]:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if kind in plan.get("die_after", ()):
+            die()
         return str(answer or "")
 
     def _server_create(self, words: list[str], options: dict[str, str], uid: int) -> None:
