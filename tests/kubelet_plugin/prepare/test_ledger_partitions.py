@@ -119,7 +119,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_whatever_is_asked_no_slot_and_no_mib_is_held_twice(
     steps: list[tuple[str, str, list[str], int]],
 ) -> None:
@@ -143,7 +143,7 @@ def test_whatever_is_asked_no_slot_and_no_mib_is_held_twice(
 
 
 @given(STEPS)
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_what_does_not_fit_is_refused_only_where_something_stands_in_its_way(
     steps: list[tuple[str, str, list[str], int]],
 ) -> None:
