@@ -168,9 +168,11 @@ def test_both_kinds_of_people_are_told_each_what_they_may_see(
     def says(words: str, *, computed: bool) -> str:
         done = reader.dragoman("explain", "pod/waits")
         assert (done.status, done.err) == (0, ""), done.err
-        document = reader.dragoman("explain", "pod/waits", "-o", "json").out
-        complete = words in " ".join(done.out.split()) and (not computed or f'"{reason}"' in document)
-        return done.out if complete else ""
+        if words not in " ".join(done.out.split()):
+            return ""
+        if computed and f'"{reason}"' not in reader.dragoman("explain", "pod/waits", "-o", "json").out:
+            return ""
+        return str(done.out)
 
     waiting.eventually(lambda: says(seen, computed=True), what=f"a reader is told {seen}", seconds=90)
     people.reader_no_more(space.api, space.name)
