@@ -219,6 +219,9 @@ EXPORT const char *nvmlErrorString(int code)
     case DRIVER_NOT_LOADED: return "NVIDIA driver is not loaded";
     case TIMEOUT: return "The operation timed out";
     case GPU_IS_LOST: return "The GPU has fallen off the bus or has otherwise become inaccessible";
+    case RESET_REQUIRED: return "GPU requires reset";
+    case IN_USE: return "In use by another client";
+    case INSUFFICIENT_RESOURCES: return "Insufficient Resources";
     default: return "An internal driver error occurred";
     }
 }
