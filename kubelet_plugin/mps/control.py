@@ -111,11 +111,22 @@ class Control:
         )
 
     def clients(self) -> tuple[MpsClient, ...]:
-        """All processes that are connected."""
-        rows = self._rows("client", "list", "--all", fields=_CLIENT_FIELDS)
-        return tuple(
-            MpsClient(pid=int(row[0]), server=row[1], namespace=row[3]) for row in rows if row[0].isdigit()
-        )
+        """All processes that are connected.
+
+        A row ends in the process' name, which whoever runs it chooses. So quotes mean nothing, what is no row
+        is passed over, and no name makes this raise: the daemon would be taken for one that does not answer,
+        and be ended with all programs under it. A name with a line end in it can still make up a row, if the
+        daemon prints it as it is.
+
+        Raises:
+            MpsCommandError: The daemon cannot be asked.
+        """
+        found = []
+        for line in self._run("client", "list", "--all", _CSV).split("\n"):
+            row = [cell.strip() for cell in line.split(",", _CLIENT_FIELDS)[:_CLIENT_FIELDS]]
+            if len(row) == _CLIENT_FIELDS and row[0].isascii() and row[0].isdigit():
+                found.append(MpsClient(pid=int(row[0]), server=row[1], namespace=row[3]))
+        return tuple(found)
 
     def create_server(self, name: str, *, card: str) -> None:
         """A server for one card."""
@@ -145,7 +156,7 @@ class Control:
 
     def _rows(self, *arguments: str, fields: int) -> list[list[str]]:
         printed = self._run(*arguments, _CSV)
-        rows = [[cell.strip() for cell in row] for row in csv.reader(printed.splitlines()) if row]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(printed.split("\n")) if row]
         short = next((row for row in rows if len(row) < fields), None)
         if short is not None:
             raise MpsCommandError(

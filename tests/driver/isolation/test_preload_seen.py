@@ -9,6 +9,7 @@ import pytest
 from driver.cards import Card
 from driver.isolation.base import InForce, ShareContext
 from driver.isolation.preload import Preload, PreloadSettings
+from driver.isolation.preload_seen import MAX_MAPS_BYTES
 from driver.shares import Share
 from tests.driver.isolation import regions
 from tests.support.folder_host import FolderHost
@@ -100,6 +101,30 @@ def test_a_library_that_was_replaced_on_the_node_since_goes_on_holding(host: Fol
     region(host)
     assert verdict(ask(host)) == "holds"
     process(host, replaced, CUDA)
+    assert verdict(ask(host)) == "RegionMissing"
+
+
+def test_paths_that_a_container_makes_up_cost_no_more_than_others(host: FolderHost) -> None:
+    # With one regular expression over all mappings this took more than a minute, so that the test would end
+    # by its time limit.
+    deep = f"7f09-7f0a r--s 00000000 00:2d 11 {'/a' * 2000}\n" * 400
+    process(host, deep, LIBRARY, MAPPED, CUDA)
+    region(host)
+    assert verdict(ask(host)) == "holds"
+
+
+def test_nothing_is_said_of_a_process_with_more_mappings_than_are_read(host: FolderHost) -> None:
+    many = "7f09-7f0a r--s 00000000 00:2d 11 /a/file\n" * (MAX_MAPS_BYTES // 30)
+    process(host, CUDA, many)
+    region(host)
+    assert verdict(ask(host)) == "unknown: CardNotUsedYet"
+
+
+def test_names_with_spaces_are_read_whole(host: FolderHost) -> None:
+    process(
+        host, LIBRARY, "7f03-7f04 rw-s 00000000 00:2c 8 /a /usr/local/dragoman/region/shared.cache\n", CUDA
+    )
+    region(host)
     assert verdict(ask(host)) == "RegionMissing"
 
 

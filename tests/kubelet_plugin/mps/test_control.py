@@ -55,6 +55,16 @@ def test_nothing_that_hides_cards_or_limits_a_daemon_reaches_it(control: Control
     }
 
 
+@pytest.mark.parametrize("name", ["a\x0bb", "a\x1eb", "a\u2028b", '"a', "a,b", "\n", "a\n\nb"])
+def test_no_name_of_a_program_hides_another_one_or_looks_like_a_daemon_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    control = Control("/unused", pipe_dir=tmp_path, log_dir=tmp_path)
+    printed = f"41,server,0,mine,{name}\n42,server,0,other,python\n"
+    monkeypatch.setattr(control, "_run", lambda *_arguments: printed)
+    assert [(one.pid, one.namespace) for one in control.clients()] == [(41, "mine"), (42, "other")]
+
+
 def test_a_daemon_starts_with_all_that_its_file_says_and_takes_and_gives_back_more(control: Control) -> None:
     def found() -> dict[str, tuple[str, str]]:
         return {one.name: (one.memory, one.cores) for one in control.namespaces() if one.name != "default"}
