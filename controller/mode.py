@@ -109,27 +109,28 @@ async def probe(client: KubeClient, *, namespace: str) -> ModeState:
 
 
 async def probe_each(client: KubeClient, servers: Servers | None, *, namespace: str) -> ModeState:
-    """Asks whichever API server answers, and then each of several.
+    """Asks each of several API servers; the one there is, where there are not several.
 
     Args:
-        client: Whichever answers.
+        client: Whichever answers; each request may be another one's.
         servers: All of them; None where they cannot be told apart.
         namespace: As for `probe`.
 
     Returns:
-        The worst answer; of servers that cannot be reached, only the first one counts.
+        The worst answer; servers that cannot be reached are passed over.
     """
-    state = await probe(client, namespace=namespace)
-    if servers is None or state.verdict is not Verdict.POSSIBLE:
-        return state
-    for url in await servers.urls():
-        async with servers.connect(url) as one:
-            found = await probe(one, namespace=namespace)
-        if found.verdict is Verdict.IMPOSSIBLE:
-            return replace(found, message=f"One of several API servers, {url}: {found.message}")
-        if found.verdict is Verdict.UNKNOWN:
-            _log.warning("an API server cannot be asked", server=url, explanation=found.message)
-    return state
+    state: ModeState | None = None
+    if servers is not None:
+        for url in await servers.urls():
+            async with servers.connect(url) as one:
+                found = await probe(one, namespace=namespace)
+            if found.verdict is Verdict.IMPOSSIBLE:
+                return replace(found, message=f"One of several API servers, {url}: {found.message}")
+            if found.verdict is Verdict.UNKNOWN:
+                _log.warning("an API server cannot be asked", server=url, explanation=found.message)
+            else:
+                state = found
+    return state or await probe(client, namespace=namespace)
 
 
 def dropped_state(dropped: Sequence[DroppedField]) -> ModeState:
