@@ -46,14 +46,16 @@ class Host(Protocol):
         """A part of a regular file that somebody hostile may have put there, or of one below `/proc/<pid>`.
 
         Args:
-            path: The file. Below `/proc` it is the kernel that follows links, some of which have no name.
+            path: The file. Below `/proc` it is the kernel that follows links, some of which have no name;
+                below `/proc/<pid>/root` no link is followed, for it would lead through the caller's own root.
             offset: Where the part begins, in bytes.
             length: Most bytes that are read; fewer come where the file ends.
             follow: Whether the last part of the path may be a link (`/proc/<pid>/exe`).
 
         Raises:
             FileNotFoundError: There is no such file.
-            OSError: It is no regular file, or cannot be read. Nothing that it may be makes this wait.
+            OSError: It is no regular file, or cannot be read. Whatever else it is, it is not opened, and this
+                does not wait; a file system that does not answer (NFS, FUSE) does make it wait.
         """
 
     def write_part(self, path: str, content: bytes, *, offset: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import secrets
 import stat
 import time
@@ -31,6 +32,7 @@ _LIBRARY_DIRS = (
     "/usr/local/nvidia/lib64",
 )
 _PROGRAM_DIRS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_IN_ROOT_OF_PROCESS = re.compile(r"(?P<root>/proc/\d+/root)/+(?P<path>.+)", re.DOTALL)
 _MAX_LINKS = 40
 _FOLDER_KNOWN_S = 1.0
 _FOLDERS_KNOWN = 256
@@ -217,12 +219,35 @@ class NodeHost:
         return Path(self._prefix + self.resolve(path)) if self._prefix else Path(path)
 
     def _open_regular(self, path: str, flags: int) -> int:
-        # Not to wait for the other end of a named pipe, nor for a terminal.
-        file = os.open(self._as_it_stands(path), flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise OSError(errno.EINVAL, "no regular file", path)
-        return file
+        # First found, then seen to be a regular file, then opened: to open a device may already do something.
+        found = self._find(path, os.O_PATH | os.O_CLOEXEC | (flags & os.O_NOFOLLOW))
+        try:
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                raise OSError(errno.EINVAL, "no regular file", path)
+            again = (flags & ~os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            return os.open(f"/proc/self/fd/{found}", again)
+        finally:
+            os.close(found)
+
+    def _find(self, path: str, flags: int) -> int:
+        inside = _IN_ROOT_OF_PROCESS.match(path)
+        if inside is None:
+            return os.open(self._as_it_stands(path), flags)
+        # The kernel would follow a process' absolute links in our root, not in the process'.
+        parts = inside["path"].split("/")
+        if ".." in parts:
+            raise OSError(errno.EINVAL, "leads out of the process' root", path)
+        here = os.open(self._as_it_stands(inside["root"]), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        for number, part in enumerate(parts, start=1):
+            kind = os.O_DIRECTORY if number < len(parts) else 0
+            try:
+                there = os.open(part, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW | kind, dir_fd=here)
+            except OSError as failed:
+                raise OSError(failed.errno, failed.strerror, path) from None
+            finally:
+                os.close(here)
+            here = there
+        return here
 
     def _as_it_stands(self, path: str) -> str:
         """The path for the kernel: its last part is not resolved, and below /proc nothing is."""

@@ -1,4 +1,6 @@
+import contextlib
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -231,6 +233,63 @@ def test_what_is_put_in_the_place_of_a_file_is_neither_followed_nor_waited_for(t
     assert host.read_part("/link", length=6, follow=True) == b"secret"
     assert host.read_link("/link") == "secret"
     assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def in_a_root_of_a_process(root: Path) -> NodeHost:
+    """A node whose process 7 has `root`/container for its root, beside what is the agent's own."""
+    for folder in ("proc/7", "container/lib", "agent"):
+        (root / folder).mkdir(parents=True)
+    (root / "proc/7/root").symlink_to(root / "container")
+    (root / "container/lib/libc.so.6").write_bytes(b"the container's")
+    (root / "agent/libc.so.6").write_bytes(b"the agent's")
+    return NodeHost(root)
+
+
+def test_a_file_below_the_root_of_a_process_is_read(tmp_path: Path) -> None:
+    host = in_a_root_of_a_process(tmp_path)
+    assert host.read_part("/proc/7/root/lib/libc.so.6", length=100) == b"the container's"
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("path", ["out/libc.so.6", "lib/out", "../agent/libc.so.6", "inside/libc.so.6"])
+def test_no_link_and_no_parent_leads_out_of_the_root_of_a_process(
+    tmp_path: Path, path: str, *, follow: bool
+) -> None:
+    host = in_a_root_of_a_process(tmp_path)
+    (tmp_path / "container/out").symlink_to(tmp_path / "agent")
+    (tmp_path / "container/inside").symlink_to("lib")
+    (tmp_path / "container/lib/out").symlink_to(tmp_path / "agent/libc.so.6")
+    with pytest.raises(OSError, match=path):
+        host.read_part(f"/proc/7/root/{path}", length=100, follow=follow)
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = in_a_root_of_a_process(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "container/pipe")
+    opened, really = [], os.open
+
+    def spy(path: str, flags: int, **more: int) -> int:
+        file = really(path, flags, **more)
+        if stat.S_ISFIFO(os.fstat(file).st_mode) and not flags & os.O_PATH:
+            opened.append(path)
+        return file
+
+    monkeypatch.setattr(os, "open", spy)
+    for path in ("/pipe", "/proc/7/root/pipe"):
+        for follow in (False, True):
+            with pytest.raises(OSError, match="no regular file"):
+                host.read_part(path, length=1, follow=follow)
+    assert opened == []
+
+
+def test_reading_leaves_nothing_open(tmp_path: Path) -> None:
+    host = in_a_root_of_a_process(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are counted
+    for name in ("lib/libc.so.6", "lib", "missing/x", "lib/libc.so.6/x"):
+        with contextlib.suppress(OSError):
+            host.read_part(f"/proc/7/root/{name}", length=1)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names are counted
 
 
 def test_links_of_procfs_that_have_no_name_are_left_to_the_kernel(tmp_path: Path) -> None:
