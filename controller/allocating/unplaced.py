@@ -11,7 +11,7 @@ turn.
 Rules:
 
 * Nobody gives anything back who has waited for less than `after_s`, nor while only pods of his own group wait
-  because no card fits.
+  because no card fits, or only pods of lower priority than his group's.
 * A group gives back as a whole: half a gang is of no use either. It is what the pod says of itself
   (`views.group_of`): its PodGroup, or whoever controls it; a pod without both is a group by itself.
 * One group at a time, the one that comes last of all that have waited for at least half of that time: of the
@@ -102,7 +102,11 @@ class Unplaced:
         if not any(one.since + self.after_s <= now for one in self._waiting.values()):
             return []
         due = {one.group for one in self._waiting.values() if one.since + self.after_s / 2 <= now}
-        others = {group for group in (_group(*one) for one in needing) if not self._rest_s(group, now=now)}
+        others: dict[str, int] = {}
+        for key, view in needing:
+            group = _group(key, view)
+            if not self._rest_s(group, now=now):
+                others[group] = max(others.get(group, view.priority), view.priority)
         members = [one for one in self._waiting.values() if one.group in due]
         priorities: dict[str, int] = {}
         ages: dict[str, tuple[str, str]] = {}
@@ -111,7 +115,7 @@ class Unplaced:
             ages[one.group] = min(ages.get(one.group, one.age), one.age)
         youngest = sorted(due, key=ages.__getitem__, reverse=True)
         for group in sorted(youngest, key=priorities.__getitem__):
-            if others - {group}:
+            if any(one != group and priority >= priorities[group] for one, priority in others.items()):
                 return self._give_back(group, now=now)
         return []
 

@@ -164,7 +164,7 @@ def unplaced(**pods: PodView) -> Unplaced:
     return found
 
 
-NEEDING = [("n/x", pod("x"))]
+NEEDING = [("n/x", pod("x", priority=1))]
 
 
 async def test_the_lowest_priority_gives_way_before_the_youngest() -> None:
@@ -173,6 +173,19 @@ async def test_the_lowest_priority_gives_way_before_the_youngest() -> None:
     assert found.look(NEEDING, now=AFTER_S) == ["n/b"]
     assert found.look(NEEDING, now=AFTER_S) == ["n/a"]
     assert found.next_look_s(now=AFTER_S) is None
+
+
+async def test_nobody_gives_way_to_a_lower_priority() -> None:
+    found = unplaced(a=pod("a", priority=1))
+    assert found.look([("n/x", pod("x", priority=0))], now=AFTER_S) == []
+    assert found.look([("n/x", pod("x", priority=1))], now=AFTER_S) == ["n/a"]
+
+
+async def test_a_group_is_of_the_highest_priority_that_a_pod_of_it_has() -> None:
+    found = unplaced(a=pod("a", priority=1), b=pod("a", priority=5))
+    needing = [("n/x-0", pod("x", priority=5)), ("n/x-1", pod("x", priority=0))]
+    assert found.look(needing[1:], now=AFTER_S) == []
+    assert found.look(needing, now=AFTER_S) == ["n/a", "n/b"]
 
 
 async def test_who_has_hardly_had_his_cards_is_not_the_one_to_give_way() -> None:
