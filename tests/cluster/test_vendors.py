@@ -65,6 +65,7 @@ class Shown:
     published: dict[str, JSON]
     given: dict[tuple[str, str], Given]
     left: list[str]
+    in_force: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +93,18 @@ def shown(own: VendorInstallation) -> Shown:
         seen = space.seen(pod)
         (process,) = own.own_node.container_pids(pod_uid=running[pod]["metadata"]["uid"], container="app")
         given[key] = _given(own, seen, process=process, claim=space.claim_of(pod), vendor=key[0])
+    in_force = {
+        vendor: space.wait_claim(
+            given[vendor, "share"].claim["metadata"]["name"],
+            _in_force,
+            what=f"tells whether the limits of the share of {vendor} are in force",
+        )
+        for vendor in ("ascend", "amd")
+    }
     uids = space.close(seconds=120)
     own.expect_nothing_left(uids, seconds=60)
     regions = own.own_node.run("ls", "-A", str(own.share_dir)).split()
-    return Shown(installed=own, published=published, given=given, left=regions)
+    return Shown(installed=own, published=published, given=given, left=regions, in_force=in_force)
 
 
 def _given(own: VendorInstallation, seen: Seen, *, process: int, claim: JSON, vendor: str) -> Given:
@@ -108,6 +117,14 @@ def _given(own: VendorInstallation, seen: Seen, *, process: int, claim: JSON, ve
         mapped={line.split()[-1] for line in maps if INSIDE in line},
         region=node.run("sh", "-c", f"if [ -f {region} ]; then tr -d '\\0' < {region}; fi"),
     )
+
+
+def _in_force(claim: JSON) -> str:
+    for entry in claim["status"].get("devices") or []:
+        for condition in entry.get("conditions") or []:
+            if condition["type"] == "InForce" and condition["status"] != "Unknown":
+                return str(condition["status"])
+    return ""
 
 
 def _policy_is_there(slices: list[JSON]) -> bool:
@@ -175,6 +192,11 @@ def test_the_library_in_the_container_found_the_shares_limits(shown: Shown, vend
     found = set(shown.given[vendor, "share"].region.splitlines())
     assert found >= LIMITS[vendor]
     assert found <= set(shown.given[vendor, "share"].had["environment"])
+
+
+@pytest.mark.parametrize("vendor", ["ascend", "amd"])
+def test_the_agent_sees_that_the_limits_are_in_force(shown: Shown, vendor: str) -> None:
+    assert shown.in_force[vendor] == "True"
 
 
 def test_nothing_is_left_on_the_node_when_the_pods_are_gone(shown: Shown) -> None:
