@@ -104,6 +104,8 @@ ELSEWHERE: Mapping[str, str] = {
     "InvalidSelector": _SELECTOR,
     "LegacyAmountInvalid": _ADMISSION,
     "LegacyChoiceInvalid": _ADMISSION,
+    "MpsBusy": "the log of MPS's supervisor, which is not the one of its node",
+    "MpsCommand": "claims hear MpsUnavailable, with what the daemon said",
     "NotLeading": "a replica of the controller; the one that leads goes on",
     "ObjectTooLarge": _ADMISSION,
     "PrioritizedListDisabled": _GATE,
