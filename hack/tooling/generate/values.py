@@ -373,8 +373,8 @@ class InForce(Values):
     enabled: bool = Field(
         default=True,
         description="The agent looks at the processes of containers that have shares. For that it sees the "
-        "node's /proc, read-only, and has the capability SYS_PTRACE. false: it has neither, and claims do not "
-        "tell whether their limits hold.",
+        "node's /proc, read-only, and has the capability SYS_PTRACE. false: it has neither, and claims do "
+        "not tell whether their limits hold.",
     )
     deadline: int = Field(
         default=30,
