@@ -5,7 +5,9 @@ containers -> (in a thread) processes, the verb *in_force?* of each method for e
 verdicts -> claims' status and Events where a verdict changed, metrics.
 
 Limits: a container's processes are looked at `MAX_PROCESSES` at a time, those without a proof first; a
-proof is taken for granted for `PROVED_S`. A round in which the kubelet does not answer changes nothing.
+proof is taken for granted for `PROVED_S`. A round in which the kubelet does not answer changes nothing. One
+that takes too long (`kubelet_plugin.in_force.looks`) changes no verdict and gives back the caps that were let
+go; from the next on the container that took the time is passed over, of which then nothing is known.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ from driver.shares import Share
 from kubelet_plugin.in_force import usage
 from kubelet_plugin.in_force.book import NOT_HELD, Book, Observation, Verdict
 from kubelet_plugin.in_force.containers import Containers, PodName, RunningContainer
+from kubelet_plugin.in_force.looks import NOT_ANSWERING, Look, Looks
 from kubelet_plugin.in_force.processes import ProcessTable
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.pods import share_key
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
-from kubelet_plugin.threads import in_daemon_thread
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +81,6 @@ class Limited:
 @dataclass
 class _Round:
     observations: dict[ShareKey, list[Observation]] = field(default_factory=dict)
-    by_container: dict[tuple[ShareKey, str], list[InForce]] = field(default_factory=dict)
     without_processes: list[RunningContainer] = field(default_factory=list)
     uses: list[usage.Use] = field(default_factory=list)
 
@@ -122,6 +123,7 @@ class InForceWatch:
         self._told = told
         self._book = Book(deadline_s=deadline_s)
         self._table = ProcessTable(host)
+        self._looks = Looks()
         self._proved: dict[tuple[int, ShareKey, IsolationLevel], float] = {}
         self._looked: dict[tuple[int, ShareKey], float] = {}
         self._failing: set[tuple[int, ShareKey]] = set()
@@ -140,8 +142,7 @@ class InForceWatch:
                 await self.round()
                 await asyncio.sleep(EVERY_S)
         finally:
-            # Nobody is there to give a cap back when a neighbour begins to compute.
-            usage.give_caps_back(self._wanted, host=self._host)
+            self._give_caps_back()
 
     async def round(self) -> None:
         """Looks once at everything."""
@@ -155,52 +156,74 @@ class InForceWatch:
             if pods is None:
                 return
             running = await self._containers.running(pods, records=records, now=now)
-            found = await in_daemon_thread(
-                lambda: self._look(running, limited, now=now), name="limits in force"
-            )
+            seen = await self._looks.look(lambda look: self._look(look, running, limited, now=now))
+            if seen is None:
+                self._give_caps_back()
+                usage.post((), metrics=self._metrics)
+                return
+            found = seen
             self._containers.without_processes(found.without_processes)
         self._judge(limited, found, now=now)
         self._post(found, limited)
 
+    def _give_caps_back(self) -> None:
+        """For when nobody is there to do so as soon as a neighbour begins to compute."""
+        usage.give_caps_back(self._wanted, host=self._host)
+        self._wanted = {}
+
     # In a thread
 
     def _look(
-        self, running: list[RunningContainer], limited: Mapping[ShareKey, Limited], *, now: float
+        self,
+        look: Look,
+        running: list[RunningContainer],
+        limited: Mapping[ShareKey, Limited],
+        *,
+        now: float,
     ) -> _Round:
         found = _Round()
         ours = [one for one in running if one.uses & limited.keys()]
         processes = self._table.of({one.container_id for one in ours}, now=now)
         places = []
         for container in ours:
+            if container.container_id in look.passed_over:
+                for key in container.uses & limited.keys():
+                    unseen = Observation(container=container.name, found=NOT_ANSWERING)
+                    found.observations.setdefault(key, []).append(unseen)
+                continue
+            look.begins(container.container_id)
             pids = processes.get(container.container_id, ())
             if not pids:
                 found.without_processes.append(container)
             shares = sorted(container.uses & limited.keys())
-            region = self._region(container, pids, [limited[key] for key in shares])
+            region = self._region(look, container, pids, [limited[key] for key in shares])
             for key in shares:
                 one = limited[key]
                 beside = tuple(limited[other].record.share for other in shares if other != key)
                 answers = [
                     answer
                     for pid in self._next(pids, key, one)
-                    for answer in self._verb(pid, key, one, beside=beside, now=now)
+                    for answer in self._verb(look, pid, key, one, beside=beside, now=now)
                 ]
                 found.observations.setdefault(key, []).extend(
                     Observation(container=container.name, found=answer) for answer in answers
                 )
-                found.by_container[key, container.container_id] = answers
                 if region:
                     places.append((_place(container, one), one.record, region))
+        look.begins("")
         self._proved = {key: at for key, at in self._proved.items() if now - at < PROVED_S}
         self._looked = {key: at for key, at in self._looked.items() if now - at < FORGOTTEN_S}
         self._failing &= self._looked.keys()
         here = {one.container_id for one in ours}
         self._regions = {one: path for one, path in self._regions.items() if one in here}
         found.uses = usage.read_uses(places, host=self._host)
+        look.goes_on()
         self._relieve(found.uses, limited)
         return found
 
-    def _region(self, container: RunningContainer, pids: tuple[int, ...], shares: list[Limited]) -> str:
+    def _region(
+        self, look: Look, container: RunningContainer, pids: tuple[int, ...], shares: list[Limited]
+    ) -> str:
         """The region that a container uses: its mounts stay as they are, so it is looked up once."""
         known = self._regions.get(container.container_id, "")
         preload = self._methods.get(IsolationLevel.PRELOAD)
@@ -215,6 +238,7 @@ class InForceWatch:
             path = preload.region_used(
                 [one.record.share for one in held], host=self._host, pid=pid, context=context
             )
+            look.goes_on()
             if path:
                 self._regions[container.container_id] = path
                 return path
@@ -235,7 +259,7 @@ class InForceWatch:
         return [*others[:MAX_PROCESSES], *proved[:1]]
 
     def _verb(
-        self, pid: int, key: ShareKey, one: Limited, *, beside: tuple[Share, ...], now: float
+        self, look: Look, pid: int, key: ShareKey, one: Limited, *, beside: tuple[Share, ...], now: float
     ) -> list[InForce]:
         card = self._cards.cards().get(one.record.share.device)
         if card is None:
@@ -254,6 +278,7 @@ class InForceWatch:
                 host=self._host,
                 pid=pid,
             )
+            look.goes_on()
             if answer.holds:
                 self._proved[pid, key, level] = now
                 answer = InForce(holds=True, message=_holds(one, level))
