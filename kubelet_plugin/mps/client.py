@@ -14,7 +14,7 @@ import structlog
 from driver.isolation.service import MpsState
 from driver.isolation.service_shares import MpsShare
 from kubelet_plugin.mps.files import ShareFiles
-from kubelet_plugin.mps.wire import ask
+from kubelet_plugin.mps.wire import ask, poke
 
 log = structlog.get_logger(__name__)
 
@@ -23,8 +23,9 @@ ANSWER_S = 20.0
 """A daemon that has to be started first takes seconds; the kubelet gives up after 45."""
 
 
-DROP_S = 3.0
-"""Nobody uses a share that is given back, so nobody waits long for it."""
+POKE_S = 1.0
+QUICK_S = 3.0
+"""For looks at what is known anyway."""
 
 
 KNOWN_S = 3.0
@@ -76,7 +77,7 @@ class MpsSupervised:
             if self._clock() - known < KNOWN_S:
                 return state
         asked = self._clock()
-        state = self._ask(self._answer_s if fresh else min(DROP_S, self._answer_s))
+        state = self._ask(self._answer_s if fresh else min(QUICK_S, self._answer_s))
         self._known = (asked, state)
         return state
 
@@ -87,7 +88,9 @@ class MpsSupervised:
             return MpsState(problem=f"The supervisor of MPS on this node does not answer: {away}.")
 
     def _tell(self) -> None:
-        # Whether it hears of it now or later: with its pod gone, nobody uses the share.
-        state = self._ask(min(DROP_S, self._answer_s))
-        if state.problem:
-            log.warning("MPS gives a share back later", problem=state.problem)
+        # Not waited for: with its pod gone, nobody uses the share. And for as long as an unprepare takes, the
+        # share looks as if its note were lost (`watch`).
+        try:
+            poke(self._socket, timeout_s=POKE_S)
+        except OSError as away:
+            log.warning("MPS gives a share back later", problem=str(away))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ class ShareFiles:
                 return False
             path.unlink(missing_ok=True)
             if not any(path.parent.glob("*.json")):
-                remove_folder(path.parent)
+                # Somebody may write into it this very moment; the engine removes what has no record.
+                with suppress(OSError):
+                    remove_folder(path.parent)
         return True
 
     def drop_claim(self, claim_uid: str) -> bool:

@@ -67,6 +67,15 @@ def short_path(path: Path) -> Iterator[str]:
         os.close(handle)
 
 
+def poke(path: Path, *, timeout_s: float) -> None:
+    """Has the supervisor look now, and does not wait for what it finds; OSError if it is not there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        with short_path(path) as short:
+            connection.connect(short)
+        connection.sendall(QUESTION)
+
+
 def ask(path: Path, *, timeout_s: float) -> MpsState:
     """Asks the supervisor.
 
