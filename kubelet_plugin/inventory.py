@@ -27,7 +27,7 @@ from driver.cdi import ContainerEdits
 from driver.errors import ConfigError, DeviceGoneError
 from driver.host import Host
 from driver.isolation.choose import Chosen, Methods, choose_methods, context_for, edits_for, levels_for
-from driver.isolation.hardware import Hardware
+from driver.isolation.hardware import Hardware, PartitionsUnknownError
 from driver.partitions.base import Partitioner
 from driver.partitions.offer import offered
 from driver.shares import Share
@@ -236,6 +236,10 @@ class Inventory:
             host=self._host,
         )
 
+    def stands(self, card: Card, edits: ContainerEdits) -> bool:
+        """Whether edits of before still lead to the partition that the card is."""
+        return self._hardware is None or self._hardware.stands(card, edits, host=self._host)
+
     def undo(self, share: Share, *, chosen: Chosen) -> None:
         """Removes what the methods made for a share, also for a card that is gone by now."""
         card = self.cards().get(share.device)
@@ -250,7 +254,16 @@ class Inventory:
             method.undo(share, context=context, host=self._host)
 
     def partitioner(self, card: str, vendor: str) -> Partitioner | None:
-        """Who partitions a card, also one that does not answer at the moment; None if nobody does."""
+        """Who partitions a card, also one that does not answer at the moment; None if nobody does.
+
+        Raises:
+            PartitionsUnknownError: Nobody has looked yet.
+        """
+        if self._snapshot is None:
+            raise PartitionsUnknownError(
+                f"It is not known yet who partitions card {card}: the node's cards were not looked for yet.",
+                remedy="The kubelet tries again.",
+            )
         found = self._found_by.get(card)
         asked = self._asked.get(vendor)
         for vendor_found in (found, asked.vendor if asked is not None else None):

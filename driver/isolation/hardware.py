@@ -4,13 +4,19 @@ Flow: *edits* uses the instance that is there, or makes it and notes so; *undo* 
 (`Note`, durable, one for each claim and partition) is written before anything is made, and goes after it is
 gone:
 
-    note "intended" -> instance made -> note "made" with its UUID -> CDI file ... -> instance gone -> note
-    gone
+    note "intended" -> instance made -> note "made" with its UUID -> CDI file ... -> note "being removed" ->
+    instance gone -> note gone
 
 So a kill at any point leaves a note that leads to what there is, and what has no note is never removed: it is
 somebody else's. With "intended", an instance in exactly these slots is ours, since none was there when the
-note was written; with "made", only one of that UUID is. Where instances do not outlive a boot, a note of
-another one stands for nothing: what is there by now, somebody else made.
+note was written; with "made", only one of that UUID is; with "being removed", also what is left of it when
+its inner half, and the UUID with it, is gone. Where instances do not outlive a boot, a note of another one
+stands for nothing: what is there by now, somebody else made.
+
+A vendor may give an instance the number, and so the device nodes, that one had which was lost (by a reset of
+the card, by an administrator). So before anything is made or given out on a card, *withdraw* is told of the
+claims whose instance is lost, while the card is locked; and *stands* tells whether edits of before still lead
+to the instance.
 
 Two agents may run on a node at a time (a rolling update), hence a lock for each card, over processes. It is
 held while the hardware is at work, for seconds, and nothing else waits for it: neither claims of other cards
@@ -20,21 +26,23 @@ A card that is partitioned on demand is taken out of the partitioning mode when 
 is prepared (`prepare_card`): the guard has seen to it that no partition of it is held.
 
 Limits: an administrator who makes an instance in the very slots that a killed agent had noted, before it
-comes back, loses it to the claim. A card that is lost takes its instances with it: their notes go without a
-question.
+comes back, loses it to the claim; so does one who, after a kill in the middle of a removal, makes one by half
+under the same number. Our instance whose inner half an administrator removed is his from then on. A card that
+is lost takes its instances with it: their notes go without a question.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from driver.cards import Card, IsolationLevel
 from driver.cdi import ContainerEdits
-from driver.errors import DeviceGoneError, IsolationError
+from driver.errors import DeviceGoneError, DragomanError, IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
 from driver.partitions.base import Instance, Partitioner, PartitionTarget
@@ -75,6 +83,7 @@ class Note:
         card_uuid: UUID of the card.
         boot: The boot in which it was written.
         instance: UUID of the instance; "" as long as it is only intended.
+        removing: The vendor's number of it, from when its removal began; "" before.
     """
 
     claim_uid: str
@@ -83,6 +92,7 @@ class Note:
     card_uuid: str
     boot: str
     instance: str = ""
+    removing: str = ""
 
 
 class Notes(Protocol):
@@ -118,6 +128,9 @@ class Notes(Protocol):
     def devices(self) -> frozenset[str]:
         """Names of all partitions that have notes, readable or not; from the folder, at once."""
 
+    def holders(self, card: str) -> Iterable[tuple[str, str]]:
+        """Claim's UID and name of each partition of this card that has a note, readable or not."""
+
     def lock(self, card: str) -> AbstractContextManager[None]:
         """Keeps everybody else on the node from changing this card's instances.
 
@@ -136,6 +149,7 @@ class Hardware:
         partitioner: Gives who partitions the card of this name, by the card's vendor's name as well; None
             where nobody does.
         notes: Keeps the notes.
+        withdraw: Takes from a claim, by UID, what its containers are started with.
         clock: Tells seconds.
     """
 
@@ -146,12 +160,15 @@ class Hardware:
         partitioner: Callable[[str, str], Partitioner | None],
         *,
         notes: Notes,
+        withdraw: Callable[[str], None] = lambda _uid: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._partitioner = partitioner
         self._notes = notes
+        self._withdraw = withdraw
         self._clock = clock
         self._removed: dict[str, float] = {}
+        self._removed_lock = threading.Lock()
 
     def ours(self) -> frozenset[str]:
         """Names of the partitions that were made, or are to be made, for claims.
@@ -159,8 +176,11 @@ class Hardware:
         Also those that were removed a moment ago: who asks may have seen the instance before that.
         """
         since = self._clock() - REMEMBERED_S
-        self._removed = {device: at for device, at in self._removed.items() if at > since}
-        return self._notes.devices() | frozenset(self._removed)
+        # Read first: a note that goes meanwhile is remembered by then.
+        noted = self._notes.devices()
+        with self._removed_lock:
+            self._removed = {device: at for device, at in self._removed.items() if at > since}
+            return noted | frozenset(self._removed)
 
     def available(self, *, card: Card, host: Host) -> Availability:  # noqa: ARG002 - the verb's signature
         """Partitions are held by hardware, and shares of a card never are."""
@@ -179,8 +199,24 @@ class Hardware:
         target = PartitionTarget(place=_place(card.name), card_uuid=card.partition.card_uuid)
         partitioner = self._of(target.place.card, vendor=card.vendor)
         with self._notes.lock(target.place.card):
+            self._withdraw_lost(share, target, partitioner=partitioner, host=host)
             instance = self._instance(share, card, target, partitioner=partitioner, host=host)
             return partitioner.instance_edits(instance, host=host)
+
+    def stands(self, card: Card, edits: ContainerEdits, *, host: Host) -> bool:
+        """Whether these edits of before still lead to the partition's instance; changes nothing.
+
+        Raises:
+            DragomanError: Nobody can say.
+        """
+        if card.partition is None:
+            return True
+        target = PartitionTarget(place=_place(card.name), card_uuid=card.partition.card_uuid)
+        partitioner = self._of(target.place.card, vendor=card.vendor)
+        if not partitioner.numbers_used_again:
+            return True
+        found = partitioner.find_instance(target, host=host)
+        return found is not None and found.complete and partitioner.instance_edits(found, host=host) == edits
 
     def prepare_card(self, card: Card, *, host: Host) -> None:
         """Sees to it that a card that is partitioned on demand can be used as a whole, or shared.
@@ -202,7 +238,10 @@ class Hardware:
     ) -> InForce:
         """Whether the instance is there: what a process can open, the kernel decides by its device nodes."""
         card = context.card
-        partitioner = self._partitioner(card.name, card.vendor)
+        try:
+            partitioner = self._partitioner(card.name, card.vendor)
+        except PartitionsUnknownError as unknown:
+            return _unknown(str(unknown))
         if card.partition is None or partitioner is None:
             return _unknown("Nobody can ask for the instance.")
         target = PartitionTarget(place=_place(card.name), card_uuid=card.partition.card_uuid)
@@ -268,9 +307,30 @@ class Hardware:
             self._notes.put(note)
         if found is None or not found.complete:
             found = partitioner.make_instance(target, host=host)
-        if note.instance != found.uuid:
-            self._notes.put(replace(note, instance=found.uuid))
+        if note.instance != found.uuid or note.removing:
+            self._notes.put(replace(note, instance=found.uuid, removing=""))
         return found
+
+    def _withdraw_lost(
+        self, share: Share, target: PartitionTarget, *, partitioner: Partitioner, host: Host
+    ) -> None:
+        """Sees to it that no claim whose instance is lost opens what gets its number."""
+        if not partitioner.numbers_used_again:
+            return
+        for uid, device in self._notes.holders(target.place.card):
+            if (uid, device) == (share.claim_uid, target.place.name):
+                continue
+            other = PartitionTarget(place=_place(device), card_uuid=target.card_uuid)
+            found = partitioner.find_instance(other, host=host)
+            if found is None or not found.complete or self._noted_uuid(uid, device) not in ("", found.uuid):
+                self._withdraw(uid)
+
+    def _noted_uuid(self, uid: str, device: str) -> str:
+        try:
+            note = self._notes.find(uid, device)
+        except DragomanError:
+            return ""
+        return note.instance if note is not None else ""
 
     def _undo(self, seen: Note, *, host: Host) -> None:
         place = _place(seen.device)
@@ -289,11 +349,13 @@ class Hardware:
                 try:
                     found = partitioner.find_instance(target, host=host)
                     if found is not None and self._is_of(found, note, partitioner):
+                        self._begin_removal(note, found)
                         partitioner.remove_instance(found, host=host)
                 except DeviceGoneError:
                     # It can come back only by a reset or a boot, which leave no instance.
                     found = None
-            self._removed[note.device] = self._clock()
+            with self._removed_lock:
+                self._removed[note.device] = self._clock()
             self._notes.remove(note)
 
     def _is_old(self, note: Note, partitioner: Partitioner) -> bool:
@@ -303,8 +365,16 @@ class Hardware:
     def _is_of(self, found: Instance, note: Note, partitioner: Partitioner) -> bool:
         if self._is_old(note, partitioner):
             return False
-        # One without a UUID lacks its inner half: between two calls of ours.
-        return not note.instance or not found.uuid or found.uuid == note.instance
+        if not note.instance or found.uuid == note.instance:
+            return True
+        bare = not found.uuid and not found.complete and not found.complaint
+        return bare and note.removing == str(found.number)
+
+    def _begin_removal(self, note: Note, found: Instance) -> None:
+        if note.instance and not note.removing:
+            # On a full disk it is removed all the same: only a kill at this very moment needs the note.
+            with suppress(DragomanError):
+                self._notes.put(replace(note, removing=str(found.number)))
 
     def _of(self, card: str, *, vendor: str) -> Partitioner:
         found = self._partitioner(card, vendor)

@@ -73,6 +73,10 @@ class Partitioner(Protocol):
     def instances_outlive_boot(self) -> bool:
         """Whether the driver makes instances anew after a boot by itself."""
 
+    @property
+    def numbers_used_again(self) -> bool:
+        """Whether an instance may get the number, and the device nodes, of one elsewhere that is gone."""
+
     def find_instance(self, target: PartitionTarget, *, host: Host) -> Instance | None:
         """The instance of exactly this profile in exactly these slots; None if there is none.
 

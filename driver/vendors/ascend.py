@@ -206,6 +206,11 @@ class Ascend(PciVendor):
         """See `driver.partitions.Partitioner`."""
         return self._vnpus.instances_outlive_boot
 
+    @property
+    def numbers_used_again(self) -> bool:
+        """See `Partitioner`."""
+        return self._vnpus.numbers_used_again
+
     def discover(self, host: Host) -> Discovery:
         """All chips, and the vNPUs that they have or could have."""
         found = super().discover(host)

@@ -73,6 +73,7 @@ class AscendVnpus:
     """
 
     instances_outlive_boot = True
+    numbers_used_again = False
 
     def __init__(
         self, chip: Callable[[str, Host], DcmiChip | None], *, models: Sequence[LegacyNames]

@@ -172,6 +172,11 @@ class Nvidia:
         """See `driver.partitions.Partitioner`."""
         return self._mig.instances_outlive_boot
 
+    @property
+    def numbers_used_again(self) -> bool:
+        """See `Partitioner`."""
+        return self._mig.numbers_used_again
+
     def find_instance(self, target: PartitionTarget, *, host: Host) -> Instance | None:
         """See `driver.partitions.Partitioner`."""
         return self._mig.find_instance(target, host=host)

@@ -59,6 +59,7 @@ class NvidiaMig:
     """
 
     instances_outlive_boot = False
+    numbers_used_again = True
 
     def __init__(self, nvml: Callable[[Host], Nvml], *, driver_root: str) -> None:
         self._nvml = nvml
@@ -133,11 +134,14 @@ class NvidiaMig:
         """The two device nodes that open the instance."""
         with _refusals(instance.target.place.card):
             minor = self._nvml(host).card(instance.target.card_uuid).minor
-            (compute,) = (
-                one.compute[0]
-                for one in self._instances(instance.target, host=host)
-                if one.id == instance.number
+            there = [one for one in self._instances(instance.target, host=host) if one.id == instance.number]
+        if not there or not there[0].spanned or there[0].uuid != instance.uuid:
+            raise PartitionBusyError(
+                f"The instance {instance.target.place.name} was removed or changed while it was prepared.",
+                remedy="The kubelet tries again. Look for an administrator or a tool that changes MIG "
+                "instances.",
             )
+        (compute,) = there[0].compute
         folder = f"gpu{minor}/mig/gi{instance.number}"
         nodes = [
             self._capability(f"{folder}/access", host),

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from driver.errors import StateError
 from driver.isolation.hardware import Note
+from driver.places import place_of
 from kubelet_plugin.prepare.durable import (
     make_folder,
     remove_leftovers,
@@ -109,6 +110,11 @@ class FileNotes:
         """See `Notes`."""
         return frozenset(device for _, device in self._names())
 
+    def holders(self, card: str) -> tuple[tuple[str, str], ...]:
+        """See `Notes`."""
+        places = [(uid, device, place_of(device)) for uid, device in self._names()]
+        return tuple((uid, device) for uid, device, place in places if place and place.card == card)
+
     @contextlib.contextmanager
     def lock(self, card: str) -> Iterator[None]:
         """See `Notes`."""
@@ -162,7 +168,8 @@ class FileNotes:
 def _decode(content: bytes, *, name: str) -> Note:
     try:
         document = json.loads(content)
-        fields = {key: document[key] for key in Note.__dataclass_fields__}
+        fields = {key: document[key] for key in Note.__dataclass_fields__ if key != "removing"}
+        fields["removing"] = document.get("removing", "")
     except (KeyError, TypeError, ValueError) as damaged:
         raise _damaged(name, repr(damaged)) from None
     if not all(isinstance(value, str) for value in fields.values()):

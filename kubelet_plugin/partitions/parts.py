@@ -7,6 +7,7 @@ from collections.abc import Callable
 from driver.isolation.hardware import Hardware
 from driver.partitions.base import Partitioner
 from kubelet_plugin.partitions.notes import FileNotes
+from kubelet_plugin.prepare.cdi_files import CdiFiles
 from kubelet_plugin.settings import Settings
 
 
@@ -18,4 +19,4 @@ def make_hardware(settings: Settings, *, partitioner: Callable[[str, str], Parti
     """
     notes = FileNotes(settings.state_dir / "partitions")
     notes.clean()
-    return Hardware(partitioner, notes=notes)
+    return Hardware(partitioner, notes=notes, withdraw=CdiFiles(settings.cdi_dir).remove)

@@ -46,6 +46,13 @@ class CardSource(Protocol):
             IsolationError: A limit cannot be put in force.
         """
 
+    def stands(self, card: Card, edits: ContainerEdits) -> bool:
+        """Whether `isolation_edits` of before still lead to the partition that the card is; changes nothing.
+
+        Raises:
+            DragomanError: Nobody can say.
+        """
+
     def undo(self, share: Share, *, chosen: Chosen) -> None:
         """Removes what `isolation_edits` made; no error if nothing is left."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from driver.cards import Card
+from driver.cards import Card, IsolationLevel
 from driver.cdi import ContainerEdits
 from driver.cdi.spec import serialise, spec_document
 from driver.errors import DeviceGoneError, DragomanError
@@ -41,6 +41,8 @@ class Effects:
         self._cdi = CdiFiles(cdi_folder)
         self._source = source
         self._phases = phases
+        self._partitions: dict[str, ContainerEdits] = {}
+        """By CDI device: what its file, as this process knows it, gives of a partition."""
 
     def start(self) -> None:
         """Reads the records and removes what a killed agent left half done.
@@ -126,6 +128,9 @@ class Effects:
     def ensure(self, record: ClaimRecord) -> bool:
         """Makes sure that the claim's CDI file and what it refers to are there.
 
+        The device nodes of a partition that was lost may be another claim's by now, so a file that leads to
+        them goes, and is written anew once the partition is there again.
+
         Returns:
             Whether the file had to be written.
 
@@ -135,7 +140,9 @@ class Effects:
             NodeStorageError: The disk refuses.
         """
         if self._cdi.intact(record.uid):
-            return False
+            if self._stands(record):
+                return False
+            self._cdi.remove(record.uid)
         cards = self._source.cards()
         with self._phases.time("isolation"):
             devices = {item.cdi_device: self._edits(item, cards=cards) for item in record.shares}
@@ -159,9 +166,13 @@ class Effects:
         self._state.release(uid)
 
     def vanished(self) -> tuple[str, ...]:
-        """UIDs of prepared claims whose CDI file is not as it was left."""
+        """UIDs of prepared claims whose CDI file is not as it was left, or leads to what is not theirs."""
         self._state.look()
-        return tuple(uid for uid in self._state.records if not self._cdi.intact(uid))
+        return tuple(
+            uid
+            for uid, record in self._state.records.items()
+            if not self._cdi.intact(uid) or self._is_lost(record)
+        )
 
     def restore(self, uid: str) -> str:
         """Puts back the CDI file of a prepared claim.
@@ -199,6 +210,7 @@ class Effects:
         self._cdi.remove(record.uid)
         with self._phases.time("isolation"):
             for item in record.shares:
+                self._partitions.pop(item.cdi_device, None)
                 if not item.share.admin:
                     self._source.undo(item.share, chosen=_chosen(item))
         with self._phases.time("state"):
@@ -214,8 +226,37 @@ class Effects:
         limits = self._source.isolation_edits(
             item.share, card=card, chosen=_chosen(item), index=item.index, core_policy=item.core_policy
         )
+        if _is_partition(item):
+            self._partitions[item.cdi_device] = limits
         return self._source.vendor_edits(card) + limits
+
+    def _stands(self, record: ClaimRecord) -> bool:
+        """Whether the claim's partitions are still where its CDI file leads to.
+
+        Raises:
+            DragomanError: Nobody can say.
+        """
+        partitions = [item for item in record.shares if _is_partition(item)]
+        cards = self._source.cards() if partitions else {}
+        for item in partitions:
+            card, given = cards.get(item.share.device), self._partitions.get(item.cdi_device)
+            if card is None:
+                raise DeviceGoneError(f"Card {item.share.device} is not on this node (any more).")
+            if given is None or not self._source.stands(card, given):
+                return False
+        return True
+
+    def _is_lost(self, record: ClaimRecord) -> bool:
+        try:
+            return not self._stands(record)
+        except DragomanError:
+            # Nothing is torn down because a driver does not answer for a while.
+            return False
 
 
 def _chosen(item: ShareRecord) -> Chosen:
     return Chosen(memory=item.memory_level, cores=item.cores_level)
+
+
+def _is_partition(item: ShareRecord) -> bool:
+    return item.memory_level is IsolationLevel.HARDWARE and not item.share.admin

@@ -210,6 +210,9 @@ class Cards:
             env={f"LIMIT_{index}": f"{share.memory_mib}m", f"CORES_{index}": f"{share.cores_percent}"}
         )
 
+    def stands(self, card: Card, edits: ContainerEdits) -> bool:
+        return True
+
     def undo(self, share: Share, *, chosen: Chosen) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._trace(share).rmdir()

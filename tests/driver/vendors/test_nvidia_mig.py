@@ -30,6 +30,7 @@ from tests.driver.vendors.mig_world import (
     compute_instances,
     gpu_instances,
     part,
+    state,
 )
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld, loader
 from tests.support.folder_host import FolderHost
@@ -236,6 +237,26 @@ def test_an_instance_whose_nodes_are_missing_is_refused_by_name(vendor: Nvidia, 
     forget(host, "/proc/driver/nvidia/capabilities/gpu0/mig/gi1/ci0/access")
     with pytest.raises(DriverFilesMissingError, match="gi1/ci0/access"):
         vendor.instance_edits(made, host=host)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        [],
+        [f"gi {UUIDS[0]} 1 {P_3G} 4 4"],
+        [f"gi {UUIDS[0]} 1 {P_3G} 4 4", f"ci {UUIDS[0]} 1 0 0 1", f"ci {UUIDS[0]} 1 1 0 2"],
+        [f"gi {UUIDS[0]} 1 {P_3G} 0 4", f"ci {UUIDS[0]} 1 0 2 77"],
+    ],
+    ids=["gone", "without its inner half", "divided", "another under its number"],
+)
+def test_an_instance_that_changes_while_it_is_asked_about_is_waited_for(
+    vendor: Nvidia, host: FolderHost, world: NvmlWorld, left: list[str]
+) -> None:
+    made = vendor.make_instance(target(P_3G, 4, 4), host=host)
+    state(world).write_text("".join(f"{line}\n" for line in [f"mode {UUIDS[0]} 1", *left]))
+    with pytest.raises(PartitionBusyError, match="removed or changed") as refused:
+        vendor.instance_edits(made, host=host)
+    assert refused.value.retriable
 
 
 def test_an_instance_that_somebody_divided_is_told_and_not_used(

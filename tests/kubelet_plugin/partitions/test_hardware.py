@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,28 @@ from driver.isolation.base import ShareContext
 from driver.isolation.hardware import (
     REMEMBERED_S,
     Hardware,
+    Note,
     PartitionGoneError,
     PartitionsUnknownError,
     PartitionUnusableError,
 )
-from driver.partitions.base import PartitionBusyError
+from driver.partitions.base import Instance, PartitionBusyError
 from driver.shares import Share
 from driver.vendors.nvidia import Nvidia
+from driver.vendors.nvidia_files import DriverNotReadyError
 from driver.vendors.nvml import PynvmlNvml
 from kubelet_plugin.partitions.notes import (
     FileNotes,
     PartitionNoteDamagedError,
     PartitionsBusyError,
 )
+from kubelet_plugin.prepare.durable import NodeStorageError
 from tests.driver.vendors.driver_root import add_device_nodes, recorded_root
 from tests.driver.vendors.mig_world import P_1G, P_3G, add_capabilities, gpu_instances, part, state
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld, loader
 from tests.support.folder_host import FolderHost
 
-HALF = part(UUIDS[0], P_3G, 4, 4)
+HALF, OTHER_HALF = part(UUIDS[0], P_3G, 4, 4), part(UUIDS[0], P_3G, 0, 4)
 CLAIM = "0e2f8c9a-0000-4000-8000-000000000001"
 
 
@@ -52,7 +56,14 @@ class Node:
         self.nvml = PynvmlNvml(loader())
         self.vendor: Nvidia | None = Nvidia(nvml=self.nvml)
         self.now = 0.0
-        self.hardware = Hardware(lambda _card, _vendor: self.vendor, notes=self.notes, clock=lambda: self.now)
+        self.withdrawn: list[str] = []
+        self.withdraw: Callable[[str], None] = self.withdrawn.append
+        self.hardware = Hardware(
+            lambda _card, _vendor: self.vendor,
+            notes=self.notes,
+            withdraw=lambda uid: self.withdraw(uid),  # noqa: PLW0108 - tests set another one
+            clock=lambda: self.now,
+        )
 
     def card(self, name: str = HALF, *, on_demand: bool = True) -> Card:
         assert self.vendor is not None
@@ -208,6 +219,141 @@ def test_one_that_was_made_anew_by_hand_in_the_same_boot_is_not_removed(node: No
     node.made_by_hand(*HALF_BY_HAND)
     node.unprepare()
     assert node.there == [(P_3G, 4)]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [f"gi {UUIDS[0]} 3 {P_3G} 4 4", f"ci {UUIDS[0]} 3 0 0 801", f"ci {UUIDS[0]} 3 1 0 802"],
+        [f"gi {UUIDS[0]} 3 {P_3G} 4 4"],
+        [f"gi {UUIDS[0]} 1 {P_3G} 4 4"],
+    ],
+    ids=["divided", "by half", "by half under our number"],
+)
+def test_one_without_a_uuid_that_was_made_by_hand_in_the_place_of_ours_is_not_removed(
+    node: Node, made: list[str]
+) -> None:
+    node.prepare()
+    node.made_by_hand(f"mode {UUIDS[0]} 1", *made)
+    node.unprepare()
+    assert node.there == [(P_3G, 4)]
+    assert node.hardware.claims(host=node.host) == frozenset()
+
+
+def test_what_a_kill_in_the_middle_of_a_removal_left_is_still_ours(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(found: Instance, *, host: FolderHost) -> None:
+        node.made_by_hand(f"mode {UUIDS[0]} 1", HALF_BY_HAND[0])
+        raise KilledError
+
+    node.prepare()
+    with monkeypatch.context() as patch:
+        patch.setattr(node.vendor, "remove_instance", dies)
+        with pytest.raises(KilledError):
+            node.unprepare()
+    assert node.there == [(P_3G, 4)]
+    node.unprepare()
+    assert node.there == []
+    assert node.hardware.claims(host=node.host) == frozenset()
+
+
+def test_one_that_was_to_be_removed_and_is_prepared_again_is_known_by_its_uuid_again(node: Node) -> None:
+    node.prepare()
+    note = node.notes.find(CLAIM, HALF)
+    assert note is not None
+    node.notes.put(replace(note, removing="1"))
+    node.prepare()
+    assert node.notes.find(CLAIM, HALF) == note
+
+
+def test_on_a_full_disk_an_instance_is_removed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_note: Note) -> None:
+        raise NodeStorageError("no space left on device")
+
+    node.prepare()
+    monkeypatch.setattr(node.notes, "put", full)
+    node.unprepare()
+    assert node.there == []
+
+
+def test_a_note_of_a_version_that_noted_no_removals_is_read(node: Node, tmp_path: Path) -> None:
+    node.prepare()
+    (path,) = (tmp_path / "notes").glob("*.json")
+    document = json.loads(path.read_bytes())
+    del document["removing"]
+    path.write_text(json.dumps(document))
+    node.unprepare()
+    assert node.there == []
+
+
+def test_before_a_lost_instances_number_is_used_again_its_claim_is_withdrawn(node: Node) -> None:
+    lost = node.prepare()
+    node.made_by_hand(f"mode {UUIDS[0]} 1")
+    seen: list[tuple[str, int]] = []
+    node.withdraw = lambda uid: seen.append((uid, len(node.there)))
+    assert node.prepare(OTHER_HALF, claim="another") == lost
+    assert seen == [(CLAIM, 0)]
+
+
+def test_a_claim_whose_instance_was_made_anew_by_hand_is_withdrawn_before_another_is_prepared(
+    node: Node,
+) -> None:
+    node.prepare()
+    node.made_by_hand(f"gi {UUIDS[0]} 2 {P_3G} 4 4", f"ci {UUIDS[0]} 2 0 2 77")
+    node.prepare(OTHER_HALF, claim="another")
+    assert node.withdrawn == [CLAIM]
+
+
+def test_a_claim_whose_instance_is_there_is_not_withdrawn(node: Node, tmp_path: Path) -> None:
+    node.prepare()
+    node.prepare(part(UUIDS[0], P_1G, 0, 1), claim="another")
+    next((tmp_path / "notes").glob(f"{CLAIM}.*.json")).write_bytes(b"damaged")
+    node.prepare(part(UUIDS[0], P_1G, 1, 1), claim="a third")
+    assert node.withdrawn == []
+
+
+def test_edits_stand_as_long_as_they_lead_to_the_instance(node: Node) -> None:
+    card, whole = node.card(), node.card(HALF.partition("-mig-")[0])
+
+    def stands() -> bool:
+        return node.hardware.stands(card, edits, host=node.host)
+
+    edits = node.hardware.edits(share(card), context=context(card), host=node.host)
+    assert stands()
+    node.made_by_hand(f"gi {UUIDS[0]} 2 {P_3G} 4 4", f"ci {UUIDS[0]} 2 0 2 77")
+    assert not stands()
+    node.made_by_hand(*HALF_BY_HAND)
+    assert stands()
+    node.made_by_hand(HALF_BY_HAND[0])
+    assert not stands()
+    node.made_by_hand(f"mode {UUIDS[0]} 1")
+    assert not stands()
+    assert node.hardware.stands(whole, edits, host=node.host)
+    node.world.card(0, error="9")
+    with pytest.raises(DriverNotReadyError):
+        stands()
+
+
+def test_partitions_can_be_asked_for_while_others_go(node: Node) -> None:
+    class Instant(float):
+        """When it is compared, that is, in the middle of a look, another claim goes."""
+
+        def __sub__(self, other: float) -> Instant:
+            return Instant(float(self) - other)
+
+        def __lt__(self, other: float) -> bool:
+            wait([pool.submit(node.hardware.undo_claim, "another", host=node.host)], timeout=0.1)
+            return float(self) < other
+
+    node.prepare()
+    node.prepare(OTHER_HALF, claim="another")
+    node.unprepare()
+    node.now = Instant(1.0)
+    with ThreadPoolExecutor(1) as pool:
+        seen = node.hardware.ours()
+    node.now = 1.0
+    assert seen == node.hardware.ours() == {HALF, OTHER_HALF}
 
 
 def test_one_that_was_removed_by_hand_is_made_again(node: Node) -> None:

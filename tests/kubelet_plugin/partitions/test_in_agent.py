@@ -10,8 +10,9 @@ import yaml
 
 from driver.api.share_config import ShareConfig
 from driver.cards import IsolationLevel
+from driver.isolation.base import ShareContext
 from driver.isolation.choose import Chosen
-from driver.isolation.hardware import Hardware
+from driver.isolation.hardware import Hardware, Note, PartitionsUnknownError
 from driver.partitions.base import PartitionBusyError
 from driver.shares import Share
 from driver.vendors.nvidia import Nvidia
@@ -177,3 +178,35 @@ async def test_partitions_are_not_counted_as_cards(agent: Agent) -> None:
     await agent.offered()
     text = agent.metrics.render().decode()
     assert 'dragoman_agent_cards{offered="yes",vendor="nvidia"} 1.0' in text
+
+
+async def test_before_the_first_look_nothing_is_taken_for_hardware_that_was_taken_out(agent: Agent) -> None:
+    left = Note(
+        claim_uid="c",
+        device="ascend-1-vnpu-0-0-1",
+        vendor="ascend",
+        card_uuid="u",
+        boot="the boot before",
+        instance="vnpu-100",
+    )
+    agent.hardware._notes.put(left)
+    with pytest.raises(PartitionsUnknownError) as refused:
+        agent.unprepare(left.device)
+    assert refused.value.retriable
+    assert agent.hardware.claims(host=agent.host) == {"c"}
+    await agent.offered()
+    agent.unprepare(left.device)
+    assert agent.hardware.claims(host=agent.host) == frozenset()
+
+
+async def test_before_the_first_look_it_is_not_known_whether_a_partition_is_there(agent: Agent) -> None:
+    await agent.offered()
+    agent.prepare(HALF)
+    card = agent.inventory.cards()[HALF]
+    agent.inventory._snapshot = None
+    context = ShareContext(
+        card=card, index=0, core_policy="force", claim_uid="c", holds_memory=True, holds_cores=True
+    )
+    share = Share(claim_uid="c", request="r", device=HALF, memory_mib=1, whole=True)
+    told = agent.hardware.in_force(share, context=context, host=agent.host, pid=1)
+    assert (told.holds, told.known, told.reason) == (False, False, "PartitionsUnknown")
