@@ -56,7 +56,9 @@ MAX_CARDS = layout.MAX_CARDS
 
 _RW = ("rw", "nosuid", "nodev", "bind")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_ASIDE = ".removed-"
+ASIDE = ".removed-"
+"""So begin the names of folders that are no claim's any more and could not be removed."""
+
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -180,7 +182,7 @@ class Preload:
     def claims(self, *, host: Host) -> frozenset[str]:
         """UIDs of the claims that have a region."""
         names = host.list_dir(self._settings.region_dir)
-        return frozenset(name for name in names if not name.startswith(_ASIDE))
+        return frozenset(name for name in names if not name.startswith(ASIDE))
 
     def undo_claim(self, claim_uid: str, *, host: Host) -> None:
         """Removes all regions of a claim."""
@@ -191,7 +193,7 @@ class Preload:
             host.remove_tree(folder)
         except PermissionError:
             # A container made folders that only its own user may look into. They must keep no share held.
-            host.rename(folder, to=f"{self._settings.region_dir}/{_ASIDE}{uuid4()}")
+            host.rename(folder, to=f"{self._settings.region_dir}/{ASIDE}{uuid4()}")
 
     def _claim_dir(self, claim_uid: str) -> str:
         return posixpath.join(self._settings.region_dir, _safe(claim_uid))

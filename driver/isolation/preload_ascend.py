@@ -16,7 +16,7 @@ Limits:
   do processes of more than 64 containers on one card. Older releases want a program, `limiter`, beside the
   application, which nobody starts here: with them nothing is launched, or nothing is limited.
 * All containers on a card write the file by which they take turns: one that is hostile can keep the others
-  from their turn. It is kept until the node boots.
+  from their turn, or fill the folder. All of it goes with the card's last share.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ from driver.cdi import ContainerEdits, Mount
 from driver.host import Host
 from driver.isolation.base import Availability, ShareContext
 from driver.isolation.preload import CONTAINER_DIR, CONTAINER_REGION_DIR, PreloadSettings
-from driver.isolation.preload_one_card import CONTAINER_SHARED_DIR, OneCardPreload, shared_folder
+from driver.isolation.preload_one_card import (
+    CONTAINER_SHARED_DIR,
+    OneCardPreload,
+    make_shared_folder,
+    shared_folder,
+)
 from driver.shares import Share
 
 VENDOR = "ascend"
@@ -75,9 +80,7 @@ class PreloadAscend(OneCardPreload):
     def loading(self, context: ShareContext, *, host: Host) -> ContainerEdits:
         """The loader's list, and the file of all containers on the card."""
         folder = shared_folder(self._settings, context.card)
-        # Containers of any user make and open the file; the parents keep everybody else on the host out.
-        host.make_dir(folder.rpartition("/")[0], mode=0o700)
-        host.make_dir(folder, mode=0o777)
+        make_shared_folder(folder, host=host)
         return ContainerEdits(
             env={"NPU_GLOBAL_SHM_PATH": f"{CONTAINER_SHARED_DIR}/{REGISTRY_FILE}"},
             mounts=(

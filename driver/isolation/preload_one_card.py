@@ -239,6 +239,13 @@ def shared_folder(settings: PreloadSettings, card: Card) -> str:
     return posixpath.join(settings.region_dir, SHARED, card.name)
 
 
+def make_shared_folder(folder: str, *, host: Host) -> None:
+    """Makes it if it is not there."""
+    # Containers of any user make and open files in it; the parents keep everybody else on the host out.
+    host.make_dir(folder.rpartition("/")[0], mode=0o700)
+    host.make_dir(folder, mode=0o777)
+
+
 SHARED = ".cards"
 CONTAINER_SHARED_DIR = f"{CONTAINER_DIR}/card"
 

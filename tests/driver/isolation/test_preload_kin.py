@@ -178,15 +178,61 @@ def test_a_limit_of_zero_is_never_written(method: PreloadByVendor, host: FolderH
         method.edits(none, context=context(ASCEND), host=host)
 
 
-def test_what_all_containers_on_a_card_share_is_no_claims_and_stays_when_a_claim_goes(
+OF_THE_CARD = "/run/dragoman/.cards/ascend-1"
+
+
+def test_what_all_containers_on_a_card_share_is_no_claims_and_goes_with_the_last_of_them(
     method: PreloadByVendor, host: FolderHost
 ) -> None:
-    given = share(ASCEND)
-    method.edits(given, context=context(ASCEND), host=host)
-    assert method.claims(host=host) == {"uid-1"}
-    method.undo(given, context=None, host=host)
+    first, second = share(ASCEND), replace(share(ASCEND), claim_uid="uid-2")
+    for given in (first, second):
+        method.edits(given, context=context(ASCEND), host=host)
+    host.add(f"{OF_THE_CARD}/junk")
+    assert method.claims(host=host) == {"uid-1", "uid-2"}
+    method.undo(first, context=None, host=host)
+    assert host.exists(f"{OF_THE_CARD}/junk")
+    method.undo(second, context=None, host=host)
     assert method.claims(host=host) == frozenset()
-    assert host.list_dir("/run/dragoman") == [".cards"]
+    assert host.list_dir("/run/dragoman/.cards") == []
+
+
+def test_what_a_claim_without_a_record_shared_goes_with_it(method: PreloadByVendor, host: FolderHost) -> None:
+    method.edits(share(ASCEND), context=context(ASCEND), host=host)
+    host.add("/run/dragoman/.cards/.removed-1/junk")
+    method.undo_claim("uid-1", host=host)
+    assert host.list_dir("/run/dragoman/.cards") == []
+
+
+def test_a_cards_name_that_begins_like_anothers_is_another(method: PreloadByVendor, host: FolderHost) -> None:
+    another = replace(ASCEND, name="ascend-10")
+    method.edits(replace(share(another), claim_uid="uid-2"), context=context(another), host=host)
+    method.edits(share(ASCEND), context=context(ASCEND), host=host)
+    method.undo(share(ASCEND), context=None, host=host)
+    assert host.list_dir("/run/dragoman/.cards") == ["ascend-10"]
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_share_that_is_prepared_while_the_cards_last_goes_finds_the_folder(
+    method: PreloadByVendor, host: FolderHost, monkeypatch: pytest.MonkeyPatch, *, made_anew: bool
+) -> None:
+    method.edits(share(ASCEND), context=context(ASCEND), host=host)
+    host.add(f"{OF_THE_CARD}/global_registry")
+    rename = host.rename
+
+    def meanwhile(path: str, *, to: str) -> None:
+        if made_anew:
+            rename(path, to=to)
+        if path == OF_THE_CARD:
+            second = replace(share(ASCEND), claim_uid="uid-2")
+            method.edits(second, context=context(ASCEND), host=host)
+        if not made_anew:
+            rename(path, to=to)
+
+    monkeypatch.setattr(host, "rename", meanwhile)
+    method.undo(share(ASCEND), context=None, host=host)
+    assert host.list_dir("/run/dragoman/.cards") == ["ascend-1"]
+    assert host.local(OF_THE_CARD).stat().st_mode & 0o7777 == 0o777
+    assert host.exists(f"{OF_THE_CARD}/global_registry") is not made_anew
 
 
 def test_a_region_of_other_limits_is_emptied(method: PreloadByVendor, host: FolderHost) -> None:
