@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ CARD = HALF.partition("-mig-")[0]
 class Agent:
     """An inventory with NVIDIA's cards of the mock library."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, *, withdraw: Callable[[str], None] = lambda _uid: None) -> None:
         self.world = NvmlWorld(tmp_path / "nvml.txt")
         self.world.card(0, mig="0")
         self.policies = tmp_path / "policies.yaml"
@@ -47,6 +47,7 @@ class Agent:
         self.hardware = Hardware(
             lambda card, vendor: self.inventory.partitioner(card, vendor),  # noqa: PLW0108 - late
             notes=FileNotes(tmp_path / "notes"),
+            withdraw=withdraw,
         )
         self.metrics = Metrics()
         self.vendors = [Nvidia(nvml=self.nvml)]
