@@ -197,7 +197,7 @@ def _of_region(
     if not path:
         return _unreadable("it is none of those that the container was given")
     try:
-        region = read_region(path, host=host)
+        region = read_region(path, host=host, slots=False)
     except (FileNotFoundError, RegionNotReadyError):
         return InForce(
             holds=False, known=False, reason=NOT_USED_YET, message="A process is about to use its card."

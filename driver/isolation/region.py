@@ -1,7 +1,8 @@
 """HAMi-core's shared region: the file in which the processes of a share keep limits and counts.
 
-Purpose: what the library really holds, and how much is really used, stand nowhere else. The agent reads a few
-kilobytes of the two megabytes: the head with the limits, the slots of as many processes as the tail says.
+Purpose: what the library really holds, and how much is really used, stand nowhere else. The agent reads the
+head with the limits, 2 KiB, for each process of which it asks whether limits hold; and once in a round, for
+what is used, the slots of as many processes as the tail says, 2 KiB each.
 
 Flow: `read_region` -> `Region`; pure but for the Host. `driver.isolation.preload_seen` holds it against the
 share; the agent makes metrics of it and (`driver.isolation.region_feedback`) writes two numbers of the tail.
@@ -10,8 +11,9 @@ Source of the layout: HAMi-core's versions 1.1 and 1.2, which agree in everythin
 Linux with glibc, little-endian. The tests hold the places of the fields against a C compiler.
 
 Limits: everything in the file is written by the container, so nothing in it is believed beyond what it says
-of that container itself: counts are cut to what the layout has room for, texts to what a UUID can be. A file
-that is being written may show one process' old count beside another's new one.
+of that container itself: counts are cut to what the layout has room for, texts to what a UUID can be. One
+that says that all of its 1024 slots are used costs two megabytes of reading and some 60 ms, as one does in
+which they are. A file that is being written may show one process' old count beside another's new one.
 """
 
 from __future__ import annotations
@@ -115,8 +117,13 @@ class Region:
         return min(100, sum(one.compute[index] for one in self.processes))
 
 
-def read_region(path: str, *, host: Host) -> Region:
+def read_region(path: str, *, host: Host, slots: bool = True) -> Region:
     """Reads a region.
+
+    Args:
+        path: Its file.
+        host: The node.
+        slots: Whether to read what its processes use; without, there are none in what is returned.
 
     Raises:
         FileNotFoundError: No process has made it yet.
@@ -142,7 +149,7 @@ def read_region(path: str, *, host: Host) -> Region:
         uuids=tuple(_uuid(head, index) for index in range(MAX_CARDS)),
         memory=_AMOUNTS.unpack_from(head, LIMITS),
         cores=_AMOUNTS.unpack_from(head, SM_LIMITS),
-        processes=_processes(path, count=min(max(count, 0), MAX_PROCESSES), host=host),
+        processes=_processes(path, count=min(max(count, 0), MAX_PROCESSES) if slots else 0, host=host),
         utilization_switch=switch,
         recent_kernel=recent,
         priority=priority,

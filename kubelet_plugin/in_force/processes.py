@@ -3,7 +3,9 @@
 Purpose: container runtimes name a container's cgroup by its ID, in each of their ways to write it, on
 cgroup v1, on v2, and where both are mounted. The path may be relative to the agent's own cgroup
 (`/../../kubepods...`) and go on below the container's (programs that make cgroups of their own): the ID
-stands in it all the same.
+stands in it all the same. A container that may make cgroups names them as it likes, also after another
+container, so it is the ID nearest the root that counts: a runtime's name stands before whatever is below it.
+On cgroup v1 a node that is itself a container has its own ID above `kubepods`, which does not count.
 
 Flow: each round lists /proc and reads the cgroup of what is new; what was no container's twice is not asked
 again until `FORGET_S` have passed, for numbers of processes are used again.
@@ -24,6 +26,9 @@ FORGET_S = 60.0
 MAX_CGROUP_BYTES = 1 << 16
 
 _ID = re.compile(r"[0-9a-f]{64}")
+_ABOVE = re.compile(r"(?!/\.\./).*?/kubepods")
+"""From the root to where the kubelet's part begins, in a path that is not relative to the agent's own."""
+
 _SURE_AFTER = 2
 
 
@@ -77,5 +82,13 @@ class ProcessTable:
 
 
 def containers_in(cgroups: str) -> list[str]:
-    """The IDs of containers that the text of /proc/<pid>/cgroup names, each once."""
-    return list(dict.fromkeys(_ID.findall(cgroups)))
+    """The IDs nearest the root in the text of /proc/<pid>/cgroup, one of each hierarchy, each once."""
+    found = []
+    # Names of cgroups hold no line feed, and may hold whatever else Python takes for the end of a line.
+    for line in cgroups.split("\n"):
+        path = line.split(":", 2)[-1]
+        above = _ABOVE.match(path)
+        nearest = _ID.search(path, above.end() if above else 0)
+        if nearest:
+            found.append(nearest[0])
+    return list(dict.fromkeys(found))

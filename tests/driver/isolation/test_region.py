@@ -91,6 +91,14 @@ class _Counting(NodeHost):
         return found
 
 
+def test_limits_alone_cost_a_few_kilobytes_however_many_processes_there_are(tmp_path: Path) -> None:
+    host = _Counting(tmp_path)
+    put(host, regions.made(memory={0: 64}, cores={0: 30}, processes=[{0: (1, 1)}] * layout.MAX_PROCESSES))
+    found = read_region(PATH, host=host, slots=False)
+    assert (found.memory[0], found.cores[0], found.processes) == (64 << 20, 30, ())
+    assert host.read < 4096
+
+
 @given(
     content=st.binary(max_size=4000)
     | st.tuples(st.binary(max_size=200), st.integers(0, layout.SIZE), st.integers(0, layout.SIZE + 5000)).map(

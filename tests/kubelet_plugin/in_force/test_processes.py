@@ -32,8 +32,23 @@ def runs(host: FolderHost, pid: int, container: str) -> None:
         f"12:memory:/kubepods/pod1-2/{A}\n11:cpu,cpuacct:/kubepods/pod1-2/{A}\n1:name=systemd:/x\n0::/\n",
         f"4:cpuset:/system.slice/containerd.service/kubepods-besteffort-pod1_2.slice:cri-containerd:{A}\n0::/\n",
         f"0::/docker/{A}\n",
+        f"4:memory:/docker/{B}/kubelet/kubepods/burstable/pod1-2/{A}\n0::/\n",
+        f"0::/kubepods/burstable/pod1-2/{A}/{B}\n",
+        f"0::/kubepods/burstable/pod1-2/{A}/\f0::/{B}\n",
+        f"0::/kubepods/burstable/pod1-2/{A}/kubepods/{B}\n",
+        f"0::/../../pod1-2/{A}/kubepods/pod3-4/{B}\n",
+        f"0::/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-{A}.scope/kubepods-pod3_4.slice/x-{B}.scope\n",
     ],
-    ids=["v2-systemd", "v2-cgroupfs", "v2-relative", "v1", "hybrid-colons", "docker"],
+    ids=[
+        *("v2-systemd", "v2-cgroupfs", "v2-relative", "v1", "hybrid-colons", "docker", "node-in-a-container"),
+        *(
+            "named-after-another",
+            "other-ends-of-lines",
+            "kubepods-below",
+            "relative-kubepods-below",
+            "systemd-kubepods-below",
+        ),
+    ],
 )
 def test_a_container_is_found_in_each_way_to_write_its_cgroup(cgroups: str) -> None:
     assert containers_in(cgroups) == [A]
