@@ -11,7 +11,6 @@ from driver.errors import IsolationError
 from kubelet_plugin.prepare.planning import PodUnknownError
 from tests.support.node_world import World, claim, container, pod, prepare, result
 
-
 pytestmark = pytest.mark.asyncio
 
 
