@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = Nvidia().discover(host)
     except DragomanError as refused:
         return _nothing(str(refused))
-    cards = found.cards
-    # The number counts all cards that NVML shows, also those that cannot be measured.
+    # The number counts all cards that NVML shows, also those that cannot be measured; partitions are none.
+    cards = [card for card in found.cards if card.partition is None]
     usable = [number for number, card in enumerate(cards) if not card.unpublished]
     if not usable:
         reasons = [*found.problems, *(f"{card.uuid}: {card.unpublished}" for card in cards)]
