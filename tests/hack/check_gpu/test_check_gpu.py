@@ -92,7 +92,7 @@ def test_a_card_in_mig_mode_is_no_card_to_measure(world: NvmlWorld, run: Run) ->
     world.card(0, uuid=UUID, mig="1")
     code, _, err = run()
     assert code == command.NOTHING_MEASURED
-    assert "MIG mode" in err
+    assert "the mode for them (MIG)" in err
 
 
 def test_a_card_that_is_not_there_is_named_beside_those_that_are(world: NvmlWorld, run: Run) -> None:
