@@ -17,7 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from driver.kube.resources import Resource
+from driver.kube.resources import RESOURCE_SLICES, Resource
+from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON, SERVICE_ACCOUNTS, Api, Refused
 from tests.cluster.support.target import ROOT, Target
 
@@ -122,6 +123,7 @@ def reader(admin: Person, api: Api, namespace: str, folder: Path) -> Person:
         "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": namespace}],
     }
     api.create(CLUSTER_ROLE_BINDINGS, binding)
+    _wait_rights(api, namespace, has=True)
     return found
 
 
@@ -129,6 +131,31 @@ def reader_no_more(api: Api, namespace: str) -> None:
     """Takes the role for readers away from the developer of a namespace, if it was not yet."""
     with contextlib.suppress(Refused):
         api.delete(CLUSTER_ROLE_BINDINGS, f"reader-of-{namespace}")
+    _wait_rights(api, namespace, has=False)
+
+
+def _wait_rights(api: Api, namespace: str, *, has: bool) -> None:
+    """Waits until the API server goes by what was written: a command that begins before may see both."""
+    review: JSON = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{namespace}:developer",
+            "groups": ["system:serviceaccounts", "system:authenticated"],
+            "resourceAttributes": {
+                "group": RESOURCE_SLICES.group,
+                "resource": RESOURCE_SLICES.plural,
+                "verb": "list",
+            },
+        },
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+    def seen() -> bool:
+        answer = api.request("POST", path, body=review).json()
+        return bool(answer["status"].get("allowed")) is has
+
+    waiting.eventually(seen, what=f"{namespace} {'has' if has else 'lost'} the rights of a reader")
 
 
 def _kubeconfig(api: Api, namespace: str, of: Path, folder: Path) -> Path:
