@@ -32,13 +32,14 @@ from driver.isolation.preload import (
     needed,
 )
 from driver.isolation.preload_seen import (
+    ENDED,
+    HIDDEN,
     MAX_ENVIRONMENT_BYTES,
-    NOT_USED_YET,
-    NOT_VISIBLE,
+    UNUSED,
     Where,
     look,
 )
-from driver.isolation.rules import ContainerUse, ShareFacts, ShareKey
+from driver.isolation.rules import ContainerUse, ShareFacts, ShareKey, named
 from driver.shares import Share
 
 VENDORS = frozenset({"ascend", "amd"})
@@ -143,11 +144,11 @@ class OneCardPreload(Preload):
             seen = look(pid, context=context, where=where, host=host)
             environment = host.read_part(f"/proc/{pid}/environ", length=MAX_ENVIRONMENT_BYTES)
         except PermissionError:
-            return _unknown(NOT_VISIBLE, "The agent may not look at the container's processes.")
+            return HIDDEN
         except OSError:
-            return _unknown(NOT_USED_YET, "The process has ended.")
+            return ENDED
         if not seen.card and not seen.region:
-            return _unknown(NOT_USED_YET, "No process has used its card yet.")
+            return UNUSED
         if not seen.library:
             return InForce(
                 holds=False,
@@ -218,7 +219,7 @@ def check_one_card_rules(
         vendors = sorted({all_shares[key].vendor for key in limited})
         if len(vendors) > 1:
             raise MixedLibrariesError(
-                f"{_named(use)} would get limited shares of cards of {' and '.join(vendors)}; one preload "
+                f"{named(use)} would get limited shares of cards of {' and '.join(vendors)}; one preload "
                 "library holds the limits of a container.",
                 field="spec.containers[].resources.claims",
                 remedy="Give each vendor's share a container of its own, or ask for whole cards.",
@@ -227,7 +228,7 @@ def check_one_card_rules(
         same = sorted({all_shares[key].card_sort_key for key in use.uses if all_shares[key].vendor == vendor})
         if vendor in VENDORS and (len(same) > 1 or len(limited) > 1):
             raise OneCardOnlyError(
-                f"{_named(use)} would get a limited share and more of cards of {vendor}; the preload library "
+                f"{named(use)} would get a limited share and more of cards of {vendor}; the preload library "
                 "of that vendor holds one card in a container.",
                 field="spec.containers[].resources.claims",
                 remedy="Give the limited share a container of its own, or ask for whole cards.",
@@ -248,11 +249,3 @@ def make_shared_folder(folder: str, *, host: Host) -> None:
 
 SHARED = ".cards"
 CONTAINER_SHARED_DIR = f"{CONTAINER_DIR}/card"
-
-
-def _unknown(reason: str, message: str) -> InForce:
-    return InForce(holds=False, known=False, reason=reason, message=message)
-
-
-def _named(use: ContainerUse) -> str:
-    return f"pod {use.pod_name}, container {use.container}"

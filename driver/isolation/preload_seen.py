@@ -47,6 +47,16 @@ _LIBC = re.compile(rb"libc(?:\.so\.6|-2\.\d+\.so)")
 NOT_VISIBLE = "ProcessesNotVisible"
 NOT_USED_YET = "CardNotUsedYet"
 
+HIDDEN = InForce(
+    holds=False,
+    known=False,
+    reason=NOT_VISIBLE,
+    message="The agent may not look at the container's processes.",
+    remedy="An administrator sets the chart's value inForce.enabled.",
+)
+ENDED = InForce(holds=False, known=False, reason=NOT_USED_YET, message="The process has ended.")
+UNUSED = InForce(holds=False, known=False, reason=NOT_USED_YET, message="No process has used its card yet.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
@@ -143,21 +153,13 @@ def judge(pid: int, share: Share, *, context: ShareContext, where: Where, host: 
     try:
         seen = look(pid, context=context, where=where, host=host)
     except PermissionError:
-        return InForce(
-            holds=False,
-            known=False,
-            reason=NOT_VISIBLE,
-            message="The agent may not look at the container's processes.",
-            remedy="An administrator sets the chart's value inForce.enabled.",
-        )
+        return HIDDEN
     except OSError:
-        return InForce(holds=False, known=False, reason=NOT_USED_YET, message="The process has ended.")
+        return ENDED
     if seen.region:
         return _of_region(pid, share, context=context, where=where, host=host, seen=seen)
     if not seen.card:
-        return InForce(
-            holds=False, known=False, reason=NOT_USED_YET, message="No process has used its card yet."
-        )
+        return UNUSED
     if seen.library:
         return _without_region(pid, where=where, host=host)
     return _without_library(pid, seen, where=where, host=host)

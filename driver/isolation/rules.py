@@ -26,6 +26,8 @@ from driver.errors import IsolationError
 from driver.isolation.preload import MAX_CARDS
 
 _WHOLE_CARD = "A whole card without a cap on compute has no such limit."
+SEES_ALL_CARDS = "sees all cards of the node"
+"""Why a privileged container is refused where a method limits what it may see or map."""
 
 
 class TwoIndicesError(IsolationError):
@@ -172,14 +174,13 @@ def check_preload_rules(
 
 def _check_pods(share: ShareKey, uses: Sequence[ContainerUse], *, pod_owned: bool) -> None:
     pods = sorted({use.pod_name for use in uses})
-    if pod_owned and len({use.pod_uid for use in uses}) <= 1:
-        return
     users = f" ({', '.join(pods)})" if len(pods) > 1 else ""
-    raise SharedBetweenPodsError(
-        f"Request {share.request} has a limit that the preload library holds, but several pods{users} can "
-        "use its claim: they would not count together.",
-        field="spec.resourceClaims[].resourceClaimName",
-        remedy=f"Use resourceClaimTemplateName, so that each pod has its own claim. {_WHOLE_CARD}",
+    refuse_several_pods(
+        uses,
+        pod_owned=pod_owned,
+        message=f"Request {share.request} has a limit that the preload library holds, but several "
+        f"pods{users} can use its claim: they would not count together.",
+        more_remedy=_WHOLE_CARD,
     )
 
 
@@ -187,28 +188,12 @@ def _check_container(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts], *,
     limited = sorted(key for key in use.uses if facts[key].limited)
     if not limited:
         return
-    if use.privileged and ours.intersection(limited):
-        raise PrivilegedContainerError(
-            f"{_named(use)} is privileged and sees all cards of the node; the limit of request "
-            f"{min(ours.intersection(limited)).request} cannot be put in force in it.",
-            field="spec.containers[].securityContext.privileged",
-            remedy="Run the container without privileged, or ask for whole cards.",
-        )
-    on_card: dict[str, list[ShareKey]] = defaultdict(list)
-    for key in sorted(use.uses):
-        on_card[key.device].append(key)
-    for device, keys in on_card.items():
-        if len(keys) > 1 and any(facts[key].limited for key in keys):
-            raise SameCardTwiceError(
-                f"{_named(use)} would get {len(keys)} shares of card {device} (requests {_requests(keys)}); "
-                "the preload library holds one limit for each card.",
-                field="spec.containers[].resources.claims",
-                remedy="Ask for one larger share, or add a constraint distinctAttribute: dragoman.dev/uuid.",
-            )
+    refuse_privileged(use, ours.intersection(limited), because=SEES_ALL_CARDS)
+    refuse_same_card(use, facts, because="the preload library holds one limit for each card")
     policies = {facts[key].core_policy: key for key in limited if facts[key].core_policy}
     if len(policies) > 1:
         raise CorePolicyConflictError(
-            f"{_named(use)} would get shares with different core policies "
+            f"{named(use)} would get shares with different core policies "
             f"({', '.join(f'{key.request}: {policy}' for policy, key in sorted(policies.items()))}); "
             "the preload library has one for a container.",
             field="corePolicy",
@@ -220,17 +205,17 @@ def _check_containers(
     share: ShareKey, uses: Sequence[ContainerUse], facts: Mapping[ShareKey, ShareFacts]
 ) -> None:
     for first, second in combinations(uses, 2):
-        if can_overlap(first, second):
-            raise ConcurrentContainersError(
-                f"{_named(first)} and container {second.container} can use the limited share of request "
-                f"{share.request} at the same time; the preload library would count each on its own.",
-                field="spec.containers[].resources.claims",
-                remedy=f"Give each container a request of its own. {_WHOLE_CARD}",
-            )
+        refuse_overlap(
+            first,
+            second,
+            what=f"the limited share of request {share.request}",
+            because="the preload library would count each on its own",
+            more_remedy=_WHOLE_CARD,
+        )
         held, wanted = (frozenset(key for key in use.uses if facts[key].limited) for use in (first, second))
         if held != wanted:
             raise DifferentSharesInTurnError(
-                f"{_named(first)} and container {second.container} use the share of request {share.request} "
+                f"{named(first)} and container {second.container} use the share of request {share.request} "
                 f"in turn, but not the same other limited shares ({_requests(held ^ wanted)}); the limits of "
                 "the first would stay in force for the second.",
                 field="spec.containers[].resources.claims",
@@ -264,7 +249,7 @@ def _indices(
         if len(places) > 1:
             first, second = sorted(places)[:2]
             raise TwoIndicesError(
-                f"The card of request {share.request} would be number {first} in {_named(places[first])} and "
+                f"The card of request {share.request} would be number {first} in {named(places[first])} and "
                 f"number {second} in container {places[second].container}; a limit has one number only.",
                 field="spec.containers[].resources.claims",
                 remedy="Give both containers the same requests, or each a request of its own.",
@@ -272,7 +257,7 @@ def _indices(
         if found[share] >= MAX_CARDS:
             raise TooManyCardsError(
                 f"The card of request {share.request} would be number {found[share]} in "
-                f"{_named(places[found[share]])}; the preload library holds the first {MAX_CARDS} only.",
+                f"{named(places[found[share]])}; the preload library holds the first {MAX_CARDS} only.",
                 field="spec.containers[].resources.claims",
                 remedy=f"Give a container with a limited share at most {MAX_CARDS} cards.",
             )
@@ -288,8 +273,79 @@ def _view(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts]) -> dict[Share
     return {key: order[facts[key].vendor].index(facts[key].card_sort_key) for key in use.uses}
 
 
-def _named(use: ContainerUse) -> str:
+def named(use: ContainerUse) -> str:
+    """A container as refusals name it."""
     return f"pod {use.pod_name}, container {use.container}"
+
+
+# What several methods refuse alike, each with its own reason why.
+
+
+def refuse_several_pods(
+    uses: Sequence[ContainerUse], *, pod_owned: bool, message: str, more_remedy: str = ""
+) -> None:
+    """Refuses a share that several pods can use.
+
+    Raises:
+        SharedBetweenPodsError: The claim was not made for one pod, or several use the share already.
+    """
+    if pod_owned and len({use.pod_uid for use in uses}) <= 1:
+        return
+    raise SharedBetweenPodsError(
+        message,
+        field="spec.resourceClaims[].resourceClaimName",
+        remedy=f"Use resourceClaimTemplateName, so that each pod has its own claim. {more_remedy}".rstrip(),
+    )
+
+
+def refuse_overlap(
+    first: ContainerUse, second: ContainerUse, *, what: str, because: str, more_remedy: str = ""
+) -> None:
+    """Refuses two containers that can use one share at the same time.
+
+    Raises:
+        ConcurrentContainersError: They can run at the same time.
+    """
+    if can_overlap(first, second):
+        raise ConcurrentContainersError(
+            f"{named(first)} and container {second.container} can use {what} at the same time; {because}.",
+            field="spec.containers[].resources.claims",
+            remedy=f"Give each container a request of its own. {more_remedy}".rstrip(),
+        )
+
+
+def refuse_privileged(use: ContainerUse, limited: Collection[ShareKey], *, because: str) -> None:
+    """Refuses a privileged container with limited shares.
+
+    Raises:
+        PrivilegedContainerError: It is privileged, and `limited` is not empty.
+    """
+    if use.privileged and limited:
+        raise PrivilegedContainerError(
+            f"{named(use)} is privileged and {because}; the limit of request "
+            f"{min(limited).request} cannot be put in force in it.",
+            field="spec.containers[].securityContext.privileged",
+            remedy="Run the container without privileged, or ask for whole cards.",
+        )
+
+
+def refuse_same_card(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts], *, because: str) -> None:
+    """Refuses two shares of one card in one container, where one of them is limited.
+
+    Raises:
+        SameCardTwiceError: It has such shares.
+    """
+    on_card: dict[str, list[ShareKey]] = defaultdict(list)
+    for key in sorted(use.uses):
+        on_card[key.device].append(key)
+    for device, keys in on_card.items():
+        if len(keys) > 1 and any(facts[key].limited for key in keys):
+            raise SameCardTwiceError(
+                f"{named(use)} would get {len(keys)} shares of card {device} (requests {_requests(keys)}); "
+                f"{because}.",
+                field="spec.containers[].resources.claims",
+                remedy="Ask for one larger share, or add a constraint distinctAttribute: dragoman.dev/uuid.",
+            )
 
 
 def _requests(keys: Iterable[ShareKey]) -> str:

@@ -36,7 +36,7 @@ from driver.cdi import ContainerEdits, Mount
 from driver.errors import IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
-from driver.isolation.preload_seen import MAX_MAPS_BYTES, NOT_USED_YET, NOT_VISIBLE
+from driver.isolation.preload_seen import ENDED, HIDDEN, MAX_MAPS_BYTES, UNUSED
 from driver.isolation.service_shares import GPU_UUID, MpsShare, mps_share, namespace_name
 from driver.shares import Share
 
@@ -248,20 +248,12 @@ def _not_connected(pid: int, *, host: Host) -> InForce:
     try:
         maps = host.read_part(f"/proc/{pid}/maps", length=MAX_MAPS_BYTES)
     except PermissionError:
-        return InForce(
-            holds=False,
-            known=False,
-            reason=NOT_VISIBLE,
-            message="The agent may not look at the container's processes.",
-            remedy="An administrator sets the chart's value inForce.enabled.",
-        )
+        return HIDDEN
     except OSError:
-        return InForce(holds=False, known=False, reason=NOT_USED_YET, message="The process has ended.")
+        return ENDED
     # Programs that only ask about cards (nvidia-smi) come without CUDA, and MPS has nothing to hold in them.
     if b"/libcuda.so" not in maps:
-        return InForce(
-            holds=False, known=False, reason=NOT_USED_YET, message="No process has used its card yet."
-        )
+        return UNUSED
     return InForce(
         holds=False,
         reason="NoMpsClient",

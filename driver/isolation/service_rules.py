@@ -17,13 +17,14 @@ from itertools import combinations
 
 from driver.errors import IsolationError
 from driver.isolation.rules import (
-    ConcurrentContainersError,
+    SEES_ALL_CARDS,
     ContainerUse,
-    PrivilegedContainerError,
-    SharedBetweenPodsError,
     ShareFacts,
     ShareKey,
-    can_overlap,
+    named,
+    refuse_overlap,
+    refuse_privileged,
+    refuse_several_pods,
 )
 
 _NVIDIA = "nvidia"
@@ -58,27 +59,21 @@ def check_service_rules(
     concerned = [use for use in containers if use.uses & ours]
     for share in sorted(key for key in ours if all_shares[key].limited):
         uses = [use for use in concerned if share in use.uses]
-        if not pod_owned or len({use.pod_uid for use in uses}) > 1:
-            raise SharedBetweenPodsError(
-                f"Request {share.request} has a limit that MPS holds, but several pods can use its claim: "
-                "MPS would give each of them all of it.",
-                field="spec.resourceClaims[].resourceClaimName",
-                remedy="Use resourceClaimTemplateName, so that each pod has its own claim.",
+        refuse_several_pods(
+            uses,
+            pod_owned=pod_owned,
+            message=f"Request {share.request} has a limit that MPS holds, but several pods can use its "
+            "claim: MPS would give each of them all of it.",
+        )
+        for first, second in combinations(uses, 2):
+            refuse_overlap(
+                first,
+                second,
+                what=f"the share of request {share.request}",
+                because="MPS would give each of them all of it",
             )
-        _check_overlaps(share, uses)
     for use in concerned:
         _check_container(use, all_shares, ours=ours)
-
-
-def _check_overlaps(share: ShareKey, uses: Sequence[ContainerUse]) -> None:
-    for first, second in combinations(uses, 2):
-        if can_overlap(first, second):
-            raise ConcurrentContainersError(
-                f"{_named(first)} and container {second.container} can use the share of request "
-                f"{share.request} at the same time; MPS would give each of them all of it.",
-                field="spec.containers[].resources.claims",
-                remedy="Give each container a request of its own.",
-            )
 
 
 def _check_container(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts], *, ours: set[ShareKey]) -> None:
@@ -86,22 +81,12 @@ def _check_container(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts], *,
     limited = [key for key in of_vendor if facts[key].limited]
     if not limited:
         return
-    if use.privileged and ours.intersection(limited):
-        raise PrivilegedContainerError(
-            f"{_named(use)} is privileged and sees all cards of the node; the limit of request "
-            f"{min(ours.intersection(limited)).request} cannot be put in force in it.",
-            field="spec.containers[].securityContext.privileged",
-            remedy="Run the container without privileged, or ask for whole cards.",
-        )
+    refuse_privileged(use, ours.intersection(limited), because=SEES_ALL_CARDS)
     if len(of_vendor) > 1:
         raise OneMpsShareError(
-            f"{_named(use)} would get {len(of_vendor)} NVIDIA shares (requests "
+            f"{named(use)} would get {len(of_vendor)} NVIDIA shares (requests "
             f"{', '.join(sorted({key.request for key in of_vendor}))}), one of them held by MPS: a process "
             "joins one share of MPS and sees its card alone.",
             field="spec.containers[].resources.claims",
             remedy="Give each share a container of its own, or have it held by another method.",
         )
-
-
-def _named(use: ContainerUse) -> str:
-    return f"pod {use.pod_name}, container {use.container}"
