@@ -6,7 +6,6 @@ Limits: the allocator is loaded while the API server answers, and not at all if 
 from __future__ import annotations
 
 import asyncio
-from importlib import import_module
 
 from controller.cli.explain_text import show
 from controller.cli.facts import read_facts
@@ -23,10 +22,8 @@ def run(common: Common, what: str) -> int:
     async def work(reading: Reading, namespace: str) -> JSON:
         # One after the other: a name that is misspelt costs nobody a list of the cluster.
         subject = await look_at(reading, kind, name, namespace=namespace)
-        facts, rules, part = await asyncio.gather(
-            read_facts(reading),
-            asyncio.to_thread(common.setup.rules),
-            asyncio.to_thread(import_module, "controller.cli.explain"),
+        facts, (rules, part) = await asyncio.gather(
+            read_facts(reading), common.setup.load("controller.cli.explain")
         )
         found: JSON = part.explanation(subject, facts, rules, everything=common.everything)
         return found

@@ -6,7 +6,6 @@ Limits: the allocator is loaded while the API server answers, and not at all for
 from __future__ import annotations
 
 import asyncio
-from importlib import import_module
 
 from controller.cli.facts import read_facts
 from controller.cli.main import ANSWERED, DOES_NOT_FIT, Common
@@ -24,10 +23,8 @@ def run(common: Common, filename: str) -> int:
 
     async def work(reading: Reading, namespace: str) -> JSON:
         manifest = read_manifest(filename, namespace=namespace)
-        facts, rules, part = await asyncio.gather(
-            read_facts(reading),
-            asyncio.to_thread(common.setup.rules),
-            asyncio.to_thread(import_module, "controller.cli.simulate"),
+        facts, (rules, part) = await asyncio.gather(
+            read_facts(reading), common.setup.load("controller.cli.simulate")
         )
         if not facts.needed:
             raise KubeError(

@@ -93,8 +93,7 @@ def test_explain_with_one_namespace_shows_the_controllers_answer_and_the_missing
     note = space.event("waits", "capacity in use", seconds=90)
     done = developer.dragoman("explain", "pod/waits")
     assert (done.status, done.err) == (0, "")
-    # The same is said of the claim, without the full stop; whichever came last is shown.
-    assert note.rstrip(".") in done.out
+    assert note in done.out
     assert "list resourceclaims.resource.k8s.io in all namespaces" in done.out
     assert others.name not in done.out
     assert "theirs" not in done.out

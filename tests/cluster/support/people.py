@@ -49,6 +49,7 @@ class Ran:
     @property
     def document(self) -> JSON:
         """The answer as a program reads it."""
+        assert self.out, self.err
         found: JSON = json.loads(self.out)
         return found
 
@@ -62,10 +63,14 @@ class Person:
     path: str
 
     def dragoman(self, *arguments: str) -> Ran:
-        """Runs `kubectl dragoman`."""
+        """Runs `kubectl dragoman`, in lines as long as what they say.
+
+        Whoever starts the tests may have set the width of their own terminal (COLUMNS), which wraps lines.
+        """
+        own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         done = subprocess.run(
             [self.kubectl, "dragoman", *arguments],
-            env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": self.path},
+            env={**own, "KUBECONFIG": str(self.kubeconfig), "PATH": self.path},
             capture_output=True,
             text=True,
             timeout=60,

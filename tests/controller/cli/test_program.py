@@ -16,7 +16,7 @@ from driver.cards import Fault
 from driver.kube.client import JSON, ApiError, error_for
 from driver.kube.resources import PODS
 from tests.controller.cli.cases import two_nodes, waiting
-from tests.controller.cli.world import World, card, claim, condition, dragoman
+from tests.controller.cli.world import World, card, claim, condition, dragoman, kubeconfig
 from tests.support.scripted_api import Request, scripted_client
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -68,6 +68,46 @@ def test_a_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     assert (status, out) == (2, "")
     assert "127.0.0.1:9 did not answer" in err
     assert err.count("\n") == 1
+
+
+LOADED_BY = """
+import sys, threading
+from importlib import import_module
+from controller.cli.main import run
+from driver.kube.client import error_for
+from tests.support.scripted_api import ScriptedTransport
+
+loaded = {}
+
+OURS = ("driver.allocation", "controller.kubectl_rules")
+
+class Note:
+    def find_spec(self, name, path, target=None):
+        if name.startswith(OURS) or name == "controller.cli.simulate":
+            loaded.setdefault(threading.get_ident(), []).append(name)
+
+sys.meta_path.insert(0, Note())
+
+def nobody(request):
+    return error_for(403, message="no")
+
+run(
+    ["simulate", "-f", sys.argv[1]],
+    rules=lambda: import_module("controller.kubectl_rules").rules(),
+    connect=lambda access: ScriptedTransport(nobody),
+    environ={"KUBECONFIG": sys.argv[2]},
+)
+print(len(loaded), sum(map(len, loaded.values())), threading.get_ident() in loaded)
+"""
+
+
+def test_the_allocator_and_what_asks_it_are_loaded_by_one_thread_beside_the_main_one(tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_text("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: []}}")
+    status, out, err = started(str(file), str(kubeconfig(tmp_path)), script=LOADED_BY)
+    assert (status, "Traceback" in err) == (0, False)
+    threads, modules, main_thread_too = out.split()
+    assert (threads, int(modules) > 10, main_thread_too) == ("1", True, "False")
 
 
 @pytest.mark.parametrize("command", ["status_command", "explain_command", "simulate_command", "explain"])
