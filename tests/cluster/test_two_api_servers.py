@@ -13,11 +13,11 @@ from dataclasses import replace
 import pytest
 
 from driver.api.asked import STAMP
-from driver.kube.resources import ACCELERATOR_NODES, PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
+from driver.kube.resources import ACCELERATOR_NODES, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import JSON, Api, Refused
 from tests.cluster.support.images import Images
-from tests.cluster.support.installation import Installation, ready
+from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import claim, pod, request, template
 from tests.cluster.support.own_cluster import need_built
 from tests.cluster.support.space import Space, open_space, results
@@ -127,24 +127,8 @@ def listed(own: Installation) -> Api:
     assert own.target.own is not None
     clusters.alone(own.target.own)
     server = clusters.beside(own.target.own, kubernetes=OLDER, found=True)
-    _asked_anew(own)
+    own.restart_controllers()
     return replace(own.api, server=server)
-
-
-def _asked_anew(own: Installation) -> None:
-    """Controllers ask servers now and then; a restart makes that now."""
-    old = {one["metadata"]["uid"] for one in own.controllers()}
-    for one in own.controllers():
-        own.kill_pod(one["metadata"]["name"])
-    waiting.wait_all(
-        own.api,
-        PODS,
-        lambda now: sum(ready(one) for one in now if one["metadata"]["uid"] not in old) == 2,
-        what="two new controllers are ready",
-        namespace=own.namespace,
-        labelSelector="app.kubernetes.io/component=controller",
-        seconds=240,
-    )
 
 
 def test_a_server_that_can_be_found_is_asked_by_itself_and_constraints_survive_it(
@@ -181,5 +165,5 @@ def test_in_mode_native_no_card_is_offered_while_one_server_is_too_old(
 def test_they_are_offered_once_it_is_gone(own: Installation, listed: Api) -> None:
     assert own.target.own is not None
     clusters.alone(own.target.own)
-    _asked_anew(own)
+    own.restart_controllers()
     own.wait_all_offered()

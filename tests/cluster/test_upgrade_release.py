@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from driver.kube.resources import ACCELERATOR_NODES, PODS
+from driver.kube.resources import ACCELERATOR_NODES
 from tests.cluster.support import cards, waiting
 from tests.cluster.support import stock as stock_kubernetes
 from tests.cluster.support.api import JSON, TEMPLATES
 from tests.cluster.support.history import OURS, SCHEDULER, History
 from tests.cluster.support.images import Images
-from tests.cluster.support.installation import Installation, ready
+from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import pod, request, sharing, template
 from tests.cluster.support.own_cluster import need_built
 from tests.cluster.support.space import Space, open_space, results
@@ -108,19 +108,8 @@ def test_a_newer_api_server_over_an_older_scheduler_changes_no_mode(
     _exchange(own, "apiserver")
     assert own.api.request("GET", "/version").json()["gitVersion"] == f"v{AFTER}"
     # The controllers ask again what the server can do now and then; a restart makes that now.
-    old = {one["metadata"]["uid"] for one in own.controllers()}
-    for one in own.controllers():
-        own.kill_pod(one["metadata"]["name"])
     # Until kube-proxy has found the new server too, no pod reaches it.
-    waiting.wait_all(
-        own.api,
-        PODS,
-        lambda now: sum(ready(one) for one in now if one["metadata"]["uid"] not in old) == 2,
-        what="two new controllers are ready",
-        namespace=own.namespace,
-        labelSelector="app.kubernetes.io/component=controller",
-        seconds=240,
-    )
+    own.restart_controllers()
     place.create(*sharing("skew", SHARE))
     place.running("skew", seconds=120)
     assert (place.seen("skew").memory_mib(0), place.seen("skew").cores(0)) == (4096, 30)

@@ -286,6 +286,21 @@ class Installation:
             labelSelector="app.kubernetes.io/component=controller",
         )
 
+    def restart_controllers(self, *, seconds: float = 240.0) -> None:
+        """Kills both controllers and waits for two new ones, who ask at once what the API server can do."""
+        old = {one["metadata"]["uid"] for one in self.controllers()}
+        for one in self.controllers():
+            self.kill_pod(one["metadata"]["name"])
+        waiting.wait_all(
+            self.api,
+            PODS,
+            lambda now: sum(ready(one) for one in now if one["metadata"]["uid"] not in old) == 2,
+            what="two new controllers are ready",
+            namespace=self.namespace,
+            labelSelector="app.kubernetes.io/component=controller",
+            seconds=seconds,
+        )
+
     def kill_pod(self, name: str) -> None:
         """Deletes a pod without grace: its process gets no time to say goodbye."""
         self.api.delete(PODS, name, namespace=self.namespace, grace_s=0)
