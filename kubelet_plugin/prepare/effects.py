@@ -82,9 +82,9 @@ class Effects:
         Raises:
             DragomanError: The guard, the isolation or the disk refuses.
         """
-        with self._phases.time("isolation"):
-            wanted = decide(plan, source=self._source)
         self._state.refresh()
+        with self._phases.time("isolation"):
+            wanted = decide(plan, source=self._source, prepared=self._state.find)
         former = self._state.find(wanted.uid)
         if former is not None and former.allocation != wanted.allocation:
             # It was released and allocated anew, which Kubernetes allows only when no pod uses it.

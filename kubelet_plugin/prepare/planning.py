@@ -10,8 +10,8 @@ Limits: `read` runs on the event loop and asks the API server only; `decide` may
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from driver.api.share_config import ShareConfig
@@ -62,6 +62,9 @@ _RULES: Mapping[IsolationLevel, Rules] = {
 
 
 _T = TypeVar("_T")
+
+Prepared = Callable[[str], ClaimRecord | None]
+"""The record of a claim that is prepared on this node, by its UID."""
 
 
 class PodUnknownError(ClaimError):
@@ -208,7 +211,7 @@ async def _with_pods(plan: Plan, claim: JSON, *, place: Place, reader: ClaimRead
     )
 
 
-def decide(plan: Plan, *, source: CardSource) -> ClaimRecord:
+def decide(plan: Plan, *, source: CardSource, prepared: Prepared) -> ClaimRecord:
     """Picks the methods that hold each share and applies the rules of those that need some.
 
     Raises:
@@ -220,11 +223,19 @@ def decide(plan: Plan, *, source: CardSource) -> ClaimRecord:
         for item in plan.given
     }
     index: Mapping[ShareKey, int] = {}
-    if any(choice.holds(IsolationLevel.PRELOAD) for choice in chosen.values()):
-        index = _index(plan, chosen=chosen, source=source)
-    for level, rules in _RULES.items():
-        if any(choice.holds(level) for choice in chosen.values()):
-            _check(rules, level, plan, chosen=chosen, source=source)
+    levels = {
+        level
+        for level in (IsolationLevel.PRELOAD, *_RULES)
+        if any(choice.holds(level) for choice in chosen.values())
+    }
+    if levels:
+        _need_pods(plan)
+        held = _held(plan, chosen=chosen, source=source, prepared=prepared)
+        if IsolationLevel.PRELOAD in levels:
+            index = _index(plan, held)
+        for level in _RULES:
+            if level in levels:
+                _check(_RULES[level], level, plan, held)
     return ClaimRecord(
         uid=plan.ref.uid,
         namespace=plan.ref.namespace,
@@ -260,60 +271,84 @@ def _need_pods(plan: Plan) -> None:
         )
 
 
-def _index(plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource) -> Mapping[ShareKey, int]:
-    _need_pods(plan)
-    choices = {**chosen, **{share_key(item.share): _other(item, plan, source) for item in plan.others}}
-    facts = {
-        key: _facts(item, card=plan.cards[item.share.device], chosen=choices[key])
-        for key, item in ((share_key(item.share), item) for item in (*plan.given, *plan.others))
-    }
-    indices = check_preload_rules(
-        claim_shares=tuple(chosen), all_shares=facts, containers=plan.containers, pod_owned=plan.pod_owned
-    )
-    check_one_card_rules(claim_shares=tuple(chosen), all_shares=facts, containers=plan.containers)
-    return indices
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """How a share is held, as far as it is known.
+
+    Attributes:
+        facts: What the rules need to know of it, but for `limited`.
+        chosen: None where nobody can say now.
+    """
+
+    facts: ShareFacts
+    chosen: Chosen | None
+
+    def under(self, level: IsolationLevel) -> ShareFacts:
+        """The facts for the rules of a method.
+
+        Where nobody can say what holds a share, it is limited for all of them: the method that is missing
+        now may be there when its claim is prepared, and each rule refuses more, the more shares are limited.
+        """
+        return replace(self.facts, limited=self.chosen is None or self.chosen.holds(level))
 
 
-def _check(
-    rules: Rules,
-    level: IsolationLevel,
-    plan: Plan,
-    *,
-    chosen: Mapping[ShareKey, Chosen],
-    source: CardSource,
-) -> None:
-    _need_pods(plan)
-    choices = {**chosen, **{share_key(item.share): _other(item, plan, source) for item in plan.others}}
-    rules(
-        claim_shares=tuple(chosen),
-        all_shares={
-            share_key(item.share): ShareFacts(
+def _held(
+    plan: Plan, *, chosen: Mapping[ShareKey, Chosen], source: CardSource, prepared: Prepared
+) -> Mapping[ShareKey, _Held]:
+    found = {}
+    for item in (*plan.given, *plan.others):
+        key, card = share_key(item.share), plan.cards[item.share.device]
+        core_policy = str(core_policy_of(item.config, card=card))
+        holding = chosen.get(key)
+        if holding is None:
+            record = _record_of(item, prepared=prepared)
+            if record is None:
+                holding = _other(item, plan, source)
+            else:
+                # What its containers were told stays so, whatever a policy says by now.
+                core_policy = record.core_policy
+                holding = Chosen(memory=record.memory_level, cores=record.cores_level)
+        capped = item.share.limits_cores and (holding is None or holding.holds(IsolationLevel.PRELOAD))
+        found[key] = _Held(
+            facts=ShareFacts(
                 card_sort_key=card_sort_key(card),
-                limited=choices[share_key(item.share)].holds(level),
+                limited=True,
+                core_policy=core_policy if capped else "",
                 vendor=card.vendor,
-            )
-            for item, card in ((item, plan.cards[item.share.device]) for item in (*plan.given, *plan.others))
-        },
-        containers=plan.containers,
-        pod_owned=plan.pod_owned,
-    )
+            ),
+            chosen=holding,
+        )
+    return found
 
 
-def _other(item: Given, plan: Plan, source: CardSource) -> Chosen:
+def _record_of(item: Given, *, prepared: Prepared) -> ShareRecord | None:
+    record = prepared(item.share.claim_uid)
+    shares = record.shares if record is not None else ()
+    return next((one for one in shares if one.share == item.share), None)
+
+
+def _other(item: Given, plan: Plan, source: CardSource) -> Chosen | None:
     try:
         return _choose(item.share, config=item.config, plan=plan, source=source)
     except IsolationError:
-        # That claim is refused in its own name. Until then its share counts as limited, the stricter answer.
-        return Chosen(memory=IsolationLevel.PRELOAD, cores=IsolationLevel.PRELOAD)
+        # That claim is refused in its own name.
+        return None
 
 
-def _facts(item: Given, *, card: Card, chosen: Chosen) -> ShareFacts:
-    capped = chosen.cores is IsolationLevel.PRELOAD or (
-        item.share.limits_cores and chosen.holds(IsolationLevel.PRELOAD)
+def _index(plan: Plan, held: Mapping[ShareKey, _Held]) -> Mapping[ShareKey, int]:
+    claim_shares = tuple(share_key(item.share) for item in plan.given)
+    facts = {key: one.under(IsolationLevel.PRELOAD) for key, one in held.items()}
+    indices = check_preload_rules(
+        claim_shares=claim_shares, all_shares=facts, containers=plan.containers, pod_owned=plan.pod_owned
     )
-    return ShareFacts(
-        card_sort_key=card_sort_key(card),
-        limited=chosen.holds(IsolationLevel.PRELOAD),
-        core_policy=str(core_policy_of(item.config, card=card)) if capped else "",
-        vendor=card.vendor,
+    check_one_card_rules(claim_shares=claim_shares, all_shares=facts, containers=plan.containers)
+    return indices
+
+
+def _check(rules: Rules, level: IsolationLevel, plan: Plan, held: Mapping[ShareKey, _Held]) -> None:
+    rules(
+        claim_shares=tuple(share_key(item.share) for item in plan.given),
+        all_shares={key: one.under(level) for key, one in held.items()},
+        containers=plan.containers,
+        pod_owned=plan.pod_owned,
     )
