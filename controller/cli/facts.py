@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
-from controller.cli.reading import Reading, right
+from controller.cli.reading import VERSION, Reading, right
 from controller.cli.shares import Share, shares_of, trimmed
 from driver.cards import DRIVER_NAME, node_of_pool
 from driver.kube.client import JSON
@@ -63,7 +63,7 @@ class Facts:
     """What was read.
 
     Attributes:
-        version: The API server's version, such as `v1.36.3`.
+        version: The API server's version, such as `v1.36.3`; "" if it may not be read.
         inventories: AcceleratorNodes by name.
         slices: ResourceSlices of our driver.
         claims: Allocated claims that hold cards of ours, trimmed.
@@ -235,7 +235,8 @@ async def read_facts(reading: Reading, *, classes: bool = True, nodes: bool = Tr
         ),
     )
     wanted = [ACCELERATOR_NODES, RESOURCE_SLICES, RESOURCE_CLAIMS, *([DEVICE_CLASSES] if classes else [])]
-    needed = {right("list", one) for one in wanted}
+    # What a claim's amounts mean is told by the release.
+    needed = {VERSION, *(right("list", one) for one in wanted)}
     return Facts(
         version=version,
         inventories={str(one["metadata"]["name"]): one for one in inventories or []},

@@ -17,6 +17,8 @@ from driver.kube.resources import Resource
 T = TypeVar("T")
 
 PAGE = 500
+VERSION = "get /version"
+"""The right to read the API server's version."""
 
 
 class Reading:
@@ -31,22 +33,33 @@ class Reading:
         self._client = client
 
     async def version(self) -> str:
-        """The API server's version, such as `v1.36.3`."""
-        return str((await self._client.raw_get("/version")).get("gitVersion") or "")
+        """The API server's version, such as `v1.36.3`; "" if it may not be read, which is noted."""
+        try:
+            return str((await self._client.raw_get("/version")).get("gitVersion") or "")
+        except ForbiddenError:
+            self._note(VERSION)
+            return ""
 
     async def one(self, resource: Resource, name: str, *, namespace: str = "") -> JSON | None:
         """One object; None if it does not exist.
 
         Raises:
-            ForbiddenError: It may not be read; the right is noted.
+            ForbiddenError: It may not be read; the right is named, and noted.
         """
         try:
             return await self._client.get(resource, name, namespace=namespace)
         except NotFoundError:
             return None
-        except ForbiddenError:
-            self._note("get", resource, namespace)
-            raise
+        except ForbiddenError as refused:
+            missing = right("get", resource, namespace)
+            self._note(missing)
+            # The API server's words say more where an authorizer gave a reason, and always who one is to it.
+            raise ForbiddenError(
+                f"{name} cannot be read: you lack the right to {missing} ({refused.message.rstrip('.')}).",
+                status=refused.status,
+                kube_reason=refused.kube_reason,
+                body=refused.body,
+            ) from None
 
     async def all(
         self,
@@ -82,7 +95,8 @@ class Reading:
                     continue_token=token,
                 )
             except ForbiddenError:
-                self._note("list", resource, namespace)
+                # Whatever was read before: a right that is taken away meanwhile is one that is missing.
+                self._note(right("list", resource, namespace))
                 return None
             except NotFoundError:
                 # The kind is not installed: there are none.
@@ -97,8 +111,7 @@ class Reading:
             if not token:
                 return found
 
-    def _note(self, verb: str, resource: Resource, namespace: str) -> None:
-        text = right(verb, resource, namespace)
+    def _note(self, text: str) -> None:
         if text not in self.missing:
             self.missing.append(text)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from controller.cli.facts import read_facts
 from controller.cli.main import ANSWERED, Common
-from controller.cli.reading import Reading
+from controller.cli.reading import VERSION, Reading
 from controller.cli.status import status_of
 from controller.cli.status_text import show
 from driver.errors import KubeError
@@ -18,9 +18,11 @@ def run(common: Common) -> int:
 
     async def work(reading: Reading, _namespace: str) -> JSON:
         facts = await read_facts(reading, classes=False, nodes=False)
-        if not (facts.inventories or facts.slices) and facts.missing:
+        lacking = [one for one in facts.lacking if one != VERSION]
+        if lacking:
+            # Without one of the lists the others would say that nobody allocates, or that all is free.
             raise KubeError(
-                f"Nothing of Dragoman may be read: you lack the right to {'; '.join(facts.lacking)}.",
+                f"Who allocates and what is free cannot be seen: you lack the right to {'; '.join(lacking)}.",
                 remedy="Ask whoever runs the cluster for it, or choose another --context.",
             )
         return status_of(facts, now=datetime.now(UTC))

@@ -22,7 +22,7 @@ def show(document: JSON, screen: Screen, *, everything: bool) -> None:
     kubernetes = document["kubernetes"]
     rows = [
         ("Mode", f"{seen}: {mode['words']}"),
-        ("Kubernetes", " ".join(filter(None, (kubernetes["version"] + ".", kubernetes["note"])))),
+        ("Kubernetes", f"{kubernetes['version'] or 'not known'}. {kubernetes['note']}".rstrip()),
     ]
     if document["controllers"] is not None:
         ready, found = sum(one["ready"] for one in document["controllers"]), len(document["controllers"])
