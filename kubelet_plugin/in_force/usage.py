@@ -16,7 +16,7 @@ metric.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -49,6 +49,9 @@ SERIES = (
     "share_processes",
     "share_last_launch_timestamp_seconds",
 )
+
+Holder = tuple[str, str]
+"""A claim's UID and a request of it, whose share on a card counts in one region."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,32 +142,41 @@ def _add(values: dict[str, float], name: str, value: float) -> None:
     values[name] = values.get(name, 0) + value
 
 
-def wanted_switches(uses: Iterable[Use], *, holders: Mapping[str, int], now: float) -> dict[str, int]:
+def wanted_switches(
+    uses: Collection[Use], *, holders: Mapping[str, Collection[Holder]], now: float
+) -> dict[str, int]:
     """What the switch of each region has to be whose author lets go of the cap while nobody else computes.
 
     Args:
         uses: All shares of the node with a region.
-        holders: How many shares of each card are prepared, with a region or without. One whose activity
-            nobody knows counts as active.
+        holders: The shares of each card that are prepared, with a region or without. One whose activity
+            nobody knows counts as active, however many regions others have.
         now: Seconds since 1970.
 
     Returns:
         0 (no cap) or 1 by the region's file, for regions of `corePolicy: default` only.
     """
     known: dict[str, dict[str, bool]] = {}
+    seen: dict[str, set[Holder]] = {}
     for use in uses:
         active = now - use.region.last_kernel <= ACTIVE_S
         known.setdefault(use.record.share.device, {})[use.path] = active
+        seen.setdefault(use.record.share.device, set()).add(holder_of(use.record))
     wanted: dict[str, int] = {}
     for use in uses:
         if not is_relieved(use.record):
             continue
         device = use.record.share.device
         others = [active for path, active in known[device].items() if path != use.path]
-        alone = not any(others) and len(known[device]) >= holders.get(device, 0)
+        alone = not any(others) and seen[device].issuperset(holders.get(device, ()))
         # A region with several cards has one switch: it is off only if it is alone on all of them.
         wanted[use.path] = max(wanted.get(use.path, 0), 0 if alone else 1)
     return wanted
+
+
+def holder_of(record: ShareRecord) -> Holder:
+    """Who holds a share, for `wanted_switches`."""
+    return record.share.claim_uid, record.share.request
 
 
 def is_relieved(record: ShareRecord) -> bool:
@@ -187,10 +199,16 @@ def write_switches(uses: Iterable[Use], wanted: Mapping[str, int], *, host: Host
     return sum(_write(path, value, host=host) for path, value in differing)
 
 
-def give_caps_back(wanted: Mapping[str, int], *, host: Host) -> None:
-    """Switches the cap on again wherever it was off."""
+def give_caps_back(wanted: Mapping[str, int], *, host: Host, but: Collection[str] = ()) -> None:
+    """Switches the cap on again wherever it was off.
+
+    Args:
+        wanted: What the switches were set to, by the region's file.
+        host: The node.
+        but: Files of regions that somebody looks after.
+    """
     for path, value in wanted.items():
-        if value == 0:
+        if value == 0 and path not in but:
             _write(path, 1, host=host)
 
 

@@ -319,18 +319,15 @@ class InForceWatch:
         return devices
 
     def _relieve(self, uses: list[usage.Use], limited: Mapping[ShareKey, Limited]) -> None:
-        self._wanted = {}
-        if not any(usage.is_relieved(use.record) for use in uses):
-            return
-        holders: dict[str, int] = {}
-        regions = set()
-        for one in limited.values():
-            share = one.record.share
-            if (share.claim_uid, share.request, share.device) not in regions:
-                regions.add((share.claim_uid, share.request, share.device))
-                holders[share.device] = holders.get(share.device, 0) + 1
-        self._wanted = usage.wanted_switches(uses, holders=holders, now=time.time())
-        usage.write_switches(uses, self._wanted, host=self._host)
+        before, self._wanted = self._wanted, {}
+        if any(usage.is_relieved(use.record) for use in uses):
+            holders: dict[str, set[usage.Holder]] = {}
+            for one in limited.values():
+                holders.setdefault(one.record.share.device, set()).add(usage.holder_of(one.record))
+            self._wanted = usage.wanted_switches(uses, holders=holders, now=time.time())
+            usage.write_switches(uses, self._wanted, host=self._host)
+        # Of a container that is not seen any more, but may run and have its cap off.
+        usage.give_caps_back(before, host=self._host, but=self._wanted)
 
     # On the event loop
 

@@ -10,7 +10,16 @@ from driver.isolation.region import read_region
 from driver.shares import Share
 from kubelet_plugin.host import NodeHost
 from kubelet_plugin.in_force import usage
-from kubelet_plugin.in_force.usage import MAX_SERIES, Place, Use, post, read_uses, wanted_switches
+from kubelet_plugin.in_force.usage import (
+    MAX_SERIES,
+    Holder,
+    Place,
+    Use,
+    holder_of,
+    post,
+    read_uses,
+    wanted_switches,
+)
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.records import ShareRecord
 from tests.driver.isolation import regions
@@ -93,11 +102,11 @@ def test_shares_that_the_library_does_not_hold_have_no_region(tmp_path: Path) ->
     assert uses(tmp_path, other) == []
 
 
-def switches(found: list[Use], *, now: float = NOW, **holders: int) -> dict[str, int]:
-    counted: dict[str, int] = {}
+def switches(found: list[Use], *, now: float = NOW) -> dict[str, int]:
+    holders: dict[str, set[Holder]] = {}
     for use in found:
-        counted[use.record.share.device] = counted.get(use.record.share.device, 0) + 1
-    return wanted_switches(found, holders={**counted, **holders}, now=now)
+        holders.setdefault(use.record.share.device, set()).add(holder_of(use.record))
+    return wanted_switches(found, holders=holders, now=now)
 
 
 def test_who_is_alone_on_its_card_has_no_cap(tmp_path: Path) -> None:
@@ -115,7 +124,18 @@ def test_a_neighbour_that_launched_nothing_lately_does_not_count(tmp_path: Path)
 
 def test_a_neighbour_whose_activity_nobody_knows_counts(tmp_path: Path) -> None:
     found = uses(tmp_path, share("u1"))
-    assert wanted_switches(found, holders={"card-0": 2}, now=NOW) == {"/u1": 1}
+    holders = {"card-0": [("u1", "gpu"), ("u2", "gpu")]}
+    assert wanted_switches(found, holders=holders, now=NOW) == {"/u1": 1}
+
+
+def test_a_neighbour_without_a_region_counts_however_many_regions_there_are(tmp_path: Path) -> None:
+    found = uses(tmp_path, share("u1"))
+    (tmp_path / "second").write_bytes(regions.made())
+    found += read_uses([(place("u1"), share("u1"), "/second")], host=NodeHost(tmp_path))
+    holders = {"card-0": [("u1", "gpu"), ("u2", "gpu")]}
+    later = NOW + 60
+    assert wanted_switches(found, holders=holders, now=later) == {"/u1": 1, "/second": 1}
+    assert wanted_switches(found, holders={"card-0": [("u1", "gpu")]}, now=later) == {"/u1": 0, "/second": 0}
 
 
 def test_only_shares_whose_author_let_go_of_the_cap_have_a_switch(tmp_path: Path) -> None:

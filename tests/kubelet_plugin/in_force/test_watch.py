@@ -232,25 +232,42 @@ async def test_shares_without_limits_cost_no_question(node: Node) -> None:
     assert set(node.series("shares_in_force").values()) == {0.0}
 
 
-async def test_what_a_region_says_becomes_series_and_relieves_who_is_alone(tmp_path: Path) -> None:
+def counting(tmp_path: Path) -> tuple[Node, Path]:
+    """A share whose cap holds only while others compute, with a process and a region."""
     preload = Preload(PreloadSettings(library="/lib.so", files_dir="/files", region_dir="/run/dragoman"))
     node = Node(tmp_path, preload=preload)
     node.records = [record(replace(SHARE, core_policy="default", cores_level=IsolationLevel.PRELOAD))]
     region = tmp_path / "run/dragoman/u1/gpu/region"
     region.mkdir(parents=True)
-    content = regions.made(memory={0: 64}, cores={0: 30}, processes=[{0: (5 << 20, 20)}])
-    (region / "shared.cache").write_bytes(content)
+    file = region / "shared.cache"
+    file.write_bytes(regions.made(memory={0: 64}, cores={0: 30}, processes=[{0: (5 << 20, 20)}]))
     node.runs(7)
     (tmp_path / "proc/7/maps").write_text(
         "7f03-7f04 rw-s 00000000 00:2c 8 /usr/local/dragoman/region/shared.cache\n"
     )
+    return node, file
+
+
+async def test_what_a_region_says_becomes_series_and_relieves_who_is_alone(tmp_path: Path) -> None:
+    node, file = counting(tmp_path)
+    content = file.read_bytes()
     await node.rounds(1)
     (used,) = node.series("share_memory_used_bytes").values()
     assert used == 5 << 20
-    written = (region / "shared.cache").read_bytes()
+    written = file.read_bytes()
     assert sum(one != other for one, other in zip(content, written, strict=True)) == 1
     watching = asyncio.create_task(node.watch.run())
     await asyncio.sleep(EVERY_S)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    assert (region / "shared.cache").read_bytes() == content
+    assert file.read_bytes() == content
+
+
+async def test_a_container_that_is_not_seen_any_more_does_not_keep_its_cap_off(tmp_path: Path) -> None:
+    node, file = counting(tmp_path)
+    content = file.read_bytes()
+    await node.rounds(1)
+    assert file.read_bytes() != content
+    node.containers.found = []
+    await node.rounds(1)
+    assert file.read_bytes() == content
