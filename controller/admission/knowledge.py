@@ -101,7 +101,8 @@ class Knowledge:
         is_ours: Whether a DeviceClass of this name picks only devices of our driver.
         amounts_kept: Whether the API server keeps the amounts that claims ask for; None if not known yet,
             which is taken for no.
-        stamps: Whether claims and templates are stamped: in mode controller they are.
+        stamps: Whether claims and templates are stamped, and DeviceClasses carry what old servers drop: so it
+            is in mode controller.
         class_is_ours: Whether a DeviceClass picks only devices of our driver.
         convert: Converts pods; None where pods stay as they are.
         opted_out: Whether pods of a namespace stay as they are. The API server knows the labels of namespaces

@@ -18,9 +18,10 @@ from copy import copy
 from enum import StrEnum
 from typing import Any
 
+from controller.admission.classes import carried_over
 from controller.admission.knowledge import Converted, Knowledge
 from controller.admission.request import FORBIDDEN, Reply, Request, read, written
-from controller.admission.stamping import CLAIM, CLASS, TEMPLATE, additions, class_additions
+from controller.admission.stamping import CLAIM, CLASS, TEMPLATE, additions
 from driver.errors import DragomanError
 from driver.kube.client import JSON
 
@@ -65,8 +66,8 @@ async def decide(request: Request, known: Knowledge, *, webhook: Webhook, reply:
 
 def _mutate(request: Request, known: Knowledge, reply: Reply) -> None:
     if request.kind == CLASS and request.operation in ("CREATE", "UPDATE") and request.object is not None:
-        if known.class_is_ours(request.object):
-            reply.patch += class_additions(request.object, old=request.old)
+        carries = known.stamps and known.class_is_ours(request.object)
+        reply.patch += carried_over(request.object, old=request.old, carries=carries)
         return
     if request.operation != "CREATE" or request.object is None:
         return

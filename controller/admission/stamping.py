@@ -1,13 +1,10 @@
-"""What admission adds to ResourceClaims, ResourceClaimTemplates and DeviceClasses.
+"""What admission adds to ResourceClaims and ResourceClaimTemplates.
 
 Purpose: on API servers that drop `capacity` from requests (1.34 and 1.35 by default), the amounts survive in
 a ShareConfig, and a stamp says that the object was seen (`driver.api.asked`). That is so whatever the server
 was seen to do: while servers of two releases run side by side, nobody says which of them asks. 1.35 refuses a
 constraint whose `distinctAttribute` it dropped; so such a constraint is carried over and taken out, but only
 where the server is not seen to keep amounts.
-
-Of a DeviceClass of ours, `extendedResourceName` is written into an annotation, since the same servers drop
-it; taking the field out takes the annotation away where the server kept the field.
 
 Limits: beside that, adds to an object and never changes what is there. Objects of other drivers' classes get
 nothing. A claim that Kubernetes made from a template is not stamped here: its amounts were lost, or carried
@@ -20,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.admission.knowledge import Knowledge
-from controller.extended import CARRIED
+from controller.admission.patching import annotated, removed
 from driver.api.asked import STAMP, carry_over, other_constraints
 from driver.api.share_allocation import refuse_in_spec
 from driver.kube.client import JSON
@@ -60,37 +57,10 @@ def additions(kind: str, found: Mapping[str, Any], known: Knowledge) -> list[JSO
     others = other_constraints(devices)
     if not kept and len(others) < len(devices.get("constraints") or []):
         where = f"{path}/spec/devices/constraints"
-        patch.append({"op": "replace", "path": where, "value": others} if others else _removed(where))
+        patch.append({"op": "replace", "path": where, "value": others} if others else removed(where))
     if annotations.get(STAMP) != stamp:
-        patch += _annotated(holder, STAMP, stamp, path=f"{path}/metadata")
+        patch += annotated(holder, STAMP, stamp, path=f"{path}/metadata")
     return patch
-
-
-def class_additions(found: Mapping[str, Any], *, old: Mapping[str, Any] | None) -> list[JSON]:
-    """What is to be added to a DeviceClass of ours.
-
-    Args:
-        found: The class as it was sent.
-        old: The class as it is stored; None where it is created.
-
-    Returns:
-        Operations of RFC 6902.
-
-    Raises:
-        AttributeError: It has a shape that no API server would store.
-    """
-    said = (found.get("spec") or {}).get("extendedResourceName")
-    before = ((old or {}).get("spec") or {}).get("extendedResourceName")
-    carried = ((found.get("metadata") or {}).get("annotations") or {}).get(CARRIED)
-    if said and said != carried:
-        return _annotated(found, CARRIED, str(said), path="/metadata")
-    if before and not said and carried == before:
-        return [_removed(f"/metadata/annotations/{_escaped(CARRIED)}")]
-    return []
-
-
-def _removed(path: str) -> JSON:
-    return {"op": "remove", "path": path}
 
 
 def asks_for_ours(devices: Mapping[str, Any], known: Knowledge) -> bool:
@@ -100,16 +70,3 @@ def asks_for_ours(devices: Mapping[str, Any], known: Knowledge) -> bool:
             if known.is_ours(str(option.get("deviceClassName") or "")):
                 return True
     return False
-
-
-def _annotated(holder: Mapping[str, Any], key: str, value: str, *, path: str) -> list[JSON]:
-    metadata = holder.get("metadata")
-    if not metadata:
-        return [{"op": "add", "path": path, "value": {"annotations": {key: value}}}]
-    if not metadata.get("annotations"):
-        return [{"op": "add", "path": f"{path}/annotations", "value": {key: value}}]
-    return [{"op": "add", "path": f"{path}/annotations/{_escaped(key)}", "value": value}]
-
-
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")

@@ -6,7 +6,9 @@ would make the claims itself if it found devices.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +85,36 @@ def test_a_class_of_an_admin_is_served_by_the_resource_that_it_claims(space: Spa
     space.running("two", seconds=120)
     given = results(space.claim_of("two"))
     assert len({one["device"] for one in given}) == 2
+
+
+def test_a_class_that_is_applied_again_without_its_name_does_not_stand_for_it_any_more(
+    stock: Installation, space: Space, tmp_path: Path
+) -> None:
+    made = {
+        "apiVersion": DEVICE_CLASSES.api_version,
+        "kind": DEVICE_CLASSES.kind,
+        "metadata": {"name": space.name, "labels": {"dragoman.dev/driver": "true"}},
+        "spec": {"selectors": [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]},
+    }
+    named = {**made, "spec": {**made["spec"], "extendedResourceName": GOLD}}  # type: ignore[dict-item]
+    for number, one in enumerate((named, made)):
+        (tmp_path / f"{number}.yaml").write_text(json.dumps(one))
+
+    def carried() -> str | None:
+        annotations = space.api.get(DEVICE_CLASSES, space.name)["metadata"].get("annotations") or {}
+        return str(annotations[CARRIED]) if CARRIED in annotations else None
+
+    try:
+        for how in ((), ("--server-side", "--force-conflicts")):
+            stock.target.must("kubectl", "apply", *how, "--filename", str(tmp_path / "0.yaml"))
+            assert carried() == GOLD
+            stock.target.must("kubectl", "label", "deviceclass", space.name, f"seen{len(how)}=yes")
+            assert carried() == GOLD, "who changes something else takes nothing away"
+            stock.target.must("kubectl", "apply", *how, "--filename", str(tmp_path / "1.yaml"))
+            assert carried() is None
+            space.api.delete(DEVICE_CLASSES, space.name)
+    finally:
+        space.api.delete(DEVICE_CLASSES, space.name)
 
 
 def test_resources_of_others_are_none_of_ours(space: Space) -> None:

@@ -466,7 +466,10 @@ def test_neither_the_system_nor_this_release_waits_for_a_webhook() -> None:
 
 def test_only_mode_controller_stamps_claims() -> None:
     native = [one for one in render({}) if one["kind"] == "MutatingWebhookConfiguration"]
-    assert [hook["name"] for one in native for hook in one["webhooks"]] == ["pods.dragoman.dev"]
+    assert [hook["name"] for one in native for hook in one["webhooks"]] == [
+        "classes.dragoman.dev",
+        "pods.dragoman.dev",
+    ]
     ours = render({"controller": {"mode": "controller"}})
     (found,) = [one for one in ours if one["kind"] == "MutatingWebhookConfiguration"]
     assert [hook["name"] for hook in found["webhooks"]] == [
@@ -475,6 +478,14 @@ def test_only_mode_controller_stamps_claims() -> None:
         "pods.dragoman.dev",
         "others.pods.dragoman.dev",
     ]
+
+
+def test_in_mode_native_only_classes_that_carry_a_name_are_sent() -> None:
+    (native,) = _webhooks({})["classes.dragoman.dev"]["matchConditions"]
+    assert "dragoman.dev/extended-resource" in native["expression"]
+    assert "extendedResourceName" not in native["expression"]
+    ours = _webhooks({"controller": {"mode": "controller"}})["classes.dragoman.dev"]
+    assert ours["matchConditions"][0]["expression"].endswith(f" || {native['expression']}")
 
 
 def test_in_mode_controller_names_of_classes_of_ours_are_sent_and_refused_while_nobody_answers() -> None:
