@@ -68,6 +68,11 @@ class MpsShare:
         """Whether these texts, as the daemon prints them, are this share's limits."""
         return _same_memory(memory, mib=self.memory_mib) and _same_percent(cores, percent=self.cores_percent)
 
+    def has_more(self, *, memory: str, cores: str) -> bool:
+        """Whether these texts are limits of something that this share does not limit."""
+        more_memory = not self.memory_mib and not _same_memory(memory, mib=0)
+        return more_memory or (not self.cores_percent and not _same_percent(cores, percent=0))
+
 
 def mps_share(share: Share, *, card_uuid: str, holds_cores: bool) -> MpsShare:
     """What the share needs of MPS.

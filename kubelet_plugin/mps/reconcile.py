@@ -241,10 +241,18 @@ class Reconciler:
                 return
             else:
                 log.warning("a share's limits in MPS were wrong", share=share.name, memory=found.memory)
+                if share.has_more(memory=found.memory, cores=found.cores) and not self._is_used(share):
+                    # No command takes a limit away. Containers have links to sockets, which follow later.
+                    self._control.delete_namespace(share.name, server=share.server)
+                    self._control.create_namespace(share)
             self._control.set_limits(share)
         except MpsCommandError as refused:
             # It counts as not held, by the lists that are read next; the others are not to wait for it.
             log.warning("a share cannot be held by MPS", share=share.name, error=refused.message)
+
+    def _is_used(self, share: MpsShare) -> bool:
+        clients = self._control.clients()
+        return any((one.server, one.namespace) == (share.server, share.name) for one in clients)
 
     def _state(self, wanted: Wanted, listed: _Listed) -> MpsState:
         clients = self._control.clients()

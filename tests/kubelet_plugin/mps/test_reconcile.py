@@ -191,6 +191,34 @@ def test_limits_that_somebody_changed_by_hand_are_set_again(node: Node) -> None:
     assert node.held(share()) == ("4096M", "30")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "more", "held"),
+    [
+        (share(memory=0), {"pinned-memory-limit": "999G"}, ("-", "30")),
+        (share(cores=0), {"active-thread-percentage": "7"}, ("4096M", "-")),
+    ],
+    ids=["memory", "compute"],
+)
+def test_a_limit_that_the_share_does_not_have_is_taken_away(
+    node: Node, wanted: MpsShare, more: dict[str, str], held: tuple[str, str]
+) -> None:
+    node.files.put(wanted)
+    node.sync()
+    node.model.servers[wanted.server]["namespaces"]["n_a"] |= more
+    assert node.sync().why_not("n_a") == ""
+    assert node.held(wanted) == held
+
+
+def test_a_limit_too_many_ends_no_program_and_is_told(node: Node) -> None:
+    wanted = share(memory=0)
+    node.files.put(wanted)
+    node.sync()
+    node.model.servers[wanted.server]["namespaces"]["n_a"]["pinned-memory-limit"] = "999G"
+    node.model.clients.append((7, wanted.server, "n_a"))
+    assert "its limits are 999G of memory" in node.sync().why_not("n_a")
+    assert not any(command.startswith("namespace delete") for command in node.model.ran)
+
+
 def test_a_namespace_that_somebody_made_by_hand_goes(node: Node) -> None:
     node.files.put(share())
     node.sync()
