@@ -8,7 +8,8 @@ container, so it is the ID nearest the root that counts: a runtime's name stands
 On cgroup v1 a node that is itself a container has its own ID above `kubepods`, which does not count.
 
 Flow: each round lists /proc and reads the cgroup of what is new; what was no container's twice is not asked
-again until `FORGET_S` have passed, for numbers of processes are used again.
+again until `FORGET_S` have passed, for numbers of processes are used again. Of those that are a container's
+the time of the start is read in each round, so that what has their number by now is not taken for them.
 
 Limits: at most `MAX_NEW` are read in a round, the rest in the next. Containers whose processes are not the
 node's (virtual machines, gVisor) have none here.
@@ -18,8 +19,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from driver.host import Host
+from kubelet_plugin.process_times import MAX_STAT_BYTES, started_in
 
 MAX_NEW = 4096
 FORGET_S = 60.0
@@ -32,6 +35,13 @@ _ABOVE = re.compile(r"(?!/\.\./).*?/kubepods")
 _SURE_AFTER = 2
 
 
+class Process(NamedTuple):
+    """A process: its number, and when it started, in the kernel's ticks."""
+
+    pid: int
+    started: str
+
+
 class ProcessTable:
     """Which processes are in which containers.
 
@@ -42,11 +52,11 @@ class ProcessTable:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._others: dict[int, int] = {}
-        self._ours: set[int] = set()
+        self._ours: dict[Process, str] = {}
         self._forgot_at = float("-inf")
 
-    def of(self, containers: Collection[str], *, now: float) -> Mapping[str, tuple[int, ...]]:
-        """The processes of containers, oldest number first.
+    def of(self, containers: Collection[str], *, now: float) -> Mapping[str, tuple[Process, ...]]:
+        """The processes of containers, lowest number first; those that are dead and not buried are none.
 
         Args:
             containers: IDs of the containers.
@@ -57,21 +67,42 @@ class ProcessTable:
             self._forgot_at = now
         alive = {int(name) for name in self._host.list_dir("/proc") if name.isdecimal()}
         self._others = {pid: times for pid, times in self._others.items() if pid in alive}
-        # Ours are asked each time: what has their number may be another by now.
-        asked = sorted(self._ours & alive)
-        new = sorted(pid for pid in alive - self._ours if self._others.get(pid, 0) < _SURE_AFTER)
-        found: dict[str, list[int]] = {}
-        ours = set()
-        for pid in [*asked, *new[:MAX_NEW]]:
-            container = next((one for one in self._containers_of(pid) if one in containers), None)
+        ours = {
+            process: container
+            for process, container in self._ours.items()
+            if container in containers and process.pid in alive and self.lives(process)
+        }
+        known = {process.pid for process in ours}
+        new = sorted(pid for pid in alive - known if self._others.get(pid, 0) < _SURE_AFTER)
+        for pid in new[:MAX_NEW]:
+            container = self._container_of(pid, containers)
             if container is None:
                 # The runtime's own process becomes the container's when it is moved to its cgroup.
                 self._others[pid] = self._others.get(pid, 0) + 1
                 continue
-            ours.add(pid)
-            found.setdefault(container, []).append(pid)
+            process = Process(pid, self._started(pid))
+            # Asked again, since the number may have become another's before the time was read.
+            if process.started and self._container_of(pid, containers) == container:
+                ours[process] = container
         self._ours = ours
-        return {container: tuple(sorted(pids)) for container, pids in found.items()}
+        found: dict[str, list[Process]] = {}
+        for process, container in ours.items():
+            found.setdefault(container, []).append(process)
+        return {container: tuple(sorted(processes)) for container, processes in found.items()}
+
+    def lives(self, process: Process) -> bool:
+        """Whether it is there and still has its number."""
+        return self._started(process.pid) == process.started
+
+    def _started(self, pid: int) -> str:
+        try:
+            content = self._host.read_part(f"/proc/{pid}/stat", length=MAX_STAT_BYTES)
+        except OSError:
+            return ""
+        return started_in(content.decode("utf-8", "replace"))
+
+    def _container_of(self, pid: int, containers: Collection[str]) -> str | None:
+        return next((one for one in self._containers_of(pid) if one in containers), None)
 
     def _containers_of(self, pid: int) -> list[str]:
         try:

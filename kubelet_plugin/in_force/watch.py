@@ -4,10 +4,10 @@ Flow of a round, every `EVERY_S`: limited shares of the records -> pods that the
 containers -> (in a thread) processes, the verb *in_force?* of each method for each process, regions ->
 verdicts -> claims' status and Events where a verdict changed, metrics.
 
-Limits: a container's processes are looked at `MAX_PROCESSES` at a time, those without a proof first; a
-proof is taken for granted for `PROVED_S`. A round in which the kubelet does not answer changes nothing. One
-that takes too long (`kubelet_plugin.in_force.looks`) changes no verdict and gives back the caps that were let
-go; from the next on the container that took the time is passed over, of which then nothing is known.
+Limits: a container's processes are looked at some at a time (`kubelet_plugin.in_force.proofs`). A round in
+which the kubelet does not answer changes nothing. One that takes too long (`kubelet_plugin.in_force.looks`)
+changes no verdict and gives back the caps that were let go; from the next on the container that took the time
+is passed over, of which then nothing is known.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from kubelet_plugin.in_force import usage
 from kubelet_plugin.in_force.book import NOT_HELD, Book, Observation, Verdict
 from kubelet_plugin.in_force.containers import Containers, PodName, RunningContainer
 from kubelet_plugin.in_force.looks import NOT_ANSWERING, Look, Looks
-from kubelet_plugin.in_force.processes import ProcessTable
+from kubelet_plugin.in_force.processes import Process, ProcessTable
+from kubelet_plugin.in_force.proofs import MAX_PROCESSES, Proofs
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.pods import share_key
@@ -41,9 +42,6 @@ from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 log = structlog.get_logger(__name__)
 
 EVERY_S = 5.0
-PROVED_S = 30.0
-FORGOTTEN_S = 600.0
-MAX_PROCESSES = 64
 DEVICES_KEPT_S = 300.0
 
 Told = Callable[[ClaimRef, ShareRecord, Verdict], None]
@@ -124,9 +122,7 @@ class InForceWatch:
         self._book = Book(deadline_s=deadline_s)
         self._table = ProcessTable(host)
         self._looks = Looks()
-        self._proved: dict[tuple[int, ShareKey, IsolationLevel], float] = {}
-        self._looked: dict[tuple[int, ShareKey], float] = {}
-        self._failing: set[tuple[int, ShareKey]] = set()
+        self._proofs = Proofs()
         self._wanted: dict[str, int] = {}
         self._regions: dict[str, str] = {}
         self._devices: dict[str, tuple[float, tuple[str, ...]]] = {}
@@ -192,18 +188,18 @@ class InForceWatch:
                     found.observations.setdefault(key, []).append(unseen)
                 continue
             look.begins(container.container_id)
-            pids = processes.get(container.container_id, ())
-            if not pids:
+            here = processes.get(container.container_id, ())
+            if not here:
                 found.without_processes.append(container)
             shares = sorted(container.uses & limited.keys())
-            region = self._region(look, container, pids, [limited[key] for key in shares])
+            region = self._region(look, container, here, [limited[key] for key in shares])
             for key in shares:
                 one = limited[key]
                 beside = tuple(limited[other].record.share for other in shares if other != key)
                 answers = [
                     answer
-                    for pid in self._next(pids, key, one)
-                    for answer in self._verb(look, pid, key, one, beside=beside, now=now)
+                    for process in self._proofs.next(here, key, levels=_held_by(one))
+                    for answer in self._verb(look, process, key, one, beside=beside, now=now)
                 ]
                 found.observations.setdefault(key, []).extend(
                     Observation(container=container.name, found=answer) for answer in answers
@@ -211,18 +207,16 @@ class InForceWatch:
                 if region:
                     places.append((_place(container, one), one.record, region))
         look.begins("")
-        self._proved = {key: at for key, at in self._proved.items() if now - at < PROVED_S}
-        self._looked = {key: at for key, at in self._looked.items() if now - at < FORGOTTEN_S}
-        self._failing &= self._looked.keys()
-        here = {one.container_id for one in ours}
-        self._regions = {one: path for one, path in self._regions.items() if one in here}
+        self._proofs.forget(now=now)
+        ids = {one.container_id for one in ours}
+        self._regions = {one: path for one, path in self._regions.items() if one in ids}
         found.uses = usage.read_uses(places, host=self._host)
         look.goes_on()
         self._relieve(found.uses, limited)
         return found
 
     def _region(
-        self, look: Look, container: RunningContainer, pids: tuple[int, ...], shares: list[Limited]
+        self, look: Look, container: RunningContainer, processes: tuple[Process, ...], shares: list[Limited]
     ) -> str:
         """The region that a container uses: its mounts stay as they are, so it is looked up once."""
         known = self._regions.get(container.container_id, "")
@@ -234,60 +228,56 @@ class InForceWatch:
         if card is None:
             return ""
         context = self._context(held[0], card, level=IsolationLevel.PRELOAD, beside=())
-        for pid in pids[:MAX_PROCESSES]:
+        for process in processes[:MAX_PROCESSES]:
             path = preload.region_used(
-                [one.record.share for one in held], host=self._host, pid=pid, context=context
+                [one.record.share for one in held], host=self._host, pid=process.pid, context=context
             )
             look.goes_on()
-            if path:
+            if path and self._table.lives(process):
                 self._regions[container.container_id] = path
                 return path
         return ""
 
-    def _next(self, pids: tuple[int, ...], key: ShareKey, one: Limited) -> list[int]:
-        """Some of those without a proof, who failed and who waited longest first; one that has a proof."""
-        levels = [level for level in one.levels if level is not IsolationLevel.NONE]
-        proved = [pid for pid in pids if all((pid, key, level) in self._proved for level in levels)]
-        others = sorted(
-            set(pids) - set(proved),
-            key=lambda pid: (
-                (pid, key) not in self._failing,
-                self._looked.get((pid, key), float("-inf")),
-                pid,
-            ),
-        )
-        return [*others[:MAX_PROCESSES], *proved[:1]]
-
     def _verb(
-        self, look: Look, pid: int, key: ShareKey, one: Limited, *, beside: tuple[Share, ...], now: float
+        self,
+        look: Look,
+        process: Process,
+        key: ShareKey,
+        one: Limited,
+        *,
+        beside: tuple[Share, ...],
+        now: float,
     ) -> list[InForce]:
         card = self._cards.cards().get(one.record.share.device)
         if card is None:
             return []
-        answers = []
-        for level in one.levels:
+        answers, proved = [], []
+        for level in _held_by(one):
             method = self._methods.get(level)
-            if method is None or level is IsolationLevel.NONE:
+            if method is None:
                 continue
-            if (pid, key, level) in self._proved:
+            if self._proofs.holds(process, key, level):
                 answers.append(InForce(holds=True, message=_holds(one, level)))
                 continue
             answer = method.in_force(
                 one.record.share,
                 context=self._context(one, card, level=level, beside=beside),
                 host=self._host,
-                pid=pid,
+                pid=process.pid,
             )
-            look.goes_on()
             if answer.holds:
-                self._proved[pid, key, level] = now
+                proved.append(level)
                 answer = InForce(holds=True, message=_holds(one, level))
             answers.append(answer)
-        self._looked[pid, key] = now
-        if any(answer.known and not answer.holds for answer in answers):
-            self._failing.add((pid, key))
-        else:
-            self._failing.discard((pid, key))
+        # What was seen may be another's who got its number meanwhile.
+        lives = self._table.lives(process)
+        look.goes_on()
+        if not lives:
+            return []
+        for level in proved:
+            self._proofs.note_proof(process, key, level, now=now)
+        failing = any(answer.known and not answer.holds for answer in answers)
+        self._proofs.note_look(process, key, failing=failing, now=now)
         # A process proves a share only if all of its limits hold.
         return [answer for answer in answers if not answer.holds] or answers[:1]
 
@@ -374,6 +364,10 @@ def _limited(records: Iterable[ClaimRecord]) -> dict[ShareKey, Limited]:
             if one.levels:
                 found[share_key(share.share)] = one
     return found
+
+
+def _held_by(one: Limited) -> tuple[IsolationLevel, ...]:
+    return tuple(level for level in one.levels if level is not IsolationLevel.NONE)
 
 
 def _place(container: RunningContainer, one: Limited) -> usage.Place:

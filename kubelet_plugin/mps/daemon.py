@@ -21,12 +21,12 @@ from typing import Protocol
 
 import structlog
 
+from kubelet_plugin.process_times import started_in
+
 log = structlog.get_logger(__name__)
 
 _DEATH_S = 5.0
 _POLL_S = 0.01
-_START_TIME_FIELD = 19
-"""Field 22 of /proc/PID/stat, counted from behind the program's name."""
 
 
 class Daemon(Protocol):
@@ -155,8 +155,6 @@ def _kill_group(pid: int) -> None:
 def _start_time(pid: int) -> str:
     """When the process started, in the kernel's ticks; "" if there is none or it is dead."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return started_in(Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace"))
     except OSError:
         return ""
-    fields = text.rpartition(")")[2].split()
-    return "" if fields[0] in ("Z", "X") else fields[_START_TIME_FIELD]

@@ -23,6 +23,7 @@ from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 from tests.driver.isolation import regions
+from tests.kubelet_plugin.in_force.test_processes import stat
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -125,6 +126,7 @@ class Node:
         for pid in pids:
             (self.root / f"proc/{pid}").mkdir()
             (self.root / f"proc/{pid}/cgroup").write_text(f"0::/kubepods/podx/{ID}\n")
+            (self.root / f"proc/{pid}/stat").write_text(stat(pid))
 
     async def rounds(self, number: int) -> None:
         for _ in range(number):
@@ -170,6 +172,28 @@ async def test_a_proof_is_told_once_and_not_asked_for_again_at_once(node: Node) 
     assert len(node.preload.asked) == 1
     await node.rounds(6)
     assert len(node.preload.asked) == 2
+
+
+async def test_a_proof_is_no_proof_for_who_has_the_number_next(node: Node) -> None:
+    node.runs(7)
+    await node.rounds(1)
+    assert node.told == [("True", "Seen")]
+    (node.root / "proc/7/stat").write_text(stat(7, started=9999))
+    node.preload.answers = {7: FAILS}
+    await node.rounds(3)
+    assert node.told == [("True", "Seen"), ("False", "StaticBinary")]
+
+
+async def test_what_was_seen_of_a_process_that_ended_meanwhile_is_no_proof(tmp_path: Path) -> None:
+    class Ends(Method):
+        def in_force(self, share: Share, *, context: ShareContext, host: Host, pid: int) -> InForce:
+            (tmp_path / f"proc/{pid}/stat").write_text(stat(pid, started=9999))
+            return super().in_force(share, context=context, host=host, pid=pid)
+
+    node = Node(tmp_path, preload=Ends(IsolationLevel.PRELOAD, {}))
+    node.runs(7)
+    await node.rounds(1)
+    assert node.told == []
 
 
 async def test_one_dimension_that_fails_is_a_failure_of_the_share(tmp_path: Path) -> None:
