@@ -118,6 +118,12 @@ SPECS: tuple[MetricSpec, ...] = (
         labels=("reason",),
     ),
     MetricSpec(
+        name="containers_not_answering",
+        kind=Kind.GAUGE,
+        help="Containers of which nobody knows whether limits hold, since their processes cannot be looked "
+        "at in time, or too many others' cannot.",
+    ),
+    MetricSpec(
         name="share_memory_used_bytes",
         kind=Kind.GAUGE,
         help="Memory of the card that the share uses, as the preload library counts it.",

@@ -3,7 +3,7 @@
 Purpose: a proof counts at once. A failure counts when it has been seen in every round for the time that
 was set, for a process that has just started may not have come to the library's first call, and a program
 that looks at a card and ends needs no alarm. What is not known is said after the same time, and undoes no
-proof.
+proof, unless it is because a container cannot be looked at.
 
 Limits: pure; the clock is given. A share is as good as the worst process that uses it.
 """
@@ -52,10 +52,17 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What one round saw of one process, or of none."""
+    """What one round saw of one process, or of none.
+
+    Attributes:
+        container: Where.
+        found: What was seen.
+        unseen: The container cannot be looked at, so that what was proved of it before is known no longer.
+    """
 
     container: str
     found: InForce
+    unseen: bool = False
 
 
 @dataclass
@@ -63,6 +70,7 @@ class _State:
     verdict: Verdict | None = None
     failing_since: float | None = None
     unknown_since: float | None = None
+    unseen_since: float | None = None
 
 
 class Book:
@@ -95,7 +103,7 @@ class Book:
         seen = list(observations)
         failing = next((one for one in seen if one.found.known and not one.found.holds), None)
         if failing is not None:
-            state.unknown_since = None
+            state.unknown_since = state.unseen_since = None
             state.failing_since = now if state.failing_since is None else state.failing_since
             if now - state.failing_since >= self._deadline_s:
                 state.verdict = Verdict(
@@ -109,7 +117,7 @@ class Book:
         state.failing_since = None
         proof = next((one for one in seen if one.found.holds), None)
         if proof is not None:
-            state.unknown_since = None
+            state.unknown_since = state.unseen_since = None
             state.verdict = Verdict(
                 status="True", reason=SEEN, message=proof.found.message, container=proof.container
             )
@@ -119,16 +127,23 @@ class Book:
 
     def _unknown(self, state: _State, seen: list[Observation], *, now: float) -> None:
         state.unknown_since = now if state.unknown_since is None else state.unknown_since
-        if state.verdict is not None and state.verdict.status == "True":
+        unseen = next((one for one in seen if one.unseen), None)
+        if unseen is None:
+            state.unseen_since = None
+        elif state.unseen_since is None:
+            state.unseen_since = now
+        since = state.unknown_since if unseen is None else state.unseen_since
+        if unseen is None and state.verdict is not None and state.verdict.status == "True":
             # It was proved, and nothing speaks against it: programs come and go.
             return
-        if now - state.unknown_since < self._deadline_s:
+        if since is None or now - since < self._deadline_s:
             return
-        found = seen[0].found if seen else InForce(holds=False, message=_NO_PROCESS)
+        first = unseen or (seen[0] if seen else None)
+        found = first.found if first else InForce(holds=False, message=_NO_PROCESS)
         state.verdict = Verdict(
             status="Unknown",
             reason=found.reason or NO_PROCESS,
             message=found.message,
             remedy=found.remedy,
-            container=seen[0].container if seen else "",
+            container=first.container if first else "",
         )

@@ -20,7 +20,8 @@ from kubelet_plugin.settings import Settings
 
 if TYPE_CHECKING:
     from kubelet_plugin.in_force.book import Verdict
-    from kubelet_plugin.in_force.watch import Cards, InForceWatch
+    from kubelet_plugin.in_force.inspection import Cards
+    from kubelet_plugin.in_force.watch import InForceWatch
 
 NOT_IN_FORCE = "LimitNotInForce"
 """Reason of the Event."""

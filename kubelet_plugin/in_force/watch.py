@@ -1,13 +1,13 @@
 """The rounds: who runs, what is seen of it, who is told.
 
 Flow of a round, every `EVERY_S`: limited shares of the records -> pods that the kubelet lists ->
-containers -> (in a thread) processes, the verb *in_force?* of each method for each process, regions ->
-verdicts -> claims' status and Events where a verdict changed, metrics.
+containers -> (in threads) processes, one look at each container (`kubelet_plugin.in_force.inspection`),
+regions -> verdicts -> claims' status and Events where a verdict changed, metrics.
 
 Limits: a container's processes are looked at some at a time (`kubelet_plugin.in_force.proofs`). A round in
-which the kubelet does not answer changes nothing. One that takes too long (`kubelet_plugin.in_force.looks`)
-changes no verdict and gives back the caps that were let go; from the next on the container that took the time
-is passed over, of which then nothing is known.
+which the kubelet does not answer changes nothing; neither does one for the shares of containers to which
+nobody came in time (`kubelet_plugin.in_force.looks`). Of containers that do not answer nothing is known, and
+their caps are given back.
 """
 
 from __future__ import annotations
@@ -16,24 +16,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
-from driver.cards import Card, IsolationLevel
-from driver.cdi import ContainerEdits
-from driver.errors import DragomanError
+from driver.cards import IsolationLevel
 from driver.host import Host
-from driver.isolation.base import InForce, IsolationMethod, ShareContext
-from driver.isolation.preload import Preload
+from driver.isolation.base import IsolationMethod
 from driver.isolation.rules import ShareKey
-from driver.shares import Share
 from kubelet_plugin.in_force import usage
 from kubelet_plugin.in_force.book import NOT_HELD, Book, Observation, Verdict
 from kubelet_plugin.in_force.containers import Containers, PodName, RunningContainer
-from kubelet_plugin.in_force.looks import NOT_ANSWERING, Look, Looks
-from kubelet_plugin.in_force.processes import Process, ProcessTable
-from kubelet_plugin.in_force.proofs import MAX_PROCESSES, Proofs
+from kubelet_plugin.in_force.inspection import Cards, Inspected, Inspection, Limited
+from kubelet_plugin.in_force.looks import HELD_BACK, NOT_ANSWERING, Look, Looks, Seen
+from kubelet_plugin.in_force.processes import ProcessTable
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.pods import share_key
@@ -42,45 +37,28 @@ from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 log = structlog.get_logger(__name__)
 
 EVERY_S = 5.0
-DEVICES_KEPT_S = 300.0
 
 Told = Callable[[ClaimRef, ShareRecord, Verdict], None]
 """Told of each verdict that differs from the one before."""
 
 
-class Cards(Protocol):
-    """The part of `kubelet_plugin.inventory.Inventory` that is needed here."""
-
-    def cards(self) -> Mapping[str, Card]:
-        """The cards by device name."""
-
-    def vendor_edits(self, card: Card) -> ContainerEdits:
-        """What a container gets to reach a card."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limited:
-    """A share with a limit, and its claim."""
-
-    claim: ClaimRef
-    record: ShareRecord
-
-    @property
-    def levels(self) -> tuple[IsolationLevel, ...]:
-        """Which methods hold its limits, each once."""
-        share, record = self.record.share, self.record
-        found = (
-            record.memory_level if share.limits_memory else None,
-            record.cores_level if share.limits_cores else None,
-        )
-        return tuple(dict.fromkeys(level for level in found if level is not None))
-
-
 @dataclass
 class _Round:
+    """What a round saw.
+
+    Attributes:
+        observations: Of processes, by share.
+        not_come_to: Shares of containers to which nobody came.
+        without_processes: Containers that should have some.
+        places: The shares that are used now, each with its region.
+        silent: How many containers do not answer, or are not looked at because of them.
+    """
+
     observations: dict[ShareKey, list[Observation]] = field(default_factory=dict)
+    not_come_to: set[ShareKey] = field(default_factory=set)
     without_processes: list[RunningContainer] = field(default_factory=list)
-    uses: list[usage.Use] = field(default_factory=list)
+    places: list[tuple[usage.Place, ShareRecord, str]] = field(default_factory=list)
+    silent: int = 0
 
 
 class InForceWatch:
@@ -114,18 +92,14 @@ class InForceWatch:
         self._records = records
         self._pods = pods
         self._containers = containers
-        self._cards = cards
-        self._methods = methods
         self._host = host
         self._metrics = metrics
         self._told = told
         self._book = Book(deadline_s=deadline_s)
         self._table = ProcessTable(host)
         self._looks = Looks()
-        self._proofs = Proofs()
+        self._inspection = Inspection(cards=cards, methods=methods, host=host, table=self._table)
         self._wanted: dict[str, int] = {}
-        self._regions: dict[str, str] = {}
-        self._devices: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     def verdict_of(self, record: ShareRecord) -> Verdict | None:
         """What is to be said of a share; None where it is too early for a word."""
@@ -146,167 +120,58 @@ class InForceWatch:
         records = list(self._records())
         limited = _limited(records)
         self._book.keep(limited)
-        found = _Round()
+        found, uses = _Round(), list[usage.Use]()
         if limited:
             pods = await self._pods()
             if pods is None:
                 return
             running = await self._containers.running(pods, records=records, now=now)
-            seen = await self._looks.look(lambda look: self._look(look, running, limited, now=now))
-            if seen is None:
+            seen = await self._look([one for one in running if one.uses & limited.keys()], limited, now=now)
+            if seen is not None:
+                found = seen
+                self._containers.without_processes(found.without_processes)
+                uses = await self._use(found, limited)
+            else:
                 self._give_caps_back()
-                usage.post((), metrics=self._metrics)
-                return
-            found = seen
-            self._containers.without_processes(found.without_processes)
+                found.not_come_to |= limited.keys()
         self._judge(limited, found, now=now)
-        self._post(found, limited)
+        self._post(found, uses, limited)
 
     def _give_caps_back(self) -> None:
         """For when nobody is there to do so as soon as a neighbour begins to compute."""
         usage.give_caps_back(self._wanted, host=self._host)
         self._wanted = {}
 
-    # In a thread
+    async def _look(
+        self, ours: list[RunningContainer], limited: Mapping[ShareKey, Limited], *, now: float
+    ) -> _Round | None:
+        ids = frozenset(one.container_id for one in ours)
+        processes = await self._looks.once("processes", lambda _: self._table.of(ids, now=now))
+        if processes is None:
+            return None
+        cards = {one.record.share.device for one in limited.values()}
+        if self._inspection.lacks_devices(cards):
+            # Not asked for on the way: a driver that hangs is no container's fault.
+            await self._looks.once("device nodes", lambda look: self._inspection.ask_devices(look, cards))
 
-    def _look(
-        self,
-        look: Look,
-        running: list[RunningContainer],
-        limited: Mapping[ShareKey, Limited],
-        *,
-        now: float,
-    ) -> _Round:
-        found = _Round()
-        ours = [one for one in running if one.uses & limited.keys()]
-        processes = self._table.of({one.container_id for one in ours}, now=now)
-        places = []
-        for container in ours:
-            if container.container_id in look.passed_over:
-                for key in container.uses & limited.keys():
-                    unseen = Observation(container=container.name, found=NOT_ANSWERING)
-                    found.observations.setdefault(key, []).append(unseen)
-                continue
-            look.begins(container.container_id)
+        def look_at(look: Look, container: RunningContainer) -> Inspected:
             here = processes.get(container.container_id, ())
-            if not here:
-                found.without_processes.append(container)
-            shares = sorted(container.uses & limited.keys())
-            region = self._region(look, container, here, [limited[key] for key in shares])
-            for key in shares:
-                one = limited[key]
-                beside = tuple(limited[other].record.share for other in shares if other != key)
-                answers = [
-                    answer
-                    for process in self._proofs.next(here, key, levels=_held_by(one))
-                    for answer in self._verb(look, process, key, one, beside=beside, now=now)
-                ]
-                found.observations.setdefault(key, []).extend(
-                    Observation(container=container.name, found=answer) for answer in answers
-                )
-                if region:
-                    places.append((_place(container, one), one.record, region))
-        look.begins("")
-        self._proofs.forget(now=now)
-        ids = {one.container_id for one in ours}
-        self._regions = {one: path for one, path in self._regions.items() if one in ids}
-        found.uses = usage.read_uses(places, host=self._host)
-        look.goes_on()
-        self._relieve(found.uses, limited)
-        return found
+            return self._inspection.look_at(look, container, processes=here, limited=limited, now=now)
 
-    def _region(
-        self, look: Look, container: RunningContainer, processes: tuple[Process, ...], shares: list[Limited]
-    ) -> str:
-        """The region that a container uses: its mounts stay as they are, so it is looked up once."""
-        known = self._regions.get(container.container_id, "")
-        preload = self._methods.get(IsolationLevel.PRELOAD)
-        held = [one for one in shares if IsolationLevel.PRELOAD in one.levels]
-        if known or not held or not isinstance(preload, Preload):
-            return known
-        card = self._cards.cards().get(held[0].record.share.device)
-        if card is None:
-            return ""
-        context = self._context(held[0], card, level=IsolationLevel.PRELOAD, beside=())
-        for process in processes[:MAX_PROCESSES]:
-            path = preload.region_used(
-                [one.record.share for one in held], host=self._host, pid=process.pid, context=context
-            )
+        self._inspection.forget(containers=ids, now=now)
+        return _round_of(ours, await self._looks.each(ours, look_at), limited)
+
+    async def _use(self, found: _Round, limited: Mapping[ShareKey, Limited]) -> list[usage.Use]:
+        def read(look: Look) -> list[usage.Use]:
+            uses = usage.read_uses(found.places, host=self._host)
             look.goes_on()
-            if path and self._table.lives(process):
-                self._regions[container.container_id] = path
-                return path
-        return ""
+            self._relieve(uses, limited)
+            return uses
 
-    def _verb(
-        self,
-        look: Look,
-        process: Process,
-        key: ShareKey,
-        one: Limited,
-        *,
-        beside: tuple[Share, ...],
-        now: float,
-    ) -> list[InForce]:
-        card = self._cards.cards().get(one.record.share.device)
-        if card is None:
-            return []
-        answers, proved = [], []
-        for level in _held_by(one):
-            method = self._methods.get(level)
-            if method is None:
-                continue
-            if self._proofs.holds(process, key, level):
-                answers.append(InForce(holds=True, message=_holds(one, level)))
-                continue
-            answer = method.in_force(
-                one.record.share,
-                context=self._context(one, card, level=level, beside=beside),
-                host=self._host,
-                pid=process.pid,
-            )
-            if answer.holds:
-                proved.append(level)
-                answer = InForce(holds=True, message=_holds(one, level))
-            answers.append(answer)
-        # What was seen may be another's who got its number meanwhile.
-        lives = self._table.lives(process)
-        look.goes_on()
-        if not lives:
-            return []
-        for level in proved:
-            self._proofs.note_proof(process, key, level, now=now)
-        failing = any(answer.known and not answer.holds for answer in answers)
-        self._proofs.note_look(process, key, failing=failing, now=now)
-        # A process proves a share only if all of its limits hold.
-        return [answer for answer in answers if not answer.holds] or answers[:1]
-
-    def _context(
-        self, one: Limited, card: Card, *, level: IsolationLevel, beside: tuple[Share, ...]
-    ) -> ShareContext:
-        record = one.record
-        return ShareContext(
-            card=card,
-            index=record.index,
-            core_policy=record.core_policy,
-            claim_uid=one.claim.uid,
-            holds_memory=record.memory_level is level,
-            holds_cores=record.cores_level is level,
-            devices=self._devices_of(card),
-            beside=beside,
-        )
-
-    def _devices_of(self, card: Card) -> tuple[str, ...]:
-        at, devices = self._devices.get(card.name, (float("-inf"), ()))
-        if time.monotonic() - at < DEVICES_KEPT_S:
-            return devices
-        try:
-            nodes = self._cards.vendor_edits(card).device_nodes
-            devices = tuple(node.path for node in nodes)
-        except (DragomanError, OSError) as unknown:
-            log.debug("device nodes not known", card=card.name, error=str(unknown))
-        self._devices[card.name] = (time.monotonic(), devices)
-        return devices
+        uses = await self._looks.once("regions", read)
+        if uses is None:
+            self._give_caps_back()
+        return uses or []
 
     def _relieve(self, uses: list[usage.Use], limited: Mapping[ShareKey, Limited]) -> None:
         before, self._wanted = self._wanted, {}
@@ -326,6 +191,8 @@ class InForceWatch:
             before = self._book.verdict(key)
             if one.levels == (IsolationLevel.NONE,):
                 continue
+            if key in found.not_come_to and key not in found.observations:
+                continue
             after = self._book.round(key, found.observations.get(key, ()), now=now)
             if after is None or after == before:
                 continue
@@ -341,7 +208,7 @@ class InForceWatch:
                 self._metrics.count("in_force_failures_total", reason=after.reason)
             self._told(one.claim, one.record, after)
 
-    def _post(self, found: _Round, limited: Mapping[ShareKey, Limited]) -> None:
+    def _post(self, found: _Round, uses: Iterable[usage.Use], limited: Mapping[ShareKey, Limited]) -> None:
         counts: dict[str, int] = {}
         for verdict in self._book.verdicts().values():
             counts[verdict.status] = counts.get(verdict.status, 0) + 1
@@ -352,7 +219,8 @@ class InForceWatch:
         for state, status in (("yes", "True"), ("no", "False"), ("unknown", "Unknown")):
             more = waiting if state == "unknown" else 0
             self._metrics.gauge("shares_in_force", counts.get(status, 0) + more, in_force=state)
-        usage.post(found.uses, metrics=self._metrics)
+        self._metrics.gauge("containers_not_answering", found.silent)
+        usage.post(uses, metrics=self._metrics)
 
 
 def _limited(records: Iterable[ClaimRecord]) -> dict[ShareKey, Limited]:
@@ -366,8 +234,40 @@ def _limited(records: Iterable[ClaimRecord]) -> dict[ShareKey, Limited]:
     return found
 
 
-def _held_by(one: Limited) -> tuple[IsolationLevel, ...]:
-    return tuple(level for level in one.levels if level is not IsolationLevel.NONE)
+def _round_of(
+    ours: Iterable[RunningContainer], seen: Seen[Inspected], limited: Mapping[ShareKey, Limited]
+) -> _Round:
+    found = _Round()
+    for container in ours:
+        shares = sorted(container.uses & limited.keys())
+        inspected = seen.answers.get(container.container_id)
+        if inspected is None:
+            unseen = _unseen(container, seen)
+            if unseen is None:
+                found.not_come_to.update(shares)
+                continue
+            found.silent += 1
+            for key in shares:
+                found.observations.setdefault(key, []).append(unseen)
+            continue
+        if not inspected.has_processes:
+            found.without_processes.append(container)
+        for key in shares:
+            found.observations.setdefault(key, []).extend(
+                Observation(container=container.name, found=answer) for answer in inspected.answers[key]
+            )
+            if inspected.region:
+                place = _place(container, limited[key])
+                found.places.append((place, limited[key].record, inspected.region))
+    return found
+
+
+def _unseen(container: RunningContainer, seen: Seen[Inspected]) -> Observation | None:
+    if container.container_id in seen.hanging:
+        return Observation(container=container.name, found=NOT_ANSWERING, unseen=True)
+    if container.container_id in seen.held_back:
+        return Observation(container=container.name, found=HELD_BACK, unseen=True)
+    return None
 
 
 def _place(container: RunningContainer, one: Limited) -> usage.Place:
@@ -378,16 +278,6 @@ def _place(container: RunningContainer, one: Limited) -> usage.Place:
         claim=one.claim.name,
         device=one.record.share.device,
     )
-
-
-def _holds(one: Limited, level: IsolationLevel) -> str:
-    share, record = one.record.share, one.record
-    told = []
-    if share.limits_memory and record.memory_level is level:
-        told.append(f"{share.memory_mib} MiB of memory")
-    if share.limits_cores and record.cores_level is level:
-        told.append(f"{share.cores_percent} percent of compute")
-    return f"Seen in force by {level}: {' and '.join(told)}."
 
 
 __all__ = ["EVERY_S", "NOT_HELD", "InForceWatch", "Limited"]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from kubelet_plugin.in_force.book import NO_PROCESS
-from kubelet_plugin.in_force.looks import NOT_ANSWERING
+from kubelet_plugin.in_force.looks import HELD_BACK, NOT_ANSWERING
 from kubelet_plugin.in_force.usage import SERIES
 from kubelet_plugin.metrics import PREFIX
 
@@ -18,7 +18,7 @@ SECTION = PAGE.partition("## Reasons")[2].partition("###")[0]
 
 def _reasons() -> set[str]:
     """The reasons that the preload library's and the other methods' modules can give."""
-    found = {NO_PROCESS, NOT_ANSWERING.reason}
+    found = {NO_PROCESS, NOT_ANSWERING.reason, HELD_BACK.reason}
     for name in ("preload_seen", "kernel", "service"):
         tree = ast.parse((ROOT / "driver" / "isolation" / f"{name}.py").read_text())
         for node in ast.walk(tree):

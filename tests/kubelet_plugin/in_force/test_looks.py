@@ -19,7 +19,7 @@ from kubelet_plugin.in_force import looks
 from kubelet_plugin.in_force.containers import RunningContainer
 from kubelet_plugin.in_force.looks import Look, LookGivenUpError, Looks
 from tests.driver.isolation import regions
-from tests.kubelet_plugin.in_force.test_watch import FAILS, HOLDS, SHARE, Method, Node, record
+from tests.kubelet_plugin.in_force.test_watch import FAILS, HOLDS, SHARE, Cards, Method, Node, record
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -35,16 +35,23 @@ def answers() -> Iterator[threading.Event]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "CONTAINER_S", 0.3)
+    monkeypatch.setattr(looks, "NEXT_S", 0.2)
     monkeypatch.setattr(looks, "PASSED_OVER_S", 0.0)
 
 
-def stuck(answers: threading.Event) -> Callable[[Look], str]:
-    def work(look: Look) -> str:
-        if "c" in look.passed_over:
-            return "passed over"
-        look.begins("c")
-        answers.wait()
-        look.goes_on()
+def container(name: str, *, namespace: str = "ns") -> RunningContainer:
+    return RunningContainer(
+        namespace=namespace, pod="pod", name=name, container_id=name, uses=frozenset[ShareKey]()
+    )
+
+
+def stuck(answers: threading.Event, *names: str) -> Callable[[Look, RunningContainer], str]:
+    """Work that ends at once, but for containers of these names, for which it ends with the event."""
+
+    def work(look: Look, one: RunningContainer) -> str:
+        if one.name in names:
+            answers.wait()
+            look.goes_on()
         return "seen"
 
     return work
@@ -56,33 +63,39 @@ async def until_ended() -> None:
             thread.join(10)
 
 
-async def test_a_container_that_does_not_answer_is_passed_over_until_it_does(
+def left_behind() -> int:
+    return sum(thread.name == "limits in force" for thread in threading.enumerate())
+
+
+async def test_a_container_that_does_not_answer_is_passed_over_until_it_does_and_others_are_not(
     answers: threading.Event,
 ) -> None:
-    found = Looks()
-    assert await found.look(stuck(answers)) is None
-    assert await found.look(stuck(answers)) == "passed over"
+    found, work = Looks(), stuck(answers, "c")
+    both = [container("c"), container("d")]
+    for _ in range(2):
+        seen = await found.each(both, work)
+        assert (dict(seen.answers), seen.hanging) == ({"d": "seen"}, frozenset({"c"}))
+    assert left_behind() == 1
     answers.set()
     await until_ended()
-    assert await found.look(stuck(answers)) == "seen"
+    assert dict((await found.each(both, work)).answers) == {"c": "seen", "d": "seen"}
 
 
 async def test_one_that_was_slow_is_passed_over_for_a_while_when_it_answers(
     answers: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "PASSED_OVER_S", 1e9)
-    found = Looks()
-    assert await found.look(stuck(answers)) is None
+    found, work = Looks(), stuck(answers, "c")
+    await found.each([container("c")], work)
     answers.set()
     await until_ended()
-    assert await found.look(stuck(answers)) == "passed over"
+    assert (await found.each([container("c")], work)).hanging == {"c"}
 
 
 async def test_a_look_that_was_given_up_changes_nothing_when_it_is_answered(answers: threading.Event) -> None:
     told: list[str] = []
 
-    def work(look: Look) -> None:
-        look.begins("c")
+    def work(look: Look, one: RunningContainer) -> None:
         answers.wait()
         try:
             look.goes_on()
@@ -90,70 +103,131 @@ async def test_a_look_that_was_given_up_changes_nothing_when_it_is_answered(answ
             told.append("given up")
             raise
 
-    await Looks().look(work)
+    seen = await Looks().each([container("c")], work)
     answers.set()
     await until_ended()
-    assert told == ["given up"]
+    assert (told, dict(seen.answers)) == (["given up"], {})
 
 
 async def test_a_look_at_many_containers_may_take_longer_than_one_at_one(
     answers: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "CONTAINER_S", 0.5)
-
-    def work(look: Look) -> str:
-        for number in range(8):
-            look.begins(str(number))
-            answers.wait(0.1)
-        return "seen"
-
-    assert await Looks().look(work) == "seen"
+    many = [container(str(number)) for number in range(8)]
+    seen = await Looks().each(many, lambda *_: answers.wait(0.1))
+    assert (len(seen.answers), seen.hanging) == (8, frozenset())
 
 
-async def test_a_look_that_takes_too_long_in_all_blames_the_slowest(
+async def test_those_that_nobody_came_to_in_time_are_the_first_of_the_next_look(
     answers: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looks, "CONTAINER_S", 5.0)
-    monkeypatch.setattr(looks, "LOOK_S", 0.6)
-    found = Looks()
+    monkeypatch.setattr(looks, "CONTAINER_S", 30.0)
+    monkeypatch.setattr(looks, "LOOK_S", 0.25)
+    found, begun = Looks(), []
 
-    def work(look: Look) -> frozenset[str]:
-        if look.passed_over:
-            return look.passed_over
-        look.begins("slow")
-        answers.wait(0.5)
-        while True:
-            look.begins("quick")
-            answers.wait(0.01)
+    def work(_: Look, one: RunningContainer) -> None:
+        begun.append(one.name)
+        answers.wait(0.1)
 
-    assert await found.look(work) is None
-    monkeypatch.setattr(looks, "PASSED_OVER_S", 1e9)
-    assert await found.look(work) == frozenset({"slow"})
+    many = [container(str(number)) for number in range(9)]
+    first = await found.each(many, work)
+    came_to = len(begun)
+    assert 0 < came_to < len(many)
+    assert len(first.answers) == came_to
+    assert (first.hanging, first.held_back) == (frozenset(), frozenset())
+    await found.each(many, work)
+    assert set(begun[came_to : 2 * came_to]).isdisjoint(begun[:came_to])
 
 
-async def test_only_so_many_threads_are_left_behind(
+async def test_however_many_do_not_answer_the_others_are_looked_at(answers: threading.Event) -> None:
+    hanging = [f"h{number}" for number in range(20)]
+    good = [container(f"g{number}") for number in range(5)]
+    found, work = Looks(), stuck(answers, *hanging)
+    await found.each(good, work)
+    for _ in range(3):
+        seen = await found.each([*map(container, hanging), *good], work)
+        assert seen.answers.keys() == {one.name for one in good}
+        assert seen.hanging | seen.held_back == set(hanging)
+    assert left_behind() == looks.MAX_OF_NAMESPACE
+
+
+async def test_one_namespace_cannot_keep_others_from_being_looked_at(answers: threading.Event) -> None:
+    hanging = [container(f"h{number}") for number in range(20)]
+    found, work = Looks(), stuck(answers, *(one.name for one in hanging))
+    await found.each(hanging, work)
+    new, theirs = container("new", namespace="other"), container("late")
+    seen = await found.each([*hanging, theirs, new], work)
+    assert dict(seen.answers) == {"new": "seen"}
+    assert "late" in seen.held_back
+
+
+async def test_only_so_many_threads_are_left_behind_in_all(
     answers: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "MAX_LEFT_BEHIND", 3)
-    found, begun = Looks(), []
-
-    def work(look: Look) -> str:
-        begun.append(look.passed_over)
-        look.begins(str(len(begun)))
-        answers.wait()
-        return "seen"
-
-    for _ in range(5):
-        assert await found.look(work) is None
-    assert begun == [frozenset(), frozenset("1"), frozenset("12")]
+    before = [container("before", namespace="good")]
+    hanging = [container(f"h{number}", namespace=f"n{number}") for number in range(6)]
+    found, work = Looks(), stuck(answers, *(one.name for one in hanging))
+    await found.each(before, work)
+    seen = await found.each([*hanging, *before], work)
+    assert (len(seen.hanging), len(seen.held_back), left_behind()) == (3, 3, 3)
+    assert seen.answers.keys() == {"before"}
     answers.set()
     await until_ended()
-    assert await found.look(work) == "seen"
+    assert len((await found.each([*hanging, *before], work)).answers) == 7
+
+
+async def test_one_that_answered_is_looked_at_although_others_of_its_namespace_hang(
+    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "MAX_OF_NAMESPACE", 1)
+    found, work = Looks(), stuck(answers, "h")
+    three = [container("known"), container("h"), container("new")]
+    await found.each(three[:1], work)
+    await found.each(three[:2], work)
+    seen = await found.each(three, work)
+    assert (dict(seen.answers), seen.held_back) == ({"known": "seen"}, frozenset({"new"}))
+
+
+async def test_who_has_namespaces_whose_looks_take_long_comes_last(
+    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "CONTAINER_S", 1.0)
+    begun: list[str] = []
+    found = Looks()
+
+    def work(_: Look, one: RunningContainer) -> None:
+        begun.append(one.name)
+        if one.name == "slow":
+            answers.wait(0.2)
+
+    slow, late = container("slow", namespace="a"), container("late", namespace="a")
+    good = container("good", namespace="b")
+    await found.each([slow, good], work)
+    begun.clear()
+    await found.each([late, slow, good], work)
+    assert begun == ["good", "late", "slow"]
+
+
+async def test_what_belongs_to_no_container_is_given_up_too_and_not_begun_twice(
+    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "ONCE_S", 0.1)
+    found = Looks()
+    for _ in range(3):
+        assert await found.once("driver", lambda _: answers.wait()) is None
+    assert left_behind() == 1
+    assert await found.once("other", lambda _: "read") == "read"
+    answers.set()
+    await until_ended()
+    assert await found.once("driver", lambda _: "read") == "read"
 
 
 async def test_a_mistake_in_a_look_is_told() -> None:
     with pytest.raises(ZeroDivisionError):
-        await Looks().look(lambda _: 1 // 0)
+        await Looks().each([container("c")], lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        await Looks().once("all", lambda _: 1 // 0)
 
 
 # In rounds.
@@ -202,7 +276,32 @@ async def test_a_container_that_does_not_answer_ends_no_verdict_of_others(
     assert ("True", "Seen") in node.told
 
 
-async def test_while_a_round_hangs_caps_that_were_let_go_are_given_back(
+async def test_a_proof_of_a_container_that_does_not_answer_any_more_counts_no_longer(
+    tmp_path: Path, answers: threading.Event
+) -> None:
+    node = Node(tmp_path, preload=Stuck(answers, {}))
+    node.runs(6)
+    await node.rounds(1)
+    assert node.told == [("True", "Seen")]
+    node.runs(7)
+    await node.rounds(1)
+    assert node.series("containers_not_answering") == {"": 1.0}
+    await node.rounds(3)
+    assert node.told == [("True", "Seen"), ("Unknown", "ProcessesDoNotAnswer")]
+
+
+async def test_a_driver_that_hangs_is_no_containers_fault(
+    tmp_path: Path, answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "ONCE_S", 0.1)
+    monkeypatch.setattr(Cards, "vendor_edits", lambda *_: answers.wait())
+    node = Node(tmp_path)
+    node.runs(7)
+    await node.rounds(2)
+    assert node.told == [("True", "Seen")]
+
+
+async def test_a_container_that_hangs_has_its_cap_given_back(
     tmp_path: Path, answers: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preload = Preload(PreloadSettings(library="/lib.so", files_dir="/files", region_dir="/run/dragoman"))

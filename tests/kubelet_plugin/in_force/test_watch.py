@@ -135,11 +135,11 @@ class Node:
 
     def series(self, name: str) -> dict[str, float]:
         lines = self.metrics.render().decode().splitlines()
-        prefix = f"dragoman_agent_{name}{{"
+        prefix = f"dragoman_agent_{name}"
         return {
-            line[len(prefix) :].split("}")[0]: float(line.split()[-1])
+            line[len(prefix) :].rpartition(" ")[0].strip("{}"): float(line.split()[-1])
             for line in lines
-            if line.startswith(prefix)
+            if line.startswith((f"{prefix}{{", f"{prefix} "))
         }
 
     async def _pods(self) -> Iterable[tuple[str, str]] | None:
