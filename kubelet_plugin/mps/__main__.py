@@ -17,7 +17,7 @@ from kubelet_plugin.logs import configure_logs
 from kubelet_plugin.mps.control import Control
 from kubelet_plugin.mps.reconcile import Reconciler
 from kubelet_plugin.mps.supervisor import Supervisor
-from kubelet_plugin.settings import LOG_LEVELS
+from kubelet_plugin.options import LOG_LEVELS
 
 FOLDER_VARIABLE = "DRAGOMAN_MPS_DIR"
 PROGRAM_VARIABLE = "DRAGOMAN_MPS_PROGRAM"

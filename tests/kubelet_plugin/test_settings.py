@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from driver.errors import ConfigError
-from kubelet_plugin.settings import OPTIONS, Settings, parse_settings
+from kubelet_plugin.options import OPTIONS
+from kubelet_plugin.settings import Settings, parse_settings
 
 
 def parse(*arguments: str, **environment: str) -> Settings:

@@ -12,7 +12,7 @@ from controller.converting.settings import conversion_settings
 from controller.settings import Settings as ControllerSettings
 from controller.settings import parse_settings as parse_controller
 from driver.vendors.simulated import parse_simulated_node
-from kubelet_plugin.settings import OPTIONS
+from kubelet_plugin.options import OPTIONS
 from kubelet_plugin.settings import parse_settings as parse_agent
 from tests.manifests.support.helm import (
     CHART,
