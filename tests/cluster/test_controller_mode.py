@@ -11,12 +11,14 @@ from collections.abc import Iterator
 import pytest
 
 from driver.api.share_allocation import is_share_allocation
+from driver.cards import DRIVER_NAME
 from driver.kube.resources import DEVICE_CLASSES
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
+from tests.cluster.support.new_node import given_on_a_copy
 from tests.cluster.support.own_cluster import SOON_S, own_cluster
 from tests.cluster.support.space import Space, open_space
 
@@ -106,6 +108,13 @@ def test_kube_scheduler_cannot_take_a_card_under_any_class(handed_over: Installa
     place.delete("sly")
 
 
+def test_an_autoscaler_that_imagines_another_node_like_this_one_sees_no_card_on_it(
+    handed_over: Installation,
+) -> None:
+    asked = request(memory="1Gi")
+    assert given_on_a_copy(handed_over.api, node=handed_over.node, asked=asked) == []
+
+
 def test_a_pod_that_cannot_use_the_node_waits_and_is_told(handed_over: Installation, place: Space) -> None:
     template, pod = sharing("elsewhere", request(memory="1Gi", cel=ON))
     pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "other"}
@@ -149,6 +158,14 @@ def test_back_in_mode_native_kube_scheduler_gives_shares_again(
     assert _given_nothing(place.claim_of("again"))
     assert place.pod("ours")["status"]["phase"] == "Running"
     waiting.eventually(lambda: place.seen("ours").memory_mib(0) == 4096, what="the older share holds")
+
+
+def test_an_autoscaler_that_imagines_another_node_like_this_one_sees_its_cards_in_mode_native(
+    own: Installation,
+) -> None:
+    asked = request(memory="1Gi")
+    (given,) = given_on_a_copy(own.api, node=own.node, asked=asked)
+    assert (given["driver"], given["consumedCapacity"]["memory"]) == (DRIVER_NAME, "1Gi")
 
 
 def _given_nothing(claim: JSON) -> bool:
