@@ -7,6 +7,9 @@ us; and from names alone it can be told which devices cannot be held at the same
 Source of the rule: a card is a row of slots of equal size (for MIG: memory slices). Instances of any profile
 take slots next to each other, and no slot belongs to two of them.
 
+Some cards are cut as a whole: one mode for all of it, and partitions of one size (AMD's). There the profile
+is the mode, and partitions of two profiles of a card exclude each other wherever they are.
+
 Limits: pure. What else instances may share (engines for video, compute slices) is not told by a name: it is
 the counters of slices that keep the scheduler from it, and the hardware that refuses it.
 """
@@ -16,7 +19,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-KINDS = ("mig", "vnpu")
+OF_ONE_MODE = ("xcp",)
+"""Kinds of partitions that all partitions of a card are of one profile of: the mode that the card is in."""
+
+KINDS = ("mig", "vnpu", *OF_ONE_MODE)
 """The kinds of partitions, as their names have them."""
 
 _NAME = re.compile(
@@ -52,6 +58,11 @@ class Place:
         """The numbers of its slots."""
         return range(self.start, self.start + self.size)
 
+    @property
+    def of_mode(self) -> bool:
+        """Whether it is there because the card as a whole is in a mode."""
+        return self.kind in OF_ONE_MODE
+
     def overlaps(self, other: Place) -> bool:
         """Whether the two take a slot of the same card."""
         return (
@@ -82,4 +93,6 @@ def exclude(one: str, other: str) -> bool:
     first, second = place_of(one), place_of(other)
     if first is None or second is None:
         return card_of(one) == card_of(other)
+    if first.of_mode and first.card == second.card and first.profile != second.profile:
+        return True
     return first.overlaps(second)

@@ -26,7 +26,15 @@ from driver.cards import Card, Fault, IsolationLevel
 from driver.cdi import ContainerEdits
 from driver.errors import ConfigError, DeviceGoneError
 from driver.host import Host
-from driver.isolation.choose import Chosen, Methods, choose_methods, context_for, edits_for, levels_for
+from driver.isolation.choose import (
+    Chosen,
+    Methods,
+    choose_methods,
+    choose_partition,
+    context_for,
+    edits_for,
+    levels_for,
+)
 from driver.isolation.hardware import Hardware, PartitionsUnknownError
 from driver.partitions.base import Partitioner
 from driver.partitions.offer import offered
@@ -214,7 +222,7 @@ class Inventory:
     def choose(self, share: Share, *, card: Card, config: ShareConfig) -> Chosen:
         """Which methods hold the share, by the policy's order; a partition the card itself holds."""
         if card.partition is not None:
-            return Chosen(memory=IsolationLevel.HARDWARE, cores=IsolationLevel.HARDWARE)
+            return choose_partition(share, card=card, config=config)
         order = self._snapshot.policy.isolation if self._snapshot else ()
         return choose_methods(
             share, card=card, config=config, order=order, methods=self._methods, host=self._host
@@ -361,7 +369,10 @@ class Inventory:
     def _shaped(self, found: Card, policy: EffectivePolicy) -> Card:
         card = replace(found, unpublished=found.unpublished or self._withheld(found.vendor))
         if card.partition is not None:
-            return card.with_isolation(memory=IsolationLevel.HARDWARE, cores=IsolationLevel.HARDWARE)
+            # A vendor whose kernel driver helps the card to keep memory apart says so.
+            by_kernel = card.memory_isolation is IsolationLevel.KERNEL
+            memory = IsolationLevel.KERNEL if by_kernel else IsolationLevel.HARDWARE
+            return card.with_isolation(memory=memory, cores=IsolationLevel.HARDWARE)
         memory, cores = levels_for(card, order=policy.isolation, methods=self._methods, host=self._host)
         return card.with_isolation(memory=memory, cores=cores)
 

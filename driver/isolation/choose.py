@@ -10,7 +10,7 @@ policy refuses shares without a cap, a share cannot fail open to none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from driver.api.share_config import CorePolicy, OnUnavailable, ShareConfig
@@ -96,6 +96,28 @@ def choose_methods(
     return Chosen(
         memory=memory, cores=cores, warnings=tuple(text for text in (memory_warning, cores_warning) if text)
     )
+
+
+def choose_partition(share: Share, *, card: Card, config: ShareConfig) -> Chosen:
+    """What holds a partition: the card itself, whatever a policy's order is.
+
+    Raises:
+        MinimumIsolationError: The config asks for more than the partition's memory is held by, where the
+            kernel helps the card (`Card.memory_isolation`).
+    """
+    chosen = Chosen(memory=IsolationLevel.HARDWARE, cores=IsolationLevel.HARDWARE)
+    minimum = config.minimum_isolation.memory
+    if minimum is None or at_least(card.memory_isolation, minimum):
+        return chosen
+    refusal = MinimumIsolationError(
+        f"The memory limit of request {share.request} has to be held by {minimum} or stronger; that of "
+        f"partition {card.name} is held by {card.memory_isolation}.",
+        field="minimumIsolation.memory",
+        remedy="Accept a weaker method, or select partitions by their isolation attributes.",
+    )
+    if config.on_unavailable is OnUnavailable.FAIL_CLOSED:
+        raise refusal
+    return replace(chosen, warnings=(f"As the share fails open, this is not so: {refusal.message}",))
 
 
 def edits_for(

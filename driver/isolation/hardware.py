@@ -22,6 +22,10 @@ Two agents may run on a node at a time (a rolling update), hence a lock for each
 held while the hardware is at work, for seconds, and nothing else waits for it: neither claims of other cards
 nor the reservations.
 
+Where all partitions of a card come and go with the card's mode (AMD's), there is nothing to note: none of
+them is anybody's, a claim's first one sets the mode, and it stays until somebody needs another. The guard has
+seen to it that no partition of another mode is held, nor the card as a whole.
+
 A card that is partitioned on demand is taken out of the partitioning mode when a share of it, or all of it,
 is prepared (`prepare_card`): the guard has seen to it that no partition of it is held.
 
@@ -35,16 +39,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 from driver.cards import Card, IsolationLevel
 from driver.cdi import ContainerEdits
 from driver.errors import DeviceGoneError, DragomanError, IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
+from driver.isolation.partition_notes import Note, Notes
 from driver.partitions.base import Instance, Partitioner, PartitionTarget
 from driver.places import Place, place_of
 from driver.shares import Share
@@ -70,76 +74,6 @@ class PartitionsUnknownError(IsolationError):
 
     reason = "PartitionsUnknown"
     retriable = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """That an instance is, or may be, there for a claim.
-
-    Attributes:
-        claim_uid: UID of the claim.
-        device: Name of the partition.
-        vendor: The card's vendor.
-        card_uuid: UUID of the card.
-        boot: The boot in which it was written.
-        instance: UUID of the instance; "" as long as it is only intended.
-        removing: The vendor's number of it, from when its removal began; "" before.
-    """
-
-    claim_uid: str
-    device: str
-    vendor: str
-    card_uuid: str
-    boot: str
-    instance: str = ""
-    removing: str = ""
-
-
-class Notes(Protocol):
-    """Keeps notes, durably."""
-
-    def find(self, claim_uid: str, device: str) -> Note | None:
-        """The note.
-
-        Raises:
-            StateError: It cannot be read.
-        """
-
-    def put(self, note: Note) -> None:
-        """Keeps a note, durable when this returns.
-
-        Raises:
-            DragomanError: The disk refuses.
-        """
-
-    def remove(self, note: Note) -> None:
-        """Forgets a note; no error if there is none."""
-
-    def of_claim(self, claim_uid: str) -> Iterable[Note]:
-        """All notes of a claim.
-
-        Raises:
-            StateError: One cannot be read.
-        """
-
-    def claims(self) -> frozenset[str]:
-        """UIDs of all claims that have notes, readable or not."""
-
-    def devices(self) -> frozenset[str]:
-        """Names of all partitions that have notes, readable or not; from the folder, at once."""
-
-    def holders(self, card: str) -> Iterable[tuple[str, str]]:
-        """Claim's UID and name of each partition of this card that has a note, readable or not."""
-
-    def lock(self, card: str) -> AbstractContextManager[None]:
-        """Keeps everybody else on the node from changing this card's instances.
-
-        Raises:
-            StateError: Somebody else does not let go.
-        """
-
-    def boot(self) -> str:
-        """Which boot this is."""
 
 
 class Hardware:
@@ -282,8 +216,12 @@ class Hardware:
     def _instance(
         self, share: Share, card: Card, target: PartitionTarget, *, partitioner: Partitioner, host: Host
     ) -> Instance:
-        note = self._notes.find(share.claim_uid, share.device)
         found = partitioner.find_instance(target, host=host)
+        if target.place.of_mode:
+            if found is None and not card.counters:
+                raise _gone(card.name)
+            return _usable(found or partitioner.make_instance(target, host=host))
+        note = self._notes.find(share.claim_uid, share.device)
         if note is not None and found is not None and not self._is_of(found, note, partitioner):
             # Of another boot, or made anew by somebody else in the place of ours: theirs from now on.
             self._notes.remove(note)
@@ -291,10 +229,7 @@ class Hardware:
         if found is not None and note is None:
             return _usable(found)
         if note is None and not card.counters:
-            raise PartitionGoneError(
-                f"The partition {card.name} is not there any more.",
-                remedy="Delete the pod; its replacement is scheduled to one that is there.",
-            )
+            raise _gone(card.name)
         boot = self._notes.boot()
         if note is None or self._is_old(note, partitioner) or (found is None and note.instance):
             note = Note(
@@ -388,6 +323,13 @@ class Hardware:
 
 def _unknown(message: str) -> InForce:
     return InForce(holds=False, known=False, message=message, reason=PartitionsUnknownError.reason)
+
+
+def _gone(device: str) -> PartitionGoneError:
+    return PartitionGoneError(
+        f"The partition {device} is not there any more.",
+        remedy="Delete the pod; its replacement is scheduled to one that is there.",
+    )
 
 
 def _place(device: str) -> Place:

@@ -11,6 +11,9 @@ by card.
   they exclude each other. An instance that somebody else made stays where it is, is offered as in `Static`,
   and keeps away the card as a whole and whatever needs the same slots.
 
+Partitions that come and go with their card's mode (`Place.of_mode`) are nobody's: `Static` offers those of
+the mode that the card is in, `Dynamic` those of all modes, and the card.
+
 Order: after the card its partitions, the smallest first, since the scheduler takes the first that fits; of
 one profile those with the highest slots first, since large profiles can stand at the lowest only.
 
@@ -50,7 +53,7 @@ def offered(
         if card.partition is None:
             whole.append(card)
             continue
-        marked = replace(card.partition, ours=card.name in ours)
+        marked = replace(card.partition, ours=card.name in ours and not _of_mode(card))
         parts[card_of(card.name)].append(_Part(replace(card, partition=marked), marked))
     found: list[Card] = []
     for card in whole:
@@ -84,9 +87,9 @@ def _static(part: _Part, *, reason: str) -> Card:
 
 
 def _dynamic(card: Card, parts: Sequence[_Part]) -> list[Card]:
-    foreign = [part.device for part in parts if not part.device.is_promise]
+    foreign = [one.device for one in parts if not (one.device.is_promise or _of_mode(one.device))]
     # One that was made for a claim by half is completed when the claim is prepared.
-    promised = [_usable(part) for part in parts if part.device.is_promise]
+    promised = [_usable(one) for one in parts if one.device.is_promise or _of_mode(one.device)]
     free = [one for one in promised if not any(exclude(one.name, other.name) for other in foreign)]
     if foreign:
         card = replace(card, unpublished=card.unpublished or _OCCUPIED)
@@ -104,6 +107,11 @@ def _usable(part: _Part) -> Card:
     promise = replace(part.what, exists=False, ours=False)
     unpublished = "" if part.what.ours else part.device.unpublished
     return replace(part.device, unpublished=unpublished, partition=promise)
+
+
+def _of_mode(device: Card) -> bool:
+    place = place_of(device.name)
+    return place is not None and place.of_mode
 
 
 def _order(part: _Part) -> tuple[int, str, int]:

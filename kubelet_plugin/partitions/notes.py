@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from driver.errors import StateError
-from driver.isolation.hardware import Note
+from driver.isolation.partition_notes import Note
 from driver.places import place_of
 from kubelet_plugin.prepare.durable import (
     make_folder,
@@ -48,7 +48,7 @@ class PartitionsBusyError(StateError):
 
 
 class FileNotes:
-    """Notes in a folder; implements `driver.isolation.hardware.Notes`.
+    """Notes in a folder; implements `driver.isolation.partition_notes.Notes`.
 
     Args:
         folder: Where they are kept; made when the first one is.

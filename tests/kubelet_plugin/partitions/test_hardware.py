@@ -15,11 +15,11 @@ from driver.isolation.base import ShareContext
 from driver.isolation.hardware import (
     REMEMBERED_S,
     Hardware,
-    Note,
     PartitionGoneError,
     PartitionsUnknownError,
     PartitionUnusableError,
 )
+from driver.isolation.partition_notes import Note
 from driver.partitions.base import Instance, PartitionBusyError
 from driver.shares import Share
 from driver.vendors.nvidia import Nvidia

@@ -12,7 +12,8 @@ from driver.api.share_config import ShareConfig
 from driver.cards import IsolationLevel
 from driver.isolation.base import ShareContext
 from driver.isolation.choose import Chosen
-from driver.isolation.hardware import Hardware, Note, PartitionsUnknownError
+from driver.isolation.hardware import Hardware, PartitionsUnknownError
+from driver.isolation.partition_notes import Note
 from driver.partitions.base import PartitionBusyError
 from driver.shares import Share
 from driver.vendors.nvidia import Nvidia
