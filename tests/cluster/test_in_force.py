@@ -372,6 +372,8 @@ def test_in_each_combination_the_right_limit_is_at_the_right_index_for_the_right
     mine = chosen[(order != "as-listed") :: 2]
     for first in range(0, len(mine), AT_ONCE):
         space = open_space(own.target.api, f"combinations-{first}")
+        # What is known as a test's argument is described if it fails.
+        request.node.funcargs["space"] = space
         batch = {f"p{first + number}": one for number, one in enumerate(mine[first : first + AT_ONCE])}
         for name, one in batch.items():
             space.create(*one.objects(name, among=CARDS))

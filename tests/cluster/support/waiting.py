@@ -32,9 +32,13 @@ def wait_all(
     what: str,
     namespace: str = "",
     seconds: float = 60.0,
+    fine: Callable[[JSON], object] = lambda _: False,
     **query: str,
 ) -> T:
-    """Waits until `done`, given all objects of a collection, returns something true; returns that."""
+    """Waits until `done`, given all objects of a collection, returns something true; returns that.
+
+    At the deadline the objects are shown, but for those that are `fine`.
+    """
     until = time.monotonic() + seconds
     objects: dict[str, JSON] = {}
     while (left := until - time.monotonic()) > 0:
@@ -63,7 +67,7 @@ def wait_all(
             if isinstance(broken, Refused) and broken.status not in (410, 429, 500, 503, 504):
                 raise
             time.sleep(0.2)
-    seen = json.dumps([_short(one) for one in objects.values()], indent=1)
+    seen = json.dumps([_short(one) for one in objects.values() if not fine(one)], indent=1)
     raise Waited(f"not within {seconds:g} s: {what}; what was there:\n{seen[:6000]}")
 
 
@@ -130,6 +134,7 @@ def wait_running(api: Api, *pods: str, namespace: str, seconds: float = 60.0) ->
         what=f"the containers of {', '.join(sorted(wanted))} run",
         namespace=namespace,
         seconds=seconds,
+        fine=running,
     )
     return [found[name] for name in pods]
 
