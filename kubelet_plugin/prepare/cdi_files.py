@@ -27,6 +27,7 @@ class CdiFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[str, _Signature] = {}
+        self._content: dict[str, bytes] = {}
 
     def intact(self, uid: str) -> bool:
         """Whether the file is as this process last wrote or checked it."""
@@ -42,6 +43,28 @@ class CdiFiles:
         Raises:
             NodeStorageError: The folder cannot be written.
         """
+        written = self._write(uid, content)
+        signature = self._signature(uid)
+        if signature is not None:
+            self._known[uid] = signature
+            self._content[uid] = content
+        return written
+
+    def put_back(self, uid: str) -> bool:
+        """Writes a missing file as `ensure` last made it; it is not taken for intact by that.
+
+        Returns:
+            Whether it was written: not where it is there, or nobody remembers.
+
+        Raises:
+            NodeStorageError: The folder cannot be written.
+        """
+        content = self._content.get(uid)
+        if content is None or self._signature(uid) is not None:
+            return False
+        return self._write(uid, content)
+
+    def _write(self, uid: str, content: bytes) -> bool:
         path = self._path(uid)
         with storage_errors(path):
             try:
@@ -51,9 +74,6 @@ class CdiFiles:
             if written:
                 make_folder(self._folder, mode=0o755)
                 write_file(path, content, mode=0o644)
-        signature = self._signature(uid)
-        if signature is not None:
-            self._known[uid] = signature
         return written
 
     def devices(self, uid: str) -> frozenset[str]:
@@ -71,6 +91,7 @@ class CdiFiles:
             NodeStorageError: The folder cannot be written.
         """
         self._known.pop(uid, None)
+        self._content.pop(uid, None)
         with storage_errors(self._path(uid)):
             # Not made durable: a file that comes back after a loss of power has no record, and goes at start.
             self._path(uid).unlink(missing_ok=True)

@@ -43,6 +43,8 @@ class Effects:
         self._phases = phases
         self._partitions: dict[str, ContainerEdits] = {}
         """By CDI device: what its file, as this process knows it, gives of a partition."""
+        self._made_from: dict[str, ClaimRecord] = {}
+        """By UID: the record that the CDI file, as this process knows it, was made from."""
 
     def start(self) -> None:
         """Reads the records and removes what a killed agent left half done.
@@ -139,15 +141,21 @@ class Effects:
             IsolationError: A limit cannot be put in force any more.
             NodeStorageError: The disk refuses.
         """
+        put_back = False
         if self._cdi.intact(record.uid):
             if self._stands(record):
                 return False
             self._cdi.remove(record.uid)
+        else:
+            # Before any driver is asked, which may hang.
+            put_back = self._put_back(record)
         cards = self._source.cards()
         with self._phases.time("isolation"):
             devices = {item.cdi_device: self._edits(item, cards=cards) for item in record.shares}
         with self._phases.time("cdi"):
-            return self._cdi.ensure(record.uid, serialise(spec_document(devices)))
+            written = self._cdi.ensure(record.uid, serialise(spec_document(devices)))
+        self._made_from[record.uid] = record
+        return written or put_back
 
     def withdraw(self, uid: str) -> None:
         """Unprepares a claim; no error if it is unknown.
@@ -165,14 +173,50 @@ class Effects:
         self._source.undo_claim(uid)
         self._state.release(uid)
 
-    def vanished(self) -> tuple[str, ...]:
-        """UIDs of prepared claims whose CDI file is not as it was left, or leads to what is not theirs."""
+    def changed(self) -> tuple[str, ...]:
+        """UIDs of prepared claims whose CDI file is not as it was left."""
         self._state.look()
+        return tuple(uid for uid in self._state.records if not self._cdi.intact(uid))
+
+    def with_partitions(self) -> tuple[str, ...]:
+        """UIDs of prepared claims that have partitions; from memory, at once."""
         return tuple(
-            uid
-            for uid, record in self._state.records.items()
-            if not self._cdi.intact(uid) or self._is_lost(record)
+            uid for uid, record in self._state.records.items() if any(map(_is_partition, record.shares))
         )
+
+    def devices_of(self, uid: str) -> frozenset[str]:
+        """Names of the cards of a prepared claim; from memory, at once."""
+        record = self._state.find(uid)
+        return frozenset(item.share.device for item in record.shares) if record else frozenset()
+
+    def is_lost(self, uid: str) -> bool:
+        """Whether the CDI file of a prepared claim leads to what is not its own; asks drivers."""
+        record = self._state.find(uid)
+        try:
+            return record is not None and not self._stands(record)
+        except DragomanError:
+            # Nothing is torn down because a driver does not answer for a while.
+            return False
+
+    def put_back(self, uid: str) -> str:
+        """Writes the CDI file of a prepared claim as it was left, if that can be known without its driver.
+
+        Returns:
+            Why that is not possible, "" if it is, or if `restore` has to do it.
+        """
+        record = self._state.find(uid)
+        if record is None:
+            return ""
+        try:
+            if self._put_back(record):
+                _log.info("CDI file put back", claim=uid)
+                self._state.refresh()
+                if not self._is_known(uid):
+                    # The other agent has unprepared it meanwhile.
+                    self._cdi.remove(uid)
+        except (DragomanError, OSError) as refused:
+            return f"The CDI file of claim {record.namespace}/{record.name} cannot be put back: {refused}"
+        return ""
 
     def restore(self, uid: str) -> str:
         """Puts back the CDI file of a prepared claim.
@@ -194,6 +238,12 @@ class Effects:
             return f"Claim {record.namespace}/{record.name} cannot be restored: {refused}"
         return ""
 
+    def _put_back(self, record: ClaimRecord) -> bool:
+        # What a partition's file leads to may be another claim's by now.
+        if self._made_from.get(record.uid) != record or any(map(_is_partition, record.shares)):
+            return False
+        return self._cdi.put_back(record.uid)
+
     def _holds_already(self, wanted: ClaimRecord) -> bool:
         """Whether the CDI file of a claim in doubt shows that it was prepared from the same allocation."""
         if not any(doubt.uid == wanted.uid for doubt in self._state.doubts):
@@ -208,6 +258,7 @@ class Effects:
 
     def _undo(self, record: ClaimRecord) -> None:
         self._cdi.remove(record.uid)
+        self._made_from.pop(record.uid, None)
         with self._phases.time("isolation"):
             for item in record.shares:
                 self._partitions.pop(item.cdi_device, None)
@@ -245,13 +296,6 @@ class Effects:
             if given is None or not self._source.stands(card, given):
                 return False
         return True
-
-    def _is_lost(self, record: ClaimRecord) -> bool:
-        try:
-            return not self._stands(record)
-        except DragomanError:
-            # Nothing is torn down because a driver does not answer for a while.
-            return False
 
 
 def _chosen(item: ShareRecord) -> Chosen:

@@ -38,6 +38,7 @@ from kubelet_plugin.prepare.phases import Phases, Recorder
 from kubelet_plugin.prepare.planning import ClaimReader, Place, Plan, read
 from kubelet_plugin.prepare.quick import QuickPath
 from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord
+from kubelet_plugin.prepare.restoring import Restoring
 from kubelet_plugin.prepare.shares_of import check_claim, fingerprint, has_results_here
 from kubelet_plugin.prepare.state import Doubt, StateFolder
 
@@ -130,6 +131,7 @@ class PrepareEngine:
                 phases=self._phases,
             )
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._restoring = Restoring(self._effects, cards=cards.cards, lock=self._lock)
         self._running: set[asyncio.Task[Any]] = set()
         self._unrestored: tuple[str, ...] = ()
 
@@ -147,19 +149,13 @@ class PrepareEngine:
         Raises:
             StateError, NodeStorageError: The state folder cannot be used.
         """
-        problems = []
-        for uid in await self._in_thread(self._effects.vanished):
-            async with self._lock(uid):
-                problems.append(await self._in_thread(lambda uid=uid: self._effects.restore(uid)))  # type: ignore[misc]
-        for uid in sorted(await self._in_thread(self._effects.orphans)):
-            async with self._lock(uid):
-                problems.append(await self._in_thread(lambda uid=uid: self._effects.remove_orphan(uid)))  # type: ignore[misc]
-        self._unrestored = tuple(problem for problem in problems if problem)
+        self._unrestored = await self._restoring.round()
 
     async def close(self) -> None:
         """Finishes what runs and gives files back."""
         while self._running:
             await asyncio.wait(self._running)
+        await self._restoring.close()
         await asyncio.to_thread(self._quick_pool.shutdown)
         await asyncio.to_thread(self._pool.shutdown)
         self._state.close()
