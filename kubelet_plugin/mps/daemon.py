@@ -4,12 +4,17 @@ Flow: `start` -> the supervisor's loop waits on `descriptor` -> `clean` -> `star
 stands in a file, by number and start time, so that a supervisor that takes the place of one that was killed
 ends what that one left behind before it starts another daemon on the same sockets.
 
-Limits: the daemon's servers are in its process group; one that left the group would not be found.
+That file is written by the new process itself before it becomes the daemon, and until then it dies with the
+supervisor: whenever that is killed, there is no daemon yet, or the file that leads to it.
+
+Limits: the daemon's servers are in its process group; one that left the group would not be found. `start` is
+for processes of one thread, and its daemon dies with that thread until it is noted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -85,23 +90,35 @@ class DaemonProcess:
             OSError: The program cannot be started.
         """
         self.clean()
+        supervisor = os.getpid()
         with log_file.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - the command is the administrator's
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                # A group of its own, by which its servers end with it.
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - the command is the administrator's
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                    # A group of its own, by which its servers end with it.
+                    start_new_session=True,
+                    preexec_fn=lambda: self._note_myself(supervisor),  # noqa: PLW1509 - there is one thread
+                )
+            except subprocess.SubprocessError as failed:
+                raise OSError(f"{self._record} cannot be written: {failed}") from None
         self._descriptor = os.pidfd_open(self._process.pid)
-        self._note(self._process.pid)
 
-    def _note(self, pid: int) -> None:
+    def _note_myself(self, supervisor: int) -> None:
+        """In the new process: notes which it is, or dies with the supervisor."""
+        _die_with_parent(signal.SIGKILL)
+        if os.getppid() != supervisor:
+            # It died before this process asked to die with it.
+            os._exit(1)
+        pid = os.getpid()
         fresh = self._record.with_suffix(".new")
         fresh.write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
         fresh.replace(self._record)
+        # From here on a successor finds it; programs need not end because a supervisor does.
+        _die_with_parent(0)
 
     def clean(self) -> None:
         """Ends the daemon and everything in its group, also one of a supervisor before this one."""
@@ -130,6 +147,15 @@ class DaemonProcess:
         until = time.monotonic() + _DEATH_S
         while _start_time(pid) == started and time.monotonic() < until:
             time.sleep(_POLL_S)
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent(number: int) -> None:
+    if _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def _is_of(pid: int, *, started: str) -> bool:
