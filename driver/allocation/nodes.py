@@ -5,16 +5,21 @@ Purpose: Kubernetes' NodeSelector: matching a node, and merging the selectors of
 Flow: `matches` is asked for each candidate slice or device; `merged_selector` once for each claim that
 was allocated.
 
-Limits: terms are OR-ed, their parts AND-ed; an operator that does not exist matches nothing.
+Limits: terms are OR-ed, their parts AND-ed; an operator that does not exist matches nothing. `Gt` and `Lt`
+compare what Kubernetes takes for whole numbers, of 64 bits, and nothing else.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from driver.allocation.models import JSON, Device, NodeSelection
+
+_DIGITS = re.compile("[0-9]{1,63}")  # a label value has 63 characters
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +56,17 @@ def _requirement(requirement: JSON, values: Mapping[str, str]) -> bool:
 
 
 def _compared(value: str | None, wanted: list[str], *, sign: int) -> bool:
-    try:
-        return value is not None and (int(value) - int(wanted[0])) * sign > 0
-    except (ValueError, IndexError):
+    if value is None or len(wanted) != 1:
         return False
+    here, there = _whole(value), _whole(wanted[0])
+    return here is not None and there is not None and (here - there) * sign > 0
+
+
+def _whole(text: str) -> int | None:
+    # Label values both, so neither has a sign. Python's int() takes more: `1_000`, spaces, numbers of any size.
+    if _DIGITS.fullmatch(text) is None or (number := int(text)) > _LARGEST:
+        return None
+    return number
 
 
 _OPERATORS: dict[str, Callable[[str | None, list[str]], bool]] = {
