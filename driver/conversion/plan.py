@@ -40,11 +40,13 @@ from driver.conversion.places import Place
 from driver.conversion.requests import request_of, whole_devices
 from driver.conversion.settings import ConversionSettings
 from driver.conversion.stock import Stock
+from driver.isolation.rules import BESIDE_REMEDY, beside
 
 JSON = dict[str, Any]
 
 _MAX_WARNINGS = 32
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_PARTITIONS = f"partition.{DRIVER_NAME}"
 _NUMA = "resource.kubernetes.io/numaNode"
 
 
@@ -226,12 +228,28 @@ class _Planner:
         preloaded = any(
             not one.whole and IsolationLevel.PRELOAD in one.family.vendor.isolation for one in asks
         )
+        if preloaded:
+            self._refuse_partition(container, asks)
         if container.privileged and preloaded:
             raise ConversionError(
                 "A privileged container sees all cards of the node, so it cannot have a part of one.",
                 field=f"{container.path}.securityContext.privileged",
                 remedy="Leave it out, or ask for whole cards: a count and no amounts.",
             )
+
+    def _refuse_partition(self, container: Container, asks: Sequence[Ask]) -> None:
+        """Refuses what prepare would: a limit of a part of a card beside a partition of that vendor's."""
+        for ask in asks:
+            vendor = ask.family.vendor
+            if ask.whole or IsolationLevel.PRELOAD not in vendor.isolation:
+                continue
+            for name in map(str, container.amounts("limits")):
+                if self._served.get(name) == _PARTITIONS or name.startswith(vendor.plugin_prefixes):
+                    raise ConversionError(
+                        beside(container.path, share=ask.family.count, other=f"what {name} stands for"),
+                        field=f"{container.path}.resources.limits[{name}]",
+                        remedy=BESIDE_REMEDY,
+                    )
 
     def _core_policy(self, container: Container, family: Family) -> CorePolicy:
         if self._choice(family).best_effort:

@@ -78,6 +78,27 @@ class TooManyCardsError(IsolationError):
     reason = "TooManyCards"
 
 
+class PartitionBesideShareError(IsolationError):
+    """A container would get a limited share and a partition of cards of one vendor."""
+
+    reason = "PartitionBesideShare"
+
+
+BESIDE_REMEDY = "Give each a container of its own, or ask for a whole card without a cap on compute."
+
+
+def beside(who: str, *, share: str, other: str) -> str:
+    """The sentence that refuses a limited share and a partition in one container.
+
+    Source: NVIDIA's MIG user guide, "CUDA Device Enumeration": with a MIG device CUDA shows that one alone.
+    """
+    return (
+        f"{who} would get a share with a limit ({share}) beside {other}: a program does not see cards by the "
+        "same numbers then (CUDA shows one MIG device and no card beside it), so the preload library could "
+        "hold the limit of another card, or none."
+    )
+
+
 @dataclass(frozen=True, kw_only=True, order=True)
 class ShareKey:
     """One allocated result."""
@@ -97,12 +118,14 @@ class ShareFacts:
         limited: `preload` holds its memory limit, its cap on compute, or both.
         core_policy: `force` or `disable` where the share has a cap on compute; "" where it has none.
         vendor: The card's vendor: each vendor's library counts its own cards only.
+        partition: It is a partition of a card, such as a MIG device.
     """
 
     card_sort_key: str
     limited: bool
     core_policy: str = ""
     vendor: str = ""
+    partition: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +213,7 @@ def _check_container(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts], *,
         return
     refuse_privileged(use, ours.intersection(limited), because=SEES_ALL_CARDS)
     refuse_same_card(use, facts, because="the preload library holds one limit for each card")
+    _refuse_partition(use, limited, facts)
     policies = {facts[key].core_policy: key for key in limited if facts[key].core_policy}
     if len(policies) > 1:
         raise CorePolicyConflictError(
@@ -199,6 +223,23 @@ def _check_container(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts], *,
             field="corePolicy",
             remedy="Give all requests that one container uses the same corePolicy.",
         )
+
+
+def _refuse_partition(
+    use: ContainerUse, limited: Sequence[ShareKey], facts: Mapping[ShareKey, ShareFacts]
+) -> None:
+    for share in limited:
+        for key in sorted(use.uses):
+            if facts[key].partition and facts[key].vendor == facts[share].vendor and key != share:
+                raise PartitionBesideShareError(
+                    beside(
+                        named(use),
+                        share=f"request {share.request}",
+                        other=f"a partition of a card (request {key.request})",
+                    ),
+                    field="spec.containers[].resources.claims",
+                    remedy=BESIDE_REMEDY,
+                )
 
 
 def _check_containers(

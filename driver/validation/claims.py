@@ -31,6 +31,8 @@ from driver.validation.reading import as_mapping, entries, mapping, names, neare
 from driver.validation.requests import Option
 from driver.validation.selectors import Selectors
 
+_PARTITIONS = f"partition.{DRIVER_NAME}"
+
 FIRST_NEVER_TWICE = (1, 36)
 """Before it, kube-scheduler can give one request two shares of one card."""
 
@@ -71,6 +73,7 @@ def check_claim(
         _check_twice(option, amounts[option.label], constraints, field=field, facts=facts, notes=notes)
     if notes.failed:
         return
+    _check_partitions(asked.options, amounts, notes=notes)
     giving = Giving(facts, selectors, notes, strict=not (made or facts.cards_may_come))
     giving.check(asked, compiled, amounts)
     giving.check_constraints(constraints, {option.request for option in asked.options})
@@ -179,6 +182,20 @@ def _check_class(option: Option, *, facts: ClusterFacts, notes: Notes) -> None:
         f"There is no DeviceClass {shown(option.device_class)}; the pod waits until there is. {near}".strip(),
         field=f"{option.field}.deviceClassName",
     )
+
+
+def _check_partitions(
+    options: Sequence[Option], amounts: Mapping[str, Mapping[str, Quantity]], *, notes: Notes
+) -> None:
+    """Warns of what prepare refuses (PartitionBesideShare): a claim does not say which containers use both."""
+    partition = next((one for one in options if one.device_class == _PARTITIONS), None)
+    share = next((one for one in options if amounts[one.label] and one.device_class != _PARTITIONS), None)
+    if partition is not None and share is not None:
+        notes.warn(
+            f"A container that gets request {share.label}, with a limit, and this one, a partition, is "
+            "refused if both are of one vendor's cards: give each a container of its own.",
+            field=partition.field,
+        )
 
 
 def _check_name(option: Option, *, facts: ClusterFacts, notes: Notes) -> None:

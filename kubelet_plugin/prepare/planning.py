@@ -315,6 +315,7 @@ def _held(
                 limited=True,
                 core_policy=core_policy if capped else "",
                 vendor=card.vendor,
+                partition=card.partition is not None,
             ),
             chosen=holding,
         )

@@ -459,3 +459,38 @@ def test_init_containers_of_other_policy_have_a_share_of_their_own() -> None:
     devices = devices_of(converted(document))
     assert [one["name"] for one in devices["requests"]] == ["main", "warm"]
     assert [one["requests"] for one in devices["config"]] == [["warm"]]
+
+
+@pytest.mark.parametrize("name", ["nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"])
+def test_a_part_of_a_card_beside_what_a_device_plugin_gives_of_that_vendors_is_refused(name: str) -> None:
+    with pytest.raises(ConversionError, match="CUDA shows one MIG device and no card beside it") as refused:
+        asked(pod({GPU: "1", MEMORY: "4000", name: "1"}))
+    assert refused.value.field == f"spec.containers[0].resources.limits[{name}]"
+    assert f"what {name} stands for" in refused.value.message
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    "containers",
+    [
+        [{GPU: "1", MEMORY: "4000"}, {"nvidia.com/mig-1g.10gb": "1"}],
+        [{GPU: "1", "nvidia.com/mig-1g.10gb": "1"}],
+        [{"huawei.com/Ascend910B4": "1", "nvidia.com/mig-1g.10gb": "1"}],
+    ],
+    ids=["in another container", "a whole card", "another vendor"],
+)
+def test_other_neighbours_of_a_partition_are_converted(containers: list[dict[str, str]]) -> None:
+    document = pod({})
+    document["spec"]["containers"] = [
+        {"name": f"c{number}", "resources": {"limits": limits}} for number, limits in enumerate(containers)
+    ]
+    assert asked(document) is not None
+
+
+def test_a_part_of_a_card_beside_a_partition_by_class_is_refused() -> None:
+    document = pod({GPU: "1", MEMORY: "4000", "example.com/slice": "1"})
+    with pytest.raises(ConversionError, match=r"what example\.com/slice stands for"):
+        asked(
+            document,
+            class_of=lambda name: "partition.dragoman.dev" if name == "example.com/slice" else "",
+        )

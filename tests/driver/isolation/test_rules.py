@@ -12,6 +12,7 @@ from driver.isolation.rules import (
     ContainerUse,
     CorePolicyConflictError,
     DifferentSharesInTurnError,
+    PartitionBesideShareError,
     PrivilegedContainerError,
     SameCardTwiceError,
     SharedBetweenPodsError,
@@ -250,7 +251,7 @@ def test_containers_without_our_shares_do_not_matter() -> None:
 def test_every_refusal_has_a_name_of_its_own() -> None:
     refusals = IsolationError.__subclasses__()
     ours = [kind for kind in refusals if kind.__module__ == "driver.isolation.rules"]
-    assert len({kind.reason for kind in ours}) == len(ours) == 8
+    assert len({kind.reason for kind in ours}) == len(ours) == 9
 
 
 def test_cards_sort_by_pci_address_even_with_a_long_domain() -> None:
@@ -260,3 +261,27 @@ def test_cards_sort_by_pci_address_even_with_a_long_domain() -> None:
     addresses = ["0000:3b:00.0", "0000:af:00.0", "0001:01:00.0", "10000:01:00.0", ""]
     assert sorted(addresses, key=at) == addresses
     assert at("", "a") < at("", "b")
+
+
+def partition(place: int | str = 0, *, vendor: str = "nvidia") -> ShareFacts:
+    return ShareFacts(card_sort_key=str(place).zfill(2), limited=False, vendor=vendor, partition=True)
+
+
+@pytest.mark.parametrize("ours", [[A], [A, B]], ids=["of another claim", "of the same claim"])
+def test_a_limited_share_beside_a_partition_is_refused_by_name(ours: list[ShareKey]) -> None:
+    with pytest.raises(PartitionBesideShareError) as refused:
+        check({A: limited(5), B: partition(2)}, [container("c", A, B)], claim=ours)
+    assert refused.value.message.startswith(
+        "pod web, container c would get a share with a limit (request a) beside a partition of a card "
+        "(request b)"
+    )
+    assert refused.value.remedy
+
+
+def test_a_partition_of_another_vendor_and_one_in_another_container_are_no_trouble() -> None:
+    assert check({A: limited(5), B: partition(2, vendor="ascend")}, [container("c", A, B)])[A] == 0
+    assert check({A: limited(5), B: partition(2)}, [container("c", A), container("d", B)])[A] == 0
+
+
+def test_a_card_without_a_limit_beside_a_partition_is_no_trouble() -> None:
+    check({A: whole(5), B: partition(2)}, [container("c", A, B)])

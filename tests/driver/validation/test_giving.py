@@ -227,3 +227,13 @@ def test_devices_of_slices_count_like_cards_and_what_cannot_be_read_does_not() -
     assert told(findings(claim(request(asks={"memory": "40Gi"})), facts(cards))) == [
         ("AmountTooLarge", MEMORY)
     ]
+
+
+def test_a_claim_with_a_limited_share_and_a_partition_is_warned_of() -> None:
+    part = request("b", device_class="partition.dragoman.dev")
+    found = findings(claim(request("a", asks={"memory": "4Gi"}), part))
+    assert not found.errors
+    (warning,) = (one for one in found.warnings if "a partition" in one)
+    assert warning.startswith("spec.devices.requests[1].exactly: A container that gets request a")
+    assert warning.endswith("give each a container of its own.")
+    assert not any("a partition" in one for one in findings(claim(request("a"), part)).warnings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from driver.cards import IsolationLevel
+from driver.cards import IsolationLevel, Partition
 from driver.errors import IsolationError
 from driver.isolation.choose import Chosen
 from tests.support.node_world import Cards, World, card, claim, container, pod, prepare, result, share_config
@@ -74,3 +74,23 @@ async def test_what_another_claim_was_told_counts_and_not_what_a_policy_says_by_
         with pytest.raises(IsolationError, match="different core policies") as refused:
             await prepare(engine, ours)
     assert refused.value.reason == "CorePolicyConflict"
+
+
+async def test_a_limited_share_beside_a_partition_of_another_claim_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    part = card(
+        "card-1-mig-19-0-1",
+        pci="0000:02:00.0",
+        shareable=False,
+        partition=Partition(card_uuid="GPU-1", profile="1g.10gb"),
+    )
+    world.cards.found = {"card-0": card(), part.name: part}
+    ours = claim("ours", result())
+    other = claim("other", result(device=part.name, share=""))
+    both = container("app", ("gpu", ""), ("more", ""))
+    world.add(ours, other, pod(claims={"gpu": "ours", "more": "other"}, containers=(both,)))
+    async with world.engine() as engine:
+        with pytest.raises(IsolationError, match="beside a partition of a card") as refused:
+            await prepare(engine, ours)
+    assert refused.value.reason == "PartitionBesideShare"
+    assert (world.records, world.cdi_files) == ([], [])
