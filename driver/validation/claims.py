@@ -187,7 +187,7 @@ def _check_class(option: Option, *, facts: ClusterFacts, notes: Notes) -> None:
 def _check_partitions(
     options: Sequence[Option], amounts: Mapping[str, Mapping[str, Quantity]], *, notes: Notes
 ) -> None:
-    """Warns of what prepare refuses (PartitionBesideShare): a claim does not say which containers use both."""
+    """Warns of what prepare refuses (PartitionBesideShare): which containers use both is not known here."""
     partition = next((one for one in options if one.device_class == _PARTITIONS), None)
     share = next((one for one in options if amounts[one.label] and one.device_class != _PARTITIONS), None)
     if partition is not None and share is not None:
