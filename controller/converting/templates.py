@@ -96,11 +96,8 @@ class Templates:
         if view is None or view.going:
             return None
         namespace, _, name = key.partition("/")
-        try:
-            pod = await self._client.get(PODS, name, namespace=namespace, cached=True)
-        except NotFoundError:
-            return None
-        if pod["metadata"].get("uid") != view.uid:
+        pod = await self._read(name, namespace=namespace, uid=view.uid)
+        if pod is None:
             return None
         try:
             for template in self._made_of(pod):
@@ -109,6 +106,19 @@ class Templates:
             await self._tell(pod, refused)
             # What cards there are may change; the pod cannot.
             return _AGAIN_S
+        return None
+
+    async def _read(self, name: str, *, namespace: str, uid: str) -> JSON | None:
+        """The pod of this UID; None if it is gone."""
+        # The informer may hear of a pod from one API server before the one that answers has it in memory, and
+        # no event would ever bring it back: then what is stored is asked for.
+        for cached in (True, False):
+            try:
+                found = await self._client.get(PODS, name, namespace=namespace, cached=cached)
+            except NotFoundError:
+                continue
+            if found["metadata"].get("uid") == uid:
+                return found
         return None
 
     async def _make(self, template: JSON, *, pod: JSON) -> None:

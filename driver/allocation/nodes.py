@@ -63,7 +63,7 @@ def _compared(value: str | None, wanted: list[str], *, sign: int) -> bool:
 
 
 def _whole(text: str) -> int | None:
-    # Label values both, so neither has a sign. Python's int() takes more: `1_000`, spaces, numbers of any size.
+    # Label values both, so neither has a sign. Python's int() takes more: `1_000`, spaces, any size.
     if _DIGITS.fullmatch(text) is None or (number := int(text)) > _LARGEST:
         return None
     return number

@@ -39,6 +39,7 @@ class World:
     def __init__(self, *, made: Any = (), kept: bool | None = True, found: Any = None) -> None:
         self.views: dict[str, ConvertedPod] = {KEY: ConvertedPod(uid="pod-uid", going=False)}
         self.pod: Any = found if found is not None else pod()
+        self.cached: Any = self.pod
         self.templates: dict[str, Any] = {}
         self.events: list[Any] = []
         self.failure: ApiError | None = None
@@ -74,7 +75,8 @@ class World:
             self.events.append(request.body)
             return request.body
         if "/pods/" in request.path:
-            return self.pod or error_for(404, message="none")
+            found = self.cached if (request.query or {}).get("resourceVersion") == "0" else self.pod
+            return found or error_for(404, message="none")
         if request.method == "GET":
             return self.templates[request.path.rpartition("/")[2]]
         name = request.body["metadata"]["name"]
@@ -146,6 +148,22 @@ def test_a_pod_that_is_another_one_by_now_gets_nothing() -> None:
     world = World(found=pod(uid="new"))
     assert world.run() is None
     assert not world.templates
+
+
+@pytest.mark.parametrize(
+    "cached",
+    [
+        pytest.param({}, id="an API server that has not heard of the pod yet"),
+        pytest.param(
+            pod(uid="before"), id="one that has the pod of this name before it, as of a StatefulSet"
+        ),
+    ],
+)
+def test_a_pod_that_the_api_servers_memory_does_not_have_yet_gets_its_template(cached: Any) -> None:
+    world = World()
+    world.cached = cached
+    assert world.run() is None
+    assert list(world.templates) == ["web-cards"]
 
 
 def test_a_pod_that_is_gone_or_going_gets_nothing() -> None:
