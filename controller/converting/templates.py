@@ -9,7 +9,7 @@ what was asked for, and creates what is not there.
 
 Limits: a template is worked out from the amounts that are recorded in the pod, never taken from it: whoever
 may create pods gets no other templates by it than conversion makes. A template of the same name that belongs
-to somebody else is neither used nor touched; the pod's Events say so.
+to somebody else is neither used nor touched; the pod's Events say so (`refusals`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any, ClassVar, Protocol
 
 import structlog
 
+from controller.converting.refusals import Refusals
 from controller.converting.views import ConvertedPod
-from controller.events import Events, Subject, cut
+from controller.events import Events, Subject
 from driver.api.asked import STAMP, carry_over, other_constraints
-from driver.errors import DragomanError, InvalidInputError
+from driver.errors import InvalidInputError
 from driver.kube.client import JSON, ConflictError, KubeClient, NotFoundError
 from driver.kube.resources import PODS, RESOURCE_CLAIM_TEMPLATES
 
 CONVERTED = "dragoman.dev/converted"
 """Label of pods that were converted."""
-_AGAIN_S = 60.0
 
 _log = structlog.get_logger("converting")
 
@@ -74,14 +74,16 @@ class Templates:
         """
         self._client = client
         self._pods = pods
-        self._events = events
+        self._refusals = Refusals(events)
         self._made_of = made_of
         self._amounts_kept = amounts_kept
         self._is_ours = is_ours
 
     def begin(self) -> list[str]:
         """All keys there are."""
-        return self._pods.keys()
+        keys = self._pods.keys()
+        self._refusals.keep(set(keys))
+        return keys
 
     async def reconcile(self, key: str) -> float | None:
         """Makes the templates of a pod that are not there.
@@ -94,6 +96,7 @@ class Templates:
         """
         view = self._pods.get(key)
         if view is None or view.going:
+            self._refusals.forget(key)
             return None
         namespace, _, name = key.partition("/")
         pod = await self._read(name, namespace=namespace, uid=view.uid)
@@ -103,9 +106,11 @@ class Templates:
             for template in self._made_of(pod):
                 await self._make(template, pod=pod)
         except InvalidInputError as refused:
-            await self._tell(pod, refused)
+            _log.warning("templates of a pod cannot be made", pod=name, error=str(refused))
+            subject = Subject(resource=PODS, name=name, namespace=namespace, uid=view.uid)
             # What cards there are may change; the pod cannot.
-            return _AGAIN_S
+            return await self._refusals.tell(key, subject, refused)
+        self._refusals.forget(key)
         return None
 
     async def _read(self, name: str, *, namespace: str, uid: str) -> JSON | None:
@@ -158,11 +163,3 @@ class Templates:
             **template,
             "spec": {**inner, "metadata": stamped, "spec": {**inner["spec"], "devices": changed}},
         }
-
-    async def _tell(self, pod: JSON, refused: DragomanError) -> None:
-        metadata = pod["metadata"]
-        subject = Subject(
-            resource=PODS, name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"]
-        )
-        _log.warning("templates of a pod cannot be made", pod=metadata["name"], error=str(refused))
-        await self._events.tell(subject, reason=refused.reason, note=cut(str(refused)))

@@ -119,6 +119,13 @@ def test_a_pod_whose_amounts_mean_nothing_is_told_and_gets_no_template() -> None
     assert [event["reason"] for event in world.events] == ["InvalidConfig"]
 
 
+def test_a_pod_that_was_told_is_not_told_again_at_each_try() -> None:
+    world = World(made=ConfigError("This is no record of a conversion.", field="metadata.annotations"))
+    for _ in range(3):
+        assert world.run() is not None
+    assert len(world.events) == 1
+
+
 @pytest.mark.parametrize("kept", [True, False, None])
 def test_whatever_the_server_was_seen_to_do_the_template_carries_and_stamps_amounts(
     kept: bool | None,
