@@ -1,7 +1,7 @@
-"""Tells administrators about AcceleratorPolicies that cannot be read.
+"""Tells administrators about AcceleratorPolicies that cannot be read, or not as a whole.
 
-Flow: kopf brings the key of a policy that came or changed; the policy is decoded as the agents will; if that
-fails, an Event on the policy says which field and why. (The agents leave such a policy out.)
+Flow: kopf brings the key of a policy that came or changed; the policy is read as the agents will; an Event on
+it says which field cannot be used and why. (The agents leave that field out, or such a policy.)
 
 Limits: nothing is written to the policy itself.
 """
@@ -13,8 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from controller.events import Events, Subject, cut
-from driver.api.base import decode
-from driver.api.policy import AcceleratorPolicySpec
+from driver.api.policy_reading import read_policy
 from driver.errors import ConfigError
 from driver.kube.client import KubeClient, NotFoundError
 from driver.kube.resources import ACCELERATOR_POLICIES
@@ -38,9 +37,12 @@ class PolicyCheck:
         except NotFoundError:
             return
         try:
-            decode(AcceleratorPolicySpec, policy.get("spec") or {}, field="spec")
-        except ConfigError as invalid:
-            _log.warning("policy cannot be read", policy=name, error=str(invalid))
+            _, misfits = read_policy(policy.get("spec") or {})
+        except ConfigError as unreadable:
+            misfits = (unreadable,)
+        if misfits:
+            invalid = misfits[0]
+            _log.warning("policy cannot be read as a whole", policy=name, error=str(invalid))
             subject = Subject(
                 resource=ACCELERATOR_POLICIES, name=name, uid=str(policy["metadata"].get("uid") or "")
             )

@@ -10,10 +10,12 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
 
 from driver.errors import ConfigError
 
@@ -48,24 +50,63 @@ def decode(model: type[Model], document: Mapping[str, Any], *, field: str = "") 
     Raises:
         ConfigError: Naming the first field that does not fit, and what to write instead.
     """
+    found, misfits = _read(model, document, field=field)
+    if found is not None:
+        return found
+    # A misspelt required field is unknown and missing at once: the misspelling is what a person can mend.
+    first = next((error for error in misfits if error["type"] == "extra_forbidden"), misfits[0])
+    raise _config_error(model, first, field=field, others=len(misfits) - 1)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A part of a document that does not fit.
+
+    Attributes:
+        place: Names and numbers that lead to it.
+        unknown: It is a field that is not known, and does not only have a value that cannot be.
+        error: As `decode` would raise it.
+    """
+
+    place: tuple[int | str, ...]
+    unknown: bool
+    error: ConfigError
+
+
+def misfits_of(model: type[Document], document: Mapping[str, Any], *, field: str = "") -> tuple[Misfit, ...]:
+    """All parts of a JSON object that do not fit; none if it decodes.
+
+    Raises:
+        ConfigError: It is no JSON object, or nests too deeply.
+    """
+    return tuple(
+        Misfit(
+            place=tuple(error["loc"]),
+            unknown=error["type"] == "extra_forbidden",
+            error=_config_error(model, error, field=field),
+        )
+        for error in _read(model, document, field=field)[1]
+    )
+
+
+def _read(
+    model: type[Model], document: Mapping[str, Any], *, field: str
+) -> tuple[Model | None, list[ErrorDetails]]:
     try:
         # Through JSON, because strict mode refuses a list for a tuple and a str for an enum in Python mode.
-        return model.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
+        return model.model_validate_json(json.dumps(document), by_alias=True, by_name=False), []
     except ValidationError as invalid:
-        raise _config_error(model, invalid, field=field) from None
+        return None, invalid.errors(include_url=False)
     except RecursionError:
         raise ConfigError("This nests too deeply to be read.", field=field) from None
     except (TypeError, ValueError) as invalid:
         raise ConfigError(f"This is not a JSON object: {invalid}.", field=field) from None
 
 
-def _config_error(model: type[Document], invalid: ValidationError, *, field: str) -> ConfigError:
-    errors = invalid.errors(include_url=False)
-    # A misspelt required field is unknown and missing at once: the misspelling is what a person can mend.
-    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+def _config_error(model: type[Document], first: ErrorDetails, *, field: str, others: int = 0) -> ConfigError:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
     where = f"{field}{path}" if field else path.removeprefix(".")
-    more = f" ({invalid.error_count() - 1} more)" if invalid.error_count() > 1 else ""
+    more = f" ({others} more)" if others else ""
     if first["type"] == "extra_forbidden":
         known = _known_names(model, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
