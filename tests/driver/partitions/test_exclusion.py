@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -78,13 +79,14 @@ def claim(uid: str, of: str, memory_gib: int | None) -> JSON:
 class Cluster:
     """Claims that hold something."""
 
-    def __init__(self) -> None:
+    def __init__(self, slices: Sequence[JSON] = SLICES) -> None:
+        self.slices = slices
         self.held: dict[str, JSON] = {}
         self._ids = (f"00000000-0000-4000-8000-{number:012d}" for number in itertools.count())
 
     def give(self, one: JSON, *, release: str = "1.36") -> str:
         """Name of the device that the claim was given; "" if none."""
-        snapshot = Snapshot.build(slices=SLICES, classes=CLASSES, claims=list(self.held.values()))
+        snapshot = Snapshot.build(slices=self.slices, classes=CLASSES, claims=list(self.held.values()))
         decision = allocate(
             snapshot, node="n", claims=[one], release=release, share_id=lambda: next(self._ids)
         )
