@@ -138,6 +138,7 @@ class _Worker(Generic[T]):
         self.at: tuple[RunningContainer, float] | None = None
         """With which container it began last, and when."""
         self.thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
+        self._begin()
 
     def give_up(self, at: tuple[RunningContainer, float]) -> bool:
         """Lets it change nothing any more, if it is still there; whether it is."""
@@ -149,7 +150,6 @@ class _Worker(Generic[T]):
 
     def _run(self) -> None:
         try:
-            self._begin()
             while self.at is not None:
                 container, began = self.at
                 answer = self._work(self._look, container)

@@ -4,6 +4,7 @@ Purpose: a kubelet that was wiped, a node that was declared out of service or an
 may never see an Unprepare. An entry goes when its claim is gone or released *and* the kubelet says that none
 of its pods uses it, both in two rounds one after the other: a kubelet that has just started lists nothing
 until it knows its pods, and the containers of a pod that was deleted by force may outlive it for a while.
+Before it is freed it is looked at once more, alone: it may have been allocated and prepared anew meanwhile.
 
 Lost and damaged records: the kubelet's list says which claims are in use, mostly with their UIDs. One of them
 whose record is damaged, or missing for two rounds, is prepared again, which writes its record anew; a damaged
@@ -16,7 +17,7 @@ before the claims are: a claim that is gone when it is looked for cannot come in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -24,6 +25,7 @@ from driver.errors import DragomanError
 from driver.kube.client import UnreachableError
 from kubelet_plugin.prepare.claims import ClaimRef, ClaimSource, PodResources
 from kubelet_plugin.prepare.engine import PrepareEngine
+from kubelet_plugin.prepare.records import ClaimRecord
 
 _log = structlog.get_logger(__name__)
 
@@ -49,28 +51,34 @@ class Collector:
         if in_use is None:
             return frozenset()
         try:
-            dead = [*await self._dead_records(in_use), *await self._resolve_doubts(in_use)]
+            dead: dict[ClaimRef, ClaimRecord | None] = {**await self._dead_records(in_use)}
+            dead |= dict.fromkeys(await self._resolve_doubts(in_use))
         except UnreachableError as away:
             # The next claim would wait for the same time-out.
             _log.warning("dead claims are looked for later", error=str(away))
             return frozenset()
         await self._prepare_lost(in_use)
         self._dead = frozenset(ref.uid for ref in dead)
-        sure = [ref for ref in dead if ref.uid in suspects]
-        freed = await self._engine.unprepare(sure)
-        for ref in sure:
-            _log.info("dead claim", claim=ref.uid, name=ref.name, freed=freed[ref.uid] is None)
-        return frozenset(uid for uid, refused in freed.items() if refused is None)
+        freed = set()
+        for ref, judged in dead.items():
+            if ref.uid not in suspects:
+                continue
+            # The round takes as long as the API server does, and a claim can be prepared anew meanwhile.
+            if await self._engine.free(ref, judged=judged):
+                freed.add(ref.uid)
+            _log.info("dead claim", claim=ref.uid, name=ref.name, freed=ref.uid in freed)
+        return frozenset(freed)
 
-    async def _dead_records(self, in_use: Iterable[ClaimRef]) -> list[ClaimRef]:
+    async def _dead_records(self, in_use: Iterable[ClaimRef]) -> Mapping[ClaimRef, ClaimRecord]:
         names = {(ref.namespace, ref.name) for ref in in_use}
-        dead = []
+        dead = {}
         for record in self._engine.records.values():
             if (record.namespace, record.name) in names:
                 continue
             try:
                 if await self._engine.is_dead(record):
-                    dead.append(ClaimRef(namespace=record.namespace, name=record.name, uid=record.uid))
+                    ref = ClaimRef(namespace=record.namespace, name=record.name, uid=record.uid)
+                    dead[ref] = record
             except UnreachableError:
                 raise
             except Exception as unknown:  # noqa: BLE001 - one claim that cannot be read must not keep the others

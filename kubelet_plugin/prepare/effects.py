@@ -72,6 +72,7 @@ class Effects:
             self._state.refresh()
             if not self._is_known(uid):
                 self._cdi.remove(uid)
+                self._made_from.pop(uid, None)
                 self._source.undo_claim(uid)
                 _log.info("leftovers of a claim without a record removed", claim=uid)
         except (DragomanError, OSError) as refused:
@@ -169,9 +170,30 @@ class Effects:
             self._undo(record)
             return
         self._cdi.remove(uid)
+        self._made_from.pop(uid, None)
         # A damaged record does not say what was made; left, it would meet the claim's next allocation.
         self._source.undo_claim(uid)
         self._state.release(uid)
+
+    def withdraw_judged(self, uid: str, *, judged: ClaimRecord | None) -> bool:
+        """Unprepares a claim that was found dead, unless its record is another one by now.
+
+        Args:
+            uid: UID of the claim.
+            judged: The record that was found dead; None for one that could not be read.
+
+        Returns:
+            Whether it was unprepared.
+
+        Raises:
+            DragomanError: Something cannot be removed; the record stays.
+        """
+        self._state.refresh()
+        if self._state.find(uid) != judged:
+            return False
+        self._state.mark_releasing(uid)
+        self.withdraw(uid)
+        return True
 
     def changed(self) -> tuple[str, ...]:
         """UIDs of prepared claims whose CDI file is not as it was left."""

@@ -295,6 +295,27 @@ class PrepareEngine:
             return True
         return not has_results_here(claim, pool=self._place.pool)
 
+    async def free(self, ref: ClaimRef, *, judged: ClaimRecord | None) -> bool:
+        """Frees what a claim that was found dead holds, if it is still what was judged.
+
+        Args:
+            ref: The claim.
+            judged: Its record when it was found dead; None for one that could not be read.
+
+        Returns:
+            Whether it was freed: not where it was allocated or prepared anew meanwhile, where nobody can say
+            so now, or where something cannot be removed.
+        """
+        return await self._guarded(self._free(ref, judged=judged), ref=ref, verb="free") is True
+
+    async def _free(self, ref: ClaimRef, *, judged: ClaimRecord | None) -> bool:
+        _check_uid(ref)
+        async with self._lock(ref.uid):
+            # A prepare waits for the lock from here on, so what is dead now stays so until it is freed.
+            if judged is not None and not await self.is_dead(judged):
+                return False
+            return await self._in_thread(lambda: self._effects.withdraw_judged(ref.uid, judged=judged))
+
     async def _unprepare(self, ref: ClaimRef) -> None:
         _check_uid(ref)
         async with self._lock(ref.uid):

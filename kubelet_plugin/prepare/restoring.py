@@ -84,19 +84,26 @@ class Restoring:
         if uid in self._at_work:
             # Its own thread holds the lock, and would write the same.
             return await in_daemon_thread(work, name=_THREAD)
-        if self._lock(uid).locked():
-            # The kubelet asked for it; what is done then writes the file.
+        if self._is_asked_for(uid):
             return ""
         async with self._lock(uid):
             return await in_daemon_thread(work, name=_THREAD)
 
     async def _restore(self, uid: str) -> str:
+        if self._is_asked_for(uid):
+            return ""
         vendors = self._vendors(uid)
-        done = await self._bounded(vendors, lambda: self._with_lock(uid, self._effects.restore), what=uid)
+        done = await self._bounded(
+            vendors | {uid}, lambda: self._with_lock(uid, self._effects.restore), what=uid
+        )
         if done is None:
             busy = next((vendor for vendor in sorted(vendors) if vendor in self._busy), "")
             return f"Claim {uid} is not restored yet: {self._why(busy)}"
         return done
+
+    def _is_asked_for(self, uid: str) -> bool:
+        """Whether the kubelet asks for the claim: what is done for it then writes its file."""
+        return uid not in self._at_work and self._lock(uid).locked()
 
     async def _restore_lost(self, vendor: str, uids: Iterable[str]) -> list[str]:
         def work() -> list[str]:

@@ -161,6 +161,18 @@ async def test_one_namespace_cannot_keep_others_from_being_looked_at(answers: th
     assert "late" in seen.held_back
 
 
+async def test_beside_one_that_does_not_answer_others_of_its_namespace_have_less_time(
+    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With as much time as the first one had, two or three would be all that this look comes to.
+    monkeypatch.setattr(looks, "CONTAINER_S", 1.5)
+    monkeypatch.setattr(looks, "LOOK_S", 4.0)
+    monkeypatch.setattr(looks, "NEXT_S", 0.05)
+    hanging = [container(f"h{number}") for number in range(6)]
+    seen = await Looks().each(hanging, stuck(answers, *(one.name for one in hanging)))
+    assert len(seen.hanging) == 6
+
+
 async def test_only_so_many_threads_are_left_behind_in_all(
     answers: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

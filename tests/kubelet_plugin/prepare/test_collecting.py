@@ -247,3 +247,69 @@ async def test_a_claim_in_use_that_cannot_be_read_keeps_the_doubts(
         monkeypatch.setattr(world.claims, "get_claim", get_claim)
         assert await collect(world, engine, Kubelet("hostile")) == frozenset()
         assert [doubt.uid for doubt in engine.doubts] == [uid_of("claim")]
+
+
+async def during_the_second_round(
+    world: World, engine: PrepareEngine, monkeypatch: pytest.MonkeyPatch, work: Callable[[], Awaitable[None]]
+) -> frozenset[str]:
+    """Two rounds; `work` happens in the second while the API server is asked about the claim "late"."""
+    collector = Collector(engine, claims=world.claims, pod_resources=Kubelet())
+    await collector.collect()
+    asked = world.claims.get_claim
+
+    async def get_claim(*, namespace: str, name: str) -> JSON:
+        if name == "late":
+            monkeypatch.setattr(world.claims, "get_claim", asked)
+            await work()
+        return await asked(namespace=namespace, name=name)
+
+    monkeypatch.setattr(world.claims, "get_claim", get_claim)
+    return await collector.collect()
+
+
+@pytest.mark.parametrize("share", ["a", "b", ""])
+async def test_a_claim_that_is_prepared_anew_since_it_was_found_dead_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch, share: str
+) -> None:
+    # Without a shareID another allocation can look like the one before.
+    memory = config = None
+    first = claim("claim", result(share=share), owner="pod") if share else whole()
+    late = claim("late", result(device="card-1", share="z"), pods=("late",), owner="late")
+    del memory, config
+    world.cards.found["card-1"] = card("card-1", pci="0000:af:00.0")
+    world.add(first, pod(), late, pod("late", claims={"gpu": "late"}))
+    async with world.engine() as engine:
+        await prepare(engine, first)
+        await prepare(engine, late)
+        world.add(claim("claim"))
+        again = claim("claim", result(share="b")) if share else whole()
+
+        async def work() -> None:
+            world.add(again)
+            await prepare(engine, again)
+
+        assert await during_the_second_round(world, engine, monkeypatch, work) == frozenset()
+        assert uid_of("claim") in engine.records
+        assert world.spec(again)
+
+
+def whole() -> JSON:
+    return claim("claim", result(share=""))
+
+
+async def test_a_damaged_record_that_is_made_anew_since_it_was_judged_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await with_damaged_record(world)
+    late = claim("late", result(share="z"), pods=("late",), owner="late")
+    async with world.engine() as engine:
+        asked = engine.free
+
+        async def free(ref: ClaimRef, *, judged: ClaimRecord | None) -> bool:
+            await prepare(engine, found)
+            return await asked(ref, judged=judged)
+
+        monkeypatch.setattr(engine, "free", free)
+        assert await collect(world, engine, Kubelet()) == frozenset()
+        assert uid_of("claim") in engine.records
+    del late

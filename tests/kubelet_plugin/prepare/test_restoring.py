@@ -186,3 +186,22 @@ async def test_a_file_of_a_former_allocation_does_not_come_back(world: World, we
         await first.restore()
         assert world.cdi_files == []
         well.set()
+
+
+async def test_a_claim_that_is_being_prepared_for_long_is_no_problem_and_holds_up_nobody(
+    world: World, well: threading.Event
+) -> None:
+    first, second, _ = claims(world, nvidia=2)
+    async with world.engine() as engine:
+        await prepare(engine, second)
+        well.clear()
+        preparing = asyncio.create_task(prepare(engine, first))
+        for _ in range(1000):
+            if len(world.cards.asked) == 2:  # type: ignore[attr-defined]
+                break
+            await asyncio.sleep(0.01)
+        await engine.restore()
+        assert engine.problems == ()
+        well.set()
+        await preparing
+        assert files(world) == {uid(first), uid(second)}
