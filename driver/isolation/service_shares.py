@@ -108,7 +108,7 @@ def _readable(text: str, *, of: str) -> str:
     return f"{re.sub('[^a-z0-9]+', '_', text.lower())[:_READABLE]}_{digest}"
 
 
-_SIZE = re.compile(r"([0-9]+)([KMG])")
+_SIZE = re.compile(r"([0-9]{1,15})([KMG])")
 _TO_KIB = {"K": 1, "M": 1 << 10, "G": 1 << 20}
 
 

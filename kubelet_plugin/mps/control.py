@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _CSV = "--format=csv,noheader"
 _NAMESPACE_FIELDS = 7
 _SERVER_FIELDS = 6
 _CLIENT_FIELDS = 4
+_PID = re.compile("[0-9]{1,10}")
 
 
 class MpsCommandError(IsolationError):
@@ -124,7 +126,7 @@ class Control:
         found = []
         for line in self._run("client", "list", "--all", _CSV).split("\n"):
             row = [cell.strip() for cell in line.split(",", _CLIENT_FIELDS)[:_CLIENT_FIELDS]]
-            if len(row) == _CLIENT_FIELDS and row[0].isascii() and row[0].isdigit():
+            if len(row) == _CLIENT_FIELDS and _PID.fullmatch(row[0]):
                 found.append(MpsClient(pid=int(row[0]), server=row[1], namespace=row[3]))
         return tuple(found)
 

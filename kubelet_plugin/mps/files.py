@@ -4,12 +4,14 @@ Purpose: the one truth between agents and supervisor. A file is there with all i
 agent may die at any point, two agents may run side by side, and whoever starts reads what is wanted.
 
 Limits: on a tmpfs, as the daemon's sockets are; after a boot agents write the files again from their records.
-A file that cannot be read wants nothing and is told; its agent writes it again.
+A file that cannot be read wants nothing and is told; its agent writes it again. Folders and files may
+come and go under whoever reads them: what went is not there.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -47,8 +49,8 @@ class ShareFiles:
     def start(self) -> None:
         """Makes the folder and removes what writers that died left behind."""
         make_folder(self._folder, mode=0o700)
-        for claim in self._folder.iterdir():
-            if claim.is_dir():
+        for claim in self._claims():
+            with suppress(FileNotFoundError):
                 remove_leftovers(claim)
 
     def put(self, share: MpsShare) -> bool:
@@ -82,7 +84,7 @@ class ShareFiles:
             if not path.parent.is_dir():
                 return False
             path.unlink(missing_ok=True)
-            if not any(path.parent.glob("*.json")):
+            if not _files(path.parent):
                 # Somebody may write into it this very moment; the engine removes what has no record.
                 with suppress(OSError):
                     remove_folder(path.parent)
@@ -101,11 +103,15 @@ class ShareFiles:
         return frozenset(path.name for path in self._claims())
 
     def read(self) -> Wanted:
-        """All files."""
+        """All files.
+
+        Raises:
+            OSError: A folder is there and cannot be read, so that nobody knows what is wanted.
+        """
         shares: dict[str, MpsShare] = {}
         unreadable: set[str] = set()
         for claim in self._claims():
-            for path in sorted(claim.glob("*.json")):
+            for path in _files(claim):
                 try:
                     share = _decode(path)
                 except FileNotFoundError:
@@ -121,7 +127,8 @@ class ShareFiles:
 
     def _claims(self) -> list[Path]:
         try:
-            return sorted(path for path in self._folder.iterdir() if path.is_dir())
+            with os.scandir(self._folder) as entries:
+                return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             return []
 
@@ -130,6 +137,15 @@ class ShareFiles:
             if "/" in part or part in ("", ".", ".."):
                 raise ValueError(f"{part!r} cannot be the name of a file")
         return self._folder / claim_uid / f"{name}.json"
+
+
+def _files(claim: Path) -> list[Path]:
+    """A claim's files; none if its folder is gone, which it may be from one moment to the next."""
+    try:
+        with os.scandir(claim) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.name.endswith(".json"))
+    except FileNotFoundError:
+        return []
 
 
 def _encode(share: MpsShare) -> bytes:

@@ -56,12 +56,12 @@ class Joins:
         try:
             mark = self._mark(name)
             self._link(self.path(name), source=source)
-        except OSError as failed:
+            before = self._known.get(name)
+            if before is None or (connected and before != mark):
+                self._keep({**self._known, name: mark})
+                before = mark
+        except (OSError, ValueError) as failed:
             return f"Its sockets of MPS cannot be given to containers: {failed}."
-        before = self._known.get(name)
-        if before is None or (connected and before != mark):
-            self._known[name] = before = mark
-            self._keep()
         if before != mark:
             return (
                 "Its folder was made anew, and containers that run see the old one: their next programs "
@@ -76,20 +76,23 @@ class Joins:
                 self._link(self.path(name), source=source)
 
     def forget(self, names: frozenset[str]) -> None:
-        """Removes the folders of all namespaces but these."""
-        with suppress(FileNotFoundError):
-            for path in self._folder.iterdir():
+        """Removes the folders of all namespaces but these; what cannot be removed now is, next time."""
+        with suppress(OSError):
+            for path in list(self._folder.iterdir()):
                 if path.name not in names:
-                    remove_folder(path)
+                    with suppress(OSError):
+                        remove_folder(path)
         kept = {name: mark for name, mark in self._known.items() if name in names}
         if kept != self._known:
-            self._known = kept
-            self._keep()
+            with suppress(OSError):
+                self._keep(kept)
 
     def _mark(self, name: str) -> str:
         folder = self.path(name)
         with suppress(FileNotFoundError):
-            return (folder / _MARK).read_text()
+            # Empty on a disk that was full: whoever finds it so finishes it.
+            if mark := (folder / _MARK).read_text():
+                return mark
         folder.mkdir(exist_ok=True)
         # Programs of any user go through here, and nobody writes.
         folder.chmod(0o755)
@@ -115,7 +118,9 @@ class Joins:
             fresh.hardlink_to(source / name)
             fresh.replace(target)
 
-    def _keep(self) -> None:
+    def _keep(self, known: dict[str, str]) -> None:
+        """Notes it, and only then goes by it: what was not noted is not known after a restart."""
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps(self._known))
+        fresh.write_text(json.dumps(known))
         fresh.replace(self._file)
+        self._known = known

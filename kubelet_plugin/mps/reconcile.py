@@ -7,11 +7,14 @@ removed -> the lists are read again, and only what they say counts.
 
 Containers get the daemon's sockets through folders of ours (`joins`), which outlive the daemon.
 
-Limits: blocks, for a few commands of `control`. Nobody else may set limits in this daemon.
+Limits: blocks, for a few commands of `control`. Nobody else may set limits in this daemon. What fails on the
+way (a full disk, an answer that makes no sense) is told and tried again; it never ends the daemon, for every
+program under it would end as well.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -81,6 +84,7 @@ class Reconciler:
         self._needed_at = clock()
         self._missed = 0
         self._was_running = False
+        self._wants = False
         self._joins = Joins(folder)
 
     @property
@@ -88,8 +92,8 @@ class Reconciler:
         """After how many seconds the next `sync` is due, if nothing happens before."""
         if self.daemon.running:
             return 5.0
-        waiting = self._files.read().shares and self.restarts.due > self._clock()
-        return max(0.05, self.restarts.due - self._clock()) if waiting else 60.0
+        left = self.restarts.due - self._clock()
+        return max(0.05, left) if self._wants and left > 0 else 60.0
 
     def start(self) -> None:
         """Makes folders and ends what a former supervisor left behind."""
@@ -112,11 +116,16 @@ class Reconciler:
 
     def sync(self) -> MpsState:
         """Does what can be done now."""
-        wanted = self._files.read()
         try:
+            wanted = self._files.read()
+            self._wants = bool(wanted.shares)
             return self._sync(wanted)
         except MpsCommandError as failed:
-            return MpsState(problem=failed.message, restarts=self.restarts.total)
+            problem = failed.message
+        except (OSError, ValueError) as failed:
+            # It is this node's or this process' trouble, and no miss of the daemon's.
+            problem = f"The supervisor of MPS cannot do its work: {failed}."
+        return MpsState(problem=problem, restarts=self.restarts.total)
 
     def _sync(self, wanted: Wanted) -> MpsState:
         now = self._clock()
@@ -127,9 +136,10 @@ class Reconciler:
             self._joins.forget(frozenset())
             self.stop()
             return MpsState(restarts=self.restarts.total)
+        # Before a start, which may need the room.
+        self._truncate_logs()
         if not self.daemon.running:
             self._start(wanted, now=now)
-        self._truncate_logs()
         try:
             listed = self._listed()
             if self._repair(wanted, listed):
@@ -295,11 +305,13 @@ class Reconciler:
 
     def _truncate_logs(self) -> None:
         """The daemon logs each command for ever, into memory."""
-        for path in self._log_dir.rglob("*.log"):
-            with suppress(OSError):
-                if path.stat().st_size > MAX_LOG_BYTES:
-                    with path.open("r+b") as file:
-                        file.truncate()
+        # `os.walk` passes over folders that the daemon takes away meanwhile, which `rglob` does not.
+        for folder, _, names in os.walk(self._log_dir):
+            for path in (Path(folder, name) for name in names if name.endswith(".log")):
+                with suppress(OSError):
+                    if path.stat().st_size > MAX_LOG_BYTES:
+                        with path.open("r+b") as file:
+                            file.truncate()
 
 
 def _last_line(path: Path) -> str:

@@ -6,13 +6,15 @@ asked. So agents that ask at the same time cost one look, and what was written b
 answer.
 
 Limits: one at a time on a folder, by a lock. When it ends, the daemon ends, and with it every program that
-uses it: an upgrade of this process is an administrator's decision.
+uses it: an upgrade of this process is an administrator's decision. So only a signal ends it; whatever fails
+within the loop is logged, told to who asks, and tried again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import select
 import selectors
 import signal
 import socket
@@ -32,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 _QUESTION_S = 1.0
 _SEND_S = 5.0
+_AFTER_FAILURE_S = 1.0
 _WAITING = 64
 
 
@@ -74,8 +77,8 @@ class Supervisor:
                 log.info("serving", folder=str(self._folder))
                 try:
                     self._loop(listening, woken=woken)
-                finally:
                     self._reconciler.stop()
+                finally:
                     (self._folder / SOCKET).unlink(missing_ok=True)
         log.info("stopped")
 
@@ -108,19 +111,31 @@ class Supervisor:
     def _loop(self, listening: socket.socket, *, woken: int) -> None:
         self._look()
         while not self._stopping:
-            self._watch_daemon()
-            self._selector.select(timeout=self._reconciler.next_s)
-            with suppress(BlockingIOError):
-                os.read(woken, 1 << 10)
-            if self._stopping:
-                return
-            asking = _accepted(listening)
-            state = self._look()
-            for connection in asking:
-                _answer(connection, state)
+            try:
+                self._turn(listening, woken=woken)
+            except Exception as failed:  # noqa: BLE001 - see this module's limits
+                _log_failure("the supervisor of MPS goes on after a failure", failed)
+                # What failed may be ready again at once (no descriptors left), a signal still counts.
+                select.select([woken], [], [], _AFTER_FAILURE_S)
+
+    def _turn(self, listening: socket.socket, *, woken: int) -> None:
+        self._watch_daemon()
+        self._selector.select(timeout=self._reconciler.next_s)
+        with suppress(BlockingIOError):
+            os.read(woken, 1 << 10)
+        if self._stopping:
+            return
+        asking = _accepted(listening)
+        state = self._look()
+        for connection in asking:
+            _answer(connection, state)
 
     def _look(self) -> MpsState:
-        state = self._reconciler.sync()
+        try:
+            state = self._reconciler.sync()
+        except Exception as failed:  # noqa: BLE001 - see this module's limits
+            _log_failure("a look at MPS failed", failed)
+            state = MpsState(problem=f"The supervisor of MPS cannot do its work: {failed!r}.")
         if state.problem != self._problem:
             self._problem = state.problem
             log.info(
@@ -138,6 +153,12 @@ class Supervisor:
         self._watched = now
         if now >= 0:
             self._selector.register(now, selectors.EVENT_READ)
+
+
+def _log_failure(what: str, failed: Exception) -> None:
+    # Who reads the log may be what is broken.
+    with suppress(Exception):
+        log.error(what, exc_info=failed)
 
 
 def _accepted(listening: socket.socket) -> list[socket.socket]:

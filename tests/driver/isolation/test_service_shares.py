@@ -111,7 +111,7 @@ def test_another_limit_on_memory_is_never_taken_for_it(wanted: int, printed: int
     assert one.held_by(memory=f"{printed}M", cores="-") == (wanted == printed)
 
 
-@pytest.mark.parametrize("printed", ["-", "", "0M", "none", "max", "4096", "-4096M", "4G,8G"])
+@pytest.mark.parametrize("printed", ["-", "", "0M", "none", "max", "4096", "-4096M", "4G,8G", "9" * 5000 + "M"])
 def test_no_limit_and_nonsense_are_never_taken_for_a_limit(printed: str) -> None:
     wanted = mps_share(share(memory_mib=4095), card_uuid=CARD, holds_cores=True)
     assert not wanted.held_by(memory=printed, cores="30")

@@ -60,7 +60,7 @@ def test_no_name_of_a_program_hides_another_one_or_looks_like_a_daemon_that_does
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     control = Control("/unused", pipe_dir=tmp_path, log_dir=tmp_path)
-    printed = f"41,server,0,mine,{name}\n42,server,0,other,python\n"
+    printed = f"41,server,0,mine,{name}\n{'9' * 5000},server,0,mine,x\n42,server,0,other,python\n"
     monkeypatch.setattr(control, "_run", lambda *_arguments: printed)
     assert [(one.pid, one.namespace) for one in control.clients()] == [(41, "mine"), (42, "other")]
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kubelet_plugin.mps.files import ShareFiles
+from kubelet_plugin.mps.files import ShareFiles, Wanted
 from tests.kubelet_plugin.mps.test_reconcile import share
 
 
@@ -99,6 +103,39 @@ def test_a_file_with_a_wrong_field_wants_nothing(
     path = tmp_path / "shares" / "uid-a" / "n_a.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     assert files.read().shares == {}
+
+
+def test_a_claims_folder_that_goes_while_all_are_read_is_one_that_is_not_there(
+    files: ShareFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.put(share())
+    files.put(share("b"))
+    listed = os.scandir
+
+    def dropped_meanwhile(path: Any) -> Any:
+        if getattr(path, "name", "") == "uid-a":
+            shutil.rmtree(path, ignore_errors=True)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", dropped_meanwhile)
+    assert files.read() == Wanted(shares={"n_b": share("b")})
+    assert not (tmp_path / "shares" / "uid-a").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_not_one_in_which_nobody_wants_anything(
+    files: ShareFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.put(share())
+    listed = os.scandir
+
+    def broken(path: Any) -> Any:
+        if getattr(path, "name", "") == "uid-a":
+            raise OSError(errno.EIO, "Input/output error")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        files.read()
 
 
 @pytest.mark.parametrize("uid", ["..", ".", "", "a/b"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from driver.isolation.service import MpsState
 from driver.isolation.service_shares import MpsShare, server_name
-from kubelet_plugin.mps.files import ShareFiles
+from kubelet_plugin.mps.files import ShareFiles, Wanted
 from kubelet_plugin.mps.reconcile import IDLE_S, MISSED_ANSWERS, START_S, Reconciler
 from tests.support.mps_model import ModelControl, ModelDaemon, MpsModel
 
@@ -351,6 +354,73 @@ def test_a_supervisor_that_takes_over_starts_a_daemon_of_its_own(node: Node) -> 
     node.begin()
     assert not node.model.alive
     assert node.sync().why_not("n_a") == ""
+
+
+@pytest.mark.parametrize("written", ["joins.new", ".made", "config.toml"])
+def test_a_full_disk_is_told_counts_as_no_miss_and_is_over_when_there_is_room(
+    node: Node, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    node.files.put(share())
+    if written != "config.toml":
+        node.sync()
+    node.files.put(share("b"))
+    write = Path.write_text
+
+    def full(path: Path, content: str) -> int:
+        if path.name == written:
+            write(path, "")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        for _ in range(MISSED_ANSWERS + 1):
+            assert "No space left" in node.sync().why_not("n_b")
+    assert node.model.starts == (0 if written == "config.toml" else 1)
+    assert node.sync().why_not("n_b") == ""
+    assert (node.folder / "joins" / "n_b" / ".made").read_text()
+    node.begin()
+    assert node.sync().why_not("n_b") == ""
+
+
+def test_a_folder_of_shares_that_cannot_be_read_takes_nothing_from_anybody(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.files.put(share())
+    node.sync()
+    node.pass_by(2 * IDLE_S)
+
+    def broken(_: ShareFiles) -> Wanted:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ShareFiles, "read", broken)
+        assert "Input/output error" in node.sync().why_not("n_a")
+    assert node.model.alive
+    assert node.model.ran == []
+    assert node.sync().why_not("n_a") == ""
+
+
+def test_a_folder_of_logs_that_the_daemon_takes_away_meanwhile_is_passed_over(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubelet_plugin.mps.reconcile.MAX_LOG_BYTES", 10)
+    node.files.put(share())
+    node.sync()
+    kept, taken = (node.folder / "log" / name for name in ("kept", "taken"))
+    for folder in (kept, taken):
+        folder.mkdir()
+        (folder / "server.log").write_bytes(b"x" * 11)
+    listed = os.scandir
+
+    def gone(path: Any) -> Any:
+        if str(path) == str(taken):
+            raise FileNotFoundError(path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert node.sync().problem == ""
+    assert (kept / "server.log").stat().st_size == 0
 
 
 def test_logs_do_not_grow_for_ever(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
