@@ -8,10 +8,13 @@ import pytest
 
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.collecting import Collector
-from tests.support.node_world import claim, pod, prepare, result, uid_of, unprepare
+from tests.support.node_world import card, claim, pod, prepare, result, uid_of, unprepare
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from kubelet_plugin.prepare.engine import PrepareEngine
+    from kubelet_plugin.prepare.records import ClaimRecord
     from tests.support.node_world import JSON, World
 
 pytestmark = pytest.mark.asyncio
@@ -267,22 +270,20 @@ async def during_the_second_round(
     return await collector.collect()
 
 
-@pytest.mark.parametrize("share", ["a", "b", ""])
+@pytest.mark.parametrize("shares", [("a", "b"), ("", "")], ids=["with shareIDs", "the same whole card"])
 async def test_a_claim_that_is_prepared_anew_since_it_was_found_dead_is_kept(
-    world: World, monkeypatch: pytest.MonkeyPatch, share: str
+    world: World, monkeypatch: pytest.MonkeyPatch, shares: tuple[str, str]
 ) -> None:
-    # Without a shareID another allocation can look like the one before.
-    memory = config = None
-    first = claim("claim", result(share=share), owner="pod") if share else whole()
-    late = claim("late", result(device="card-1", share="z"), pods=("late",), owner="late")
-    del memory, config
+    # One that is given whole has no shareID, so that one allocation looks like another.
+    world.cards.found["card-0"] = card(shareable=bool(shares[0]))
     world.cards.found["card-1"] = card("card-1", pci="0000:af:00.0")
+    first, again = (claim("claim", result(share=share)) for share in shares)
+    late = claim("late", result(device="card-1", share="z"), pods=("late",), owner="late")
     world.add(first, pod(), late, pod("late", claims={"gpu": "late"}))
     async with world.engine() as engine:
         await prepare(engine, first)
         await prepare(engine, late)
         world.add(claim("claim"))
-        again = claim("claim", result(share="b")) if share else whole()
 
         async def work() -> None:
             world.add(again)
@@ -293,15 +294,10 @@ async def test_a_claim_that_is_prepared_anew_since_it_was_found_dead_is_kept(
         assert world.spec(again)
 
 
-def whole() -> JSON:
-    return claim("claim", result(share=""))
-
-
 async def test_a_damaged_record_that_is_made_anew_since_it_was_judged_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = await with_damaged_record(world)
-    late = claim("late", result(share="z"), pods=("late",), owner="late")
     async with world.engine() as engine:
         asked = engine.free
 
@@ -312,4 +308,3 @@ async def test_a_damaged_record_that_is_made_anew_since_it_was_judged_is_kept(
         monkeypatch.setattr(engine, "free", free)
         assert await collect(world, engine, Kubelet()) == frozenset()
         assert uid_of("claim") in engine.records
-    del late
