@@ -11,18 +11,21 @@ which is longer than a reservation lasts.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from controller.shared_text import SharedText, shared
 from driver.kube.client import JSON
 from driver.quota.amounts import NOTHING, Charge
-from driver.quota.asks import Ask, ask_of, drivers_of
+from driver.quota.asks import ask_of, drivers_of, packed, unpacked
 from driver.quota.charging import Scope, charge_of
 from driver.quota.stock import Stock
+from driver.selection.recent import Recent
 
 _REMEMBER_S = 120.0
 _MAX_REMEMBERED = 50_000
 _MAX_KEPT = 4096
+_MAX_KEPT_BYTES = 4 << 20
 _MAX_SUMS = 64
 
 
@@ -33,42 +36,35 @@ class ClaimView:
     Attributes:
         namespace: Its namespace.
         uid: Its UID.
-        ask: What it asks for.
-        given: Once it is allocated, which of its requests were given cards of ours, as sorted pairs.
+        ask: What it asks for, packed; the same object for equal asks.
+        given: Once it is allocated, the numbers of those of its requests that were given cards of ours, as a
+            bitmap.
     """
 
     namespace: str
     uid: str
-    ask: Ask
-    given: tuple[tuple[str, bool], ...] | None = None
+    ask: SharedText
+    given: int | None = None
 
 
 def claim_view(document: JSON, *, carried: bool) -> ClaimView:
     """What is kept of a claim; never raises, since a claim that is passed over would not count."""
     metadata = document.get("metadata") or {}
     try:
-        given = drivers_of(document)
+        drivers = drivers_of(document)
     except (AttributeError, TypeError):
-        given = None
+        drivers = None
+    ask = ask_of(document, carried=carried)
+    given = None
+    if drivers is not None:
+        given = sum(1 << number for number, one in enumerate(ask.requests) if drivers.get(one.name))
     return ClaimView(
         namespace=str(metadata.get("namespace") or ""),
         uid=str(metadata.get("uid") or ""),
-        ask=_known(ask_of(document, carried=carried)),
-        given=None if given is None else tuple(sorted(given.items())),
+        # Thousands of claims come from one template.
+        ask=shared(packed(ask)),
+        given=given,
     )
-
-
-def _known(ask: Ask) -> Ask:
-    """The same object for equal asks: thousands of claims come from one template."""
-    found = _ASKS.get(ask)
-    if found is None:
-        found = _ASKS[ask] = ask
-        if len(_ASKS) > _MAX_KEPT:
-            _ASKS.popitem(last=False)
-    return found
-
-
-_ASKS: OrderedDict[Ask, Ask] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +99,7 @@ class Books:
         self._clock = clock
         self._claims: dict[str, dict[str, ClaimView]] = {}
         self._sums: dict[str, dict[Scope, _Sum]] = {}
-        self._charges: dict[tuple[Ask, tuple[tuple[str, bool], ...] | None, Scope], Charge] = {}
+        self._charges = _no_charges()
         self._charged_at = -1
         self._gone: OrderedDict[str, float] = OrderedDict()
 
@@ -149,15 +145,17 @@ class Books:
                 kept.total += self._charge(claim, scope).times(sign)
 
     def _charge(self, claim: ClaimView, scope: Scope) -> Charge:
-        if self._charged_at != self._stock.version or len(self._charges) > _MAX_KEPT:
-            self._charges.clear()
+        if self._charged_at != self._stock.version:
+            self._charges = _no_charges()
             self._charged_at = self._stock.version
         key = (claim.ask, claim.given, scope)
-        found = self._charges.get(key)
+        found = self._charges.find(key)
         if found is None:
-            given: Mapping[str, bool] | None = None if claim.given is None else dict(claim.given)
-            found = charge_of(claim.ask, scope=scope, stock=self._stock, given=given).charge
-            self._charges[key] = found
+            ask, given = unpacked(claim.ask.text), None
+            if claim.given is not None:
+                given = {one.name: bool(claim.given >> number & 1) for number, one in enumerate(ask.requests)}
+            found = charge_of(ask, scope=scope, stock=self._stock, given=given).charge
+            self._charges.keep(key, found, weight=len(claim.ask.text))
         return found
 
     def _forget(self, uid: str) -> None:
@@ -168,3 +166,7 @@ class Books:
             if len(self._gone) <= _MAX_REMEMBERED and self._gone[oldest] + _REMEMBER_S > now:
                 break
             del self._gone[oldest]
+
+
+def _no_charges() -> Recent[tuple[SharedText, int | None, Scope], Charge]:
+    return Recent(count=_MAX_KEPT, weight=_MAX_KEPT_BYTES)

@@ -9,7 +9,7 @@ is asked of them. `allocationMode: All` counts 32 devices, as in Kubernetes' Res
 kinds of cards could be given, the worst counts, so that a charge never grows by what the scheduler decides.
 
 Limits: pure; it changes only with the cluster's cards and classes. A claim of somebody hostile costs bounded
-time: of very many or very long selectors only the first are looked at.
+time: of very many or very long selectors only the first are in its `Ask`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,9 @@ from dataclasses import dataclass
 from driver.api.quota import AcceleratorQuotaSpec
 from driver.cards import CORES_PER_CARD
 from driver.quota.amounts import NOTHING, Charge
-from driver.quota.asks import Ask, Option
+from driver.quota.asks import ANY_CLASS, Ask, Option
 from driver.quota.errors import QuotaCardsUnknownError
 from driver.quota.stock import CardKind, Stock
-
-MAX_SELECTORS = 16
-"""Different selectors of a claim that are looked at."""
-MAX_CHARACTERS = 4096
-"""Characters of all of them together: compiling takes some 4 ms for each thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +78,12 @@ def charge_of(ask: Ask, *, scope: Scope, stock: Stock, given: Mapping[str, bool]
         given: For an allocated claim, which of its requests were given cards of ours (`drivers_of`).
     """
     total, unknown, everything = NOTHING, "", ""
-    heeded = _Heeded()
     for request in ask.requests:
         if given is not None and not given.get(request.name, False):
             continue
         worst = NOTHING
         for option in request.options:
-            found = _option(option, scope=scope, stock=stock, sure=given is not None, heeded=heeded)
+            found = _option(option, scope=scope, stock=stock, sure=given is not None)
             if found is None:
                 continue
             charge, is_known = found
@@ -116,33 +110,11 @@ def check_known(counted: Counted, *, limits_memory: bool, quota: str) -> None:
         )
 
 
-class _Heeded:
-    """The selectors of a claim that are looked at; without the others it could get more cards."""
-
-    def __init__(self) -> None:
-        self._texts: set[str] = set()
-        self._characters = 0
-
-    def of(self, selectors: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(one for one in selectors if self._is_heeded(one))
-
-    def _is_heeded(self, text: str) -> bool:
-        if text in self._texts:
-            return True
-        if len(self._texts) >= MAX_SELECTORS or self._characters + len(text) > MAX_CHARACTERS:
-            return False
-        self._texts.add(text)
-        self._characters += len(text)
-        return True
-
-
-def _option(
-    option: Option, *, scope: Scope, stock: Stock, sure: bool, heeded: _Heeded
-) -> tuple[Charge, bool] | None:
+def _option(option: Option, *, scope: Scope, stock: Stock, sure: bool) -> tuple[Charge, bool] | None:
     """What an option counts, and whether its memory is known; None if it is not what the quota is about."""
-    if scope.classes and option.class_name not in scope.classes:
+    if scope.classes and option.class_name not in (ANY_CLASS, *scope.classes):
         return None
-    choice = stock.choice(option.class_name, heeded.of(option.selectors))
+    choice = stock.choice(option.class_name, option.selectors)
     if not choice.ours and not sure:
         return None
     kinds = choice.kinds or choice.similar

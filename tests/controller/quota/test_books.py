@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -116,3 +117,25 @@ def test_a_claim_that_no_api_server_stores_is_never_passed_over(document: Any) -
 
 def test_claims_of_one_template_share_what_they_ask_for() -> None:
     assert view(uid="a").ask is view(uid="b").ask
+
+
+def test_little_is_kept_of_claims_with_long_selectors_and_nothing_of_those_that_are_gone(
+    books: Books,
+) -> None:
+    def long(number: int) -> Any:
+        texts = [{"cel": {"expression": f"'{number}-{one}' != '{'x' * 9_000}'"}} for one in range(8)]
+        return view(uid=f"u{number}", selectors=texts)
+
+    total(books)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            one = long(number)
+            books.note(f"c{number}", None, one)
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+        for number in range(100):
+            one = long(number)
+            books.note(f"c{number}", one, None)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
