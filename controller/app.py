@@ -284,7 +284,7 @@ def _ours(
             tell.add(answer.pod, after_s=settings.explain_after)
 
     around = Surroundings(
-        held=lambda: election.held,
+        left_s=lambda: election.left_s,
         offered=lambda node: stores.agent_ready(node) and handover.over(node),
         release=lambda: known_release(mode.state.release),
         amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],

@@ -7,7 +7,7 @@ Flow: a candidate takes the Lease if nobody holds it, or if it has not *seen it 
 holder promised to renew it; then it leads while it renews. It stops leading before anybody else can begin:
 the work is cancelled `renew_deadline_s` after the last renewal was *sent*, the Lease ends `duration_s` after
 it at the earliest. `held` is asked before each write as well, because a process that was stopped and resumed
-wakes up in the middle of its work.
+wakes up in the middle of its work; `left_s` says how long a write may be under way.
 
 Limits: clocks of different machines are never compared, only how long ago this process saw a change; the time
 that a machine was asleep counts, which the event loop's clock passes over. A
@@ -107,6 +107,18 @@ class LeaderElection:
             asyncio.get_running_loop().time() < self._held_until
             and self._sleepless_clock() < self._awake_until
         )
+
+    @property
+    def left_s(self) -> float:
+        """Seconds before anybody else can lead, by every clock of this process; 0 where it may not write.
+
+        At least `duration_s - renew_deadline_s` while the Lease is held.
+        """
+        if not self.held:
+            return 0.0
+        beyond_s = self.settings.duration_s - self.settings.renew_deadline_s
+        now = asyncio.get_running_loop().time()
+        return beyond_s + min(self._held_until - now, self._awake_until - self._sleepless_clock())
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Runs `lead` whenever this process leads, and cancels it when it does not any more.

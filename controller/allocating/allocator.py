@@ -32,6 +32,7 @@ from controller.allocating.errors import AllocationLostError
 from controller.allocating.question import Question, Questions
 from controller.allocating.reading import LongTexts, Reading
 from controller.allocating.refused import RefusedNodes
+from controller.allocating.sending import Sending
 from controller.allocating.sources import Sources
 from controller.allocating.storing import Storing
 from controller.allocating.turns import Turns
@@ -39,7 +40,6 @@ from controller.allocating.unplaced import Unplaced
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, PodView
 from controller.allocating.writing import Wanted
-from controller.lease import LeadershipLostError
 from driver.allocation.placement import PlacementPolicy
 from driver.errors import AllocationError, ClaimError, ConfigError
 from driver.kube.client import JSON, ApiError, KubeClient
@@ -80,7 +80,7 @@ class Allocator:
         usage: NodeUsage,
         pods_of: Callable[[str], Collection[str]],
         turns: Turns,
-        held: Callable[[], bool],
+        left_s: Callable[[], float],
         again: Callable[[str, float], None],
         answered: Callable[[Answer], None],
         policy: PlacementPolicy,
@@ -97,7 +97,7 @@ class Allocator:
             usage: What pods take of nodes.
             pods_of: The pods that name a claim (`namespace/name`).
             turns: Which namespaces have to rest.
-            held: Whether this replica leads at this moment.
+            left_s: Seconds before another replica can lead; 0 or less where this one may not write.
             again: Puts a key into the queue, after so many seconds.
             answered: Told of each decision.
             policy: Which of the answers that fit is liked best.
@@ -110,7 +110,6 @@ class Allocator:
         self._usage = usage
         self._turns = turns
         self._questions = Questions(sources, usage)
-        self._held = held
         self._again = again
         self._answered = answered
         self._policy = policy
@@ -119,14 +118,14 @@ class Allocator:
         # Whether it is cards that are missing, by pod for which nothing fitted.
         self._waiting: dict[str, bool] = {}
         self._rests: dict[str, float] = {}
-        self._reading = Reading(client, sources)
+        self._sending = Sending(client, left_s=left_s)
+        self._reading = Reading(client, sources, self._sending)
         self._storing = Storing(
-            client,
+            self._sending,
             sources,
             books,
             usage=usage,
             pods_of=pods_of,
-            check_leading=self._check_leading,
             again=again,
             freed=lambda: again(WAKE, _WAKE_S),
             orphaned_s=orphaned_s,
@@ -190,7 +189,7 @@ class Allocator:
             ApiError: A write failed; to be tried again.
             LeadershipLostError: This replica does not lead any more.
         """
-        self._check_leading()
+        self._sending.check()
         await self._reading.all_claims()
         kind, _, name = key.partition("/")
         return await (self._reconcile_pod(name) if kind == "pod" else self._storing.reconcile(name))
@@ -298,7 +297,7 @@ class Allocator:
         decision = answer.decision
         if decision is None or decision.allocations is None:
             return self._refused(answer, view, claims, read)
-        self._check_leading()
+        self._sending.check()
         if self._books.news != news or not self._still(key, view, claims, node=decision.node):
             return _SOON_S
         self._waiting.pop(key, None)
@@ -336,7 +335,7 @@ class Allocator:
         Returns:
             Seconds after which to look again; None if nobody has cards in vain.
         """
-        self._check_leading()
+        self._sending.check()
         short = [key for key, short in self._waiting.items() if short]
         needing = [(key, view) for key in short if (view := self._pod(key)) and view.may_need]
         for key in self._unplaced.look(needing, now=_now()):
@@ -397,10 +396,6 @@ class Allocator:
 
     def _pod(self, key: str) -> PodView | None:
         return self._sources.pods.get(key)
-
-    def _check_leading(self) -> None:
-        if not self._held():
-            raise LeadershipLostError("Another replica may lead by now, so nothing is decided or written.")
 
 
 def _now() -> float:

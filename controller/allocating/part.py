@@ -40,14 +40,14 @@ class Surroundings:
     """What allocating is told by the rest of the controller.
 
     Attributes:
-        held: Whether this replica leads at this moment.
+        left_s: Seconds before another replica can lead; 0 or less where this one may not write.
         offered: Whether the cards of a node may be given out now.
         release: Kubernetes release of the cluster; "" while it is not known.
         amounts_kept: Whether the API server keeps the amounts that claims ask for; None if not known yet.
         answered: Told of each decision.
     """
 
-    held: Callable[[], bool]
+    left_s: Callable[[], float]
     offered: Callable[[str], bool]
     release: Callable[[], str]
     amounts_kept: Callable[[], bool | None]
@@ -120,7 +120,7 @@ class Allocating:
             usage=self._usage,
             pods_of=self._pods_of.of,
             turns=self._turns,
-            held=around.held,
+            left_s=around.left_s,
             again=lambda key, after_s: self.queue.add(key, after_s=after_s),
             answered=around.answered,
             policy=policy,

@@ -1,10 +1,13 @@
 """Reads from the API server what the informers do not hold.
 
 Flow: `all_claims` once for each time that this replica begins to lead, since another one may have led before
-and its last writes may not have been seen yet; `long_texts` when it is the turn of a pod of which, or of
-whose claims, not everything is kept.
+and its last writes may not have been seen yet, or may not even have arrived: those are made to fail
+(`writing.fence`; `sending` says why that is needed). `long_texts` when it is the turn of a pod of which, or
+of whose claims, not everything is kept.
 
-Limits: where the server does not answer, all who wait ask it together, ever more rarely.
+Limits: where the server does not answer, all who wait ask it together, ever more rarely. Nothing is decided
+before all claims were read, so one request for each claim on which the finalizer was left, or was put by
+whoever made the claim, comes first; several at a time.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from controller.allocating.sending import Sending
 from controller.allocating.sources import Sources
 from controller.allocating.views import ClaimView, PodView, asked_text, wishes_text
+from controller.allocating.writing import fence, may_be_written
 from controller.shared_text import shared
 from driver.kube.backoff import Backoff
 from driver.kube.client import JSON, ApiError, KubeClient, NotFoundError, UnreachableError
@@ -22,6 +27,8 @@ from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
 
 _PAGE = 50
 """Claims that are read at once: each may have 320 KiB of configuration that is none of ours."""
+
+_FENCED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,10 @@ class LongTexts:
 class Reading:
     """Reads claims and pods."""
 
-    def __init__(self, client: KubeClient, sources: Sources) -> None:
+    def __init__(self, client: KubeClient, sources: Sources, sending: Sending) -> None:
         self._client = client
         self._sources = sources
+        self._sending = sending
         self._lock = asyncio.Lock()
         self._done = False
         self._again_at = float("-inf")
@@ -57,10 +65,11 @@ class Reading:
         self._done = False
 
     async def all_claims(self) -> None:
-        """Reads all claims, if that was not done since `begin`.
+        """Reads all claims, and sees to it that nothing older is written, if that was not done since `begin`.
 
         Raises:
             ApiError: The server did not answer, now or a moment ago.
+            LeadershipLostError: This replica does not lead any more.
         """
         async with self._lock:
             if self._done:
@@ -102,8 +111,36 @@ class Reading:
         token = ""
         while True:
             page = await self._client.list_page(RESOURCE_CLAIMS, limit=_PAGE, continue_token=token)
-            for item in page.get("items") or []:
+            items = page.get("items") or []
+            for item in items:
                 self._sources.claims.observe(item)
+            fenced = [item for item in items if may_be_written(item) and self._may_be_ours(item)]
+            for first in range(0, len(fenced), _FENCED_AT_ONCE):
+                await self._fence(fenced[first : first + _FENCED_AT_ONCE])
             token = str((page.get("metadata") or {}).get("continue") or "")
             if not token:
                 return
+
+    async def _fence(self, claims: Iterable[JSON]) -> None:
+        # Items of a list do not say what they are.
+        known = {"apiVersion": RESOURCE_CLAIMS.api_version, "kind": RESOURCE_CLAIMS.kind}
+        stored = await asyncio.gather(
+            *(fence(self._sending, {**known, **one}) for one in claims), return_exceptions=True
+        )
+        for one in stored:
+            if isinstance(one, BaseException):
+                raise one
+            if one is not None:
+                self._sources.claims.observe(one)
+
+    def _may_be_ours(self, claim: JSON) -> bool:
+        """Whether a leader may have allocated it: not where all its classes are those of other drivers."""
+        requests = ((claim.get("spec") or {}).get("devices") or {}).get("requests") or []
+        asks = (
+            one
+            for request in requests
+            for one in (request.get("exactly"), *(request.get("firstAvailable") or []))
+        )
+        classes = (self._sources.classes.get(str(one.get("deviceClassName"))) for one in asks if one)
+        # One that is not there any more may have been ours.
+        return any(found is None or found.ours for found in classes)

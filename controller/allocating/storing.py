@@ -22,6 +22,7 @@ import structlog
 
 from controller.allocating.books import Books
 from controller.allocating.errors import ClaimChangedError
+from controller.allocating.sending import Sending
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, PodView
@@ -29,7 +30,7 @@ from controller.allocating.writing import Wanted, release, settled, write
 from controller.lease import LeadershipLostError
 from driver.allocation import Decision
 from driver.errors import AllocationError
-from driver.kube.client import JSON, ApiError, ConflictError, KubeClient, NotFoundError
+from driver.kube.client import JSON, ApiError, ConflictError, NotFoundError
 from driver.kube.resources import RESOURCE_CLAIMS
 
 _DEFINITE = (400, 403, 404, 410, 413, 422)
@@ -45,13 +46,12 @@ class Storing:
 
     def __init__(
         self,
-        client: KubeClient,
+        sending: Sending,
         sources: Sources,
         books: Books,
         *,
         usage: NodeUsage,
         pods_of: Callable[[str], Collection[str]],
-        check_leading: Callable[[], None],
         again: Callable[[str, float], None],
         freed: Callable[[], None],
         orphaned_s: float,
@@ -60,23 +60,21 @@ class Storing:
         """Starts without anything under way.
 
         Args:
-            client: The API server.
+            sending: Sends requests while this replica leads.
             sources: Where claims and pods are found.
             books: What is given out.
             usage: What pods take of nodes.
             pods_of: The pods that name a claim (`namespace/name`).
-            check_leading: Raises LeadershipLostError if this replica does not lead.
             again: Puts a key into the queue, after so many seconds.
             freed: Told that something that was booked is not any more.
             orphaned_s: How long an allocation of ours may be of no use before it is released.
             wall_clock: The time that allocations carry.
         """
-        self._client = client
+        self._sending = sending
         self._sources = sources
         self._books = books
         self._usage = usage
         self._pods_of = pods_of
-        self._check_leading = check_leading
         self._again = again
         self._freed = freed
         self._orphaned_s = orphaned_s
@@ -179,9 +177,9 @@ class Storing:
         status = claim.get("status") or {}
         unchanged = claim["metadata"].get("uid") == view.uid and bool(status.get("allocation"))
         if unchanged and not status.get("reservedFor") and self._useless_since(key, view) is not None:
-            self._check_leading()
+            self._sending.check()
             self._forget_place(view.uid)
-            self._sources.claims.observe(await release(self._client, claim))
+            self._sources.claims.observe(await release(self._sending, claim))
             _log.info("released a claim that is of no use", claim=key)
         self._orphans.pop(key, None)
         self._loose.pop(key, None)
@@ -207,15 +205,15 @@ class Storing:
 
     async def _read(self, name: str, namespace: str) -> JSON:
         try:
-            return await self._client.get(RESOURCE_CLAIMS, name, namespace=namespace)
+            return await self._sending.get(RESOURCE_CLAIMS, name, namespace=namespace)
         except NotFoundError:
             return {"metadata": {}}
 
     async def _write(self, wanted: Wanted) -> None:
         self._writing.add(wanted.uid)
         try:
-            self._check_leading()
-            stored = await write(self._client, wanted, now=self._wall_clock())
+            self._sending.check()
+            stored = await write(self._sending, wanted, now=self._wall_clock())
         except (AllocationError, LeadershipLostError) as refused:
             self._undo(wanted)
             if isinstance(refused, ClaimChangedError):
@@ -238,7 +236,7 @@ class Storing:
         self._books.drop(wanted.uid)
 
     async def _settle(self, doubted: Wanted) -> None:
-        stored = await settled(self._client, doubted)
+        stored = await settled(self._sending, doubted)
         if stored is not None:
             self._sources.claims.observe(stored)
         if stored is not None and (stored.get("status") or {}).get("allocation"):

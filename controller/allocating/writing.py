@@ -9,7 +9,8 @@ is always set, since kube-scheduler from 1.36 on would otherwise set it when it 
 server refuses as a change of an immutable field (seen on 1.36.3).
 
 Limits: three requests for a claim. Where no answer comes it is not known what the server did: the caller
-keeps the allocation in its books until `settled` says what is stored.
+keeps the allocation in its books until `settled` says what is stored. Each request is sent only while this
+replica leads, and what still comes late finds another resourceVersion: `sending` says why.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from typing import Any
 import structlog
 
 from controller.allocating.errors import AllocationLostError, ClaimChangedError
+from controller.allocating.sending import Claims
+from controller.lease import LeadershipLostError
 from driver.api.share_allocation import GivenShare, config_entry, is_share_allocation
 from driver.cards import DRIVER_NAME
-from driver.kube.client import JSON, ApiError, KubeClient
+from driver.kube.client import JSON, ApiError, ConflictError, NotFoundError
 from driver.kube.resources import RESOURCE_CLAIMS
 from driver.quantities import parse_quantity
 
@@ -73,13 +76,14 @@ def complete(wanted: Wanted, *, now: datetime) -> JSON:
     return {**wanted.allocation, "devices": devices, "allocationTimestamp": stamp}
 
 
-async def write(client: KubeClient, wanted: Wanted, *, now: datetime) -> JSON:
+async def write(client: Claims, wanted: Wanted, *, now: datetime) -> JSON:
     """Writes an allocation; the claim as it is stored.
 
     Raises:
         ClaimChangedError: The claim is not the one that was decided about any more.
         AllocationLostError: The server dropped what says how much was given; nothing is allocated.
         ApiError: The server refused, or gave no answer.
+        LeadershipLostError: This replica does not lead any more; the allocation was not sent.
     """
     claim = await client.get(RESOURCE_CLAIMS, wanted.name, namespace=wanted.namespace)
     _check(claim, wanted)
@@ -102,8 +106,8 @@ async def write(client: KubeClient, wanted: Wanted, *, now: datetime) -> JSON:
         _log.error("allocation lost on the way", claim=f"{wanted.namespace}/{wanted.name}", lost=problem)
         try:
             await release(client, stored)
-        except ApiError as failed:
-            # Whatever the server said to that: what counts is that the allocation may still be stored.
+        except (ApiError, LeadershipLostError) as failed:
+            # Whatever the reason: what counts is that the allocation may still be stored.
             raise ApiError(f"An allocation could not be taken back: {failed}", status=0) from failed
         raise AllocationLostError(
             f"The API server stored the allocation of {wanted.namespace}/{wanted.name} without {problem}.",
@@ -112,24 +116,19 @@ async def write(client: KubeClient, wanted: Wanted, *, now: datetime) -> JSON:
     return stored
 
 
-async def release(client: KubeClient, claim: JSON) -> JSON:
+async def release(client: Claims, claim: JSON) -> JSON:
     """Takes the allocation of a claim back, and our finalizer with it; the claim as it is stored.
 
     Raises:
         ApiError: The server refused (ConflictError if the claim changed meanwhile), or gave no answer.
+        LeadershipLostError: This replica does not lead any more; what was not sent yet will not be.
     """
     # Nobody holds it, or the one pod that we reserved it for; the server allows no holder without allocation.
     stored = await _put_status(client, claim, {})
-    finalizers = [one for one in stored["metadata"].get("finalizers") or [] if one != FINALIZER]
-    return await client.replace(
-        RESOURCE_CLAIMS,
-        {**stored, "metadata": {**stored["metadata"], "finalizers": finalizers}},
-        name=stored["metadata"]["name"],
-        namespace=stored["metadata"]["namespace"],
-    )
+    return await _unprotected(client, stored)
 
 
-async def settled(client: KubeClient, wanted: Wanted) -> JSON | None:
+async def settled(client: Claims, wanted: Wanted) -> JSON | None:
     """What is stored of a claim whose write got no answer; None if it is gone or another one by now.
 
     A write that is still on its way to the server could be stored after the claim was read. So a claim
@@ -138,6 +137,7 @@ async def settled(client: KubeClient, wanted: Wanted) -> JSON | None:
 
     Raises:
         ApiError: It cannot be told yet.
+        LeadershipLostError: This replica does not lead any more.
     """
     try:
         claim = await client.get(RESOURCE_CLAIMS, wanted.name, namespace=wanted.namespace)
@@ -145,20 +145,44 @@ async def settled(client: KubeClient, wanted: Wanted) -> JSON | None:
         if failed.status == 404:
             return None
         raise
-    metadata = claim["metadata"]
-    if metadata.get("uid") != wanted.uid:
+    if claim["metadata"].get("uid") != wanted.uid:
         return None
-    finalizers = metadata.get("finalizers") or []
-    # Without the finalizer, the status was not written with this resourceVersion.
-    if (claim.get("status") or {}).get("allocation") or FINALIZER not in finalizers:
-        return claim
-    kept = [one for one in finalizers if one != FINALIZER]
-    return await client.replace(
-        RESOURCE_CLAIMS,
-        {**claim, "metadata": {**metadata, "finalizers": kept}},
-        name=wanted.name,
-        namespace=wanted.namespace,
-    )
+    return await _unprotected(client, claim) if may_be_written(claim) else claim
+
+
+def may_be_written(claim: JSON) -> bool:
+    """Whether a write of an allocation may be on its way that names this version of a claim.
+
+    Without the finalizer, none was sent with this resourceVersion.
+    """
+    finalizers = claim["metadata"].get("finalizers") or []
+    return FINALIZER in finalizers and not (claim.get("status") or {}).get("allocation")
+
+
+async def fence(client: Claims, claim: JSON) -> JSON | None:
+    """Makes whatever another leader sent for this version of a claim a conflict; the claim as it is stored.
+
+    It is changed at most once: where that is a conflict somebody else has changed it, and that does as well.
+
+    Args:
+        client: The API server.
+        claim: A claim for which `may_be_written`, read since this replica leads.
+
+    Returns:
+        The claim; None if it is gone.
+
+    Raises:
+        ApiError: The server refused, or gave no answer.
+        LeadershipLostError: This replica does not lead any more.
+    """
+    metadata = claim["metadata"]
+    try:
+        try:
+            return await _unprotected(client, claim)
+        except ConflictError:
+            return await client.get(RESOURCE_CLAIMS, metadata["name"], namespace=metadata["namespace"])
+    except NotFoundError:
+        return None
 
 
 def difference(sent: JSON, stored: JSON) -> str:
@@ -209,7 +233,19 @@ def _check(claim: JSON, wanted: Wanted) -> None:
         raise ClaimChangedError(f"{where} was allocated meanwhile.")
 
 
-async def _put_status(client: KubeClient, claim: JSON, status: JSON) -> JSON:
+async def _unprotected(client: Claims, claim: JSON) -> JSON:
+    """Takes the finalizer off a claim."""
+    metadata = claim["metadata"]
+    kept = [one for one in metadata.get("finalizers") or [] if one != FINALIZER]
+    return await client.replace(
+        RESOURCE_CLAIMS,
+        {**claim, "metadata": {**metadata, "finalizers": kept}},
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+    )
+
+
+async def _put_status(client: Claims, claim: JSON, status: JSON) -> JSON:
     metadata = claim["metadata"]
     return await client.replace(
         RESOURCE_CLAIMS,

@@ -169,11 +169,31 @@ class KubeClient:
         )
 
     async def replace(
-        self, resource: Resource, body: JSON, *, name: str, namespace: str = "", subresource: str = ""
+        self,
+        resource: Resource,
+        body: JSON,
+        *,
+        name: str,
+        namespace: str = "",
+        subresource: str = "",
+        timeout_s: float | None = None,
     ) -> JSON:
-        """Replaces an object; with `metadata.resourceVersion` set, ConflictError if it changed meanwhile."""
+        """Replaces an object; with `metadata.resourceVersion` set, ConflictError if it changed meanwhile.
+
+        Args:
+            resource: Its kind.
+            body: The object.
+            name: Its name.
+            namespace: Its namespace, "" for those of the cluster.
+            subresource: The part of it that is replaced.
+            timeout_s: How long this side waits for an answer, and how long the API server works on it.
+        """
         path = resource.path(namespace=namespace, name=name, subresource=subresource)
-        return await self._transport.request("PUT", path, body=body)
+        if timeout_s is None:
+            return await self._transport.request("PUT", path, body=body)
+        # The server would go on for its own limit (60 s), also after nobody waits any more.
+        query = {"timeout": f"{max(1, int(timeout_s * 1000))}ms"}
+        return await self._transport.request("PUT", path, query=query, body=body, timeout_s=timeout_s)
 
     async def patch(
         self,

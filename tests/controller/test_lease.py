@@ -250,3 +250,21 @@ async def test_a_broken_number_of_seconds_is_promised_in_full() -> None:
     await election._attempt()
     assert lease.stored is not None
     assert lease.stored["spec"]["leaseDurationSeconds"] == 2
+
+
+async def test_a_write_has_time_until_another_replica_can_lead_and_none_without_the_lease() -> None:
+    lease, log = OneLease(), list[str]()
+    one = Replica(lease, "one", log)
+    await asyncio.sleep(1)
+    lease.away.add("one")
+    await asyncio.sleep(3)
+    left = one.election.left_s
+    assert 10 <= left <= 13
+    await asyncio.sleep(2)
+    assert one.election.left_s == pytest.approx(left - 2)
+    # The machine was asleep, which the event loop's clock does not know.
+    one.asleep_s = 1
+    assert one.election.left_s == pytest.approx(left - 3)
+    one.asleep_s = 60
+    assert one.election.left_s == 0
+    await one.stop()

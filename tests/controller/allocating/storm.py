@@ -1,9 +1,10 @@
 """A cluster in which everything happens at once, around two replicas of the allocator.
 
 The API server takes its time, refuses a third of all requests, loses answers, and stores some writes only
-after whoever sent them has given up or died. Watches are late. Beside the allocator there are a scheduler
-that binds pods or takes allocations back, people who make pods and delete them, and make others under the
-same names, and the controller manager that cleans up behind them.
+after whoever sent them has given up or died. A leader dies, or stands still in the middle of its work until
+another one leads, and goes on then for some turns of its loop. Watches are late. Beside the allocator there
+are a scheduler that binds pods or takes allocations back, people who make pods and delete them, and make
+others under the same names, and the controller manager that cleans up behind them.
 """
 
 from __future__ import annotations
@@ -31,8 +32,18 @@ class SlowTransport(ScriptedTransport):
     """Requests take time; some are refused, some answers are lost, some writes are stored late."""
 
     storm: Storm
+    replica: Replica
 
     async def request(self, method: str, path: str, **more: Any) -> Any:
+        if path.endswith("/status") and not self.replica.runs.is_set():
+            self.replica.held_back.add(path.split("/")[7])
+        await self.replica.runs.wait()
+        try:
+            return await self._request(method, path, **more)
+        finally:
+            await self.replica.runs.wait()
+
+    async def _request(self, method: str, path: str, **more: Any) -> Any:
         chance = self.storm.chance
         sent = Request(
             method=method,
@@ -74,12 +85,16 @@ class Replica(World):
     def __init__(self, storm: Storm) -> None:
         def transport_of(answer: Any) -> ScriptedTransport:
             made = SlowTransport(answer)
-            made.storm = storm
+            made.storm, made.replica = storm, self
             return made
 
         self.transport_of = transport_of
         super().__init__(nodes=NODES)
         self.storm = storm
+        # Not set while its process stands still: nothing goes out, and no answer is looked at.
+        self.runs = asyncio.Event()
+        self.runs.set()
+        self.held_back: set[str] = set()
         self.leading = False
         self.after = storm.stored_by
         self._due = 0.0
@@ -185,9 +200,32 @@ class Storm:
             for document in list(stored.values()):
                 born.hear(getattr(born, kind), {"type": "ADDED", "object": document}, at_once=True)
         self.leader = 1 - self.leader
-        # What was sent before has landed by the time that the Lease has run out.
-        await asyncio.sleep(4 + self.chance.random() * 6)
+        # Some of what was sent before lands only when the next one leads.
+        await asyncio.sleep(self.chance.random() * 4)
         self.lead()
+
+    async def stop(self) -> None:
+        """The leader's process is stopped, wherever it is, and goes on when the other one leads."""
+        stopped, work = self.now_leading, self.work
+        assert work is not None
+        stopped.runs.clear()
+        stopped.held_back.clear()
+        await asyncio.sleep(self.chance.random() * 4)
+        stopped.leading = False
+        for name in sorted(stopped.held_back & self.pods.keys()):
+            # Its claim stays for a while, and the next leader has no reason to look at it.
+            self.delete("pods", name)
+        self.make(f"rival{next(self.uids)}")
+        self.told |= {answer.pod.partition("/")[2] for answer in stopped.answers}
+        self.leader = 1 - self.leader
+        self.lead()
+        await asyncio.sleep(self.chance.random() * 2)
+        stopped.runs.set()
+        for _ in range(self.chance.randrange(10)):
+            # It does not know yet that its time is over.
+            await asyncio.sleep(0)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
     # Everybody else
 

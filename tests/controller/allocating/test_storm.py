@@ -1,4 +1,4 @@
-"""Two replicas, an API server in trouble, a scheduler that refuses, and leaders that die.
+"""Two replicas, an API server in trouble, a scheduler that refuses, and leaders that die or stand still.
 
 What must hold at every instant: what is stored never gives out more of a card than it has. And in the end
 each pod has its claims, or has been told why not; nothing is held that nobody needs; and the books are empty
@@ -34,6 +34,8 @@ async def weather(storm: Storm, *, pods: int) -> None:
         await asyncio.sleep(storm.chance.random() * 2)
         if number % 10 == 7:
             await storm.kill()
+        if number % 10 == 3:
+            await storm.stop()
     storm.calm = True
     await asyncio.sleep(900)
     life.cancel()

@@ -97,7 +97,7 @@ class World:
             self.nodes,
             self.inventories,
             Surroundings(
-                held=lambda: self.leading,
+                left_s=lambda: 10.0 if self.leading else 0.0,
                 offered=lambda node: node in self.offered,
                 release=lambda: "1.36",
                 amounts_kept=lambda: self.kept,
