@@ -158,6 +158,16 @@ def _absent(entry: Entry, subject: Subject) -> ClaimState:
             f"There is no ResourceClaimTemplate {entry.template} in namespace {subject.namespace}.",
             remedy="Create the template: the claim is made as soon as it is there.",
         )
+    if entry.unnamed:
+        # Seen on 1.36.3 where claims were made faster than kube-controller-manager saw them; mended in 1.37.
+        return ClaimState(
+            entry,
+            "NotNamed",
+            f"Its claim {entry.unnamed} was made, but the pod's status does not name it: before Kubernetes "
+            "1.37 kube-controller-manager can lose names of a pod with several claims "
+            "(kubernetes/kubernetes#138407).",
+            remedy="If the pod stays so, delete it and have it made anew, or ask for all cards in one claim.",
+        )
     return ClaimState(
         entry,
         "NotMade",

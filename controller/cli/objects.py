@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.cli.reading import Reading
@@ -27,6 +27,7 @@ TEMPLATES = Resource(
 )
 CORE_EVENTS = Resource(group="", version="v1", plural="events", kind="Event", namespaced=True)
 MAX_CLAIMS = 64
+_ENTRY = "resource.kubernetes.io/pod-claim-name"  # PodResourceClaimAnnotation of the API
 _OURS = "dragoman.dev/"
 _SAID = {
     "FailedScheduling": ("default-scheduler", "karpenter"),
@@ -49,6 +50,7 @@ class Entry:
         claim: The claim; None if it does not exist or may not be read.
         forbidden: It may not be read.
         template_there: Whether its template exists; None if that is not known.
+        unnamed: Name of the claim that was made for it all the same, where the pod's status does not name it.
     """
 
     entry: str
@@ -57,6 +59,7 @@ class Entry:
     claim: JSON | None = None
     forbidden: bool = False
     template_there: bool | None = None
+    unnamed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,12 @@ async def look_at(reading: Reading, kind: str, name: str, *, namespace: str) -> 
         entries = await asyncio.gather(
             *(_entry(reading, one, namespace) for one in entries_of(pod)[:MAX_CLAIMS])
         )
+        if any(one.template_there for one in entries):
+            made = await _made_for(reading, pod, namespace)
+            entries = [
+                replace(one, unnamed=made.get(one.entry, "")) if one.template_there else one
+                for one in entries
+            ]
         users = None
     else:
         claim = await reading.one(RESOURCE_CLAIMS, name, namespace=namespace)
@@ -177,6 +186,18 @@ async def _entry(reading: Reading, one: Entry, namespace: str) -> Entry:
         forbidden=forbidden,
         template_there=there,
     )
+
+
+async def _made_for(reading: Reading, pod: JSON, namespace: str) -> dict[str, str]:
+    """Names of the claims that were made from templates for a pod, by their names in the pod."""
+
+    def of_pod(claim: JSON) -> tuple[str, str] | None:
+        metadata = claim["metadata"]
+        entry = (metadata.get("annotations") or {}).get(_ENTRY)
+        owned = any(one.get("uid") == pod["metadata"]["uid"] for one in metadata.get("ownerReferences") or [])
+        return (str(entry), str(metadata["name"])) if entry and owned else None
+
+    return dict(await reading.all(RESOURCE_CLAIMS, of_pod, namespace=namespace) or [])
 
 
 async def _events(reading: Reading, subject: tuple[str, str], namespace: str) -> list[JSON]:

@@ -359,6 +359,38 @@ def _look_at(place: Space, pod: str, one: Combination) -> None:
         assert "ro" in mounted["options"].split(","), f"{pod}/{name}: {one}"
 
 
+def _wait_running(place: Space, batch: Mapping[str, Combination]) -> None:
+    """Waits for the pods; those are made anew of whose claims the control plane lost some names.
+
+    Before 1.37 kube-controller-manager can leave a pod that has several claims with the names of some of them
+    (kubernetes/kubernetes#138407): seen in one of about 30 batches while other clusters came and went.
+    """
+    for _ in range(3):
+        try:
+            place.running(*batch, seconds=60)
+        except waiting.Waited:
+            lost = [name for name in batch if _names_are_lost(place, name)]
+            place.delete(*lost)
+            for name in lost:
+                place.create(*(one for one in batch[name].objects(name, among=CARDS) if one["kind"] == "Pod"))
+        else:
+            return
+    place.running(*batch, seconds=60)
+
+
+def _names_are_lost(place: Space, name: str) -> bool:
+    pod = place.pod(name)
+    named = {one["resourceClaimName"] for one in pod["status"].get("resourceClaimStatuses") or []}
+    made = {
+        one["metadata"]["name"]
+        for one in place.claims()
+        if any(
+            owner["uid"] == pod["metadata"]["uid"] for owner in one["metadata"].get("ownerReferences") or []
+        )
+    }
+    return waiting.running(pod) is None and bool(made - named)
+
+
 @pytest.mark.parametrize("order", ["as-listed", "reversed"])
 def test_in_each_combination_the_right_limit_is_at_the_right_index_for_the_right_card(
     own: FourCards, order: str, request: pytest.FixtureRequest
@@ -377,7 +409,7 @@ def test_in_each_combination_the_right_limit_is_at_the_right_index_for_the_right
         batch = {f"p{first + number}": one for number, one in enumerate(mine[first : first + AT_ONCE])}
         for name, one in batch.items():
             space.create(*one.objects(name, among=CARDS))
-        space.running(*batch, seconds=240)
+        _wait_running(space, batch)
         for name, one in batch.items():
             _look_at(space, name, one)
         for claim in space.claims():

@@ -208,3 +208,23 @@ def test_a_claim_from_a_template_that_is_not_made_yet_is_told(tmp_path: Path) ->
     world.pods.append(pod("train", template="t"))
     done = dragoman(world, tmp_path, "explain", "pod/train", "-o", "json").document
     assert [one["state"] for one in done["claims"]] == ["NotMade"]
+
+
+def test_a_claim_that_was_made_and_that_the_pods_status_does_not_name_is_told(tmp_path: Path) -> None:
+    # kubernetes/kubernetes#138407, seen on 1.36.3: the names of several claims come and go.
+    world = two_nodes()
+    world.templates.append({"metadata": {"name": "t", "namespace": "team-a"}, "spec": {}})
+    waits = pod("train", template="t", node="node-1")
+    world.pods.append(waits)
+    (entry,) = waits["spec"]["resourceClaims"]
+    for name, owner in (("train-c0-abcde", waits["metadata"]["uid"]), ("train-c0-older", "somebody-else")):
+        made = claim(name, memory="1Gi")
+        made["metadata"]["annotations"] = {"resource.kubernetes.io/pod-claim-name": entry["name"]}
+        made["metadata"]["ownerReferences"] = [{"kind": "Pod", "name": "train", "uid": owner}]
+        world.claims.append(made)
+    (found,) = dragoman(world, tmp_path, "explain", "pod/train", "-o", "json").document["claims"]
+    assert found["state"] == "NotNamed"
+    assert "train-c0-abcde" in found["words"]
+    text = dragoman(world, tmp_path, "explain", "pod/train").out
+    assert "kubernetes/kubernetes#138407" in text
+    assert "delete it" in text
