@@ -1,8 +1,8 @@
 """Which AcceleratorPolicies hold on this node.
 
 Flow: policies come from the API server (list and watch) or from a file; together with the node's labels they
-make the `EffectivePolicy`. A policy that cannot be decoded is left out and named among the problems: the
-others keep holding.
+make the `EffectivePolicy`. What of a policy cannot be used is left out and named among the problems
+(`driver.api.policy_reading`): the rest, and the others, keep holding.
 
 Limits: the node's labels are read when a policy changes and every few minutes, not watched, so that the agent
 needs no right to list nodes.
@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 import structlog
 
-from driver.api.base import API_VERSION, decode
-from driver.api.policy import AcceleratorPolicySpec, EffectivePolicy, NamedPolicy, effective_policy
+from driver.api.base import API_VERSION
+from driver.api.policy import EffectivePolicy, NamedPolicy, effective_policy
+from driver.api.policy_reading import read_policy
 from driver.errors import ConfigError
 from driver.kube.client import ApiError, KubeClient
 from driver.kube.informer import Informer
@@ -126,10 +127,11 @@ def _view(documents: Iterable[Mapping[str, Any]], *, labels: Mapping[str, str], 
     for document in documents:
         name = str((document.get("metadata") or {}).get("name") or "")
         try:
-            spec = decode(AcceleratorPolicySpec, document.get("spec") or {}, field="spec")
+            spec, misfits = read_policy(document.get("spec") or {})
         except ConfigError as invalid:
             problems.append(f"AcceleratorPolicy {name} is passed over: {invalid}")
             continue
+        problems += (f"AcceleratorPolicy {name} holds but for a field: {misfit}" for misfit in misfits)
         policies.append(NamedPolicy(name=name, spec=spec))
     return PolicyView(
         policy=effective_policy(policies, node_labels=labels), problems=tuple(problems), complete=complete

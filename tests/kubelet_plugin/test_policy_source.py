@@ -59,16 +59,28 @@ def test_a_file_that_is_not_yaml_is_refused_by_flag(tmp_path: Path) -> None:
         FilePolicySource(str(tmp_path / "p.yaml"), node_name="n").view()
 
 
-def test_a_policy_that_does_not_decode_is_left_out_and_named(tmp_path: Path) -> None:
-    (tmp_path / "p.yaml").write_text(MANIFEST.replace("sharing: false", "shraing: false"))
+def test_a_field_that_is_not_known_is_left_out_and_named_and_the_others_hold(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(MANIFEST.replace("sharing: false", "shraing: false, excluded: true"))
     view = FilePolicySource(str(tmp_path / "p.yaml"), node_name="n").view()
     assert view.policy.settings["sharing"].source == "default"
+    assert (view.policy.settings["excluded"].value, view.policy.settings["excluded"].source) == (
+        True,
+        "whole-cards",
+    )
     assert view.problems == (
         (
-            "AcceleratorPolicy whole-cards is passed over: spec.shraing: This field is not known. "
+            "AcceleratorPolicy whole-cards holds but for a field: spec.shraing: This field is not known. "
             "Did you mean 'sharing'?"
         ),
     )
+
+
+def test_a_policy_whose_nodes_cannot_be_read_is_passed_over_and_named(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(MANIFEST.replace("sharing: false", "sharing: false, nodeSelector: all"))
+    view = FilePolicySource(str(tmp_path / "p.yaml"), node_name="n").view()
+    assert view.policy.settings["sharing"].source == "default"
+    (problem,) = view.problems
+    assert problem.startswith("AcceleratorPolicy whole-cards is passed over: spec.nodeSelector: ")
 
 
 @pytest.mark.asyncio
