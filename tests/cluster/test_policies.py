@@ -205,3 +205,16 @@ def test_a_policy_that_is_wrong_is_refused_when_it_is_written(
         # As kubectl does: unknown fields are an error, not dropped.
         api.request("POST", path, query={"fieldValidation": "Strict", "dryRun": "All"}, body=body)
     assert named in refused.value.message
+
+
+def test_a_field_that_the_definition_does_not_have_is_dropped_before_anybody_reads_it(
+    policy: SetPolicy, api: Api
+) -> None:
+    # What `docs/upgrading.md` says of fields that are set before the chart was updated.
+    policy("test-later", excluded=False)
+    stored = api.get(ACCELERATOR_POLICIES, "test-later")
+    spec = {**stored["spec"], "ofALaterVersion": 80, "cards": [{"uuid": "GPU-nobody", "ofALaterVersion": 80}]}
+    api.replace(ACCELERATOR_POLICIES, {**stored, "spec": spec})
+    after = api.get(ACCELERATOR_POLICIES, "test-later")["spec"]
+    assert (after["excluded"], after["cards"]) == (False, [{"uuid": "GPU-nobody"}])
+    assert "ofALaterVersion" not in after
