@@ -17,8 +17,13 @@ from typing import Any
 from driver.errors import DragomanError
 from driver.kube.client import JSON
 
-INVALID, FORBIDDEN = 422, 403
-_REASONS = {INVALID: "Invalid", FORBIDDEN: "Forbidden"}
+INVALID, FORBIDDEN, TOO_LARGE, TOO_MANY = 422, 403, 413, 429
+_REASONS = {
+    INVALID: "Invalid",
+    FORBIDDEN: "Forbidden",
+    TOO_LARGE: "RequestEntityTooLarge",
+    TOO_MANY: "TooManyRequests",
+}
 _WARNING_CHARACTERS = 256
 _WARNINGS_CHARACTERS = 4096
 

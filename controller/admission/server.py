@@ -1,30 +1,27 @@
 """Serves admission by HTTPS, in every replica.
 
-Flow: `run` waits for a certificate and serves with kopf's webhook server until it is cancelled; it looks
-after the certificates meanwhile.
+Flow: `run` waits for a certificate and serves until it is cancelled; it looks after certificates meanwhile.
 
-Limits: kopf's server does TLS, HTTP and JSON; what is decided is `review`'s. Bodies over a MiB are refused,
-and no claim is nearly as large.
+Limits: `listener` does TLS, HTTP and JSON, and says how large objects may be; what is decided is `review`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-import aiohttp.web
-import kopf
 import structlog
 
 from controller.admission.keeper import Keeper
 from controller.admission.knowledge import Knowledge
-from controller.admission.request import encoded
+from controller.admission.lane import AdmissionBusyError
+from controller.admission.listener import PATH, Listener
+from controller.admission.request import TOO_LARGE, TOO_MANY, Reply, Request, encoded, written
 from controller.admission.review import Webhook, answer
+from driver.errors import DragomanError
 from driver.kube.client import JSON, ApiError
 
-PATH = "/admit"
 _LOOK_S = 5.0
 """A webhook that comes with an upgrade or a change of the mode trusts nobody at first: for so long what it is
 about is refused, or stored without having been looked at, and the new replicas' rollout waits."""
@@ -57,9 +54,15 @@ class Admission:
         """
         self._keeper = keeper
         self._known = known
-        self._address = address
-        self._port = port
         self._answered = answered
+        self._listener = Listener(
+            address=address,
+            port=port,
+            certificate=keeper.certificate,
+            key=keeper.key,
+            answer=self._review,
+            refuse=self._refuse,
+        )
 
     @property
     def ready(self) -> bool:
@@ -72,11 +75,12 @@ class Admission:
             await self._look()
             if not self._keeper.ready:
                 await asyncio.sleep(_LOOK_AGAIN_S)
-        serving = asyncio.create_task(self._serve(), name="admission server")
+        serving = asyncio.create_task(self._listener.run(), name="admission server")
         try:
             while not serving.done():
                 await asyncio.wait([serving], timeout=_LOOK_S if self._keeper.trusted else _LOOK_AGAIN_S)
                 await self._look()
+                self._renew()
             serving.result()
         finally:
             serving.cancel()
@@ -88,37 +92,39 @@ class Admission:
         except ApiError as failed:
             _log.warning("certificates could not be looked at", error=str(failed))
 
-    async def _serve(self) -> None:
-        # It reads the files again when they change.
-        server = kopf.WebhookServer(
-            addr=self._address,
-            port=self._port,
-            path=PATH,
-            certfile=self._keeper.certificate,
-            pkeyfile=self._keeper.key,
-        )
-        async for _ in server(self._review):  # type: ignore[arg-type] # kopf's type names its own requests
-            _log.info("serving admission", port=self._port)
+    def _renew(self) -> None:
+        try:
+            self._listener.renew()
+        except OSError as failed:
+            _log.warning("certificate not taken", error=str(failed))
 
-    async def _review(self, review: Mapping[str, Any], *, webhook: str | None = None, **_: Any) -> JSON:
+    async def _review(self, review: JSON, path: str) -> JSON:
         began = time.monotonic()
         outcome = "failed"
         try:
-            found = await answer(review, self._known, webhook=_webhook(webhook))
+            found = await answer(review, self._known, webhook=_webhook(path))
             response = found["response"]
             outcome = (
                 "refused" if not response["allowed"] else "changed" if "patch" in response else "unchanged"
             )
-        except ValueError as failed:
-            raise aiohttp.web.HTTPBadRequest(text=str(failed)) from None
         finally:
             self._answered(outcome, time.monotonic() - began)
         return encoded(found)
 
+    def _refuse(self, uid: str, path: str, refused: DragomanError) -> JSON | None:
+        # A refusal answers checks only; whether an object is stored unchanged is its webhook's policy.
+        if path != Webhook.VALIDATING:
+            self._answered("failed", 0.0)
+            return None
+        self._answered("refused", 0.0)
+        reply = Reply()
+        reply.refuse(refused, code=TOO_MANY if isinstance(refused, AdmissionBusyError) else TOO_LARGE)
+        return written(Request(uid=uid, kind="", operation=""), reply)
 
-def _webhook(path: str | None) -> Webhook:
+
+def _webhook(path: str) -> Webhook:
     try:
-        return Webhook(path or "")
+        return Webhook(path)
     except ValueError:
         known = ", ".join(f"{PATH}/{one}" for one in Webhook)
         raise ValueError(f"Nothing is answered at {path!r}; the paths are {known}.") from None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 
 from controller.admission.keeper import Keeper, KeeperSettings
 from controller.admission.knowledge import Knowledge
+from controller.admission.listener import LARGE
 from controller.admission.server import Admission
 from driver.api.asked import STAMP
 from driver.kube.client import KubeClient, error_for
@@ -55,41 +59,54 @@ class World:
             self.secret = request.body
         return self.secret or error_for(404, message="none")
 
-    async def ask(self, body: bytes) -> tuple[int, bytes]:
+    async def ask(self, body: Any, *, path: str = "claims") -> tuple[int, bytes]:
+        async with self.serving() as session:
+            return await self.post(session, body, path=path)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[aiohttp.ClientSession]:
         await self.keeper.look()
         serving = asyncio.create_task(self.admission.run())
         try:
-            trusted = base64.b64decode(self.secret["data"]["ca.crt"]).decode()
-            context = ssl.create_default_context(cadata=trusted)
             async with aiohttp.ClientSession() as session:
                 for _ in range(500):
                     try:
-                        return await self._post(session, body, context)
+                        await self.post(session, b"")
+                        break
                     except aiohttp.ClientConnectorError:
                         await asyncio.sleep(0.01)
-            raise AssertionError("nobody listens")
+                else:
+                    raise AssertionError("nobody listens")
+                self.outcomes.clear()
+                yield session
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
 
-    async def _post(
-        self, session: aiohttp.ClientSession, body: bytes, context: ssl.SSLContext
+    async def post(
+        self, session: aiohttp.ClientSession, body: Any, *, path: str = "claims"
     ) -> tuple[int, bytes]:
-        url = f"https://127.0.0.1:{self.port}/admit/claims"
-        async with session.post(url, data=body, ssl=context, server_hostname=NAME) as answer:
+        trusted = base64.b64decode(self.secret["data"]["ca.crt"]).decode()
+        context = ssl.create_default_context(cadata=trusted)
+        url = f"https://127.0.0.1:{self.port}/admit/{path}"
+        data = io.BytesIO(body) if isinstance(body, bytes) else body
+        async with session.post(url, data=data, ssl=context, server_hostname=NAME) as answer:
             return answer.status, await answer.read()
 
 
-def review(device_class: str) -> bytes:
+def review(device_class: str, *, uid: str = "u", parameters: str = "") -> bytes:
     exactly = {"deviceClassName": device_class, "capacity": {"requests": {"memory": "4Gi"}}}
     claim = {
         "metadata": {"name": "c"},
         "spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}},
     }
-    request = {"uid": "u", "kind": {"kind": "ResourceClaim"}, "operation": "CREATE", "object": claim}
-    return json.dumps(
-        {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-    ).encode()
+    if parameters:
+        opaque = {"driver": "other.example.com", "parameters": {"a": "HERE"}}
+        claim["spec"]["devices"]["config"] = [{"opaque": opaque}]  # type: ignore[index]
+    request = {"uid": uid, "kind": {"kind": "ResourceClaim"}, "operation": "CREATE", "object": claim}
+    found = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
+    # As Go writes it: without spaces.
+    return json.dumps(found, separators=(",", ":")).replace('"HERE"', parameters).encode()
 
 
 def test_a_claim_of_ours_is_answered_with_a_json_patch(tmp_path: Path) -> None:
@@ -119,12 +136,113 @@ def test_what_is_no_review_gets_an_error_and_the_server_goes_on(tmp_path: Path, 
     assert 400 <= status < 600
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        pytest.param('"' + "x" * (3 << 20) + '"', id="3 MiB"),
+        pytest.param('"' + "\\u003c" * (1 << 20) + '"', id="a MiB that Go writes as six"),
+        pytest.param("[" * 5000 + "]" * 5000, id="5,000 levels"),
+        pytest.param("9" * 5000, id="a number of 5,000 digits"),
+        pytest.param(r'"\ud800"', id="half a surrogate pair"),
+    ],
+)
+@pytest.mark.parametrize("path", ["claims", "validate"])
+def test_whatever_an_api_server_stores_is_looked_at(tmp_path: Path, parameters: str, path: str) -> None:
+    world = World(tmp_path)
+    status, body = asyncio.run(world.ask(review("ours", parameters=parameters), path=path))
+    assert status == 200
+    assert json.loads(body)["response"]["allowed"] is True
+    assert world.outcomes == ["changed" if path == "claims" else "unchanged"]
+
+
+UID = "705ab4f5-6393-11e8-b7cc-42010a800002"
+
+
+def test_a_claim_that_is_too_large_to_be_looked_at_is_refused_and_not_left_unanswered(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    large = review("ours", uid=UID, parameters='"' + "\\u003c" * (3 << 20) + '"')
+    status, body = asyncio.run(world.ask(large, path="validate"))
+    response = json.loads(body)["response"]
+    assert (status, response["uid"], response["allowed"]) == (200, UID, False)
+    assert (response["status"]["code"], response["status"]["reason"]) == (413, "RequestEntityTooLarge")
+    assert "ReviewTooLarge: This object takes more than 7 MiB" in response["status"]["message"]
+    assert world.outcomes == ["refused"]
+
+
+def test_what_is_too_large_to_be_changed_is_left_to_the_policy_of_its_webhook(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    large = review("ours", uid=UID, parameters='"' + "x" * (8 << 20) + '"')
+    status, _ = asyncio.run(world.ask(large))
+    assert status == 413
+    assert world.outcomes == ["failed"]
+
+
+def test_a_body_of_unknown_length_ends_where_it_is_too_large(tmp_path: Path) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield review("ours", uid=UID)[:-1]
+        for _ in range(9):
+            yield b" " * (1 << 20)
+
+    status, body = asyncio.run(World(tmp_path).ask(pieces(), path="validate"))
+    assert (status, json.loads(body)["response"]["allowed"]) == (200, False)
+
+
+def test_while_too_many_large_ones_wait_another_is_refused_and_small_ones_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked() -> tuple[Any, Any]:
+        world = World(tmp_path)
+        async with world.serving() as session, world.admission._listener._lane.turn():
+            monkeypatch.setattr("controller.admission.lane._PATIENCE_S", 0.01)
+            large = review("ours", uid=UID, parameters='"' + "x" * LARGE + '"')
+            _, refused = await world.post(session, large, path="validate")
+            _, answered = await world.post(session, review("ours"), path="validate")
+            return json.loads(refused)["response"], json.loads(answered)["response"]
+
+    refused, answered = asyncio.run(asked())
+    assert (refused["uid"], refused["allowed"]) == (UID, False)
+    assert (refused["status"]["code"], refused["status"]["reason"]) == (429, "TooManyRequests")
+    assert "AdmissionBusy: " in refused["status"]["message"]
+    assert answered["allowed"] is True
+
+
+def test_another_certificate_is_served_without_a_pause(tmp_path: Path) -> None:
+    async def asked() -> int:
+        world = World(tmp_path)
+        async with world.serving() as session:
+            world.secret = None
+            await world.keeper.look()
+            world.admission._renew()
+            # A connection that is there goes on; the next one knows the new authority only.
+            async with aiohttp.ClientSession() as another:
+                status, _ = await world.post(another, review("ours"))
+            await world.post(session, review("ours"))
+            return status
+
+    assert asyncio.run(asked()) == 200
+
+
+def test_a_key_that_does_not_fit_leaves_the_certificate_of_before_in_use(tmp_path: Path) -> None:
+    async def asked() -> int:
+        world = World(tmp_path)
+        async with world.serving():
+            whole = world.keeper.key.read_bytes()
+            world.keeper.key.write_bytes(b"none")
+            world.admission._renew()
+            world.keeper.key.write_bytes(whole)
+            async with aiohttp.ClientSession() as another:
+                return (await world.post(another, review("ours")))[0]
+
+    assert asyncio.run(asked()) == 200
+
+
 class Counting(Keeper):
     """Certificates that are as they should be, and how often somebody made sure of that."""
 
     def __init__(self) -> None:
         self.ready = self.trusted = True
         self.looks = 0
+        self.certificate = self.key = Path("none")
 
     async def look(self) -> None:
         self.looks += 1
@@ -138,7 +256,7 @@ async def test_a_webhook_that_came_without_our_authority_is_found_within_seconds
     keeper = Counting()
     known = Knowledge(is_ours=lambda _name: True, amounts_kept=lambda: False)
     admission = Admission(keeper, known, address="", port=0, answered=lambda _outcome, _seconds: None)
-    monkeypatch.setattr(admission, "_serve", lambda: asyncio.sleep(3600))
+    monkeypatch.setattr(admission._listener, "run", lambda: asyncio.sleep(3600))
     running = asyncio.create_task(admission.run())
     await asyncio.sleep(60)
     running.cancel()
