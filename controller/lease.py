@@ -11,8 +11,9 @@ wakes up in the middle of its work; `left_s` says how long a write may be under 
 
 Limits: clocks of different machines are never compared, only how long ago this process saw a change; the time
 that a machine was asleep counts, which the event loop's clock passes over. A
-request that is under way when leadership is lost is cut off; between the two limits it has
-`duration_s - renew_deadline_s` to be over.
+request that is under way when leadership is lost may be cut off; between the two limits it has
+`duration_s - renew_deadline_s` to be over. Where the work waits for its requests when it is cancelled, the
+Lease is given back after that.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ async def _follow_up(parts: Parts, admits: Admitting, group: asyncio.TaskGroup) 
 async def _allocate(parts: Parts, allocating: Allocating, *, workers: int) -> None:
     await _synced(parts.informers)
     settle()
-    await allocating.queue.run(allocating.reconcile, workers=workers, first=allocating.begin)
+    await allocating.work(workers=workers)
 
 
 async def _synced(informers: Iterable[Informer[Any]]) -> None:

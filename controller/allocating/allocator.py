@@ -166,6 +166,10 @@ class Allocator:
         if self._questions.fits(view, node):
             self._usage.expect(key, node=node, asks=view.asks)
 
+    async def ended(self) -> None:
+        """Waits until nothing that was written is under way; at most as long as is left of the Lease."""
+        await self._sending.ended()
+
     def refused_pods(self, namespace: str = "") -> list[str]:
         """Keys of the pods (of a namespace) for which nothing fitted, in the order in which to try them."""
         return self._in_turn(key for key in self._waiting if not namespace or key.startswith(f"{namespace}/"))

@@ -140,6 +140,13 @@ class Allocating:
             self._refresh(node)
         return self.allocator.begin()
 
+    async def work(self, *, workers: int) -> None:
+        """Works on the queue until cancelled, and then until what was sent has been answered."""
+        try:
+            await self.queue.run(self.reconcile, workers=workers, first=self.begin)
+        finally:
+            await self.allocator.ended()
+
     async def reconcile(self, key: str) -> float | None:
         """Handles a key of the queue; as `Allocator.reconcile`."""
         if key.startswith((WAKE, TURN)):

@@ -23,11 +23,14 @@ An earlier one it cannot be, since the list was made after the Lease ended. A fi
 harmless: whoever sent it asks for leadership again before the allocation. Releasing is harmless too: a claim
 that is deallocated under the next leader is one that it counts for too long.
 
-Limits: reads are sent at any time.
+Limits: reads are sent at any time. A write that was sent is not cut off where its sender is cancelled: it
+ends within its time limit, and `ended` waits for that. So whoever stops in good order gives the Lease back
+when nothing of its own is under way.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -60,6 +63,7 @@ class Sending:
         """
         self._client = client
         self._left_s = left_s
+        self._under_way: set[asyncio.Task[JSON]] = set()
 
     def check(self) -> float:
         """Seconds that a write has; raises LeadershipLostError if nothing may be decided or written."""
@@ -81,11 +85,30 @@ class Sending:
             ApiError: The server refused, or gave no answer in time.
             LeadershipLostError: This replica does not lead any more; nothing was sent.
         """
-        return await self._client.replace(
-            resource,
-            body,
-            name=name,
-            namespace=namespace,
-            subresource=subresource,
-            timeout_s=self.check(),
-        )
+
+        async def send() -> JSON:
+            # Asked for here, since a task begins a turn of the loop later.
+            return await self._client.replace(
+                resource,
+                body,
+                name=name,
+                namespace=namespace,
+                subresource=subresource,
+                timeout_s=self.check(),
+            )
+
+        sent = asyncio.create_task(send())
+        self._under_way.add(sent)
+        sent.add_done_callback(self._over)
+        return await asyncio.shield(sent)
+
+    async def ended(self) -> None:
+        """Waits until nothing that was sent is under way."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    def _over(self, sent: asyncio.Task[JSON]) -> None:
+        self._under_way.discard(sent)
+        if not sent.cancelled():
+            # What became of it is looked up; nobody may be left to hear it here.
+            sent.exception()

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from controller.allocating.writing import FINALIZER
-from controller.lease import LeadershipLostError
+from controller.lease import LeaderElection, LeadershipLostError, LeaseSettings
 from driver.kube.client import ApiError, ConflictError, error_for
 from tests.controller.allocating.world import World
+from tests.controller.test_lease import OneLease
 from tests.support.scripted_api import Request, ScriptedTransport
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
@@ -199,3 +200,54 @@ async def test_nothing_is_decided_before_it_is_known_that_nothing_older_can_be_s
     await world.reconcile("a")
     assert FINALIZER not in world.stored["left"]["metadata"]["finalizers"]
     assert world.allocation("a")
+
+
+class Stalling(ScriptedTransport):
+    """A status is stored three seconds after it was sent, as where etcd stalls, unless it is cut off."""
+
+    async def request(self, method: str, path: str, **more: Any) -> Any:
+        if path.endswith("/status"):
+            await asyncio.sleep(3)
+        return await super().request(method, path, **more)
+
+
+class StallingWorld(World):
+    transport_of = Stalling
+
+
+async def test_a_leader_that_is_stopped_in_good_order_gives_the_lease_back_after_what_it_has_sent() -> None:
+    world, lease = StallingWorld(), OneLease()
+    world.claim("a")
+    world.claim("b")
+    world.pod("p", "a", "b")
+    election = LeaderElection(
+        lease.client("first"), LeaseSettings(name="dragoman", namespace="ns", identity="first")
+    )
+    running = asyncio.create_task(election.run(lambda: world.part.work(workers=1)))
+    await asyncio.sleep(2)
+    running.cancel()
+    await asyncio.sleep(0.5)
+    assert lease.stored is not None
+    assert lease.stored["spec"]["holderIdentity"] == "first"
+    assert world.allocation("a") is None
+    await asyncio.gather(running, return_exceptions=True)
+    assert world.allocation("a")
+    assert lease.stored["spec"]["holderIdentity"] == ""
+    writes = len(world.transport.requests)
+    await asyncio.sleep(60)
+    assert len(world.transport.requests) == writes, "nothing is begun after the stop"
+    assert world.allocation("b") is None
+
+
+async def test_an_allocation_that_ended_after_its_sender_is_found_when_this_replica_leads_again() -> None:
+    world = StallingWorld()
+    world.ask("a", "600Mi")
+    working = asyncio.create_task(world.part.work(workers=1))
+    await asyncio.sleep(2)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert world.part.books.all_doubted() == ["default/a"]
+    for key in world.part.begin():
+        await world.part.reconcile(key)
+    assert world.part.books.all_doubted() == []
+    assert world.node_of("a") == "n1"
