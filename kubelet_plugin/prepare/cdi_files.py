@@ -10,7 +10,9 @@ one call a file; their content is read only then.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kubelet_plugin.prepare.durable import make_folder, remove_leftovers, storage_errors, write_file
 from kubelet_plugin.prepare.records import CLAIM_UID
@@ -78,11 +80,15 @@ class CdiFiles:
 
     def devices(self, uid: str) -> frozenset[str]:
         """Names of the devices in a claim's file; none where it is missing or cannot be read."""
+        return frozenset(self.nodes(uid))
+
+    def nodes(self, uid: str) -> Mapping[str, frozenset[str]]:
+        """Paths of the device nodes in a claim's file, by device; none where it cannot be read."""
         try:
             document = json.loads(self._path(uid).read_bytes())
-            return frozenset(str(device["name"]) for device in document["devices"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return frozenset()
+            return {str(device["name"]): _nodes(device["containerEdits"]) for device in document["devices"]}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def remove(self, uid: str) -> None:
         """Removes a claim's file; no error if it is missing.
@@ -119,6 +125,10 @@ class CdiFiles:
         except FileNotFoundError:
             return None
         return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _nodes(edits: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(str(node["path"]) for node in edits.get("deviceNodes", ()))
 
 
 def _is_ours(name: str) -> bool:

@@ -13,7 +13,7 @@ Limits: blocks; for threads only.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -25,6 +25,7 @@ from driver.errors import DeviceGoneError, DragomanError
 from driver.isolation.choose import Chosen
 from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.cdi_files import CdiFiles
+from kubelet_plugin.prepare.handed_out import Asked, HandedOutCards
 from kubelet_plugin.prepare.phases import Phases
 from kubelet_plugin.prepare.planning import Plan, decide
 from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord, ShareRecord
@@ -41,8 +42,9 @@ class Effects:
         self._cdi = CdiFiles(cdi_folder)
         self._source = source
         self._phases = phases
-        self._partitions: dict[str, ContainerEdits] = {}
-        """By CDI device: what its file, as this process knows it, gives of a partition."""
+        self._handed_out = HandedOutCards(source)
+        self._outdated: set[str] = set()
+        """UIDs of claims whose CDI file leads to what is not theirs, or not there, any more."""
         self._made_from: dict[str, ClaimRecord] = {}
         """By UID: the record that the CDI file, as this process knows it, was made from."""
 
@@ -131,8 +133,9 @@ class Effects:
     def ensure(self, record: ClaimRecord) -> bool:
         """Makes sure that the claim's CDI file and what it refers to are there.
 
-        The device nodes of a partition that was lost may be another claim's by now, so a file that leads to
-        them goes, and is written anew once the partition is there again.
+        The device nodes of a partition that was lost may be another claim's by now, and after a reload of the
+        driver so may those of a card: a file that leads to them goes, and is written anew once what it is to
+        lead to is there again.
 
         Returns:
             Whether the file had to be written.
@@ -144,19 +147,47 @@ class Effects:
         """
         put_back = False
         if self._cdi.intact(record.uid):
-            if self._stands(record):
+            if record.uid not in self._outdated and self._stands(record):
                 return False
             self._cdi.remove(record.uid)
         else:
+            self._handed_out.note_nodes(record, self._cdi.nodes(record.uid))
             # Before any driver is asked, which may hang.
             put_back = self._put_back(record)
+        try:
+            written = self._make(record)
+        except BaseException:
+            if self._may_be_anothers(record):
+                self._cdi.remove(record.uid)
+            raise
+        self._made_from[record.uid] = record
+        self._outdated.discard(record.uid)
+        return written or put_back
+
+    def _make(self, record: ClaimRecord) -> bool:
         cards = self._source.cards()
         with self._phases.time("isolation"):
             devices = {item.cdi_device: self._edits(item, cards=cards) for item in record.shares}
+        self._withdraw_rivals(record)
         with self._phases.time("cdi"):
-            written = self._cdi.ensure(record.uid, serialise(spec_document(devices)))
-        self._made_from[record.uid] = record
-        return written or put_back
+            return self._cdi.ensure(record.uid, serialise(spec_document(devices)))
+
+    def _may_be_anothers(self, record: ClaimRecord) -> bool:
+        """Whether the claim's file leads to another's card, or this process knows that it may do so soon."""
+        if self._handed_out.rivals(record):
+            return True
+        # While an agent that has just started cannot reach a card, that may be the agent's own fault.
+        return self._handed_out.is_known(record) and self._handed_out.is_outdated(
+            record, devices=self.devices_of(record.uid), asked={}
+        )
+
+    def _withdraw_rivals(self, record: ClaimRecord) -> None:
+        """Sees to it that no claim of another card opens the nodes that this one is about to get."""
+        asked: Asked = {}
+        for rival in self._handed_out.rivals(record):
+            if not self._handed_out.still_leads_there(rival, asked=asked):
+                _log.warning("CDI file removed: it leads to another card by now", claim=rival.uid)
+                self._cdi.remove(rival.uid)
 
     def withdraw(self, uid: str) -> None:
         """Unprepares a claim; no error if it is unknown.
@@ -200,24 +231,49 @@ class Effects:
         self._state.look()
         return tuple(uid for uid in self._state.records if not self._cdi.intact(uid))
 
-    def with_partitions(self) -> tuple[str, ...]:
-        """UIDs of prepared claims that have partitions; from memory, at once."""
-        return tuple(
-            uid for uid, record in self._state.records.items() if any(map(_is_partition, record.shares))
-        )
+    def intact(self) -> Mapping[str, frozenset[str]]:
+        """By UID of the prepared claims whose CDI file is as this process made it: names of its cards."""
+        # The other agent may have unprepared some.
+        self._handed_out.keep(lambda uid: self._state.find(uid) is not None)
+        return {
+            uid: self.devices_of(uid)
+            for uid, record in self._state.records.items()
+            if self._cdi.intact(uid) and self._handed_out.is_known(record)
+        }
 
     def devices_of(self, uid: str) -> frozenset[str]:
         """Names of the cards of a prepared claim; from memory, at once."""
         record = self._state.find(uid)
         return frozenset(item.share.device for item in record.shares) if record else frozenset()
 
-    def is_lost(self, uid: str) -> bool:
-        """Whether the CDI file of a prepared claim leads to what is not its own; asks drivers."""
+    def has_partition(self, uid: str) -> bool:
+        """Whether a prepared claim has a partition; from memory, at once."""
         record = self._state.find(uid)
+        return record is not None and any(map(_is_partition, record.shares))
+
+    def find_outdated(self, uids: Iterable[str], *, devices: Collection[str]) -> list[str]:
+        """Those claims whose CDI file leads to what is not theirs, or not there, any more; asks drivers.
+
+        Args:
+            uids: UIDs of prepared claims.
+            devices: Names of the cards that are to be asked for.
+        """
+        asked: Asked = {}
+        found = []
+        for uid in uids:
+            record = self._state.find(uid)
+            if record is not None and self._is_outdated(record, devices=devices, asked=asked):
+                self._outdated.add(uid)
+                found.append(uid)
+        return found
+
+    def _is_outdated(self, record: ClaimRecord, *, devices: Collection[str], asked: Asked) -> bool:
+        if self._handed_out.is_outdated(record, devices=devices, asked=asked):
+            return True
         try:
-            return record is not None and not self._stands(record)
+            return not self._stands(record, devices=devices)
         except DragomanError:
-            # Nothing is torn down because a driver does not answer for a while.
+            # No partition is torn down because its driver does not answer for a while.
             return False
 
     def put_back(self, uid: str) -> str:
@@ -264,6 +320,9 @@ class Effects:
         # What a partition's file leads to may be another claim's by now.
         if self._made_from.get(record.uid) != record or any(map(_is_partition, record.shares)):
             return False
+        # After a reload of the driver another card may have its device nodes.
+        if record.uid in self._outdated or not self._handed_out.same_driver(record):
+            return False
         return self._cdi.put_back(record.uid)
 
     def _holds_already(self, wanted: ClaimRecord) -> bool:
@@ -281,9 +340,10 @@ class Effects:
     def _undo(self, record: ClaimRecord) -> None:
         self._cdi.remove(record.uid)
         self._made_from.pop(record.uid, None)
+        self._outdated.discard(record.uid)
+        self._handed_out.forget(record)
         with self._phases.time("isolation"):
             for item in record.shares:
-                self._partitions.pop(item.cdi_device, None)
                 if not item.share.admin:
                     self._source.undo(item.share, chosen=_chosen(item))
         with self._phases.time("state"):
@@ -294,17 +354,22 @@ class Effects:
         if card is None:
             raise DeviceGoneError(f"Card {item.share.device} is not on this node (any more).")
         if item.share.admin:
-            return ContainerEdits(device_nodes=self._source.vendor_edits(card).device_nodes)
-        # First what changes the card: a partition that is made may give it other device nodes.
-        limits = self._source.isolation_edits(
-            item.share, card=card, chosen=_chosen(item), index=item.index, core_policy=item.core_policy
+            reach, limits = self._source.vendor_edits(card), ContainerEdits()
+            given = ContainerEdits(device_nodes=reach.device_nodes)
+        else:
+            # First what changes the card: a partition that is made may give it other device nodes.
+            limits = self._source.isolation_edits(
+                item.share, card=card, chosen=_chosen(item), index=item.index, core_policy=item.core_policy
+            )
+            reach = self._source.vendor_edits(card)
+            given = reach + limits
+        self._handed_out.note(
+            item.cdi_device, uid=item.share.claim_uid, card=card, reach=reach, limits=limits
         )
-        if _is_partition(item):
-            self._partitions[item.cdi_device] = limits
-        return self._source.vendor_edits(card) + limits
+        return given
 
-    def _stands(self, record: ClaimRecord) -> bool:
-        """Whether the claim's partitions are still where its CDI file leads to.
+    def _stands(self, record: ClaimRecord, *, devices: Collection[str] | None = None) -> bool:
+        """Whether the claim's partitions, or those of these, are still where its CDI file leads to.
 
         Raises:
             DragomanError: Nobody can say.
@@ -312,7 +377,9 @@ class Effects:
         partitions = [item for item in record.shares if _is_partition(item)]
         cards = self._source.cards() if partitions else {}
         for item in partitions:
-            card, given = cards.get(item.share.device), self._partitions.get(item.cdi_device)
+            if devices is not None and item.share.device not in devices:
+                continue
+            card, given = cards.get(item.share.device), self._handed_out.limits(item.cdi_device)
             if card is None:
                 raise DeviceGoneError(f"Card {item.share.device} is not on this node (any more).")
             if given is None or not self._source.stands(card, given):

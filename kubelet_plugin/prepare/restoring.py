@@ -1,13 +1,14 @@
 """Rounds that put back CDI files and remove what nobody owns, and that no driver can hold up.
 
 Flow of a round: files that vanished or changed come back as they were, from memory -> of each of their claims
-all is made sure of, which asks drivers -> partitions are looked for, whose files have to go if they are lost
--> what has no record is removed.
+all is made sure of, which asks drivers -> of all others it is asked whether they still lead to what is the
+claim's, and those that do not go and are made anew -> what has no record is removed.
 
 A driver that hangs cannot be stopped. Whatever may ask one runs in a thread of its own and is waited for
 `PATIENCE_S`; after that the round goes on, and until the thread comes back nothing else of that vendor's
 cards is asked for. So a driver costs a round that time once, and one thread. The claim's lock is held until
-its thread is back: what is undecided is not worked on twice.
+its thread is back: what is undecided is not worked on twice. A driver that hangs is not replaced meanwhile:
+what it said in the round before still holds.
 
 Limits: the file of a claim with a partition is not put back from memory: what it leads to may be another
 claim's by now. Nor is anything that this process has not written or checked yet.
@@ -16,7 +17,7 @@ claim's by now. Nor is anything that this process has not written or checked yet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -66,8 +67,9 @@ class Restoring:
         changed = await in_daemon_thread(self._effects.changed, name=_THREAD)
         problems = [await self._put_back(uid) for uid in changed]
         problems += [await self._restore(uid) for uid in changed]
-        for vendor, uids in self._by_vendor().items():
-            problems += await self._restore_lost(vendor, uids)
+        intact = await in_daemon_thread(self._effects.intact, name=_THREAD)
+        for vendor, uids in self._by_vendor(intact).items():
+            problems += await self._renew_outdated(vendor, uids)
         for uid in sorted(await in_daemon_thread(self._effects.orphans, name=_THREAD)):
             problems.append(await self._remove(uid))
         return tuple(problem for problem in problems if problem)
@@ -105,14 +107,18 @@ class Restoring:
         """Whether the kubelet asks for the claim: what is done for it then writes its file."""
         return uid not in self._at_work and self._lock(uid).locked()
 
-    async def _restore_lost(self, vendor: str, uids: Iterable[str]) -> list[str]:
-        def work() -> list[str]:
-            return [uid for uid in uids if self._effects.is_lost(uid)]
+    async def _renew_outdated(self, vendor: str, uids: Sequence[str]) -> list[str]:
+        devices = frozenset(name for name, card in self._cards().items() if card.vendor == vendor)
 
-        lost = await self._bounded({vendor}, lambda: in_daemon_thread(work, name=_THREAD), what=vendor)
-        if lost is None:
+        def work() -> list[str]:
+            return self._effects.find_outdated(uids, devices=devices)
+
+        found = await self._bounded({vendor}, lambda: in_daemon_thread(work, name=_THREAD), what=vendor)
+        if found is not None:
+            return [await self._restore(uid) for uid in found]
+        if any(map(self._effects.has_partition, uids)):
             return [f"Nobody knows whether partitions are there: {self._why(vendor)}"]
-        return [await self._restore(uid) for uid in lost]
+        return []
 
     async def _remove(self, uid: str) -> str:
         # Nobody knows whose card it was.
@@ -160,10 +166,11 @@ class Restoring:
         elif failed is not None:
             _log.error("what was late failed", error=repr(failed))
 
-    def _by_vendor(self) -> Mapping[str, list[str]]:
+    def _by_vendor(self, claims: Mapping[str, Iterable[str]]) -> Mapping[str, list[str]]:
+        cards = self._cards()
         found: dict[str, list[str]] = {}
-        for uid in self._effects.with_partitions():
-            for vendor in self._vendors(uid):
+        for uid, devices in claims.items():
+            for vendor in {cards[device].vendor for device in devices if device in cards}:
                 found.setdefault(vendor, []).append(uid)
         return found
 

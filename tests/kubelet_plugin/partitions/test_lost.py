@@ -111,19 +111,24 @@ async def test_a_lost_partition_that_cannot_be_made_again_leaves_no_file(
         assert node.opens(OURS) == set()
 
 
-async def test_a_driver_that_does_not_answer_for_a_while_takes_nothing_from_a_claim(node: Node) -> None:
+async def test_while_the_driver_is_not_loaded_nothing_is_started_and_afterwards_the_claim_has_its_own_again(
+    node: Node,
+) -> None:
     await node.agent.offered()
     async with node.world.engine() as engine:
         await prepare(engine, OURS)
         before = node.opens(OURS)
         node.agent.world.card(0, error="9")
         await engine.restore()
-        assert node.opens(OURS) == before
-        assert engine.problems == ()
+        # What comes back may number its cards otherwise.
+        assert node.opens(OURS) == set()
         with pytest.raises(DragomanError) as refused:
             await prepare(engine, OURS)
         assert refused.value.retriable
+        node.agent.world.card(0, error="0")
+        await engine.restore()
         assert node.opens(OURS) == before
+        assert engine.problems == ()
 
 
 def _refuse(*_: object, **__: object) -> None:

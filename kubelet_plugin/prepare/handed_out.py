@@ -1,0 +1,169 @@
+"""What the CDI files of prepared claims hand out of each card, so that it is noticed when that becomes wrong.
+
+Purpose: a device node's number belongs to a card only as long as its driver stays loaded. After a reload
+without a reboot, with one card fewer, the node in a claim's file can be another card's; after an upgrade of
+the driver the files that it mounts are gone. Nobody prepares a claim again for a container that is restarted,
+so files are compared with what the vendor says now, again and again; and before a claim is given a node, it
+is asked who has it already.
+
+Flow: `note` what a file was made of -> `is_outdated` in each round -> the file goes and is made anew. Before
+a file is written, `rivals`: claims of other cards whose files lead to the same nodes. Of a file that a former
+process wrote only the nodes are known (`note_nodes`).
+
+Limits: nodes of one card and those that all cards need (`/dev/nvidiactl`) look the same here, so two claims
+count as rivals only if one has all nodes of the other; whether that is wrong, the vendor is asked. `rivals`
+and `same_driver` touch memory alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from driver.cards import Card
+from driver.cdi import ContainerEdits
+from driver.errors import DragomanError
+from kubelet_plugin.prepare.cards import CardSource
+from kubelet_plugin.prepare.records import ClaimRecord
+
+Asked = dict[str, ContainerEdits | None]
+"""What vendors said of cards in one look, by name; None of those that cannot be reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedOut:
+    """What one CDI device gives.
+
+    Attributes:
+        uid: UID of its claim.
+        device: Name of the card or partition.
+        card: What stands for the card itself, which partitions of one card share.
+        nodes: Paths of all device nodes.
+        reach: What its vendor gave to reach the card; None where that is not known.
+        limits: What the methods of isolation gave.
+        driver_version: Version of the card's driver at that time.
+    """
+
+    uid: str
+    device: str
+    card: str
+    nodes: frozenset[str]
+    reach: ContainerEdits | None = None
+    limits: ContainerEdits = field(default_factory=ContainerEdits)
+    driver_version: str = ""
+
+
+class HandedOutCards:
+    """By CDI device: what is handed out, as far as this process knows."""
+
+    def __init__(self, source: CardSource) -> None:
+        self._source = source
+        self._known: dict[str, HandedOut] = {}
+
+    def note(
+        self, cdi_device: str, *, uid: str, card: Card, reach: ContainerEdits, limits: ContainerEdits
+    ) -> None:
+        """Remembers what a CDI device is made of."""
+        self._known[cdi_device] = HandedOut(
+            uid=uid,
+            device=card.name,
+            card=_card_of(card),
+            nodes=frozenset(node.path for node in (*reach.device_nodes, *limits.device_nodes)),
+            reach=reach,
+            limits=limits,
+            driver_version=card.driver_version,
+        )
+
+    def note_nodes(self, record: ClaimRecord, nodes: Mapping[str, frozenset[str]]) -> None:
+        """Remembers what a file that this process did not write leads to.
+
+        Args:
+            record: The claim.
+            nodes: Paths of device nodes by CDI device.
+        """
+        cards = self._source.cards()
+        for item in record.shares:
+            card = cards.get(item.share.device)
+            if item.cdi_device in nodes and item.cdi_device not in self._known:
+                self._known[item.cdi_device] = HandedOut(
+                    uid=record.uid,
+                    device=item.share.device,
+                    card=_card_of(card) if card is not None else item.share.device,
+                    nodes=nodes[item.cdi_device],
+                )
+
+    def forget(self, record: ClaimRecord) -> None:
+        """Forgets a claim."""
+        for item in record.shares:
+            self._known.pop(item.cdi_device, None)
+
+    def keep(self, wanted: Callable[[str], bool]) -> None:
+        """Forgets all claims but those with such UIDs."""
+        for cdi_device, found in list(self._known.items()):
+            if not wanted(found.uid):
+                self._known.pop(cdi_device, None)
+
+    def limits(self, cdi_device: str) -> ContainerEdits | None:
+        """What the methods of isolation gave; None where this process did not write that."""
+        found = self._known.get(cdi_device)
+        return found.limits if found is not None and found.reach is not None else None
+
+    def is_known(self, record: ClaimRecord) -> bool:
+        """Whether this process made all that the claim's file hands out."""
+        return all(self.limits(item.cdi_device) is not None for item in record.shares)
+
+    def same_driver(self, record: ClaimRecord) -> bool:
+        """Whether the claim's cards are as they were, as far as that can be known without asking anybody."""
+        cards = self._source.cards()
+        for item in record.shares:
+            found, card = self._known.get(item.cdi_device), cards.get(item.share.device)
+            if found is None or found.reach is None or card is None:
+                return False
+            if found.driver_version != card.driver_version:
+                return False
+        return not self.rivals(record)
+
+    def rivals(self, record: ClaimRecord) -> tuple[HandedOut, ...]:
+        """What other claims were given of other cards though it is what this claim was given."""
+        ours = [self._known[item.cdi_device] for item in record.shares if item.cdi_device in self._known]
+        others = [other for other in list(self._known.values()) if other.uid != record.uid]
+        return tuple(other for other in others if any(_same_nodes(other, own) for own in ours))
+
+    def still_leads_there(self, given: HandedOut, *, asked: Asked) -> bool:
+        """Whether what was handed out leads to its card and not to another; asks its vendor."""
+        now = self._ask(given.device, asked=asked)
+        if now is None:
+            return False
+        if given.reach is not None:
+            return now == given.reach
+        return {node.path for node in now.device_nodes} <= given.nodes
+
+    def is_outdated(self, record: ClaimRecord, *, devices: Collection[str], asked: Asked) -> bool:
+        """Whether the vendor says otherwise of one of these cards by now, or that it cannot be reached."""
+        return any(
+            item.share.device in devices
+            and item.cdi_device in self._known
+            and not self.still_leads_there(self._known[item.cdi_device], asked=asked)
+            for item in record.shares
+        )
+
+    def _ask(self, device: str, *, asked: Asked) -> ContainerEdits | None:
+        if device not in asked:
+            card = self._source.cards().get(device)
+            try:
+                asked[device] = self._source.vendor_edits(card) if card is not None else None
+            except DragomanError:
+                # Whatever comes back may have other numbers.
+                asked[device] = None
+        return asked[device]
+
+
+def _card_of(card: Card) -> str:
+    uuid = card.uuid if card.partition is None else card.partition.card_uuid
+    return uuid or card.name
+
+
+def _same_nodes(one: HandedOut, other: HandedOut) -> bool:
+    if one.card == other.card or not one.nodes or not other.nodes:
+        return False
+    return one.nodes <= other.nodes or other.nodes <= one.nodes
