@@ -104,6 +104,8 @@ FACTS = VendorFacts(
             source="HAMi 2.10 (2.9: whole cards only); without amounts also AMD's device plugin",
         ),
     ),
+    # AMD's device plugin with its naming strategy `mixed`.
+    plugin_prefixes=tuple(f"amd.com/{mode}_nps" for mode in ("spx", "dpx", "tpx", "qpx", "cpx")),
 )
 
 
@@ -227,6 +229,14 @@ class Amd(PciVendor):
         errors = _UNCORRECTABLE.search(counted)
         said = f"{errors[1]} uncorrectable memory errors since the driver was loaded." if errors else ""
         return CardHealth(name=card.name, health="Healthy", message=said)
+
+    def _nodes_are_there(
+        self, card: Card, function: PciFunction, found: CardHealth, host: Host
+    ) -> CardHealth:
+        if card.partition is None and card.counters and compute_mode(function, host=host) not in _WHOLE:
+            # It is whole again when it is given out.
+            return found
+        return super()._nodes_are_there(card, function, found, host)
 
     def _cut(self, card: Card, *, topology: KfdTopology, host: Host) -> Cut | UnreadableError | None:
         try:

@@ -100,6 +100,9 @@ def read_cut(function: PciFunction, *, topology: KfdTopology, host: Host) -> Cut
     dies = sum(node.dies for node in nodes)
     if len({node.dies for node in nodes}) != 1 or parts_in(mode, dies=dies) != len(nodes):
         raise UnreadableError(f"amdkfd lists {len(nodes)} parts with {dies} compute dies in mode {mode}.")
+    minors = [node.render_minor for node in nodes if node.render_minor]
+    if len(set(minors)) != len(minors):
+        raise UnreadableError(f"amdkfd names one render node for several of its parts: {sorted(minors)}.")
     offered = attribute(f"{function.path}/available_compute_partition", host=host).upper()
     names = {name.strip() for name in offered.split(",")[:_MOST_MODES]} | {mode}
     return Cut(mode=mode, modes=Modes.of(sorted(names), dies=dies), nodes=nodes)

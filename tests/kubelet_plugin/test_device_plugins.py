@@ -56,6 +56,7 @@ async def test_cards_that_a_plugin_offers_are_withheld_and_those_of_others_are_n
     ("name", "vendor"),
     [
         ("nvidia.com/mig-1g.5gb", "nvidia"),
+        ("amd.com/cpx_nps4", "amd"),
         ("nvidia.com/gpu.shared", "nvidia"),
         ("volcano.sh/vgpu-number", "nvidia"),
         ("huawei.com/Ascend910B4", "ascend"),

@@ -24,6 +24,7 @@ PARTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
 NODES = "sys/class/kfd/kfd/topology/nodes"
 _NULL = os.makedev(1, 3)
 _MOST_PARTS = 8
+_PROCESSOR = "cpu_cores_count 96\nsimd_count 0\nlocation_id 0\n"
 
 
 @dataclass
@@ -114,11 +115,14 @@ class AmdNode:
         root: The folder that stands for the node's root.
         cards: Its cards.
         hidden: Whether the kernel shows the reader no card in the topology.
+        folders: For a root that others have mounted, where files may change and not come and go: how many
+            folders the topology always has; those that are not needed are processors'. 0: as many as needed.
     """
 
     root: Path
     cards: list[AmdCard]
     hidden: bool = False
+    folders: int = 0
     _first: int = field(default=1, repr=False)
 
     def install(self, *, nodes: bool = False) -> AmdNode:
@@ -148,7 +152,7 @@ class AmdNode:
         if card.busy:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         card.mode = mode
-        self._first += 1
+        self._first += not self.folders
         self.topology()
         self.tell(card)
 
@@ -159,7 +163,7 @@ class AmdNode:
     def topology(self) -> None:
         """Writes amdkfd's nodes: a processor, and one for each partition."""
         folder = self.root / NODES
-        written: dict[str, str] = {"0/properties": "cpu_cores_count 96\nsimd_count 0\nlocation_id 0\n"}
+        written = {f"{unused}/properties": _PROCESSOR for unused in range(self.folders or 1)}
         number = self._first
         for card in [] if self.hidden else self.cards:
             for part in range(card.parts):
@@ -175,7 +179,7 @@ class AmdNode:
                     f"heap_type 1\nsize_in_bytes {card.bytes_of(part)}\nflags 0\n"
                 )
                 number += 1
-        if folder.is_dir():
+        if folder.is_dir() and not self.folders:
             for old in folder.iterdir():
                 shutil.rmtree(old)
         for path, text in written.items():

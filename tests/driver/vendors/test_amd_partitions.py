@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,15 @@ def test_partitions_that_take_memory_from_each_other_are_not_offered(tmp_path: P
     assert list(found(host)) == [card.name]
     assert "393184 MiB together" in only.unpublished
     assert "compute_partition_mem_alloc_mode" in only.unpublished
+
+
+def test_partitions_with_one_render_node_are_not_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AmdCard, "minor", lambda _card, part: 128 + part % 7)
+    host, card = node(tmp_path, mode="CPX")
+    assert list(found(host)) == [card.name]
+    assert "one render node for several" in found(host)[card.name].unpublished
 
 
 def test_partitions_that_the_kernel_hides_are_not_guessed(tmp_path: Path) -> None:
@@ -300,6 +311,16 @@ def test_a_partition_is_as_well_as_its_card_and_missing_in_another_mode(tmp_path
     assert told[card.part("DPX", 0)].health == "Healthy"
 
 
+def test_a_card_that_is_cut_on_demand_is_well_in_any_mode(tmp_path: Path) -> None:
+    host, card = node(tmp_path, mode="CPX")
+    whole = replace(found(host)[card.name], unpublished="")
+    (health,) = Amd().health([whole], host=host)
+    assert health.health == "Healthy"
+    (health,) = Amd().health([replace(whole, counters={})], host=host)
+    assert health.reason == "CardMissing"
+    assert "mode CPX" in health.message
+
+
 def test_the_health_of_a_partition_that_cannot_be_found_is_unknown(tmp_path: Path) -> None:
     host, _ = node(tmp_path, mode="CPX")
     parts = there(host)
@@ -345,3 +366,42 @@ def test_whatever_is_listed_partitions_are_told_apart_or_refused(
 def test_amounts_of_the_fixture_are_those_of_the_card(tmp_path: Path) -> None:
     host, card = node(tmp_path, mode="CPX")
     assert sum(one.memory_bytes for one in there(host)) == card.memory_mib * MIB
+
+
+NASTY = ["", "-1", "9" * 30, "x" * 5000, "CPX\0", "0x0", "SPX, SPX", "\n\n", "cpx"]
+FILES = [
+    "current_compute_partition",
+    "available_compute_partition",
+    "current_memory_partition",
+    "mem_info_vram_total",
+]
+PROPERTIES = ["location_id", "domain", "drm_render_minor", "num_xcc", "simd_count"]
+
+
+@pytest.mark.parametrize("name", [*FILES, *PROPERTIES, "size_in_bytes", "heap_type"])
+def test_whatever_a_file_says_nothing_is_raised_and_no_more_is_offered_than_there_is(
+    tmp_path: Path, name: str
+) -> None:
+    host, card = node(tmp_path, mode="CPX")
+    folder = tmp_path / "sys/class/kfd/kfd/topology/nodes/3"
+    for text in NASTY:
+        if name in FILES:
+            path = tmp_path / card.function / name
+            before, now = path.read_text(), f"{text}\n"
+        else:
+            path = folder / ("properties" if name in PROPERTIES else "mem_banks/0/properties")
+            before = path.read_text()
+            lines = [line for line in before.splitlines() if not line.startswith(name)]
+            now = "\n".join([*lines, f"{name} {text}", ""])
+        path.write_text(now)
+        cards = Amd().discover(host).cards
+        parts = [one for one in cards if one.partition and one.partition.exists]
+        assert sum(part.memory_mib for part in parts) <= card.memory_mib + 2
+        assert len(parts) in (0, 8)
+        for one in parts:
+            place = place_of(one.name)
+            assert place is not None
+            with contextlib.suppress(PrepareError):
+                Amd().find_instance(PartitionTarget(place=place, card_uuid=card.uuid), host=host)
+        path.write_text(before)
+    assert len(there(host)) == 8
