@@ -68,8 +68,6 @@ def claims_informer(
             allocatable=None if native else allocatable_view,
             charged=partial(charged_view, carried=not native) if charged else None,
         ),
-        # A claim may have 320 KiB of configuration that is none of ours.
-        page_size=50,
     )
 
 

@@ -26,13 +26,14 @@ from driver.errors import DragomanError
 from driver.kube.aiohttp_transport import AiohttpTransport
 from driver.kube.client import KubeClient
 from driver.kube.config import load_config
+from driver.kube.paging import pages
 from driver.kube.resources import RESOURCE_CLAIMS
 
 SHOWN = 50
 """So many claims are listed; a longer list helps nobody."""
 
 PAGE = 50
-"""Claims that are in memory at a time; one may have 320 KiB of configuration."""
+"""Claims that are in memory at a time, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +103,10 @@ def verdict(holds: Sequence[Hold], *, release: Release) -> tuple[int, str]:
 async def look(client: KubeClient) -> list[Hold]:
     """All holds in the cluster; no more than one page of claims is in memory at a time."""
     found: list[Hold] = []
-    token = ""
-    while True:
-        page = await client.list_page(RESOURCE_CLAIMS, limit=PAGE, continue_token=token)
+    async for page in pages(client, RESOURCE_CLAIMS, most=PAGE):
         found += holds_of(page.get("items") or [])
-        token = page.get("metadata", {}).get("continue", "")
-        if not token:
-            return found
+        del page
+    return found
 
 
 async def _check(environ: Mapping[str, str]) -> tuple[int, str]:

@@ -23,10 +23,11 @@ from controller.allocating.writing import fence, may_be_written
 from controller.shared_text import shared
 from driver.kube.backoff import Backoff
 from driver.kube.client import JSON, ApiError, KubeClient, NotFoundError, UnreachableError
+from driver.kube.paging import pages
 from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
 
 _PAGE = 50
-"""Claims that are read at once: each may have 320 KiB of configuration that is none of ours."""
+"""Claims that are read at once, at most."""
 
 _FENCED_AT_ONCE = 8
 
@@ -108,18 +109,15 @@ class Reading:
             return {"metadata": {}}
 
     async def _pages(self) -> None:
-        token = ""
-        while True:
-            page = await self._client.list_page(RESOURCE_CLAIMS, limit=_PAGE, continue_token=token)
+        async for page in pages(self._client, RESOURCE_CLAIMS, most=_PAGE):
             items = page.get("items") or []
             for item in items:
                 self._sources.claims.observe(item)
             fenced = [item for item in items if may_be_written(item) and self._may_be_ours(item)]
             for first in range(0, len(fenced), _FENCED_AT_ONCE):
                 await self._fence(fenced[first : first + _FENCED_AT_ONCE])
-            token = str((page.get("metadata") or {}).get("continue") or "")
-            if not token:
-                return
+            # Before the next one is read: all of it may be large.
+            del page, items, fenced
 
     async def _fence(self, claims: Iterable[JSON]) -> None:
         # Items of a list do not say what they are.

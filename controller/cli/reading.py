@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from driver.kube.client import JSON, ForbiddenError, GoneError, KubeClient, NotFoundError
+from driver.kube.paging import pages
 from driver.kube.resources import Resource
 
 T = TypeVar("T")
@@ -79,21 +80,21 @@ class Reading:
             namespace: A namespace, "" for all.
             label_selector: Only these.
             field_selector: Only these.
-            page_size: Objects that are in memory at a time.
+            page_size: Objects that are in memory at a time, at most.
         """
-        again = True
-        found: list[T] = []
-        token = ""
-        while True:
+        for attempt in (1, 2):
+            found: list[T] = []
             try:
-                page = await self._client.list_page(
+                async for page in pages(
+                    self._client,
                     resource,
                     namespace=namespace,
                     label_selector=label_selector,
                     field_selector=field_selector,
-                    limit=page_size,
-                    continue_token=token,
-                )
+                    most=page_size,
+                ):
+                    found += [kept for item in page.get("items") or [] if (kept := keep(item)) is not None]
+                    del page
             except ForbiddenError:
                 # Whatever was read before: a right that is taken away meanwhile is one that is missing.
                 self._note(right("list", resource, namespace))
@@ -102,14 +103,11 @@ class Reading:
                 # The kind is not installed: there are none.
                 return []
             except GoneError:
-                if not again:
+                if attempt == 2:
                     raise
-                again, found, token = False, [], ""
                 continue
-            found += [kept for item in page.get("items") or [] if (kept := keep(item)) is not None]
-            token = str((page.get("metadata") or {}).get("continue") or "")
-            if not token:
-                return found
+            break
+        return found
 
     def _note(self, text: str) -> None:
         if text not in self.missing:

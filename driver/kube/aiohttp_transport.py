@@ -7,8 +7,9 @@ that they do not know. What they would add, authentication, is `config` and the 
 Flow: `request` for one answer, `stream` for the lines of a watch. Every failure becomes an `ApiError`; the
 Status object of the API server gives its words.
 
-Limits: answers are read whole; lines of a watch may have any length that the API server can store. The token
-file is read again after at most 60 s, and at once when the server answers 401, because tokens rotate.
+Limits: answers are read whole, up to the size that whoever asks can take; lines of a watch may have any
+length that the API server can store. The token file is read again after at most 60 s, and at once when the
+server answers 401, because tokens rotate.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from typing import Any
 
 import aiohttp
 
-from driver.kube.client import JSON, ApiError, SilentWatchError, UnreachableError, error_for
+from driver.kube.client import (
+    JSON,
+    AnswerSize,
+    AnswerTooLargeError,
+    ApiError,
+    SilentWatchError,
+    UnreachableError,
+    error_for,
+)
 from driver.kube.config import ClusterConfig, TokenReader
 from driver.kube.json_text import parse_json
 
@@ -54,6 +63,7 @@ class AiohttpTransport:
         body: JSON | list[JSON] | None = None,
         content_type: str = "application/json",
         timeout_s: float = 30.0,
+        size: AnswerSize | None = None,
     ) -> JSON:
         """Sends a request and decodes the answer; see `driver.kube.client.Transport`."""
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
@@ -70,7 +80,7 @@ class AiohttpTransport:
                     timeout=timeout,
                     server_hostname=self._verify_as,
                 ) as response:
-                    text = await response.read()
+                    text = await _read(response, size, what=f"{method} {path}")
             except (aiohttp.ClientError, TimeoutError, OSError) as failed:
                 raise UnreachableError(_no_answer(method, path, failed), status=0) from None
             if response.status != 401 or attempt == 2 or not self._tokens.renew():
@@ -112,6 +122,18 @@ class AiohttpTransport:
         except OSError as missing:
             raise UnreachableError(f"The token file cannot be read: {missing}.", status=0) from None
         return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+async def _read(response: aiohttp.ClientResponse, size: AnswerSize | None, *, what: str) -> bytes:
+    if size is None:
+        return await response.read()
+    pieces, size.read = [], 0
+    async for piece in response.content.iter_any():
+        size.read += len(piece)
+        if 0 < size.most < size.read:
+            raise AnswerTooLargeError(f"{what}: the answer has more than {size.most} bytes.", status=0)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

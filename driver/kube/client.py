@@ -10,6 +10,7 @@ and an object that passed through one must never be written back.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from driver.errors import KubeError
@@ -81,6 +82,23 @@ def error_for(status: int, *, message: str, kube_reason: str = "", body: JSON | 
     return kind(message, status=status, kube_reason=kube_reason, body=body)
 
 
+class AnswerTooLargeError(ApiError):
+    """The answer is larger than whoever asked can take; it was not read to its end."""
+
+
+@dataclass(kw_only=True)
+class AnswerSize:
+    """How large an answer may be, and how large it was.
+
+    Attributes:
+        most: Bytes that are read at most; 0 for all.
+        read: Bytes of the answer; 0 where the transport does not tell.
+    """
+
+    most: int = 0
+    read: int = 0
+
+
 class Transport(Protocol):
     """One request to the API server; everything else is built on it."""
 
@@ -93,10 +111,12 @@ class Transport(Protocol):
         body: JSON | list[JSON] | None = None,
         content_type: str = "application/json",
         timeout_s: float = 30.0,
+        size: AnswerSize | None = None,
     ) -> JSON:
         """Sends a request and decodes the JSON answer.
 
         Raises:
+            AnswerTooLargeError: It is larger than `size` allows.
             ApiError: The server answered with a status of 400 or above, or not at all (status 0).
         """
 
@@ -148,8 +168,13 @@ class KubeClient:
         field_selector: str = "",
         limit: int = 500,
         continue_token: str = "",
+        size: AnswerSize | None = None,
     ) -> JSON:
-        """Reads one page of a list, as the server answers it."""
+        """Reads one page of a list, as the server answers it; see `driver.kube.paging` for all of them.
+
+        Raises:
+            AnswerTooLargeError: The page is larger than `size` allows.
+        """
         query = {"limit": str(limit)}
         if label_selector:
             query["labelSelector"] = label_selector
@@ -157,7 +182,10 @@ class KubeClient:
             query["fieldSelector"] = field_selector
         if continue_token:
             query["continue"] = continue_token
-        return await self._transport.request("GET", resource.path(namespace=namespace), query=query)
+        path = resource.path(namespace=namespace)
+        if size is None:
+            return await self._transport.request("GET", path, query=query)
+        return await self._transport.request("GET", path, query=query, size=size)
 
     async def create(
         self, resource: Resource, body: JSON, *, namespace: str = "", dry_run: bool = False

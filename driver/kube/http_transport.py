@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
-from driver.kube.client import JSON, ApiError, UnreachableError, error_for
+from driver.kube.client import JSON, AnswerSize, ApiError, UnreachableError, error_for
 from driver.kube.config import ClusterConfig
 from driver.kube.http_answer import exchange, request_head
 from driver.kube.json_text import parse_json
@@ -94,8 +94,9 @@ class HttpTransport:
         body: JSON | list[JSON] | None = None,
         content_type: str = "application/json",
         timeout_s: float = 30.0,
+        size: AnswerSize | None = None,  # noqa: ARG002 - nodes list nothing that users write
     ) -> JSON:
-        """Sends a request and decodes the JSON answer.
+        """Sends a request and decodes the JSON answer; `size` is passed over.
 
         Raises:
             ApiError: The server answered with a status of 400 or above, or not at all (status 0).
@@ -312,6 +313,7 @@ class HereTransport:
         body: JSON | list[JSON] | None = None,
         content_type: str = "application/json",
         timeout_s: float = 30.0,
+        size: AnswerSize | None = None,  # noqa: ARG002 - nodes list nothing that users write
     ) -> JSON:
         """See `HttpTransport.request`."""
         own = self._transport

@@ -8,9 +8,15 @@ included. The watch is resumed where it broke; 410 ("too old") means a new list;
 (exponential, with jitter) and try again. Objects are projected before they are stored: what the controller
 does not need is not kept.
 
+After a restore of etcd the server counts versions from a lower number again, and stored objects of a history
+that is gone would look newer than all that comes. So a list is the truth, whatever was known before, and only
+answers to the caller's own writes that came while it was read are spared. An event of a lower version than the
+one before it, or a server that has not reached ours where a watch is silent, means a new list.
+
 Limits: handlers are called in the event loop and must only take notes (put a key into a queue). One informer
 is one task; it ends only by being cancelled. The store is never ahead of the server, but for the caller's own
-writes that `observe` puts in.
+writes that `observe` puts in. A server that has counted up to our version again before it is asked is not told
+from one that was never restored until the next list.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ import structlog
 
 from driver.kube.backoff import Backoff
 from driver.kube.client import JSON, ApiError, GoneError, KubeClient, SilentWatchError, error_for
+from driver.kube.paging import pages
 from driver.kube.resources import Resource
 
 T = TypeVar("T")
@@ -85,7 +92,7 @@ class Informer(Generic[T]):
             project: Keeps of an object what is needed; None to keep nothing of it.
             selection: Which objects.
             name: Names the informer in metrics and messages; the kind's plural if empty.
-            page_size: Objects in a page of a list.
+            page_size: Objects in a page of a list, at most; fewer where they are large.
             source: Where jitter comes from.
         """
         self.resource = resource
@@ -100,6 +107,8 @@ class Informer(Generic[T]):
         self._backoff = Backoff(source=self._source)
         self._handlers: list[Handler[T]] = []
         self._store: dict[str, _Entry[T]] = {}
+        # Keys of what `observe` put in, that the watch has not told of.
+        self._ahead: set[str] = set()
         self._version = ""
         self._last_contact = float("-inf")
 
@@ -142,8 +151,8 @@ class Informer(Generic[T]):
         What the watch has told already is not turned back: an answer that is older is passed over.
         """
         version = _number(document.get("metadata", {}).get("resourceVersion"))
-        if version > _number(self._version):
-            self._put(document)
+        if version > _number(self._version) and self._put(document):
+            self._ahead.add(_key(document))
 
     async def run(self) -> None:
         """Lists and watches until cancelled."""
@@ -167,40 +176,47 @@ class Informer(Generic[T]):
 
     async def _list(self) -> None:
         found: dict[str, _Entry[T]] = {}
-        token = ""
-        while True:
-            page = await self._client.list_page(
-                self.resource,
-                namespace=self._selection.namespace,
-                label_selector=self._selection.label_selector,
-                field_selector=self._selection.field_selector,
-                limit=self._page_size,
-                continue_token=token,
-            )
+        listed = ""
+        # What came before it began is in the list, or was in a history that is gone.
+        self._ahead.clear()
+        async for page in pages(
+            self._client,
+            self.resource,
+            namespace=self._selection.namespace,
+            label_selector=self._selection.label_selector,
+            field_selector=self._selection.field_selector,
+            most=self._page_size,
+        ):
             self._touch()
-            for item in page.get("items") or []:
-                entry = self._entry(item)
-                if entry is not None:
-                    found[_key(item)] = entry
-            metadata = page.get("metadata", {})
-            token = str(metadata.get("continue") or "")
-            if not token:
-                break
+            listed = self._read(page, found)
+            # Before the next one is read: both may be large.
+            del page
             await asyncio.sleep(0)
-        self._version = str(metadata.get("resourceVersion") or "")
+        if _number(listed) < self.version:
+            _log.warning("the server's history was set back", kind=self.resource.kind, version=listed)
+        self._version = listed
         self._take_over(found, _number(self._version))
         self.lists += 1
         self.synced.set()
 
     def _take_over(self, found: dict[str, _Entry[T]], listed: int) -> None:
         for key, entry in list(self._store.items()):
-            # What a write of ours put in after the list was made is not missing from it.
-            if key not in found and entry.version <= listed:
+            # What a write of ours put in after the list was made is not missing from it, and newer.
+            spared = key in self._ahead and entry.version > listed
+            if spared:
+                found.pop(key, None)
+            elif key not in found:
                 self._set(key, None)
         for key, entry in found.items():
-            present = self._store.get(key)
-            if present is None or present.version <= entry.version:
-                self._set(key, entry)
+            self._set(key, entry)
+
+    def _read(self, page: JSON, found: dict[str, _Entry[T]]) -> str:
+        """Takes over a page of a list; gives the list's version."""
+        for item in page.get("items") or []:
+            entry = self._entry(item)
+            if entry is not None:
+                found[_key(item)] = entry
+        return str((page.get("metadata") or {}).get("resourceVersion") or "")
 
     async def _watch_until_gone(self) -> None:
         """Watches, resuming where a watch ended; returns when a new list is due.
@@ -221,6 +237,8 @@ class Informer(Generic[T]):
                 # A quiet kind looks like a dead connection; asking again tells them apart at little cost.
                 self._last_contact = max(self._last_contact, began)
                 _log.debug("watch was silent", informer=self.name)
+                if await self._set_back():
+                    return
                 continue
             moved = self._version != before
             if error is None and not moved and loop.time() - began < _SHORT_WATCH_S:
@@ -234,6 +252,15 @@ class Informer(Generic[T]):
                 if failures > _FAILURES_BEFORE_LIST:
                     raise error
                 await self._wait(error)
+
+    async def _set_back(self) -> bool:
+        """Whether the server has not reached our version: it tells nothing of what is below it."""
+        try:
+            page = await self._client.list_page(self.resource, namespace=self._selection.namespace, limit=1)
+        except ApiError:
+            # The next watch will find out more.
+            return False
+        return 0 < _number(page.get("metadata", {}).get("resourceVersion")) < self.version
 
     async def _watch_once(self) -> ApiError | None:
         """One watch; None if the server ended it in good order."""
@@ -262,27 +289,34 @@ class Informer(Generic[T]):
             code = int(document.get("code") or 500)
             return error_for(code, message=str(document.get("message") or "watch error"), body=document)
         self._touch()
+        version = document.get("metadata", {}).get("resourceVersion")
+        if version and _number(version) < self.version:
+            return GoneError("The server's history was set back.", status=410)
         if kind in ("ADDED", "MODIFIED"):
             self._put(document)
         elif kind == "DELETED":
             self._remove(document)
-        version = document.get("metadata", {}).get("resourceVersion")
         if version:
             self._version = str(version)
             self._backoff.reset()
         return None
 
-    def _put(self, document: JSON) -> None:
+    def _put(self, document: JSON) -> bool:
+        """Stores an object, unless an answer to a write of ours is newer; whether it was stored."""
         key, entry = _key(document), self._entry(document)
         present = self._store.get(key)
         version = _number(document.get("metadata", {}).get("resourceVersion"))
-        if present is None or present.version <= version:
-            self._set(key, entry)
+        if present is not None and present.version > version:
+            return False
+        self._ahead.discard(key)
+        self._set(key, entry)
+        return True
 
     def _remove(self, document: JSON) -> None:
         key = _key(document)
         present = self._store.get(key)
         if present is not None and present.version <= _number(document["metadata"].get("resourceVersion")):
+            self._ahead.discard(key)
             self._set(key, None)
 
     def _entry(self, document: JSON) -> _Entry[T] | None:
@@ -311,7 +345,8 @@ class Informer(Generic[T]):
             # Deleted and made again under its name while nobody watched.
             self._emit(key, present.value, None)
             self._emit(key, None, entry.value)
-        elif present.version != entry.version:
+        elif (present.version, present.value) != (entry.version, entry.value):
+            # In another history of the cluster, one version may stand for two states.
             self._emit(key, present.value, entry.value)
 
     def _emit(self, key: str, before: T | None, after: T | None) -> None:

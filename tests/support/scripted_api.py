@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from driver.kube.client import JSON, ApiError, KubeClient
+from driver.kube.client import JSON, AnswerSize, AnswerTooLargeError, ApiError, KubeClient
 
 Step = JSON | ApiError | float
 """One step of a watch: an event, a failure, or seconds to wait."""
@@ -48,6 +49,7 @@ class ScriptedTransport:
         body: JSON | list[JSON] | None = None,
         content_type: str = "application/json",
         timeout_s: float = 30.0,
+        size: AnswerSize | None = None,
     ) -> JSON:
         await asyncio.sleep(0)
         sent = Request(method=method, path=path, query=query or {}, body=body, content_type=content_type)
@@ -55,6 +57,10 @@ class ScriptedTransport:
         answer = self._answer(sent)
         if isinstance(answer, ApiError):
             raise answer
+        if size is not None:
+            size.read = len(json.dumps(answer))
+            if 0 < size.most < size.read:
+                raise AnswerTooLargeError("too large", status=0)
         return answer
 
     async def stream(self, path: str, *, query: dict[str, str], idle_timeout_s: float) -> AsyncIterator[JSON]:

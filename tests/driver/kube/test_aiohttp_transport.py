@@ -14,6 +14,8 @@ from driver.kube.aiohttp_transport import AiohttpTransport
 from driver.kube.client import (
     JSON,
     MERGE,
+    AnswerSize,
+    AnswerTooLargeError,
     ApiError,
     ConflictError,
     ForbiddenError,
@@ -282,3 +284,35 @@ async def test_an_object_that_is_nested_too_deep_is_read_as_any_other() -> None:
         events, ended = await collect(transport)
     assert answer["half"] == "\ud800"
     assert (events, ended) == ([answer], None)
+
+
+async def test_an_answer_is_not_read_beyond_what_whoever_asks_can_take() -> None:
+    sent = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"items": [')
+        try:
+            while sent < 1 << 28:
+                await response.write(b'"' + b"x" * 65_000 + b'",')
+                sent += 65_000
+        except ConnectionError:
+            pass
+        return response
+
+    async with serving(handler) as transport:
+        with pytest.raises(AnswerTooLargeError):
+            await transport.request("GET", "/pods", size=AnswerSize(most=100_000))
+    assert sent < 1 << 25
+
+
+async def test_the_size_of_an_answer_is_told() -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.json_response({"items": ["x" * 1000]})
+
+    async with serving(handler) as transport:
+        size = AnswerSize(most=2000)
+        assert await transport.request("GET", "/pods", size=size) == {"items": ["x" * 1000]}
+    assert size.read == len('{"items": [""]}') + 1000
