@@ -2,8 +2,8 @@
 
 Flow: the informers, the Lease, the mode probe, admission and the health report run in every replica;
 publishing, the policy check, the templates of converted pods, the counting of quotas, and explaining or (in
-mode controller) allocating run in the one that holds the Lease. On SIGTERM the work stops first, then the
-Lease is given back, then kopf and the connections are closed.
+mode controller) allocating run in the one that holds the Lease. On SIGTERM the work stops first and the
+Lease is given back; webhooks are answered for some seconds more; then kopf and the connections are closed.
 
 Limits: a task that must not end but does ends the process, so that Kubernetes starts it anew: half a
 controller is worse than none.
@@ -151,23 +151,35 @@ async def work(
         asyncio.create_task(informer.run(), name=f"informer of {informer.resource.kind}s")
         for informer in parts.informers
     ]
-    tasks += [
+    tasks.append(asyncio.create_task(parts.mode.run(), name="mode"))
+    working = [
         asyncio.create_task(parts.election.run(lambda: lead(parts, settings)), name="election"),
         asyncio.create_task(
             parts.policy_queue.run(parts.policies.check, workers=1, first=list), name="policies"
         ),
-        asyncio.create_task(parts.mode.run(), name="mode"),
         asyncio.create_task(_report(parts, settings, health), name="report"),
     ]
+    serving = []
     if parts.admitting is not None:
         # Before the classes are known, every claim would look like one of another driver.
-        tasks.append(asyncio.create_task(_admit(parts, parts.admitting), name="admission"))
+        serving.append(asyncio.create_task(_admit(parts, parts.admitting), name="admission"))
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    watched: list[asyncio.Future[Any]] = [*tasks, stopping, ended]
+    watched: list[asyncio.Future[Any]] = [*tasks, *working, *serving, stopping, ended]
     done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-    for task in (*tasks, stopping):
+    stopping.cancel()
+    for task in working:
         task.cancel()
-    await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    if done == {stopping} and parts.admitting is not None and parts.admitting.admission.ready:
+        health.report((), not_ready=("The controller is ending.",))
+        # API servers learn that this replica goes only after it does, and each in its own time.
+        parts.admitting.admission.drain()
+        others = [*tasks, *serving, ended]
+        await asyncio.wait(others, timeout=settings.webhook_drain, return_when=asyncio.FIRST_COMPLETED)
+    # What is being answered is answered from what the informers know.
+    for ending in (serving, [*tasks, *working]):
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
     for one in done:
         if one is not stopping:
             one.result()

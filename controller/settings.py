@@ -90,6 +90,11 @@ class Settings:
     explain_after: float = _setting(5.0, "How long a claim waits before it is explained.", least=0)
     explain_again: float = _setting(300.0, "Time before an unchanged explanation is repeated.", least=10)
     webhook_port: int = _setting(0, "Port of the admission webhooks; 0 serves none.", least=0)
+    webhook_drain: float = _setting(
+        5.0,
+        "How long webhooks are still answered after SIGTERM: API servers ask until they heard of it.",
+        least=0,
+    )
     webhook_secret: str = _setting("dragoman-webhook", "Secret that holds the webhook's certificates.")
     webhook_service: str = _setting("dragoman-webhook", "Service in front of the webhooks of all replicas.")
     webhook_configuration: str = _setting(

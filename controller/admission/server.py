@@ -69,6 +69,10 @@ class Admission:
         """Whether requests can be answered, and the API server trusts who answers."""
         return self._keeper.ready and self._keeper.trusted
 
+    def drain(self) -> None:
+        """Answers go on, and each sends its client to another replica: this one ends soon."""
+        self._listener.drain()
+
     async def run(self) -> None:
         """Serves until cancelled."""
         while not self._keeper.ready:

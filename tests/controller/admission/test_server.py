@@ -86,12 +86,14 @@ class World:
     async def post(
         self, session: aiohttp.ClientSession, body: Any, *, path: str = "claims"
     ) -> tuple[int, bytes]:
-        trusted = base64.b64decode(self.secret["data"]["ca.crt"]).decode()
-        context = ssl.create_default_context(cadata=trusted)
-        url = f"https://127.0.0.1:{self.port}/admit/{path}"
         data = io.BytesIO(body) if isinstance(body, bytes) else body
-        async with session.post(url, data=data, ssl=context, server_hostname=NAME) as answer:
+        url = f"https://127.0.0.1:{self.port}/admit/{path}"
+        async with session.post(url, data=data, ssl=self.trusting(), server_hostname=NAME) as answer:
             return answer.status, await answer.read()
+
+    def trusting(self) -> ssl.SSLContext:
+        trusted = base64.b64decode(self.secret["data"]["ca.crt"]).decode()
+        return ssl.create_default_context(cadata=trusted)
 
 
 def review(device_class: str, *, uid: str = "u", parameters: str = "") -> bytes:
@@ -232,6 +234,45 @@ def test_a_key_that_does_not_fit_leaves_the_certificate_of_before_in_use(tmp_pat
             world.keeper.key.write_bytes(whole)
             async with aiohttp.ClientSession() as another:
                 return (await world.post(another, review("ours")))[0]
+
+    assert asyncio.run(asked()) == 200
+
+
+def test_while_it_drains_each_answer_ends_its_connection_and_the_next_one_is_taken(tmp_path: Path) -> None:
+    async def asked() -> list[tuple[int, str | None]]:
+        world = World(tmp_path)
+        async with world.serving() as session:
+            world.admission.drain()
+            return [await connection(world, session) for _ in range(3)]
+
+    async def connection(world: World, session: aiohttp.ClientSession) -> tuple[int, str | None]:
+        url = f"https://127.0.0.1:{world.port}/admit/claims"
+        context = world.trusting()
+        async with session.post(url, data=review("ours"), ssl=context, server_hostname=NAME) as answer:
+            return answer.status, answer.headers.get("Connection")
+
+    assert asyncio.run(asked()) == [(200, "close")] * 3
+
+
+def test_what_is_being_answered_at_the_end_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked() -> int:
+        world = World(tmp_path)
+        entered, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(*_args: Any, **_more: Any) -> Any:
+            entered.set()
+            await go_on.wait()
+            return {"response": {"allowed": True}}
+
+        monkeypatch.setattr("controller.admission.server.answer", slowly)
+        async with aiohttp.ClientSession() as another:
+            async with world.serving():
+                asking = asyncio.create_task(world.post(another, review("ours")))
+                await entered.wait()
+                asyncio.get_running_loop().call_later(0.1, go_on.set)
+            return (await asking)[0]
 
     assert asyncio.run(asked()) == 200
 
