@@ -194,7 +194,7 @@ class InForceWatch:
             if key in found.not_come_to and key not in found.observations:
                 continue
             after = self._book.round(key, found.observations.get(key, ()), now=now)
-            if after is None or after == before:
+            if after is None or (before is not None and after.says_the_same(before)):
                 continue
             log.info(
                 "limits of a share",

@@ -22,6 +22,11 @@ class Restarts:
         """No start before this time."""
         return self._due
 
+    @property
+    def pause(self) -> float:
+        """Seconds between the daemon's last end and the next start."""
+        return 0.0 if self.ends <= 1 else min(CAP_S, FIRST_S * 2.0 ** (self.ends - 2))
+
     def started(self, *, now: float) -> None:
         """A start was tried."""
         self._started_at = now
@@ -33,4 +38,4 @@ class Restarts:
         self.ends += 1
         self.total += 1
         self._started_at = None
-        self._due = now if self.ends == 1 else now + min(CAP_S, FIRST_S * 2.0 ** (self.ends - 2))
+        self._due = now + self.pause

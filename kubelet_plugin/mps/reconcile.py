@@ -167,7 +167,8 @@ class Reconciler:
         if now < self.restarts.due:
             raise MpsCommandError(
                 f"The MPS daemon ended {self.restarts.ends} times ({self._last_words}) "
-                f"and is started again in {self.restarts.due - now:.0f} s."
+                # Not how long it still takes: whoever is told of changes would be told each second.
+                f"and is started again {self.restarts.pause:.0f} s after its end."
             )
         config = self._folder / "config.toml"
         config.write_text(config_text(wanted.shares.values()))

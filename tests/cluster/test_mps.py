@@ -10,6 +10,7 @@ card: what is seen is which limits a program of a container is given by the daem
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -82,9 +83,17 @@ class WithMps(Installation):
         """Tells the daemon how to misbehave from now on."""
         (self.program.parent / "script.json").write_text(json.dumps(plan))
 
+    @property
+    def daemon_pid(self) -> int:
+        """Number of the daemon on the node; 0 while there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return int(json.loads((self.mps_dir / "daemon.json").read_text())["pid"])
+        return 0
+
     def kill_daemon(self) -> None:
         """Ends the daemon by SIGKILL."""
-        os.kill(int(json.loads((self.mps_dir / "daemon.json").read_text())["pid"]), signal.SIGKILL)
+        assert self.daemon_pid
+        os.kill(self.daemon_pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -217,10 +226,13 @@ def test_the_daemons_pod_goes_and_its_successor_sets_the_limits_again(
     own: WithMps, place: Space, control: Control
 ) -> None:
     (before,) = own.api.list(PODS, namespace=own.namespace, labelSelector="app.kubernetes.io/component=mps")
+    daemon = own.daemon_pid
     own.kill_pod(before["metadata"]["name"])
     waiting.eventually(
         lambda: (
-            len(_limits(control)) == 2
+            # As long as the pod of before has its grace, its daemon answers.
+            own.daemon_pid not in (0, daemon)
+            and len(_limits(control)) == 2
             and [one["metadata"]["uid"] for one in own._pods("mps")] != [before["metadata"]["uid"]]
         ),
         what="the limits are set again by another pod",

@@ -207,6 +207,19 @@ async def test_one_dimension_that_fails_is_a_failure_of_the_share(tmp_path: Path
     assert node.series("shares_in_force")['in_force="no"'] == 1.0
 
 
+async def test_a_failure_is_told_once_whatever_numbers_its_sentence_holds(tmp_path: Path) -> None:
+    class Counts(Method):
+        def in_force(self, share: Share, *, context: ShareContext, host: Host, pid: int) -> InForce:
+            super().in_force(share, context=context, host=host, pid=pid)
+            return replace(FAILS, message=f"Failed {len(self.asked)} times.")
+
+    node = Node(tmp_path, preload=Counts(IsolationLevel.PRELOAD, {}))
+    node.runs(7)
+    await node.rounds(6)
+    assert node.told == [("False", "StaticBinary")]
+    assert node.series("in_force_failures_total") == {'reason="StaticBinary"': 1.0}
+
+
 async def test_one_process_that_fails_is_found_among_many(tmp_path: Path) -> None:
     node = Node(tmp_path, preload=Method(IsolationLevel.PRELOAD, {2000: FAILS}))
     node.runs(*range(1801, 2001))

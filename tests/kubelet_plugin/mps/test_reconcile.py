@@ -162,7 +162,7 @@ def test_what_it_says_while_the_daemon_is_away_names_when_it_is_tried_again(node
     node.files.put(share())
     node.model.startable = False
     problems = {node.sync().problem for _ in range(8)}
-    assert "The MPS daemon ended 4 times (without a word) and is started again in 3 s." in problems
+    assert "The MPS daemon ended 4 times (without a word) and is started again 4 s after its end." in problems
 
 
 def test_a_daemon_that_does_not_answer_is_ended_and_started_again(node: Node) -> None:
