@@ -82,7 +82,7 @@ class Effects:
         return ""
 
     def commit(self, plan: Plan) -> ClaimRecord:
-        """Prepares a planned claim; nothing of it is left if that fails.
+        """Prepares a planned claim; nothing of it is left if that fails, unless others rely on it by then.
 
         Raises:
             DragomanError: The guard, the isolation or the disk refuses.
@@ -104,9 +104,13 @@ class Effects:
             self.ensure(record)
         except BaseException:
             if made:
-                # Nobody was told of it, so no container can use it.
-                with contextlib.suppress(DragomanError, OSError):
-                    self._undo(record)
+                with (
+                    contextlib.suppress(DragomanError, OSError),
+                    self._state.taking_back(record.uid) as alone,
+                ):
+                    # Unless another agent has told the kubelet, nobody was, so no container can use it.
+                    if alone:
+                        self._undo(record)
             raise
         return record
 
@@ -123,11 +127,9 @@ class Effects:
         Raises:
             DragomanError: The files cannot be put back.
         """
-        self._state.refresh()
-        record = self._state.find(uid)
-        if record is None or allocation not in (None, record.allocation):
-            return None
-        self.ensure(record)
+        record = self._state.answer(uid, allocation=allocation)
+        if record is not None:
+            self.ensure(record)
         return record
 
     def ensure(self, record: ClaimRecord) -> bool:

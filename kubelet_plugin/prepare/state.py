@@ -8,8 +8,8 @@ Flow of `reserve`, in one thread:
     lock; what did the other agent change?; check-and-reserve; announce; rename; unlock     (microseconds)
     fsync of the folder                     (any number of claims at a time)
 
-Layout of the folder: `lock`, `changes`, `claims/<uid>.json`, and beside a damaged record what was set aside,
-`claims/<uid>.json.unreadable-<n>`.
+Layout of the folder: `lock`, `changes`, `answers/` (of the module of that name), `claims/<uid>.json`, and
+beside a damaged record what was set aside, `claims/<uid>.json.unreadable-<n>`.
 
 Damaged records: nobody knows what they held, and a container may still run on it. So no card is given to
 anybody else until the claim is prepared again, unprepared, or `collecting` finds out from the kubelet; of a
@@ -36,6 +36,7 @@ from typing import ClassVar
 
 from driver.cards import Card
 from driver.errors import StateError
+from kubelet_plugin.prepare.answers import Answers
 from kubelet_plugin.prepare.changes import ChangeLog
 from kubelet_plugin.prepare.durable import (
     TEMPORARY,
@@ -92,6 +93,7 @@ class StateFolder:
         self._claims = folder / "claims"
         self._lock_path = folder / "lock"
         self._changes = ChangeLog(folder / "changes")
+        self._answers = Answers(folder / "answers")
         self._phases = phases
         self._lock_wait_s = lock_wait_s
         self._lock = -1
@@ -115,6 +117,8 @@ class StateFolder:
             remove_leftovers(self._claims)
         # The first look at the folder reads everything.
         self.refresh()
+        with self._exclusive(), storage_errors(self._claims):
+            self._answers.open(is_known=lambda uid: uid in self._records or uid in self._doubts)
 
     def close(self) -> None:
         """Gives lock and files back."""
@@ -161,6 +165,48 @@ class StateFolder:
         with self._exclusive():
             self._note_losses()
 
+    def answer(self, uid: str, *, allocation: str | None) -> ClaimRecord | None:
+        """A claim's record, for a reply: whoever made it does not take it back from now on.
+
+        Args:
+            uid: UID of the claim.
+            allocation: Fingerprint of the allocation now; None where nobody can say.
+
+        Returns:
+            None where there is no record, or one of another allocation.
+
+        Raises:
+            StateError: The lock is not to be had, or another agent takes the record back at this moment.
+        """
+        with self._exclusive():
+            record = self._records.get(uid)
+            if record is None or allocation not in (None, record.allocation):
+                return None
+            self._mark_answered(uid)
+            return record
+
+    @contextlib.contextmanager
+    def taking_back(self, uid: str) -> Iterator[bool]:
+        """Keeps others from answering from a record of ours while it is undone.
+
+        Yields:
+            False where another agent has answered from it, so that it has to stay.
+
+        Raises:
+            StateError: The lock is not to be had.
+        """
+        with self._exclusive(), storage_errors(self._path(uid)):
+            held = self._answers.take_back(uid)
+        with held or contextlib.nullcontext():
+            yield held is not None
+
+    def _mark_answered(self, uid: str) -> None:
+        if not self._answers.answer(uid):
+            raise StateBusyError(
+                f"Another agent on this node failed to prepare claim {uid} and is taking back what it made.",
+                remedy="The kubelet tries again.",
+            )
+
     def reserve(
         self, record: ClaimRecord, *, cards: Mapping[str, Card], as_before: bool = False
     ) -> tuple[ClaimRecord, bool]:
@@ -189,7 +235,10 @@ class StateFolder:
                 known = self._records.get(record.uid)
                 if known is None:
                     self._take(record, staged, cards=cards, as_before=as_before)
+                    self._answers.made(record.uid)
                     known, made = record, True
+                else:
+                    self._mark_answered(record.uid)
         # Also where the other agent made it: its reply may not be out yet, nor its record durable.
         with self._phases.time("state"), storage_errors(target):
             sync_folder(self._claims)
@@ -238,6 +287,7 @@ class StateFolder:
                 self._changes.announce(uid)
                 for path in {self._path(uid), *self._aside(uid)}:
                     _remove(path)
+            self._answers.forget(uid)
             self._forget(uid)
         with storage_errors(self._path(uid)):
             sync_folder(self._claims)
@@ -306,6 +356,7 @@ class StateFolder:
             self._lost.add(uid)
 
     def _reread(self, uid: str) -> None:
+        self._answers.changed(uid)
         path = self._path(uid)
         try:
             content = path.read_bytes()
