@@ -151,8 +151,8 @@ class Agent(Values):
     privileged: bool = Field(
         default=False,
         description="NVML has to open /dev/nvidiactl. With the nvidia runtime class (below) that works "
-        "without; with "
-        "neither, NVIDIA cards cannot be found.",
+        "without; with neither, NVIDIA cards cannot be found. The kernel shows the partitions of AMD's cards "
+        "to a privileged agent alone.",
     )
     runtime_class_name: str = Field(
         default="",
