@@ -264,9 +264,12 @@ class Effects:
         found = []
         for uid in uids:
             record = self._state.find(uid)
-            if record is not None and self._is_outdated(record, devices=devices, asked=asked):
-                self._outdated.add(uid)
-                found.append(uid)
+            try:
+                if record is not None and self._is_outdated(record, devices=devices, asked=asked):
+                    self._outdated.add(uid)
+                    found.append(uid)
+            except Exception:  # noqa: BLE001 - a fault of ours in one claim must not take the others
+                _log.exception("nobody knows whether a CDI file is outdated", claim=uid)
         return found
 
     def _is_outdated(self, record: ClaimRecord, *, devices: Collection[str], asked: Asked) -> bool:

@@ -65,19 +65,26 @@ class Restoring:
             StateError, NodeStorageError: The state folder cannot be used.
         """
         changed = await in_daemon_thread(self._effects.changed, name=_THREAD)
-        problems = [await self._put_back(uid) for uid in changed]
-        problems += [await self._restore(uid) for uid in changed]
+        problems = [await self._spared(uid, self._put_back(uid)) for uid in changed]
+        problems += [await self._spared(uid, self._restore(uid)) for uid in changed]
         intact = await in_daemon_thread(self._effects.intact, name=_THREAD)
         for vendor, uids in self._by_vendor(intact).items():
             problems += await self._renew_outdated(vendor, uids)
         for uid in sorted(await in_daemon_thread(self._effects.orphans, name=_THREAD)):
-            problems.append(await self._remove(uid))
+            problems.append(await self._spared(uid, self._remove(uid)))
         return tuple(problem for problem in problems if problem)
 
     async def close(self) -> None:
         """Gives what runs the time that it has, and then waits no longer."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=PATIENCE_S)
+
+    async def _spared(self, uid: str, work: Coroutine[Any, Any, str]) -> str:
+        try:
+            return await work
+        except Exception as unexpected:  # noqa: BLE001 - a fault of ours in one claim must not take the others
+            _log.exception("restore failed", claim=uid)
+            return f"Claim {uid} is not restored: the agent failed: {unexpected!r}; its log says more."
 
     async def _put_back(self, uid: str) -> str:
         def work() -> str:
@@ -115,7 +122,7 @@ class Restoring:
 
         found = await self._bounded({vendor}, lambda: in_daemon_thread(work, name=_THREAD), what=vendor)
         if found is not None:
-            return [await self._restore(uid) for uid in found]
+            return [await self._spared(uid, self._restore(uid)) for uid in found]
         if any(map(self._effects.has_partition, uids)):
             return [f"Nobody knows whether partitions are there: {self._why(vendor)}"]
         return []

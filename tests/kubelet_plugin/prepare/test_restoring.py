@@ -207,3 +207,32 @@ async def test_a_claim_that_is_being_prepared_for_long_is_no_problem_and_holds_u
         well.set()
         await preparing
         assert files(world) == {uid(first), uid(second)}
+
+
+@pytest.mark.parametrize("verb", ["isolation_edits", "vendor_edits", "stands"])
+async def test_a_fault_of_ours_in_one_claim_keeps_no_other_from_being_restored(
+    world: World, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    world.cards.level = IsolationLevel.HARDWARE
+    nvidia, other = claims(world)
+    async with world.engine() as engine:
+        await prepare(engine, nvidia)
+        await prepare(engine, other)
+        asked = getattr(world.cards, verb)
+
+        def fails(*what: Any, **more: Any) -> Any:
+            card = more.get("card") or what[0]
+            if card.vendor == "nvidia":
+                raise ValueError("environment variables set twice with different values")
+            return asked(*what, **more)
+
+        monkeypatch.setattr(world.cards, verb, fails)
+        if verb != "stands":
+            shutil.rmtree(world.folder / "cdi")
+        (world.folder / "cdi" / f"dragoman.dev-share-{uid(other)}.json").unlink(missing_ok=True)
+        (world.cards.region / f"{'d' * 8}.gpu").mkdir(parents=True)
+        await engine.restore()
+        assert uid(other) in files(world)
+        assert len(world.regions) == 2
+        failed = [problem for problem in engine.problems if "the agent failed: ValueError" in problem]
+        assert len(failed) == (0 if verb == "stands" else 1)
