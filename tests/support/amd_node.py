@@ -14,6 +14,7 @@ import errno
 import os
 import shutil
 import stat
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tests.support.folder_host import FolderHost
 PARTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
 NODES = "sys/class/kfd/kfd/topology/nodes"
 _NULL = os.makedev(1, 3)
+_LOOKS_EACH_S = 0.02
 _MOST_PARTS = 8
 _PROCESSOR = "cpu_cores_count 96\nsimd_count 0\nlocation_id 0\n"
 
@@ -248,3 +250,24 @@ class AmdHost(FolderHost):
                 self.node.switch(card, content.strip())
                 return
         super().write_text(path, content)
+
+
+class AmdKernel(threading.Thread):
+    """Cuts a card when another process has written its mode to `file`."""
+
+    def __init__(self, node: AmdNode, card: AmdCard, *, file: Path) -> None:
+        super().__init__(name="amdgpu", daemon=True)
+        self._node = node
+        self._card = card
+        self._file = file
+        self.over = threading.Event()
+        self.modes: list[str] = []
+
+    def run(self) -> None:
+        while not self.over.wait(_LOOKS_EACH_S):
+            wanted = self._file.read_text().strip()
+            # "": the file is being written.
+            if wanted and wanted != self._card.mode:
+                self._card.mode = wanted
+                self.modes.append(wanted)
+                self._node.topology()
