@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from controller import shell
+from controller.admission import listener
 from controller.converting.settings import conversion_settings
 from controller.settings import Settings as ControllerSettings
 from controller.settings import parse_settings as parse_controller
@@ -78,6 +80,7 @@ CONTROLLER_FIXED = {
     "recreate_cap",
     "stale_after",
     "stuck_after",
+    "webhook_drain",
 }
 
 
@@ -201,6 +204,13 @@ def test_the_controllers_variables_are_its_settings_each_once() -> None:
     fields = {f"DRAGOMAN_{name.upper()}": name for name in names}
     assert sorted(variables - set(fields)) == []
     assert {field for variable, field in fields.items() if variable not in variables} == CONTROLLER_FIXED
+
+
+def test_the_controller_has_the_time_that_its_end_takes() -> None:
+    spec = only(render({}), "Deployment")["spec"]["template"]["spec"]
+    # The server waits for what is under way, and then as long for what it has cancelled.
+    takes_s = ControllerSettings().webhook_drain + 2 * listener._END_S + shell._STOP_S
+    assert takes_s + 5 <= spec["terminationGracePeriodSeconds"]
 
 
 def _as_given(workload: dict[str, Any]) -> dict[str, str]:
