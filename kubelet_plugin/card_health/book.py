@@ -9,17 +9,22 @@ for `REPORT_HOLDS_S`).
 The fault is named after its first cause; only a graver one renames it. An answer that could not be had is
 neither good nor bad.
 
-Limits: pure, with times handed in: `now` in monotonic seconds, `at` as text for people. With the constants
+What an agent before this one knew of a card holds until somebody answers for the card, or, where nobody
+does, for as long as a missing card is waited for: a driver may list its cards late.
+
+Limits: pure, with times handed in: `now` in seconds of the kernel's monotonic clock, which goes on from one
+agent to the next until the node is booted; `at` as text for people. With the constants
 below a card that flaps recovers at most seven times in its first hour, and from then on at most once an hour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from driver.vendors.base import CardFault, CardHealth
+from kubelet_plugin.card_health.missing import KEPT_FOR_S
 
 HOLD_OFF_S = 30.0
 """How long nothing may be wrong before a first fault is over."""
@@ -60,6 +65,8 @@ class _Card:
     good_since: float | None = None
     relapses: int = 0
     recovered_at: float | None = None
+    recalled_at: float | None = None
+    """When it was recalled, while nobody has answered for it."""
 
 
 class HealthBook:
@@ -69,12 +76,14 @@ class HealthBook:
         self._cards: dict[str, _Card] = {}
 
     def answered(self, answers: Iterable[CardHealth]) -> None:
-        """Takes the answers about all cards; those without one are forgotten."""
+        """Takes the answers about all cards; those without one are forgotten, unless they are waited for."""
         found = {answer.name: answer for answer in answers}
-        for name in [name for name in self._cards if name not in found]:
+        gone = [name for name, card in self._cards.items() if name not in found and card.recalled_at is None]
+        for name in gone:
             del self._cards[name]
         for name, answer in found.items():
-            self._cards.setdefault(name, _Card()).answer = answer
+            card = self._cards.setdefault(name, _Card())
+            card.answer, card.recalled_at = answer, None
 
     def reported(self, fault: CardFault, *, now: float) -> None:
         """Takes a fault that a driver reported."""
@@ -97,33 +106,34 @@ class HealthBook:
             ignored_xids: XIDs that do not count, by card.
         """
         ignored = ignored_xids or {}
+        for name, card in list(self._cards.items()):
+            if card.recalled_at is not None and now - card.recalled_at >= KEPT_FOR_S:
+                del self._cards[name]
         for name, card in self._cards.items():
             _drop_reports(card, now=now, ignored=ignored.get(name, frozenset()))
             _judge(card, now=now, at=at)
         return {name: card.verdict for name, card in self._cards.items() if card.verdict is not None}
 
     def remembered(self, *, now: float) -> dict[str, Any]:
-        """What has to survive a restart, as JSON."""
+        """What has to survive a restart, as JSON: the same as before unless something happened."""
         return {
             name: {
-                "reason": card.verdict.reason,
-                "message": card.verdict.message,
-                "since": card.verdict.since,
-                "certain": card.verdict.certain,
+                "verdict": None if card.verdict is None else asdict(card.verdict),
                 "relapses": card.relapses,
+                "recovered": None if card.recovered_at is None else _whole_minutes(card.recovered_at),
                 "reports": [
                     {
                         "reason": report.fault.reason,
                         "message": report.fault.message,
                         "certain": report.fault.certain,
                         "xid": report.fault.xid,
-                        "age": max(0, round(now - report.last)),
+                        "at": _whole_minutes(report.last),
                     }
                     for report in card.reports.values()
                 ],
             }
             for name, card in self._cards.items()
-            if card.verdict is not None
+            if card.verdict is not None or _may_relapse(card, now=now)
         }
 
     def recall(self, remembered: Mapping[str, Any], *, now: float) -> None:
@@ -133,14 +143,12 @@ class HealthBook:
             KeyError, TypeError, ValueError, AttributeError: It is not what `remembered` makes.
         """
         for name, kept in remembered.items():
+            recovered = kept["recovered"]
             card = _Card(
-                verdict=Verdict(
-                    reason=str(kept["reason"]),
-                    message=str(kept["message"]),
-                    since=str(kept["since"]),
-                    certain=bool(kept["certain"]),
-                ),
+                verdict=None if kept["verdict"] is None else _verdict(kept["verdict"]),
                 relapses=int(kept["relapses"]),
+                recovered_at=None if recovered is None else min(now, float(recovered)),
+                recalled_at=now,
             )
             for report in kept["reports"]:
                 fault = CardFault(
@@ -150,8 +158,26 @@ class HealthBook:
                     certain=bool(report["certain"]),
                     xid=int(report["xid"]),
                 )
-                card.reports[fault.reason] = _Report(fault, now - float(report["age"]))
+                card.reports[fault.reason] = _Report(fault, min(now, float(report["at"])))
             self._cards[str(name)] = card
+
+
+def _verdict(kept: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        reason=str(kept["reason"]),
+        message=str(kept["message"]),
+        since=str(kept["since"]),
+        certain=bool(kept["certain"]),
+    )
+
+
+def _whole_minutes(time_s: float) -> int:
+    # A report may be repeated every second, and each other answer here is written to the disk.
+    return int(time_s // 60) * 60
+
+
+def _may_relapse(card: _Card, *, now: float) -> bool:
+    return card.recovered_at is not None and now - card.recovered_at < FORGIVEN_AFTER_S
 
 
 def _drop_reports(card: _Card, *, now: float, ignored: frozenset[int]) -> None:
@@ -167,8 +193,7 @@ def _judge(card: _Card, *, now: float, at: str) -> None:
     if cause is not None:
         card.good_since = None
         if card.verdict is None:
-            relapse = card.recovered_at is not None and now - card.recovered_at < FORGIVEN_AFTER_S
-            card.relapses = card.relapses + 1 if relapse else 0
+            card.relapses = card.relapses + 1 if _may_relapse(card, now=now) else 0
             card.verdict = Verdict(reason=cause[0], message=cause[1], since=at, certain=cause[2])
         elif cause[2] and not card.verdict.certain:
             since = card.verdict.since

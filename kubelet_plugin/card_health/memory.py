@@ -3,7 +3,8 @@
 Purpose: a driver reports an XID once. Without this file every restart of the agent (an upgrade is one) would
 call the card well again.
 
-Limits: a reboot resets cards, so what was kept under another boot is forgotten. A file that cannot be read is
+Limits: a reboot resets cards and the clock by which times are kept, so what was kept under another boot is
+forgotten. A file that cannot be read is
 as good as none: what is wrong now is asked for anyway. Blocks; for threads.
 """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -76,6 +77,7 @@ class HealthWatch:
         self._book = HealthBook()
         self._questions = HealthQuestions(host)
         self._faults: Mapping[str, Fault] | None = None
+        self._kept: Mapping[str, Any] | None = None
         self._ask_now = asyncio.Event()
         inventory.await_verdicts()
 
@@ -154,23 +156,25 @@ class HealthWatch:
             now=asyncio.get_running_loop().time(), at=at, ignored_xids=self._ignored()
         )
         cards = self._inventory.cards()
-        faults = {name: self._fault(cards[name], verdicts[name]) for name in verdicts if name in cards}
+        # Also of cards that are not listed (yet): once they are, they must not be offered for a moment.
+        faults = {name: self._fault(cards.get(name), verdict) for name, verdict in verdicts.items()}
         before, self._faults = self._faults, faults
         self._board.post([self._health(name) for name in cards])
         self._inventory.judged(faults)
-        if faults == before:
-            return
-        self._count(faults)
-        _log_changes(before or {}, faults)
-        if before is not None:
-            self._told(before, faults)
+        if faults != before:
+            self._count(faults)
+            _log_changes(before or {}, faults)
+            if before is not None:
+                self._told(before, faults)
         kept = self._book.remembered(now=asyncio.get_running_loop().time())
-        await in_daemon_thread(lambda: self._file.write(kept), name="health-file")
+        if kept != self._kept:
+            self._kept = kept
+            await in_daemon_thread(lambda: self._file.write(kept), name="health-file")
 
-    def _fault(self, card: Card, verdict: Verdict) -> Fault:
+    def _fault(self, card: Card | None, verdict: Verdict) -> Fault:
         snapshot = self._inventory.snapshot
         effect = TaintEffect.NO_SCHEDULE
-        if snapshot is not None:
+        if snapshot is not None and card is not None:
             effect = TaintEffect(str(snapshot.policy.value("unhealthyEffect", uuid=card.uuid)))
         if effect is TaintEffect.NO_EXECUTE and not verdict.certain:
             # On a suspicion nobody's work is ended.

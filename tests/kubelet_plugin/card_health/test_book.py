@@ -20,6 +20,7 @@ from kubelet_plugin.card_health.book import (
     Verdict,
     hold_off_s,
 )
+from kubelet_plugin.card_health.missing import KEPT_FOR_S
 
 GOOD = CardHealth(name="a", health="Healthy")
 SILENT = CardHealth(name="a", health="Unknown", reason="HealthUnreadable")
@@ -195,18 +196,82 @@ def test_a_card_that_nobody_asks_for_any_more_is_forgotten() -> None:
     assert book.answer("a") is None
 
 
+def restarted(book: HealthBook, *, now: float) -> HealthBook:
+    """What the next agent's book knows."""
+    again = HealthBook()
+    again.recall(json.loads(json.dumps(book.remembered(now=now))), now=now)
+    return again
+
+
 def test_what_is_remembered_is_a_fault_with_the_same_beginning_after_a_restart() -> None:
     told = Told()
     told.look(LOST, after=5)
     told.report(XID)
-    kept = json.loads(json.dumps(told.book.remembered(now=told.now + 10)))
-    again = HealthBook()
-    again.recall(kept, now=1000)
+    again = restarted(told.book, now=1000)
     assert again.judge(now=1000, at="later") == {"a": told.verdict()}
-    # The report goes on from its age.
+    # The report goes on from when it was made.
     again.answered([GOOD])
-    again.judge(now=1000 + REPORT_HOLDS_S - 10, at="")
-    assert again.judge(now=1000 + REPORT_HOLDS_S - 10 + HOLD_OFF_S, at="") == {}
+    again.judge(now=REPORT_HOLDS_S + 5, at="")
+    assert again.judge(now=REPORT_HOLDS_S + 5 + HOLD_OFF_S, at="") == {}
+
+
+def test_a_recalled_fault_holds_until_somebody_answers_for_its_card_and_is_remembered_on() -> None:
+    told = Told()
+    told.report(GRAVE)
+    told.verdict()
+    again = restarted(told.book, now=60)
+    again.answered([])
+    assert again.judge(now=62, at="") == {"a": told.verdict()}
+    third = restarted(again, now=100)
+    third.answered([GOOD])
+    assert third.judge(now=101, at="") == {"a": told.verdict()}
+    third.answered([])
+    assert third.judge(now=102, at="") == {}
+
+
+def test_a_recalled_card_for_which_nobody_answers_is_let_go_like_any_missing_one() -> None:
+    told = Told()
+    told.look(LOST)
+    again = restarted(told.book, now=100)
+    assert set(again.judge(now=100 + KEPT_FOR_S - 1, at="")) == {"a"}
+    assert again.judge(now=100 + KEPT_FOR_S, at="") == {}
+    assert again.remembered(now=100 + KEPT_FOR_S) == {}
+
+
+def test_a_restart_does_not_shorten_the_hold_off_of_a_card_that_relapses() -> None:
+    told = Told()
+    told.look(LOST)
+    told.recover()
+    told.book = restarted(told.book, now=told.now)
+    told.look(LOST, after=60)
+    told.look(GOOD)
+    assert told.look(GOOD, after=hold_off_s(1) - 1) == "CardLost"
+    assert told.look(GOOD, after=1) == ""
+    # Forgiven, it need not be remembered.
+    assert told.book.remembered(now=told.now + FORGIVEN_AFTER_S + 60) == {}
+
+
+def test_a_report_that_is_repeated_again_and_again_is_written_once_a_minute() -> None:
+    told = Told()
+    told.look(GOOD)
+    kept = []
+    for _ in range(300):
+        told.report(XID)
+        told.verdict()
+        told.now += 1
+        kept.append(json.dumps(told.book.remembered(now=told.now)))
+    assert len(set(kept)) == 5
+
+
+def test_times_that_are_still_to_come_count_as_now() -> None:
+    told = Told()
+    told.now = 1e6
+    told.report(XID)
+    told.verdict()
+    again = restarted(told.book, now=0)
+    again.answered([GOOD])
+    again.judge(now=REPORT_HOLDS_S, at="")
+    assert again.judge(now=REPORT_HOLDS_S + HOLD_OFF_S, at="") == {}
 
 
 def test_healthy_cards_need_not_be_remembered() -> None:
@@ -215,7 +280,7 @@ def test_healthy_cards_need_not_be_remembered() -> None:
     assert told.book.remembered(now=0) == {}
 
 
-@pytest.mark.parametrize("odd", [{"a": {}}, {"a": {"reason": "x"}}, {"a": 7}, {"a": None}])
+@pytest.mark.parametrize("odd", [{"a": {}}, {"a": {"verdict": "x"}}, {"a": 7}, {"a": None}])
 def test_what_nobody_remembered_is_refused(odd: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
         HealthBook().recall(odd, now=0)
