@@ -8,15 +8,16 @@ included. The watch is resumed where it broke; 410 ("too old") means a new list;
 (exponential, with jitter) and try again. Objects are projected before they are stored: what the controller
 does not need is not kept.
 
-After a restore of etcd the server counts versions from a lower number again, and stored objects of a history
-that is gone would look newer than all that comes. So a list is the truth, whatever was known before, and only
-answers to the caller's own writes that came while it was read are spared. An event of a lower version than the
-one before it, or a server that has not reached ours where a watch is silent, means a new list.
+After a restore of etcd the server counts versions from a lower number again, and what is stored here of a
+history that is gone looks newer than all that comes. So a list is the truth, and only answers to the caller's
+own writes that are newer are spared; where a list's version is lower than what was known, only those that
+came while it was read. An event of a lower version than the one before it, or a server that has not reached
+ours where a watch is silent, means a new list.
 
 Limits: handlers are called in the event loop and must only take notes (put a key into a queue). One informer
 is one task; it ends only by being cancelled. The store is never ahead of the server, but for the caller's own
-writes that `observe` puts in. A server that has counted up to our version again before it is asked is not told
-from one that was never restored until the next list.
+writes that `observe` puts in. A server that has counted up to our version again before it is asked is not
+told from one that was never restored until the next list.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ class Informer(Generic[T]):
         self._backoff = Backoff(source=self._source)
         self._handlers: list[Handler[T]] = []
         self._store: dict[str, _Entry[T]] = {}
-        # Keys of what `observe` put in, that the watch has not told of.
-        self._ahead: set[str] = set()
+        # By key of what `observe` put in and the watch has not told of, how many lists there were then.
+        self._ahead: dict[str, int] = {}
+        self._began = 0
         self._version = ""
         self._last_contact = float("-inf")
 
@@ -152,7 +154,7 @@ class Informer(Generic[T]):
         """
         version = _number(document.get("metadata", {}).get("resourceVersion"))
         if version > _number(self._version) and self._put(document):
-            self._ahead.add(_key(document))
+            self._ahead[_key(document)] = self._began
 
     async def run(self) -> None:
         """Lists and watches until cancelled."""
@@ -177,8 +179,7 @@ class Informer(Generic[T]):
     async def _list(self) -> None:
         found: dict[str, _Entry[T]] = {}
         listed = ""
-        # What came before it began is in the list, or was in a history that is gone.
-        self._ahead.clear()
+        self._began += 1
         async for page in pages(
             self._client,
             self.resource,
@@ -194,6 +195,7 @@ class Informer(Generic[T]):
             await asyncio.sleep(0)
         if _number(listed) < self.version:
             _log.warning("the server's history was set back", kind=self.resource.kind, version=listed)
+            self._ahead = {key: began for key, began in self._ahead.items() if began == self._began}
         self._version = listed
         self._take_over(found, _number(self._version))
         self.lists += 1
@@ -202,8 +204,7 @@ class Informer(Generic[T]):
     def _take_over(self, found: dict[str, _Entry[T]], listed: int) -> None:
         for key, entry in list(self._store.items()):
             # What a write of ours put in after the list was made is not missing from it, and newer.
-            spared = key in self._ahead and entry.version > listed
-            if spared:
+            if key in self._ahead and entry.version > listed:
                 found.pop(key, None)
             elif key not in found:
                 self._set(key, None)
@@ -308,7 +309,7 @@ class Informer(Generic[T]):
         version = _number(document.get("metadata", {}).get("resourceVersion"))
         if present is not None and present.version > version:
             return False
-        self._ahead.discard(key)
+        self._ahead.pop(key, None)
         self._set(key, entry)
         return True
 
@@ -316,7 +317,7 @@ class Informer(Generic[T]):
         key = _key(document)
         present = self._store.get(key)
         if present is not None and present.version <= _number(document["metadata"].get("resourceVersion")):
-            self._ahead.discard(key)
+            self._ahead.pop(key, None)
             self._set(key, None)
 
     def _entry(self, document: JSON) -> _Entry[T] | None:

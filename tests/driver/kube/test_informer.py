@@ -77,7 +77,7 @@ async def test_a_list_is_read_page_by_page_and_projected() -> None:
 
 async def test_an_object_that_cannot_be_read_is_passed_over_and_hides_no_other() -> None:
     broken = {"metadata": node("broken", 3)["metadata"]}
-    events = [event("ADDED", {**broken, "metadata": {**broken["metadata"], "name": "b"}})]
+    events = [event("ADDED", {"metadata": node("b", 11)["metadata"]})]
     world = World([page(node("a", 1), broken, node("c", 2))], [[*events, event("ADDED", node("d", 12)), 1e9]])
     await world.run_for(1)
     assert sorted(world.informer.keys()) == ["a", "c", "d"]
@@ -347,10 +347,76 @@ async def test_a_refusal_is_waited_out_like_a_silence() -> None:
 
 async def test_a_quiet_kind_is_asked_again_at_once_and_does_not_count_as_a_silent_server() -> None:
     silent = SilentWatchError("no byte for 70 s", status=0)
-    world = World([page(node("a", 1))], [[70.0, silent] for _ in range(100)])
+    world = World(itertools.repeat(page(node("a", 1))), [[70.0, silent] for _ in range(100)])
     task = asyncio.create_task(world.informer.run())
     await asyncio.sleep(700)
     assert len(world.transport.watched) in (10, 11)
     assert world.informer.lists == 1
     assert world.informer.age_s <= 141
     task.cancel()
+
+
+async def test_a_list_of_a_history_that_was_set_back_is_taken_as_it_is() -> None:
+    restored = page(node("a", 40, text="of the backup"), version=50)
+    events = [1.0, event("MODIFIED", node("a", 60, text="later")), event("ADDED", node("c", 61)), 1e9]
+    world = World(
+        [page(node("a", 90, text="lost"), node("b", 95), version=100), restored],
+        [[bookmark(101), 3.0, GONE_EVENT], events],
+    )
+    task = asyncio.create_task(world.informer.run())
+    await asyncio.sleep(2)
+    world.informer.observe(node("mine", 105))
+    await asyncio.sleep(1.5)
+    assert list(world.informer.values()) == ["of the backup"]
+    await asyncio.sleep(5)
+    assert sorted(world.informer.values()) == ["c", "later"]
+    task.cancel()
+
+
+async def test_an_answer_that_comes_while_a_list_of_another_history_is_read_is_spared() -> None:
+    def answers() -> Any:
+        yield page(node("a", 90), version=100)
+        yield page(node("a", 40), version=50, token="t")
+        world.informer.observe(node("mine", 105))
+        yield page(version=50)
+
+    world = World(answers(), [[bookmark(101), 3.0, GONE_EVENT]])
+    await world.run_for(6)
+    assert world.informer.lists == 2
+    assert sorted(world.informer.keys()) == ["a", "mine"]
+
+
+async def test_one_version_may_stand_for_two_states_in_two_histories() -> None:
+    world = World(
+        [page(node("a", 90, text="before"), version=100), page(node("a", 90, text="after"), version=95)],
+        [[bookmark(101), GONE_EVENT]],
+    )
+    await world.run_for(5)
+    assert world.told[-1] == ("a", "before", "after")
+
+
+async def test_an_event_of_a_lower_version_than_the_one_before_means_a_new_list() -> None:
+    world = World(
+        [page(node("a", 90), version=100), page(node("a", 40, text="of the backup"), version=50)],
+        [[event("MODIFIED", node("a", 45, text="of the backup")), 1e9]],
+    )
+    await world.run_for(5)
+    assert world.informer.lists == 2
+    assert world.informer.get("a") == "of the backup"
+
+
+async def test_a_silent_watch_from_a_version_that_the_server_has_not_reached_means_a_new_list() -> None:
+    silent = SilentWatchError("no byte for 70 s", status=0)
+    restored = page(node("a", 40, text="of the backup"), version=50)
+    world = World([page(node("a", 90), version=100), restored, restored], [[70.0, silent]])
+    await world.run_for(75)
+    assert world.informer.lists == 2
+    assert world.informer.get("a") == "of the backup"
+
+
+async def test_a_silent_watch_of_a_server_that_does_not_answer_goes_on() -> None:
+    silent = SilentWatchError("no byte for 70 s", status=0)
+    world = World([page(node("a", 1)), CUT], [[70.0, silent], [event("ADDED", node("b", 12)), 1e9]])
+    await world.run_for(75)
+    assert world.informer.lists == 1
+    assert sorted(world.informer.keys()) == ["a", "b"]
