@@ -175,7 +175,7 @@ class HealthWatch:
         snapshot = self._inventory.snapshot
         effect = TaintEffect.NO_SCHEDULE
         if snapshot is not None and card is not None:
-            effect = TaintEffect(str(snapshot.policy.value("unhealthyEffect", uuid=card.uuid)))
+            effect = TaintEffect(str(snapshot.policy.value("unhealthyEffect", uuid=_card_uuid(card))))
         if effect is TaintEffect.NO_EXECUTE and not verdict.certain:
             # On a suspicion nobody's work is ended.
             effect = TaintEffect.NO_SCHEDULE
@@ -199,7 +199,7 @@ class HealthWatch:
             return {}
         found = {}
         for name, card in snapshot.cards.items():
-            value = snapshot.policy.value("ignoredXids", uuid=card.uuid)
+            value = snapshot.policy.value("ignoredXids", uuid=_card_uuid(card))
             if isinstance(value, tuple) and value:
                 found[name] = frozenset(value)
         return found
@@ -216,6 +216,11 @@ class HealthWatch:
             self._book.recall(kept, now=asyncio.get_running_loop().time())
         except (KeyError, TypeError, ValueError, AttributeError) as odd:
             log.warning("the cards' faults of before are not understood", error=repr(odd))
+
+
+def _card_uuid(card: Card) -> str:
+    """The card whose overrides hold: of a partition, the card that it is a part of."""
+    return card.uuid if card.partition is None else card.partition.card_uuid
 
 
 def _log_changes(before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
