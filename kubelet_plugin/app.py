@@ -207,7 +207,7 @@ class Agent:
             record_of=self._record_of,
             metrics=self._metrics,
             fault_of=self._health.fault_of,
-            in_force_of=lambda item: self._lost_limits(item) or in_force.condition_of(item),
+            in_force_of=lambda item: self._in_force_of(item, seen=in_force.condition_of(item)),
         )
         events = PodEvents(client, node_name=settings.node_name, metrics=self._metrics)
         if self._mps is not None:
@@ -249,8 +249,8 @@ class Agent:
     def _records(self) -> list[ClaimRecord]:
         return list(self._engine.records.values())
 
-    def _lost_limits(self, item: ShareRecord) -> dict[str, str] | None:
-        return self._mps.condition(item) if self._mps is not None else None
+    def _in_force_of(self, item: ShareRecord, *, seen: dict[str, str] | None) -> dict[str, str] | None:
+        return self._mps.condition(item, seen=seen) if self._mps is not None else seen
 
     def _record_of(self, uid: str) -> ClaimRecord | None:
         return self._engine.records.get(uid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -15,12 +16,19 @@ from kubelet_plugin.prepare.records import ClaimRecord
 from kubelet_plugin.settings import Settings
 
 
+_ROUNDS_S = 30.0
+"""Some rounds of looks at processes, also slow ones."""
+
+
 class MpsParts:
     """What the agent has of MPS; nothing where no folder is set."""
 
     def __init__(self, settings: Settings) -> None:
         self._node = MpsSupervised(Path(settings.mps_dir)) if settings.mps_dir else None
         self._holds_memory = settings.mps_memory == "per-process"
+        deadline_s = settings.in_force_deadline_s
+        # What is seen counts after one deadline, and what was being seen at the moment itself after one more.
+        self._seen_anew_s = 2 * deadline_s + _ROUNDS_S if deadline_s > 0 else math.inf
 
     @property
     def methods(self) -> Mapping[IsolationLevel, IsolationMethod]:
@@ -40,4 +48,6 @@ class MpsParts:
         """The look at what MPS holds."""
         if self._node is None:
             return None
-        return MpsWatch(self._node, records=records, cards=cards, metrics=metrics)
+        return MpsWatch(
+            self._node, records=records, cards=cards, metrics=metrics, seen_anew_s=self._seen_anew_s
+        )

@@ -18,3 +18,7 @@ class LimitsTeller:
         """Has the status written anew, and an Event written on the claim's pods."""
         self._status.card_changed(ref)
         self._events.card_changed(ref, reason=reason, text=text, warning=warning)
+
+    def condition_changed(self, ref: ClaimRef) -> None:
+        """Has the status written anew."""
+        self._status.card_changed(ref)

@@ -5,6 +5,9 @@ one after the other are written again (after a boot, or somebody's hand) -> the 
 makes the daemon do it -> a share whose limits are not in force in two looks one after the other is lost: its
 claim's condition `InForce` becomes False and an Event tells its pod; the same when they are set again.
 
+Once they are, the condition is `LimitsRestored` until what is seen of the processes is all younger than that:
+a program that started meanwhile is told by what is seen of it (`NoMpsClient`), what was seen before is not.
+
 So a daemon that died and is back with its limits within one look is nobody's concern, and one that is not is
 told within `EVERY_S` times two.
 
@@ -16,6 +19,8 @@ seconds, as it does with everything that has no record.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -45,6 +50,9 @@ class Teller(Protocol):
     def limits_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool) -> None:
         """Has the claim's condition written anew, and an Event on its pods."""
 
+    def condition_changed(self, ref: ClaimRef) -> None:
+        """Has the claim's condition written anew."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
@@ -65,6 +73,9 @@ class MpsWatch:
         records: What is prepared.
         cards: The node's cards by name.
         metrics: Where it is counted.
+        seen_anew_s: So many seconds after limits are in force again, whatever was seen of processes before
+            has been seen anew, or told as not seen; infinite where nobody looks at them.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -74,6 +85,8 @@ class MpsWatch:
         records: Callable[[], Iterable[ClaimRecord]],
         cards: Callable[[], Mapping[str, Card]],
         metrics: Metrics,
+        seen_anew_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
         self._records = records
@@ -82,7 +95,9 @@ class MpsWatch:
         self._missed: dict[str, int] = {}
         self._lost: dict[str, str] = {}
         self._unnoted: set[str] = set()
-        self._restored: set[str] = set()
+        self._restored: dict[str, float] = {}
+        self._seen_anew_s = seen_anew_s
+        self._clock = clock
         self._restarts = 0
         self.teller: Teller | None = None
 
@@ -91,20 +106,30 @@ class MpsWatch:
         """Sentences for the AcceleratorNode."""
         return tuple(sorted({f"MPS: {why}" for why in self._lost.values()}))
 
-    def condition(self, item: ShareRecord) -> dict[str, str] | None:
-        """The claim's condition `InForce` for a share whose limits were lost; None for all others."""
+    def condition(self, item: ShareRecord, *, seen: dict[str, str] | None) -> dict[str, str] | None:
+        """The claim's condition `InForce`.
+
+        Args:
+            item: The share.
+            seen: What the condition is by what is seen of its processes; None for no word.
+
+        Returns:
+            `seen` for all shares but those whose limits are lost, or are back and may be lacking in a process
+            that was not seen yet.
+        """
         why_not = self._lost.get(item.cdi_device)
         if why_not is not None:
             text = _LOST.format(why_not)
             return {"type": "InForce", "status": "False", "reason": LIMITS_LOST, "message": text}
-        if item.cdi_device in self._restored:
+        found_out = seen is not None and seen["status"] == "False" and seen["reason"] != LIMITS_LOST
+        if item.cdi_device in self._restored and not found_out:
             return {
                 "type": "InForce",
                 "status": "Unknown",
                 "reason": LIMITS_RESTORED,
                 "message": _RESTORED,
             }
-        return None
+        return seen
 
     async def run(self) -> None:
         """Looks until cancelled."""
@@ -168,8 +193,7 @@ class MpsWatch:
         self._missed = {
             device: self._missed.get(device, 0) + 1 for device, why_not in found.shares.items() if why_not
         }
-        before = self._lost
-        self._restored &= found.shares.keys()
+        before, now = self._lost, self._clock()
         self._lost = {
             device: why_not
             for device, why_not in found.shares.items()
@@ -181,19 +205,33 @@ class MpsWatch:
             self._tell(found.claims[device], reason=LIMITS_LOST, text=_LOST.format(why_not), warning=True)
         for device in sorted((before.keys() - self._lost.keys()) & found.claims.keys()):
             log.info("limits of a share are in force again", device=device)
-            self._restored.add(device)
+            self._restored[device] = now
             self._tell(found.claims[device], reason=LIMITS_RESTORED, text=_RESTORED, warning=False)
+        self._settle(found, now=now)
+
+    def _settle(self, found: _Found, *, now: float) -> None:
+        restored, self._restored = self._restored, {}
+        for device, since in restored.items():
+            if device not in found.claims or device in self._lost:
+                continue
+            if now - since < self._seen_anew_s:
+                self._restored[device] = since
+            elif self.teller is not None:
+                self.teller.condition_changed(_ref(found.claims[device]))
 
     def _tell(self, record: ClaimRecord, *, reason: str, text: str, warning: bool) -> None:
         if self.teller is not None:
-            ref = ClaimRef(namespace=record.namespace, name=record.name, uid=record.uid)
-            self.teller.limits_changed(ref, reason=reason, text=text, warning=warning)
+            self.teller.limits_changed(_ref(record), reason=reason, text=text, warning=warning)
 
 
 _LOST = "The limits of a share are not in force any more. {} Programs that start now may have the whole card."
 _RESTORED = (
     "The limits of the share are in force again; programs that started meanwhile may run without them."
 )
+
+
+def _ref(record: ClaimRecord) -> ClaimRef:
+    return ClaimRef(namespace=record.namespace, name=record.name, uid=record.uid)
 
 
 def _by_mps(item: ShareRecord) -> bool:

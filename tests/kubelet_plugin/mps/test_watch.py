@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from driver.isolation.service import MpsState
 from driver.isolation.service_shares import MpsShare
 from driver.shares import Share
 from kubelet_plugin.metrics import Metrics
-from kubelet_plugin.mps.watch import MpsWatch
+from kubelet_plugin.mps.watch import EVERY_S, MpsWatch
 from kubelet_plugin.prepare.claims import ClaimRef
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 
@@ -19,6 +20,11 @@ CARD = Card(name="nvidia-0", vendor="nvidia", model="Test", memory_bytes=24 << 3
 SHARE = Share(
     claim_uid="0f0e", request="gpu", device="nvidia-0", share_id="a", memory_mib=4096, cores_percent=30
 )
+
+
+SEEN_ANEW_S = 60.0
+HELD = {"type": "InForce", "status": "True", "reason": "Seen", "message": "Seen."}
+WITHOUT = {"type": "InForce", "status": "False", "reason": "NoMpsClient", "message": "It has the whole card."}
 
 
 def record(level: IsolationLevel = IsolationLevel.SERVICE) -> ClaimRecord:
@@ -55,6 +61,7 @@ class Told:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.written = 0
         self.texts: list[str] = []
 
     def limits_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool) -> None:
@@ -62,6 +69,10 @@ class Told:
         assert warning == (reason == "LimitsLost")
         self.reasons.append(reason)
         self.texts.append(text)
+
+    def condition_changed(self, ref: ClaimRef) -> None:
+        assert (ref.name, ref.uid) == ("claim", "0f0e")
+        self.written += 1
 
 
 class Agent:
@@ -75,17 +86,25 @@ class Agent:
         self.told = Told()
         watched: Any = self.node
         self.watch = MpsWatch(
-            watched, records=lambda: self.records, cards=lambda: self.cards, metrics=self.metrics
+            watched,
+            records=lambda: self.records,
+            cards=lambda: self.cards,
+            metrics=self.metrics,
+            seen_anew_s=SEEN_ANEW_S,
+            clock=lambda: self.now,
         )
+        self.now = 0.0
+        self.seen: dict[str, str] | None = None
         self.watch.teller = self.told
 
     def looks(self, times: int) -> None:
         for _ in range(times):
             asyncio.run(self.watch.look())
+            self.now += EVERY_S
 
     @property
     def condition(self) -> dict[str, str] | None:
-        return self.watch.condition(record().shares[0])
+        return self.watch.condition(record().shares[0], seen=self.seen)
 
     def metric(self, name: str) -> float:
         value = self.metrics.registry.get_sample_value(f"dragoman_agent_{name}")
@@ -165,6 +184,58 @@ def test_limits_that_are_back_are_told_and_the_condition_claims_no_more_than_is_
     assert (condition["status"], condition["reason"]) == ("Unknown", "LimitsRestored")
     assert agent.metric("mps_shares_lost") == 0
     assert agent.watch.problems == ()
+
+
+@pytest.fixture
+def restored(agent: Agent) -> Agent:
+    agent.seen = HELD
+    agent.node.unheld = "The MPS daemon ended."
+    agent.looks(2)
+    agent.node.unheld = ""
+    agent.looks(1)
+    return agent
+
+
+def reason(agent: Agent) -> str:
+    return agent.condition["reason"] if agent.condition else ""
+
+
+def test_what_is_seen_of_processes_stands_again_once_it_is_younger_than_the_limits(restored: Agent) -> None:
+    restored.looks(int(SEEN_ANEW_S / EVERY_S) - 1)
+    assert (reason(restored), restored.told.written) == ("LimitsRestored", 0)
+    restored.looks(1)
+    assert (restored.condition, restored.told.written) == (HELD, 1)
+    restored.looks(10)
+    assert restored.told.written == 1
+
+
+def test_a_program_without_limits_is_told_as_soon_as_it_is_seen(restored: Agent) -> None:
+    restored.seen = WITHOUT
+    assert restored.condition == WITHOUT
+    restored.looks(100)
+    assert restored.condition == WITHOUT
+
+
+def test_what_was_seen_while_limits_were_lost_is_not_told_when_they_are_back(restored: Agent) -> None:
+    restored.seen = {**WITHOUT, "reason": "LimitsLost"}
+    assert reason(restored) == "LimitsRestored"
+
+
+def test_limits_that_are_lost_once_more_are_told_whatever_is_seen(restored: Agent) -> None:
+    restored.seen = WITHOUT
+    restored.node.unheld = "The MPS daemon ended."
+    restored.looks(2)
+    assert reason(restored) == "LimitsLost"
+    restored.looks(100)
+    restored.node.unheld, restored.seen = "", HELD
+    restored.looks(1)
+    assert reason(restored) == "LimitsRestored"
+
+
+def test_where_nobody_looks_at_processes_it_is_never_said_that_limits_hold(restored: Agent) -> None:
+    restored.watch._seen_anew_s = math.inf
+    restored.looks(1000)
+    assert reason(restored) == "LimitsRestored"
 
 
 def test_a_claim_that_goes_while_its_limits_are_lost_is_told_nothing_more(agent: Agent) -> None:
