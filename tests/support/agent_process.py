@@ -96,6 +96,8 @@ class AgentProcess:
     cdi_dir: Path | None = None
     driver_root: Path | None = None
     """Where NVIDIA's driver is, for cards of the mock NVML in place of simulated ones."""
+    host_root: Path | None = None
+    """A folder that stands for the node's root, for the cards that its sysfs tells of."""
     process: subprocess.Popen[bytes] = field(init=False)
     _channel: grpc.Channel | None = field(init=False, default=None)
 
@@ -126,6 +128,8 @@ class AgentProcess:
         return self
 
     def _cards(self) -> list[str]:
+        if self.host_root is not None:
+            return ["--host-root", str(self.host_root)]
         if self.driver_root is None:
             return ["--simulated-node", str(self.folders.base / "node.yaml")]
         return ["--driver-root", str(self.driver_root)]

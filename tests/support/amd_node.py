@@ -25,6 +25,7 @@ PARTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
 NODES = "sys/class/kfd/kfd/topology/nodes"
 _NULL = os.makedev(1, 3)
 _LOOKS_EACH_S = 0.02
+_LOOKS_WHILE_WRITTEN = 5
 _MOST_PARTS = 8
 _PROCESSOR = "cpu_cores_count 96\nsimd_count 0\nlocation_id 0\n"
 
@@ -264,9 +265,13 @@ class AmdKernel(threading.Thread):
         self.modes: list[str] = []
 
     def run(self) -> None:
+        empty = 0
         while not self.over.wait(_LOOKS_EACH_S):
             wanted = self._file.read_text().strip()
-            # "": the file is being written.
+            # "": the file is being written. One of sysfs is never left so by a writer that dies.
+            empty = 0 if wanted else empty + 1
+            if empty == _LOOKS_WHILE_WRITTEN:
+                self._file.write_text(f"{self._card.mode}\n")
             if wanted and wanted != self._card.mode:
                 self._card.mode = wanted
                 self.modes.append(wanted)
