@@ -15,7 +15,6 @@ from kubelet_plugin.mps.watch import MpsWatch
 from kubelet_plugin.prepare.records import ClaimRecord
 from kubelet_plugin.settings import Settings
 
-
 _ROUNDS_S = 30.0
 """Some rounds of looks at processes, also slow ones."""
 
