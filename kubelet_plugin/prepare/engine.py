@@ -4,8 +4,8 @@ Purpose: what NodePrepareResources and NodeUnprepareResources answer for each cl
 alone; claims of one call run at the same time; one claim is never worked on twice at a time.
 
 Flow: where the API server can be asked from any thread, a call for one claim goes the way of `quick`. All
-else: fetch and plan on the event loop (`planning`), everything that touches the disk in one job of a small
-thread pool (`effects`).
+else: fetch and plan on the event loop (`planning`), everything that touches the disk in one job of a thread
+pool (`effects`). How many are at work on a card is bounded (`lanes`); what unprepares has threads of its own.
 
 Repeats: the claim is read to notice another allocation. Where the API server is away, what the record says is
 answered. A record is never changed by a repeat: limits of running containers stay what they were told, also
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,20 +33,22 @@ from driver.kube.client import JSON
 from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.claims import ClaimMissingError, ClaimRef, ClaimSource
 from kubelet_plugin.prepare.effects import Effects
+from kubelet_plugin.prepare.lanes import Lanes
 from kubelet_plugin.prepare.ledger import CardFullError, CardUse
 from kubelet_plugin.prepare.phases import Phases, Recorder
 from kubelet_plugin.prepare.planning import ClaimReader, Place, Plan, read
 from kubelet_plugin.prepare.quick import QuickPath
 from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord
 from kubelet_plugin.prepare.restoring import Restoring
-from kubelet_plugin.prepare.shares_of import check_claim, fingerprint, has_results_here
+from kubelet_plugin.prepare.shares_of import check_claim, devices_here, fingerprint, has_results_here
 from kubelet_plugin.prepare.state import Doubt, StateFolder
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
-_THREADS = 8
-_QUICK_THREADS = 8
+_THREADS = 32
+"""So many that the seats (`lanes`) of three vendors whose drivers all hang leave some."""
+_QUICK_THREADS = 32
 _MAX_LOOK_UPS = 16
 """How many holders of a full card are looked up to find out whether waiting helps."""
 
@@ -118,7 +120,10 @@ class PrepareEngine:
             state=self._state, cdi_folder=settings.cdi_folder, source=cards, phases=self._phases
         )
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
-        # Threads of their own: those that wait for an API server must not keep an unprepare waiting.
+        self._lanes = Lanes(cards.cards)
+        # Threads of their own: what is prepared must not keep an unprepare waiting.
+        self._undo_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unprepare")
+        self._undo_lanes = Lanes(cards.cards)
         self._quick_pool = ThreadPoolExecutor(_QUICK_THREADS, thread_name_prefix="quick")
         self._quick: QuickPath | None = None
         if claims_here is not None:
@@ -128,6 +133,7 @@ class PrepareEngine:
                 effects=self._effects,
                 cards=cards,
                 place=self._place,
+                lanes=self._lanes,
                 phases=self._phases,
             )
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -141,7 +147,7 @@ class PrepareEngine:
         Raises:
             StateError, NodeStorageError: The state folder cannot be used.
         """
-        await self._in_thread(self._effects.start)
+        await asyncio.get_running_loop().run_in_executor(self._pool, self._effects.start)
 
     async def restore(self) -> None:
         """Puts back CDI files that vanished and removes those of nobody; to be called every few seconds.
@@ -158,6 +164,7 @@ class PrepareEngine:
         await self._restoring.close()
         await asyncio.to_thread(self._quick_pool.shutdown)
         await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._undo_pool.shutdown)
         self._state.close()
 
     @property
@@ -235,7 +242,10 @@ class PrepareEngine:
                 with self._phases.time("fetch"):
                     claim = await reader.claim(namespace=ref.namespace, name=ref.name)
             except KubeError:
-                known = await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=None))
+                known = await self._in_thread(
+                    lambda: self._effects.repeat(ref.uid, allocation=None),
+                    devices=self._effects.devices_of(ref.uid),
+                )
                 if known is None:
                     raise
                 return _answer(known)
@@ -260,16 +270,20 @@ class PrepareEngine:
 
     async def _repeat(self, claim: JSON, ref: ClaimRef) -> ClaimRecord | None:
         allocation = fingerprint(claim, pool=self._place.pool)
-        return await self._in_thread(lambda: self._effects.repeat(ref.uid, allocation=allocation))
+        return await self._in_thread(
+            lambda: self._effects.repeat(ref.uid, allocation=allocation),
+            devices=devices_here(claim, pool=self._place.pool),
+        )
 
     async def _commit(self, plan: Plan) -> ClaimRecord:
+        devices = frozenset(item.share.device for item in plan.given)
         try:
-            return await self._in_thread(lambda: self._effects.commit(plan))
+            return await self._in_thread(lambda: self._effects.commit(plan), devices=devices)
         except CardFullError as full:
             if not await self._find_releasing(full.holders):
                 raise
         # Says now that waiting helps, or succeeds, if the release is through by now.
-        return await self._in_thread(lambda: self._effects.commit(plan))
+        return await self._in_thread(lambda: self._effects.commit(plan), devices=devices)
 
     async def _find_releasing(self, holders: frozenset[str]) -> bool:
         """Marks those holders whose claims are gone or released; whether there are any."""
@@ -314,14 +328,14 @@ class PrepareEngine:
             # A prepare waits for the lock from here on, so what is dead now stays so until it is freed.
             if judged is not None and not await self.is_dead(judged):
                 return False
-            return await self._in_thread(lambda: self._effects.withdraw_judged(ref.uid, judged=judged))
+            return await self._undone(ref.uid, lambda: self._effects.withdraw_judged(ref.uid, judged=judged))
 
     async def _unprepare(self, ref: ClaimRef) -> None:
         _check_uid(ref)
         async with self._lock(ref.uid):
             if self._state.find(ref.uid) is not None:
                 self._state.mark_releasing(ref.uid)
-            await self._in_thread(lambda: self._effects.withdraw(ref.uid))
+            await self._undone(ref.uid, lambda: self._effects.withdraw(ref.uid))
 
     def _lock(self, uid: str) -> asyncio.Lock:
         lock = self._locks.get(uid)
@@ -329,8 +343,13 @@ class PrepareEngine:
             lock = self._locks[uid] = asyncio.Lock()
         return lock
 
-    def _in_thread(self, work: Callable[[], _T]) -> Awaitable[_T]:
-        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def _in_thread(self, work: Callable[[], _T], *, devices: frozenset[str]) -> _T:
+        with await self._lanes.enter(devices):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def _undone(self, uid: str, work: Callable[[], _T]) -> _T:
+        with await self._undo_lanes.enter(self._effects.devices_of(uid)):
+            return await asyncio.get_running_loop().run_in_executor(self._undo_pool, work)
 
 
 def _answer(record: ClaimRecord) -> PreparedClaim:

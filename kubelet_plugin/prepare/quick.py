@@ -5,7 +5,8 @@ steps changes threads twice, which took a sixth of a prepare (measured). `QuickP
 the thread that it is called in.
 
 Flow: claim -> repeat, or plan -> commit: the steps and the refusals of the engine's own way. What that does
-on the event loop for good reasons is left to it, by None: a full card, a claim that names no card of here.
+on the event loop for good reasons is left to it, by None: a full card, a claim that names no card of here, a
+card that so many are at work on already that one has to wait.
 
 Limits: blocks, for threads only. The source's coroutines must not suspend (`HereTransport`). The caller holds
 the claim's lock.
@@ -21,14 +22,18 @@ from driver.kube.client import JSON
 from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.claims import ClaimRef, ClaimSource
 from kubelet_plugin.prepare.effects import Effects
+from kubelet_plugin.prepare.lanes import Lanes
 from kubelet_plugin.prepare.ledger import CardFullError
 from kubelet_plugin.prepare.phases import Phases
 from kubelet_plugin.prepare.planning import ClaimReader, Place, read
 from kubelet_plugin.prepare.records import ClaimRecord
-from kubelet_plugin.prepare.shares_of import check_claim, fingerprint
+from kubelet_plugin.prepare.shares_of import check_claim, devices_here, fingerprint
 from kubelet_plugin.prepare.state import StateFolder
 
 _T = TypeVar("_T")
+
+_WAIT_S = 0.25
+"""For so long a thread waits for a seat: others need a hundredth of that where nothing is wrong."""
 
 
 class HereReader(ClaimReader):
@@ -53,6 +58,7 @@ class QuickPath:
         effects: The node's files.
         cards: The node's cards.
         place: Which node this is.
+        lanes: The seats of those that are prepared.
         phases: Times the phases.
     """
 
@@ -64,8 +70,10 @@ class QuickPath:
         effects: Effects,
         cards: CardSource,
         place: Place,
+        lanes: Lanes,
         phases: Phases,
     ) -> None:
+        self._lanes = lanes
         self._source = source
         self._state = state
         self._effects = effects
@@ -84,11 +92,22 @@ class QuickPath:
             with self._phases.time("fetch"):
                 claim = run_here(reader.claim(namespace=ref.namespace, name=ref.name))
         except KubeError:
-            known = self._effects.repeat(ref.uid, allocation=None)
+            seat = self._lanes.try_enter(self._effects.devices_of(ref.uid), wait_s=_WAIT_S)
+            if seat is None:
+                return None
+            with seat:
+                known = self._effects.repeat(ref.uid, allocation=None)
             if known is None:
                 raise
             return known
         check_claim(claim, ref)
+        seat = self._lanes.try_enter(devices_here(claim, pool=self._place.pool), wait_s=_WAIT_S)
+        if seat is None:
+            return None
+        with seat:
+            return self._seated(claim, ref, reader=reader)
+
+    def _seated(self, claim: JSON, ref: ClaimRef, *, reader: HereReader) -> ClaimRecord | None:
         allocation = fingerprint(claim, pool=self._place.pool)
         looked_for = self._state.find(ref.uid) is not None
         if looked_for:

@@ -121,6 +121,11 @@ def has_results_here(claim: JSON, *, pool: str) -> bool:
     return any(True for _ in _ours(claim, pool=pool))
 
 
+def devices_here(claim: JSON, *, pool: str) -> frozenset[str]:
+    """Names of the cards of this node that the allocation names."""
+    return frozenset(str(result.get("device")) for _, result in _ours(claim, pool=pool))
+
+
 def fingerprint(claim: JSON, *, pool: str) -> str:
     """Stands for the part of the allocation that is ours: equal as long as nothing in it changed."""
     part = {
