@@ -1,4 +1,4 @@
-"""kopf, as the shell of the process: probes, events of our own small kinds, and later the admission server.
+"""kopf, as the shell of the process: probes, and events of our own small kinds.
 
 Flow: runs in every replica, in a thread and an event loop of its own. Handlers only hand keys over to the
 main loop; probes read the last report of `controller.health`.

@@ -189,6 +189,30 @@ def test_a_body_of_unknown_length_ends_where_it_is_too_large(tmp_path: Path) -> 
     assert (status, json.loads(body)["response"]["allowed"]) == (200, False)
 
 
+def test_a_body_that_does_not_come_is_waited_for_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.admission.listener._READ_S", 0.05)
+
+    async def asked() -> tuple[int, int]:
+        world = World(tmp_path)
+        over = asyncio.Event()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield review("ours")[:-1]
+            await over.wait()
+            yield b"}"
+
+        async with world.serving() as session:
+            status, _ = await world.post(session, pieces(), path="validate")
+            over.set()
+            # Nobody's turn is kept by it.
+            large = review("ours", parameters='"' + "x" * LARGE + '"')
+            return status, (await world.post(session, large, path="validate"))[0]
+
+    assert asyncio.run(asked()) == (408, 200)
+
+
 def test_while_too_many_large_ones_wait_another_is_refused_and_small_ones_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
