@@ -245,7 +245,7 @@ def entries_of(
                 },
                 _limited(item, record),
                 *_healthy(fault_of(item.share.device), before=before),
-                *_in_force(in_force_of(item), before=before),
+                *_in_force(in_force_of(item), before=before, since=record.prepared),
             )
         ]
         entry["data"] = _data(item)
@@ -292,14 +292,15 @@ def _healthy(fault: Fault | None, *, before: Mapping[str, Any]) -> list[dict[str
     return []
 
 
-def _in_force(said: dict[str, str] | None, *, before: Mapping[str, Any]) -> list[dict[str, str]]:
+def _in_force(said: dict[str, str] | None, *, before: Mapping[str, Any], since: str) -> list[dict[str, str]]:
     if said is not None:
         return [said]
-    # An agent that has just started has not looked yet; what was seen before it stands until then.
+    # An agent that has just started has not looked yet; what was seen before it stands until then. Not what
+    # was seen of another pod, before the claim was given back and prepared again for this one.
     return [
         {key: str(one.get(key) or "") for key in ("type", "status", "reason", "message")}
         for one in before.get("conditions") or []
-        if one.get("type") == "InForce"
+        if one.get("type") == "InForce" and str(one.get("lastTransitionTime") or "") >= since
     ]
 
 

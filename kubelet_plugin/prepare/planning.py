@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from driver.api.share_config import ShareConfig
@@ -254,7 +255,12 @@ def decide(plan: Plan, *, source: CardSource, prepared: Prepared) -> ClaimRecord
             for item in plan.given
         ),
         warnings=tuple(text for choice in chosen.values() for text in choice.warnings),
+        prepared=_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _choose(share: Share, *, config: ShareConfig, plan: Plan, source: CardSource) -> Chosen:

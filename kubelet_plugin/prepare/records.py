@@ -90,6 +90,7 @@ class ClaimRecord:
         allocation: Fingerprint of the part of the allocation that is ours.
         shares: One for each result.
         warnings: Sentences about limits that are not in force although asked for (FailOpen).
+        prepared: When it was prepared first: RFC 3339 in UTC, whole seconds; "" by earlier versions.
     """
 
     uid: str
@@ -98,6 +99,7 @@ class ClaimRecord:
     allocation: str
     shares: tuple[ShareRecord, ...]
     warnings: tuple[str, ...] = ()
+    prepared: str = ""
 
 
 def encode(record: ClaimRecord) -> bytes:
@@ -109,6 +111,7 @@ def encode(record: ClaimRecord) -> bytes:
         "allocation": record.allocation,
         "shares": [_encode_share(share) for share in record.shares],
         "warnings": list(record.warnings),
+        "prepared": record.prepared,
     }
     body = json.dumps(document, separators=(",", ":")).encode()
     return _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + _TAIL
@@ -140,6 +143,7 @@ def decode(content: bytes, *, uid: str) -> ClaimRecord:
             allocation=document["allocation"],
             shares=tuple(_decode_share(share, uid=uid) for share in document["shares"]),
             warnings=tuple(document["warnings"]),
+            prepared=str(document.get("prepared") or ""),
         )
     except (KeyError, TypeError, ValueError) as wrong:
         raise StateDamagedError(f"The record of claim {uid} cannot be read: {wrong!r}.") from wrong

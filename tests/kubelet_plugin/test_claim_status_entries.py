@@ -305,6 +305,26 @@ async def test_what_is_seen_of_limits_is_a_condition_and_stays_until_there_is_an
     assert later["conditions"] == first["conditions"]
 
 
+@pytest.mark.parametrize(
+    ("prepared", "kept"),
+    [
+        ("2026-11-22T04:00:00Z", True),
+        ("2026-11-22T04:00:01Z", False),
+        ("2026-11-22T03:59:59Z", True),
+        ("", True),
+    ],
+)
+async def test_what_was_seen_of_the_limits_of_a_pod_before_is_not_said_of_the_next_one(
+    prepared: str, kept: bool
+) -> None:
+    said = {"type": "InForce", "status": "True", "reason": "Seen", "message": "Holds."}
+    (first,) = entries_of(record(), present=[], now="2026-11-22T04:00:00Z", in_force_of=lambda _record: said)
+    # The same allocation, so the API server kept the entry.
+    again = replace(record(), prepared=prepared)
+    (later,) = entries_of(again, present=[first], now="2026-11-22T04:00:02Z")
+    assert ("InForce" in [one["type"] for one in later["conditions"]]) is kept
+
+
 async def test_nothing_is_said_of_limits_that_nobody_has_looked_at() -> None:
     (entry,) = entries_of(record(), present=[], now="1")
     assert [one["type"] for one in entry["conditions"]] == ["Ready", "Limited"]

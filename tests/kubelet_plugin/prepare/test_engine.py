@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import shutil
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ from driver.errors import (
     OverCommitError,
     OverCommitReleasingError,
 )
+from kubelet_plugin.prepare import planning
 from kubelet_plugin.prepare.engine import PreparedClaim
 from kubelet_plugin.prepare.planning import PodUnknownError
 from tests.support.node_world import (
@@ -78,6 +80,22 @@ async def test_the_answer_is_the_same_for_ever(world: World) -> None:
         assert await prepare(engine, found) == first
     async with world.engine() as engine:
         assert await prepare(engine, found) == first
+
+
+async def test_a_record_says_when_the_claim_was_prepared_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = claim("claim", result())
+    world.add(found, pod())
+    moments = [datetime(2026, 11, 22, 4, minute, tzinfo=UTC) for minute in (1, 2, 3)]
+    monkeypatch.setattr(planning, "_now", lambda: moments.pop(0))
+    async with world.engine() as engine:
+        await prepare(engine, found)
+        await prepare(engine, found)
+        assert engine.records[uid_of("claim")].prepared == "2026-11-22T04:01:00Z"
+        await unprepare(engine, found)
+        await prepare(engine, found)
+        assert engine.records[uid_of("claim")].prepared == "2026-11-22T04:02:00Z"
 
 
 async def test_unprepare_leaves_nothing(world: World) -> None:
