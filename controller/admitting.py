@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from controller.admission.cluster import Cluster, policy_view
+from controller.admission.cluster import Cluster
 from controller.admission.keeper import Keeper, KeeperSettings
 from controller.admission.knowledge import Convert, Converted, Findings, Knowledge
 from controller.admission.server import Admission
@@ -29,12 +29,13 @@ from controller.quota.books import ClaimView
 from controller.quota.part import Quoting
 from controller.quota.translating import groups_of
 from controller.settings import CONTROLLER, Settings
+from driver.api.policy import NamedPolicy
 from driver.conversion import CONVERTED_LABEL, ConversionSettings, convert, templates_of
 from driver.fleet import Fleet
 from driver.kube.client import JSON, KubeClient
 from driver.kube.informer import Informer, Selection
-from driver.kube.resources import ACCELERATOR_POLICIES, PODS
-from driver.kube.store import Store
+from driver.kube.resources import PODS
+from driver.kube.store import Store, Watched
 from driver.quota.stock import Stock
 from driver.validation.validate import validate
 
@@ -45,6 +46,7 @@ class Around:
 
     Attributes:
         inventories: AcceleratorNodes; the caller's informer.
+        policies: AcceleratorPolicies that can be read; of the caller's informer.
         claims: ResourceClaims as quotas see them; of the caller's informer.
         claims_version: Resource version up to which they are known.
         classes: DeviceClasses, by `class_document`; of the caller's informer.
@@ -59,6 +61,7 @@ class Around:
     """
 
     inventories: Informer[Inventory]
+    policies: Watched[NamedPolicy]
     claims: Store[ClaimView]
     claims_version: Callable[[], int]
     classes: Store[JSON]
@@ -97,12 +100,11 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
     Raises:
         ConfigError: How pods are to be converted cannot be read.
     """
-    policies = Informer(client, ACCELERATOR_POLICIES, policy_view, name="policies to admit by")
     fleet = Fleet()
     cluster = Cluster(
         inventories=around.inventories,
         classes=around.classes,
-        policies=policies,
+        policies=around.policies,
         fleet=fleet,
         class_is_ours=around.class_is_ours,
         standard=around.standard,
@@ -173,7 +175,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
     return Admitting(
         admission=admission,
         # Not `if pods`: a store that is empty yet is false.
-        informers=(policies, *quoting.informers, *([] if pods is None else [pods])),
+        informers=(*quoting.informers, *([] if pods is None else [pods])),
         quoting=quoting,
         templates=templates,
         template_queue=queue,

@@ -39,8 +39,10 @@ from controller.publishing.stores import Stores
 from controller.publishing.unnumbered import Unnumbered
 from controller.publishing.views import Inventory, NodeView, agent_view, inventory_view, slice_view
 from controller.queue import WorkQueue
+from controller.rolling import Rolling, rolling
 from controller.settings import CONTROLLER, Settings
 from driver.allocation.placement import PlacementPolicy
+from driver.api.policy import NamedPolicy
 from driver.cards import DRIVER_NAME
 from driver.kube.client import KubeClient
 from driver.kube.informer import Handler, Informer, Selection
@@ -51,7 +53,7 @@ from driver.kube.resources import (
     PODS,
     RESOURCE_SLICES,
 )
-from driver.kube.store import Part, Store
+from driver.kube.store import Part, Store, Watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ class Parts:
     telling: Telling | None
     admitting: Admitting | None
     policies: PolicyCheck
+    rolling: Rolling
     publish_queue: WorkQueue
     explain_queue: WorkQueue
     policy_queue: WorkQueue
@@ -146,7 +149,6 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         client, native=native, explained=settings.explain, charged=bool(settings.webhook_port)
     )
     Part(claims, lambda one: one.unnumbered).subscribe(unnumbered.note)
-    held_without_id = (claims,) if native else ()
     classes: Informer[ClassParts] = Informer(client, DEVICE_CLASSES, ClassParts.of(ours=is_ours))
     mode = ModeWatch(client, namespace=namespace, interval_s=settings.probe_interval, changed=mode_changed)
     publisher = Publisher(
@@ -164,7 +166,8 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         metrics=metrics,
         recreation=Recreation(first_s=settings.recreate_after, cap_s=settings.recreate_cap),
     )
-    informers: list[Informer[Any]] = [inventories, nodes, agents, slices, claims]
+    rolls = rolling(client, stores=stores, nodes=nodes, publisher=publisher, held=lambda: election.held)
+    informers: list[Informer[Any]] = [inventories, nodes, agents, slices, claims, rolls.policies]
     if not native or settings.explain or settings.webhook_port:
         informers.append(classes)
     explainer = None
@@ -221,6 +224,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         settings,
         namespace=namespace,
         inventories=inventories,
+        policies=Part(rolls.policies, lambda one: one.policy),
         nodes=nodes,
         claims=claims,
         classes=classes,
@@ -232,11 +236,12 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     informers += admits.informers if admits else ()
     return Parts(
         informers=tuple(informers),
-        publishing=(inventories, nodes, agents, slices, *held_without_id),
+        publishing=(inventories, nodes, agents, slices, *((claims,) if native else ())),
         queues=(
             publish_queue,
             explain_queue,
             policy_queue,
+            rolls.queue,
             *([ours.allocating.queue] if ours else []),
             *([admits.template_queue, admits.quoting.queue] if admits else []),
         ),
@@ -248,6 +253,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         telling=ours.telling if ours else None,
         admitting=admits,
         policies=PolicyCheck(client, events, held=lambda: election.held),
+        rolling=rolls,
         publish_queue=publish_queue,
         explain_queue=explain_queue,
         policy_queue=policy_queue,
@@ -321,6 +327,7 @@ def _admits(
     *,
     namespace: str,
     inventories: Informer[Inventory],
+    policies: Watched[NamedPolicy],
     nodes: Informer[NodeFacts],
     claims: Informer[ClaimParts],
     classes: Informer[ClassParts],
@@ -333,6 +340,7 @@ def _admits(
         return None
     around = Around(
         inventories=inventories,
+        policies=policies,
         claims=Part(claims, lambda one: one.charged),
         claims_version=lambda: claims.version,
         classes=Part(classes, lambda one: one.document),

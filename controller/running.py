@@ -1,9 +1,10 @@
 """Runs the controller.
 
 Flow: the informers, the Lease, the mode probe, admission and the health report run in every replica;
-publishing, the policy check, the templates of converted pods, the counting of quotas, and explaining or (in
-mode controller) allocating run in the one that holds the Lease. On SIGTERM the work stops first and the
-Lease is given back; webhooks are answered for some seconds more; then kopf and the connections are closed.
+publishing, the policy check, the rollout of policies, the templates of converted pods, the counting of
+quotas, and explaining or (in mode controller) allocating run in the one that holds the Lease. On SIGTERM the
+work stops first and the Lease is given back; webhooks are answered for some seconds more; then kopf and the
+connections are closed.
 
 Limits: a task that must not end but does ends the process, so that Kubernetes starts it anew: half a
 controller is worse than none.
@@ -27,6 +28,7 @@ from controller.checks import not_ready, not_working
 from controller.explaining.explainer import Explainer
 from controller.health import Health
 from controller.memory import settle
+from controller.rolling import Rolling
 from controller.servers import Servers, connecting
 from controller.settings import Settings
 from controller.shell import Shell, ShellSettings
@@ -53,6 +55,7 @@ async def lead(parts: Parts, settings: Settings) -> None:
                 parts.publisher.reconcile, workers=settings.publish_workers, first=parts.publisher.begin
             )
         )
+        group.create_task(_roll_out(parts.rolling))
         if parts.explainer is not None:
             group.create_task(_explain(parts, parts.explainer))
         if parts.allocating is not None:
@@ -63,6 +66,11 @@ async def lead(parts: Parts, settings: Settings) -> None:
             group.create_task(
                 parts.explain_queue.run(parts.telling.tell, workers=1, first=list, rest=parts.telling.rest)
             )
+
+
+async def _roll_out(rolling: Rolling) -> None:
+    await rolling.policies.synced.wait()
+    await rolling.queue.run(rolling.rollouts.reconcile, workers=1, first=rolling.rollouts.begin)
 
 
 async def _explain(parts: Parts, explainer: Explainer) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from driver.api.policy import EffectivePolicy
+from driver.api.rollout import PolicyChange
 from driver.api.share_config import ShareConfig
 from driver.cards import Card, Fault, IsolationLevel
 from driver.cdi import ContainerEdits
@@ -64,6 +65,7 @@ class Snapshot:
         complete: Whether policy and faults are the real ones (False: the API server has not told yet, or the
             cards' health was not asked for yet).
         missing: Names of the cards that their vendor does not list any more.
+        change: A change of policies that waits for this node's turn, or the last one that did.
     """
 
     cards: Mapping[str, Card]
@@ -71,6 +73,7 @@ class Snapshot:
     problems: tuple[str, ...]
     complete: bool
     missing: frozenset[str] = frozenset()
+    change: PolicyChange | None = None
 
 
 @dataclass
@@ -354,6 +357,7 @@ class Inventory:
             problems=tuple(problems),
             complete=view.complete,
             missing=frozenset(missing),
+            change=view.change,
         )
 
     def _with_faults(self, snapshot: Snapshot) -> Snapshot:
@@ -377,8 +381,9 @@ class Inventory:
         return card.with_isolation(memory=memory, cores=cores)
 
     def _view(self) -> PolicyView:
+        cards = {card.uuid for asked in self._asked.values() for card in asked.answer.cards}
         try:
-            self._last_view = self._policies.view()
+            self._last_view = self._policies.view(cards=cards)
         except ConfigError as invalid:
             if self._last_view is None:
                 raise

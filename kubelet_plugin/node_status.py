@@ -57,6 +57,7 @@ class StatusMaker:
             policy=snapshot.policy,
             problems=(*snapshot.problems, *self.problems()),
             simulated=self.simulated,
+            change=snapshot.change,
         )
         return {
             "apiVersion": ACCELERATOR_NODES.api_version,

@@ -17,9 +17,8 @@ from typing import Any, Protocol
 import structlog
 
 from controller.extended import CARRIED, by_resource, class_of, resource_of
-from driver.api.base import decode
 from driver.api.node import cards_of, decode_status
-from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
+from driver.api.policy import NamedPolicy
 from driver.conversion import Stock, stock_of
 from driver.errors import DragomanError
 from driver.fleet import Fleet
@@ -55,15 +54,6 @@ class _Named:
 
     extended: str
     created: str
-
-
-def policy_view(document: JSON) -> NamedPolicy | None:
-    """Projects an AcceleratorPolicy; None if it cannot be read, as for agents."""
-    try:
-        spec = decode(AcceleratorPolicySpec, document.get("spec") or {}, field="spec")
-    except DragomanError:
-        return None
-    return NamedPolicy(name=str(document["metadata"]["name"]), spec=spec)
 
 
 class Cluster:

@@ -22,6 +22,7 @@ from driver.cards import DRIVER_NAME, node_of_pool
 from driver.kube.client import JSON
 from driver.kube.resources import (
     ACCELERATOR_NODES,
+    ACCELERATOR_POLICIES,
     DEVICE_CLASSES,
     NODES,
     PODS,
@@ -72,6 +73,7 @@ class Facts:
         nodes: Nodes by name; None if they may not be listed, or were not asked for.
         missing: Rights that were missing.
         lacking: Those of them without which no answer can be computed.
+        policies: AcceleratorPolicies that go from node to node; empty if they were not asked for.
     """
 
     version: str
@@ -83,6 +85,7 @@ class Facts:
     nodes: Mapping[str, JSON] | None
     missing: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
+    policies: Sequence[JSON] = ()
 
     @property
     def needed(self) -> bool:
@@ -206,13 +209,16 @@ def _condition(inventory: JSON, kind: str) -> JSON:
     return {}
 
 
-async def read_facts(reading: Reading, *, classes: bool = True, nodes: bool = True) -> Facts:
+async def read_facts(
+    reading: Reading, *, classes: bool = True, nodes: bool = True, policies: bool = False
+) -> Facts:
     """Lists what there is.
 
     Args:
         reading: The API server.
         classes: Whether DeviceClasses are needed.
         nodes: Whether Nodes are needed.
+        policies: Whether AcceleratorPolicies are.
 
     Raises:
         ApiError: The API server did not answer, or refused for another reason than a missing right.
@@ -221,7 +227,10 @@ async def read_facts(reading: Reading, *, classes: bool = True, nodes: bool = Tr
     async def nothing() -> list[JSON] | None:
         return None
 
-    (version, inventories, slices, claims), (found_classes, parts, found_nodes) = await asyncio.gather(
+    (
+        (version, inventories, slices, claims),
+        (found_classes, parts, found_nodes, rolled),
+    ) = await asyncio.gather(
         asyncio.gather(
             reading.version(),
             reading.all(ACCELERATOR_NODES, _bare),
@@ -232,6 +241,7 @@ async def read_facts(reading: Reading, *, classes: bool = True, nodes: bool = Tr
             reading.all(DEVICE_CLASSES, _bare) if classes else nothing(),
             reading.all(PODS, _part, label_selector=_PARTS),
             reading.all(NODES, _node, page_size=100) if nodes else nothing(),
+            reading.all(ACCELERATOR_POLICIES, _rolled_out) if policies else nothing(),
         ),
     )
     wanted = [ACCELERATOR_NODES, RESOURCE_SLICES, RESOURCE_CLAIMS, *([DEVICE_CLASSES] if classes else [])]
@@ -247,7 +257,13 @@ async def read_facts(reading: Reading, *, classes: bool = True, nodes: bool = Tr
         nodes=None if found_nodes is None else {str(one["metadata"]["name"]): one for one in found_nodes},
         missing=tuple(reading.missing),
         lacking=tuple(one for one in reading.missing if one in needed),
+        policies=rolled or (),
     )
+
+
+def _rolled_out(document: JSON) -> JSON | None:
+    """A policy that goes from node to node; None for one that does not."""
+    return _bare(document) if (document.get("spec") or {}).get("maxUnavailable") is not None else None
 
 
 def _bare(document: JSON) -> JSON:

@@ -158,8 +158,8 @@ def program() -> None:
 def status(setup: Setup, **flags: Any) -> int:
     """Show who allocates (mode native or controller), nodes with their agents, and what is free.
 
-    Reads AcceleratorNodes, ResourceSlices, ResourceClaims and the pods of agents and controllers, in the
-    whole cluster. What may not be read is named.
+    Reads AcceleratorNodes, AcceleratorPolicies, ResourceSlices, ResourceClaims and the pods of agents and
+    controllers, in the whole cluster. What may not be read is named.
     """
     common = Common(setup=setup, **flags)
     found: int = import_module("controller.cli.status_command").run(common)

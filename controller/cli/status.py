@@ -63,6 +63,7 @@ def status_of(facts: Facts, *, now: datetime) -> JSON:
             "memory": _sum(offered, "memory"),
             "cores": _sum(offered, "cores"),
         },
+        "rollouts": [_rollout(one) for one in sorted(facts.policies, key=_name)],
         "notices": _notices(nodes),
         "nodes": nodes,
         "missingRights": list(facts.missing),
@@ -111,6 +112,32 @@ def _node(name: str, facts: Facts, held: Mapping[tuple[str, str], Sequence[Share
         "problems": [str(one) for one in status.get("problems") or []],
         "simulated": bool(status.get("simulated")),
     }
+
+
+def _rollout(policy: JSON) -> JSON:
+    """How far a policy that goes from node to node is."""
+    status = policy.get("status") or {}
+    said: Mapping[str, Any] = next(
+        (one for one in status.get("conditions") or [] if one.get("type") == "RolledOut"), {}
+    )
+    # What is said of an older generation is not said of this one.
+    current = said.get("observedGeneration") == policy["metadata"].get("generation")
+    return {
+        "policy": _name(policy),
+        "maxUnavailable": policy["spec"]["maxUnavailable"],
+        "done": bool(current and said.get("status") == "True"),
+        "reason": str(said.get("reason") or "NotSaid") if current else "NotSaid",
+        "message": str(said.get("message") or "")
+        if current
+        else "The controller has said nothing about this change yet.",
+        "nodes": int(status.get("nodes") or 0),
+        "waiting": int(status.get("waiting") or 0),
+        "changing": [str(one.get("node")) for one in status.get("turns") or []],
+    }
+
+
+def _name(document: JSON) -> str:
+    return str(document["metadata"]["name"])
 
 
 def _fault(card: Mapping[str, Any]) -> JSON | None:

@@ -17,7 +17,7 @@ def run(common: Common) -> int:
     """Shows how things are; see `controller.cli.main` for the exit status."""
 
     async def work(reading: Reading, _namespace: str) -> JSON:
-        facts = await read_facts(reading, classes=False, nodes=False)
+        facts = await read_facts(reading, classes=False, nodes=False, policies=True)
         lacking = [one for one in facts.lacking if one != VERSION]
         if lacking:
             # Without one of the lists the others would say that nobody allocates, or that all is free.

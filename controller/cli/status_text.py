@@ -37,6 +37,7 @@ def show(document: JSON, screen: Screen, *, everything: bool) -> None:
         screen.heading("The handover waits for")
         for text in mode["waitsFor"]:
             screen.line(text, indent=2)
+    _rollouts(document["rollouts"], screen, everything=everything)
     if totals["offered"]:
         _totals(totals, screen)
     _nodes(document["nodes"], screen, everything=everything)
@@ -46,6 +47,19 @@ def show(document: JSON, screen: Screen, *, everything: bool) -> None:
         screen.heading("Not everything could be read")
         for right in document["missingRights"]:
             screen.line(f"You lack the right to {right}.", indent=2)
+
+
+def _rollouts(policies: list[JSON], screen: Screen, *, everything: bool) -> None:
+    found = [one for one in policies if not one["done"]]
+    if not found:
+        return
+    screen.heading("Policies that are not on all nodes yet")
+    shown = found if everything else found[:NOTICES]
+    for one in shown:
+        words = f"{one['reason']}: {one['message']}"
+        screen.line(f"{one['policy']} (maxUnavailable {one['maxUnavailable']}): {words}", indent=2)
+    if len(shown) < len(found):
+        screen.line(f"and {len(found) - len(shown):,} more (--all shows them)", indent=2)
 
 
 def _totals(totals: JSON, screen: Screen) -> None:

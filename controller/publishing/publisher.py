@@ -83,6 +83,7 @@ class _Known:
     accepted: dict[str, str] = field(default_factory=dict)
     dropped: tuple[DroppedField, ...] = ()
     complete: bool = False
+    settled: bytes = b""
 
 
 class _Wanted(NamedTuple):
@@ -121,6 +122,11 @@ class Publisher:
         self._metrics.nodes_published.set(0)
         return self._stores.nodes_of_interest()
 
+    def settled(self, node: str) -> bytes:
+        """The inventory (as `Inventory.status`) whose slices are written; b"" if that of no inventory is."""
+        known = self._known.get(node)
+        return b"" if known is None else known.settled
+
     async def reconcile(self, node: str) -> float | None:
         """Makes the slices of a node what they should be.
 
@@ -145,7 +151,7 @@ class Publisher:
             # What is not wanted now does not vanish: it may be made at once when it is wanted again.
             self._known.setdefault(node, _Known()).names = frozenset()
             return await self._say(node, outcome)
-        return await self._publish(node, outcome, existing)
+        return await self._publish(node, outcome, existing, inventory=inventory.status)
 
     async def _wanted(self, node: str, inventory: Inventory, owner: NodeView) -> _Wanted | Condition:
         """What the node shall offer; or, where slices are neither made nor changed, why."""
@@ -180,7 +186,9 @@ class Publisher:
         withheld = conditions.Withheld(len(waiting), sum(name in unshared for name in waiting))
         return _Wanted(publication, len(cards), withheld)
 
-    async def _publish(self, node: str, wanted: _Wanted, existing: Sequence[ExistingSlice]) -> float | None:
+    async def _publish(
+        self, node: str, wanted: _Wanted, existing: Sequence[ExistingSlice], *, inventory: bytes
+    ) -> float | None:
         publication = wanted.publication
         known = self._known.setdefault(node, _Known())
         plan = plan_writes(publication.slices, existing, accepted=known.accepted)
@@ -217,7 +225,9 @@ class Publisher:
         self._complete(node, done=True)
         if known.accepted and not plan.empty:
             _log.warning("the API server stores slices otherwise than they are sent")
-        return await self._say(node, _result(wanted, known.dropped), withheld=wanted.withheld)
+        again_s = await self._say(node, _result(wanted, known.dropped), withheld=wanted.withheld)
+        known.settled = inventory
+        return again_s
 
     def _must_take_away(self, known: _Known) -> bool:
         """Whether a write lost fields without which something must not be on offer: see `publication_of`."""

@@ -6,14 +6,15 @@ Limits: written only when the content changed; never a heartbeat.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
 
 from driver.api.base import Document, decode
-from driver.api.policy import EffectivePolicy
+from driver.api.policy import EffectivePolicy, Partitions, Setting, effective_policy
+from driver.api.rollout import PolicyChange
 from driver.cards import CORES_PER_CARD, Card, Fault, IsolationLevel, Partition, TaintEffect
 
 
@@ -116,6 +117,10 @@ class AcceleratorNodeStatus(Document):
     summary: Summary = Field(default=Summary(), description="Follows from `cards`.")
     cards: tuple[CardStatus, ...] = ()
     policy: tuple[PolicySetting, ...] = ()
+    policy_change: PolicyChange | None = Field(
+        default=None,
+        description="A change of policies that waits for the node's turn, or the last one that did.",
+    )
     problems: tuple[str, ...] = Field(default=(), description="What could not be read, as sentences.")
     simulated: bool = Field(default=False, description="The cards are simulated: no hardware stands behind.")
 
@@ -127,8 +132,22 @@ def status_of(
     policy: EffectivePolicy,
     problems: Sequence[str] = (),
     simulated: bool = False,
+    change: PolicyChange | None = None,
 ) -> AcceleratorNodeStatus:
     """The status that says what this node has."""
+    return AcceleratorNodeStatus(
+        agent=agent,
+        summary=_summary([card for card in cards if not card.unpublished]),
+        cards=tuple(_card_status(card) for card in cards),
+        policy=policy_settings(policy),
+        policy_change=change,
+        problems=tuple(problems),
+        simulated=simulated,
+    )
+
+
+def policy_settings(policy: EffectivePolicy) -> tuple[PolicySetting, ...]:
+    """A policy in force as a status says it; `policy_in_force` reads it."""
     settings = [
         PolicySetting(field=name, value=_text(setting.value), source=setting.source)
         for name, setting in sorted(policy.settings.items())
@@ -138,14 +157,34 @@ def status_of(
         for uuid, fields in sorted(policy.overrides.items())
         for name, setting in sorted(fields.items())
     ]
-    return AcceleratorNodeStatus(
-        agent=agent,
-        summary=_summary([card for card in cards if not card.unpublished]),
-        cards=tuple(_card_status(card) for card in cards),
-        policy=tuple(settings),
-        problems=tuple(problems),
-        simulated=simulated,
-    )
+    return tuple(settings)
+
+
+def policy_in_force(stored: object) -> EffectivePolicy | None:
+    """The policy that `status.policy` says was in force, as an agent of this or another version wrote it.
+
+    What it does not say was not known to its agent, so that defaults held; fields that are not known here are
+    passed over.
+
+    Returns:
+        None if it says nothing that can be read.
+    """
+    if not isinstance(stored, list) or not stored:
+        return None
+    settings = dict(effective_policy((), node_labels={}).settings)
+    overrides: dict[str, dict[str, Setting]] = {}
+    try:
+        for one in stored:
+            name, value, card = str(one["field"]), str(one["value"]), str(one.get("card") or "")
+            if name in _READERS:
+                setting = Setting(value=_READERS[name](value), source=str(one["source"]))
+                (overrides.setdefault(card, {}) if card else settings)[name] = setting
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+    isolation = settings["isolation"].value
+    if not isinstance(isolation, tuple):
+        return None
+    return EffectivePolicy(settings=settings, isolation=isolation, overrides=overrides)
 
 
 def cards_of(status: AcceleratorNodeStatus) -> tuple[Card, ...]:
@@ -176,6 +215,27 @@ def decode_status(document: Mapping[str, Any]) -> AcceleratorNodeStatus:
 
 _CONVERTED = ("memory_mib", "physical_memory_mib", "fault", "cores", "partition", "counters")
 """Fields of a card that its status says in another way."""
+
+
+def _listed(text: str) -> list[str]:
+    return text.split(", ") if text else []
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False}[text]
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "allowUncapped": _truth,
+    "excluded": _truth,
+    "ignoredXids": lambda text: tuple(map(int, _listed(text))),
+    "isolation": lambda text: tuple(map(IsolationLevel, _listed(text))),
+    "partitions": Partitions,
+    "reservedMemory": str,
+    "sharing": _truth,
+    "unhealthyEffect": TaintEffect,
+}
+"""How the text of each setting is read: the reverse of `_text`."""
 
 
 def _summary(published: Sequence[Card]) -> Summary:

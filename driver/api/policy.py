@@ -7,6 +7,7 @@ field (equal priorities: by name); overrides for a card's UUID win over settings
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,6 +22,8 @@ from driver.quantities import MIB, parse_quantity
 
 DEFAULTS = "default"
 """Where a field's value comes from if no policy sets it."""
+EXCLUDED = "Excluded by policy."
+"""Why a card is not offered that a policy excludes."""
 
 
 class LabelExpression(Document):
@@ -120,6 +123,20 @@ class AcceleratorPolicySpec(CardSettings):
         default=None, description="Methods to try, in this order, for memory and for compute."
     )
     cards: tuple[CardOverride, ...] = Field(default=(), description="Overrides for single cards.")
+    max_unavailable: int | str | None = Field(
+        default=None,
+        description="So many nodes at a time take a change over, as a number or as a percentage of the nodes "
+        "that the policy picks (rounded up), such as 10%. Not set: all at once.",
+    )
+
+    @field_validator("max_unavailable")
+    @classmethod
+    def _some_nodes(cls, value: int | str | None) -> int | str | None:
+        whole = isinstance(value, int) and value > 0
+        percent = isinstance(value, str) and re.fullmatch(r"([1-9]\d?|100)%", value)
+        if value is not None and not whole and not percent:
+            raise ValueError(f"{value!r} is neither a number of nodes, 1 or more, nor 1% to 100%")
+        return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,23 +169,26 @@ class EffectivePolicy:
     isolation: tuple[IsolationLevel, ...]
     overrides: Mapping[str, Mapping[str, Setting]]
 
+    def setting(self, name: str, *, uuid: str) -> Setting:
+        """A field for one card, with where it came from."""
+        return self.overrides.get(uuid, {}).get(name) or self.settings[name]
+
     def value(self, name: str, *, uuid: str) -> object:
         """The value of a field for one card."""
-        override = self.overrides.get(uuid, {}).get(name)
-        return (override or self.settings[name]).value
+        return self.setting(name, uuid=uuid).value
 
     def apply(self, card: Card) -> Card:
         """The card as it may be offered under this policy; its partitions: `driver.partitions.offer`."""
         if card.partition is not None:
             excluded = self.value("excluded", uuid=card.partition.card_uuid)
-            unpublished = "Excluded by policy." if excluded else card.unpublished
+            unpublished = EXCLUDED if excluded else card.unpublished
             return replace(card, shareable=False, unpublished=unpublished)
         reserved = parse_quantity(str(self.value("reservedMemory", uuid=card.uuid))).rounded_up
         if reserved >= card.memory_bytes:
             return replace(card, unpublished="The policy reserves all of the card's memory.")
         unpublished = card.unpublished
         if self.value("excluded", uuid=card.uuid):
-            unpublished = "Excluded by policy."
+            unpublished = EXCLUDED
         return replace(
             card,
             memory_bytes=card.memory_bytes - reserved,

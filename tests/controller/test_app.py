@@ -55,6 +55,7 @@ class Cluster:
         self.transport = ScriptedTransport(self._answer)
         self.lists: dict[str, list[Any]] = {
             "/apis/dragoman.dev/v1alpha1/acceleratornodes": [inventory("n1"), inventory("n2")],
+            "/apis/dragoman.dev/v1alpha1/acceleratorpolicies": [],
             "/api/v1/nodes": [
                 {"metadata": {"name": n, "uid": n, "resourceVersion": "1"}} for n in ("n1", "n2")
             ],
@@ -340,4 +341,4 @@ async def test_converted_pods_are_followed_where_pods_are_converted() -> None:
             identity="one",
         ).informers
     }
-    assert {"converted pods", "policies to admit by"} <= names
+    assert {"converted pods", "policies"} <= names

@@ -38,7 +38,7 @@ class Policies:
     def __init__(self, found: EffectivePolicy | None = None) -> None:
         self.now: PolicyView | ConfigError = PolicyView(policy=found or policy())
 
-    def view(self) -> PolicyView:
+    def view(self, **_: object) -> PolicyView:
         if isinstance(self.now, ConfigError):
             raise self.now
         return self.now

@@ -1,13 +1,14 @@
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from driver.errors import ConfigError
-from driver.kube.client import JSON, ApiError, UnreachableError
+from driver.kube.client import JSON, ApiError, UnreachableError, error_for
 from kubelet_plugin import policy_source
-from kubelet_plugin.policy_source import FilePolicySource, KubePolicySource
+from kubelet_plugin.policy_source import FilePolicySource, KubePolicySource, PolicyView
 from tests.support.scripted_api import Request, scripted_client
 
 MANIFEST = """
@@ -150,3 +151,89 @@ async def test_a_policy_that_changes_is_heard_of() -> None:
         changed.clear()
         await asyncio.wait_for(changed.wait(), 5)
     running.cancel()
+
+
+INVENTORY = "/apis/dragoman.dev/v1alpha1/acceleratornodes/worker"
+SHARED: JSON = {
+    "cards": [{"name": "c", "uuid": "GPU-1"}],
+    "policy": [{"field": "sharing", "value": "true", "source": "p"}],
+    "policyChange": {"number": 4_000_000_000, "state": "Waiting", "policies": ["p"], "fields": ["sharing"]},
+}
+
+
+def turn_for(node: str, *, number: int, version: str, **spec: Any) -> JSON:
+    found = policy("p", **spec)
+    found["metadata"]["resourceVersion"] = version
+    found["status"] = {"turns": [{"node": "another", "number": 1}, {"node": node, "number": number}]}
+    return {"type": "MODIFIED", "object": found}
+
+
+class Worker:
+    """A node that has been there before, and a policy that waits for its turn."""
+
+    def __init__(self, *watched: JSON, inventory: JSON | None = SHARED) -> None:
+        self.looks = 0
+        self.changed = asyncio.Event()
+        self._inventory = inventory
+        client, self.transport = scripted_client(self._answer, watches=[[*watched, 1e9]])
+        self.source = KubePolicySource(client, node_name="worker")
+
+    def _answer(self, request: Request) -> JSON | ApiError:
+        if request.path == "/api/v1/nodes/worker":
+            return {"metadata": {"name": "worker"}}
+        if request.path == INVENTORY:
+            if self._inventory is None:
+                return error_for(404, message="none")
+            return {"metadata": {"name": "worker"}, "status": self._inventory}
+        items = [policy("p", sharing=False, maxUnavailable=1)]
+        return {"metadata": {"resourceVersion": "5"}, "items": items}
+
+    def look(self) -> None:
+        self.looks += 1
+        self.changed.set()
+
+    async def until(self, done: Callable[[PolicyView], bool]) -> PolicyView:
+        running = asyncio.create_task(self.source.run(self.look))
+        try:
+            while not done(view := self.source.view(cards={"GPU-1"})):
+                self.changed.clear()
+                await asyncio.wait_for(self.changed.wait(), 5)
+            return view
+        finally:
+            running.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_policy_that_goes_from_node_to_node_waits_for_the_turn_in_its_status() -> None:
+    worker = Worker()
+    view = await worker.until(lambda one: one.complete)
+    assert view.policy.settings["sharing"].value is True
+    assert view.change is not None
+    assert (view.change.state, view.change.number) == ("Waiting", 4_000_000_001)
+
+
+@pytest.mark.asyncio
+async def test_with_the_turn_in_the_policys_status_it_holds() -> None:
+    turn = turn_for("worker", number=4_000_000_001, version="6", sharing=False, maxUnavailable=1)
+    view = await Worker(turn).until(lambda one: one.change is not None and one.change.state == "Done")
+    assert view.policy.settings["sharing"].value is False
+
+
+@pytest.mark.asyncio
+async def test_turns_of_others_cause_no_look() -> None:
+    spec = {"sharing": False, "maxUnavailable": 1}
+    others = [turn_for("other", number=number, version=str(number), **spec) for number in range(6, 60)]
+    worker = Worker(*others)
+    await worker.until(lambda one: one.complete)
+    before = worker.looks
+    running = asyncio.create_task(worker.source.run(worker.look))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    # The first list, the labels and the inventory; but not each of 54 turns.
+    assert worker.looks - before < 6
+
+
+@pytest.mark.asyncio
+async def test_a_node_that_was_never_there_has_its_policies_at_once() -> None:
+    view = await Worker(inventory=None).until(lambda one: one.complete)
+    assert (view.policy.settings["sharing"].value, view.change) == (False, None)

@@ -163,6 +163,7 @@ def _quota(_number: int) -> dict[str, Any]:
 
 _LISTS: dict[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
     "/apis/dragoman.dev/v1alpha1/acceleratornodes": (NODES, _inventory),
+    "/apis/dragoman.dev/v1alpha1/acceleratorpolicies": (0, _node),
     "/api/v1/nodes": (NODES, _node),
     "/api/v1/namespaces/d/pods": (NODES, _agent),
     "/apis/resource.k8s.io/v1/resourceslices": (0, _node),

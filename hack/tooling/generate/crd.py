@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from driver.api.node import AcceleratorNodeStatus
 from driver.api.policy import AcceleratorPolicySpec
 from driver.api.quota import MAX_RESERVATIONS, AcceleratorQuotaSpec, AcceleratorQuotaStatus
+from driver.api.rollout import MAX_TURNS, AcceleratorPolicyStatus
 from driver.kube.resources import ACCELERATOR_NODES, ACCELERATOR_POLICIES, ACCELERATOR_QUOTAS, Resource
 from tooling.generate.jsonschema import Schema, flat_schema
 from tooling.generate.yamltext import dump
@@ -53,6 +54,17 @@ _MEMORY = _amount(
 _CORES = _amount(_WHOLE, "Compute has to be a whole number of percent, 0 or more; 100 for each card.")
 _COUNT = _amount(_WHOLE, "Has to be a whole number of cards, 0 or more.")
 _QUOTA_AMOUNTS = {"memory": _MEMORY, "cores": _CORES, "cards": _COUNT}
+_NODES = {
+    "x-kubernetes-int-or-string": True,
+    "x-kubernetes-preserve-unknown-fields": None,
+    "maxLength": 8,
+    "x-kubernetes-validations": [
+        {
+            "rule": "type(self) == int ? self > 0 : string(self).matches('^([1-9][0-9]?|100)%$')",
+            "message": "Has to be a number of nodes, 1 or more, or a percentage from 1% to 100%.",
+        }
+    ],
+}
 _PLAIN = {"x-kubernetes-int-or-string": True, "x-kubernetes-preserve-unknown-fields": None}
 
 _BOUNDS: Mapping[str, Mapping[str, Any]] = {
@@ -68,6 +80,10 @@ _BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "AcceleratorNode.status.cards[].numaNode": {"format": "int32", "nullable": True},
     "AcceleratorNode.status.cards[].extraAttributes": {"maxProperties": 32},
     "AcceleratorNode.status.policy": {"maxItems": 1024, "x-kubernetes-list-type": "atomic"},
+    "AcceleratorNode.status.policyChange.number": {"format": "int64"},
+    "AcceleratorNode.status.policyChange.policies": {"maxItems": 64, "x-kubernetes-list-type": "atomic"},
+    "AcceleratorNode.status.policyChange.policies[]": {"maxLength": 253},
+    "AcceleratorNode.status.policyChange.fields": {"maxItems": 64, "x-kubernetes-list-type": "atomic"},
     "AcceleratorNode.status.problems": {"maxItems": 64, "x-kubernetes-list-type": "atomic"},
     "AcceleratorNode.status.problems[]": {"maxLength": 4096},
     "AcceleratorNode.status.summary.cards": {"format": "int32"},
@@ -106,6 +122,13 @@ _BOUNDS: Mapping[str, Mapping[str, Any]] = {
         "x-kubernetes-validations": [_QUANTITY_RULE],
     },
     "AcceleratorPolicy.spec.reservedMemory": {"maxLength": 32, "x-kubernetes-validations": [_QUANTITY_RULE]},
+    "AcceleratorPolicy.spec.maxUnavailable": _NODES,
+    "AcceleratorPolicy.status.observedGeneration": {"format": "int64"},
+    # As one value: it is written with the resourceVersion that it was decided upon.
+    "AcceleratorPolicy.status.turns": {"maxItems": MAX_TURNS, "x-kubernetes-list-type": "atomic"},
+    "AcceleratorPolicy.status.turns[].node": {"maxLength": 253},
+    "AcceleratorPolicy.status.turns[].number": {"format": "int64"},
+    "AcceleratorPolicy.status.turns[].since": {"format": "date-time", "maxLength": 32},
     "AcceleratorPolicy.spec.priority": {"format": "int32", "default": 0},
     "AcceleratorPolicy.spec.isolation": {"minItems": 1, "maxItems": 5, "x-kubernetes-list-type": "atomic"},
     "AcceleratorPolicy.spec.nodeSelector.matchLabels": {"maxProperties": 32},
@@ -261,11 +284,24 @@ DEFINITIONS = (
         short_names=("accpolicy",),
         part="spec",
         model=AcceleratorPolicySpec,
+        status=AcceleratorPolicyStatus,
         columns=(
             Column(name="Priority", type="integer", path=".spec.priority"),
             Column(name="Sharing", type="boolean", path=".spec.sharing"),
             Column(name="Isolation", path=".spec.isolation"),
             Column(name="Reserved", path=".spec.reservedMemory"),
+            Column(
+                name="Rolled out",
+                path='.status.conditions[?(@.type=="RolledOut")].reason',
+                description="How far a change has come, where maxUnavailable is set",
+            ),
+            Column(
+                name="Waiting",
+                type="integer",
+                path=".status.waiting",
+                priority=1,
+                description="Nodes that wait for their turn",
+            ),
             Column(name="Age", type="date", path=".metadata.creationTimestamp"),
         ),
     ),

@@ -279,3 +279,58 @@ async def test_a_right_that_is_missing_is_named_once() -> None:
     for _ in range(2):
         assert await reading.all(PODS, lambda one: one) is None
     assert reading.missing == ["list pods in all namespaces"]
+
+
+def rolled_out(name: str, *, generation: int = 2, observed: int = 2, **condition: str) -> JSON:
+    said = {"type": "RolledOut", "observedGeneration": observed, **condition}
+    return {
+        "metadata": {"name": name, "generation": generation},
+        "spec": {"maxUnavailable": 1},
+        "status": {"nodes": 2, "waiting": 1, "turns": [{"node": "n1", "number": 5}], "conditions": [said]},
+    }
+
+
+def test_status_shows_policies_that_are_on_their_way_and_why_one_stops(tmp_path: Path) -> None:
+    world = two_nodes()
+    why = "Not back for more than 10 minutes: n1: its agent is not Ready. 1 node waits for it."
+    world.policies += [
+        rolled_out("stuck", status="False", reason="NodesNotBack", message=why),
+        rolled_out("there", status="True", reason="Done", message="All nodes have it."),
+        {"metadata": {"name": "at-once", "generation": 1}, "spec": {"sharing": False}},
+    ]
+    done = dragoman(world, tmp_path, "status")
+    assert f"  stuck (maxUnavailable 1): NodesNotBack: {why}\n" in done.out
+    assert "there (" not in done.out
+    assert "at-once" not in done.out
+    found = dragoman(world, tmp_path, "status", "-o", "json").document["rollouts"]
+    assert [(one["policy"], one["done"], one["changing"]) for one in found] == [
+        ("stuck", False, ["n1"]),
+        ("there", True, ["n1"]),
+    ]
+
+
+def test_what_is_said_of_an_older_change_is_not_said_of_this_one(tmp_path: Path) -> None:
+    world = two_nodes()
+    world.policies.append(rolled_out("new", generation=3, status="True", reason="Done", message="All nodes."))
+    done = dragoman(world, tmp_path, "status")
+    assert (
+        "new (maxUnavailable 1): NotSaid: The controller has said nothing about this change yet." in done.out
+    )
+
+
+def test_status_does_without_the_right_to_see_policies(tmp_path: Path) -> None:
+    done = dragoman(
+        two_nodes(forbidden=("/apis/dragoman.dev/v1alpha1/acceleratorpolicies",)), tmp_path, "status"
+    )
+    assert done.status == 0
+    assert "You lack the right to list acceleratorpolicies.dragoman.dev." in done.out
+
+
+def test_many_policies_on_their_way_are_counted_unless_all_are_wanted(tmp_path: Path) -> None:
+    world = two_nodes()
+    for number in range(12):
+        world.policies.append(
+            rolled_out(f"p{number:02}", status="False", reason="InProgress", message="1 node waits.")
+        )
+    assert "and 4 more (--all shows them)" in dragoman(world, tmp_path, "status").out
+    assert "p11 (" in dragoman(world, tmp_path, "status", "--all").out

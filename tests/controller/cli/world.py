@@ -46,6 +46,7 @@ TOKEN = "token-that-nobody-may-see"
 
 _COLLECTIONS = {
     "/apis/dragoman.dev/v1alpha1/acceleratornodes": "inventories",
+    "/apis/dragoman.dev/v1alpha1/acceleratorpolicies": "policies",
     "/apis/resource.k8s.io/v1/resourceslices": "slices",
     "/apis/resource.k8s.io/v1/deviceclasses": "classes",
     "/api/v1/nodes": "nodes",
@@ -174,6 +175,7 @@ class World:
     claims: list[JSON] = field(default_factory=list)
     templates: list[JSON] = field(default_factory=list)
     events: list[JSON] = field(default_factory=list)
+    policies: list[JSON] = field(default_factory=list)
     namespace_only: str = ""
     forbidden: tuple[str, ...] = ()
     fail: ApiError | None = None

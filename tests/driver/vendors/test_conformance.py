@@ -337,7 +337,7 @@ def _seen(tested: OnFixture) -> set[Feature]:
 
 
 class _NoIsolationAllowed:
-    def view(self) -> PolicyView:
+    def view(self, **_: object) -> PolicyView:
         spec = decode(AcceleratorPolicySpec, {"isolation": ["none"]})
         return PolicyView(policy=effective_policy([NamedPolicy(name="p", spec=spec)], node_labels={}))
 

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class NoPolicies:
-    def view(self) -> PolicyView:
+    def view(self, **_: object) -> PolicyView:
         return PolicyView(policy=effective_policy([], node_labels={}))
 
     async def run(self, changed: Callable[[], None]) -> None:

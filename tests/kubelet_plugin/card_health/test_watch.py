@@ -89,7 +89,7 @@ class Policies:
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
 
-    def view(self) -> PolicyView:
+    def view(self, **_: object) -> PolicyView:
         spec = decode(AcceleratorPolicySpec, {"isolation": ["none"], **self.settings})
         return PolicyView(policy=effective_policy([NamedPolicy(name="p", spec=spec)], node_labels={}))
 

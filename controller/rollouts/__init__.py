@@ -1,0 +1,1 @@
+"""Lets a change of AcceleratorPolicies go from node to node (`maxUnavailable`); see `driver.api.rollout`."""
