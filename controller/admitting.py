@@ -18,6 +18,7 @@ from controller.admission.cluster import Cluster
 from controller.admission.keeper import Keeper, KeeperSettings
 from controller.admission.knowledge import Convert, Converted, Findings, Knowledge
 from controller.admission.server import Admission
+from controller.by_turns import Beside, ByTurns
 from controller.converting.settings import conversion_settings
 from controller.converting.templates import Templates
 from controller.converting.views import ConvertedPod, converted_pod
@@ -94,18 +95,34 @@ class Admitting:
     template_queue: WorkQueue
 
 
-def admitting(client: KubeClient, settings: Settings, *, namespace: str, around: Around) -> Admitting:
+def admitting(
+    client: KubeClient,
+    settings: Settings,
+    *,
+    namespace: str,
+    around: Around,
+    beside: Beside | None = None,
+) -> Admitting:
     """Makes admission's parts and connects them; starts nothing.
+
+    Args:
+        client: The API server.
+        settings: The settings.
+        namespace: The controller's own.
+        around: What admission is told by the rest of the controller.
+        beside: Where objects are looked at that may take long; a thread of its own if None.
 
     Raises:
         ConfigError: How pods are to be converted cannot be read.
     """
     fleet = Fleet()
+    beside = beside or ByTurns()
     cluster = Cluster(
         inventories=around.inventories,
         classes=around.classes,
         policies=around.policies,
         fleet=fleet,
+        beside=beside,
         class_is_ours=around.class_is_ours,
         standard=around.standard,
         release=around.release,
@@ -127,6 +144,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         groups=() if how is None else groups_of(how),
         carried=settings.mode == CONTROLLER,
         registry=around.metrics.registry,
+        beside=beside,
     )
     templates, pods = None, None
     queue = WorkQueue(name="templates")
@@ -152,6 +170,7 @@ def admitting(client: KubeClient, settings: Settings, *, namespace: str, around:
         validate=partial(_validate, cluster),
         quotas=quoting.quotas,
         advise=lambda where, specs: quoting.quotas.advise(namespace=where, specs=specs),
+        beside=beside,
     )
     keeper = Keeper(
         client,

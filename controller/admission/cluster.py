@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from controller.by_turns import AtOnce, Beside
 from controller.extended import CARRIED, by_resource, class_of, resource_of
 from driver.api.node import cards_of, decode_status
 from driver.api.policy import NamedPolicy
@@ -23,9 +24,12 @@ from driver.conversion import Stock, stock_of
 from driver.errors import DragomanError
 from driver.fleet import Fleet
 from driver.kube.client import JSON
+from driver.kube.informer import Handler
 from driver.kube.store import Watched
 from driver.validation.cards import KnownCards
 from driver.validation.facts import ClusterFacts
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("admission")
 
@@ -73,6 +77,7 @@ class Cluster:
         cards_may_come: bool = False,
         offered: Callable[[str], bool] = lambda _resource: False,
         fleet: Fleet | None = None,
+        beside: Beside | None = None,
     ) -> None:
         """Subscribes to the informers.
 
@@ -88,10 +93,13 @@ class Cluster:
             cards_may_come: Whether larger cards than there are may come.
             offered: Whether a node offers an extended resource by itself, as by a device plugin.
             fleet: Where the cards of all nodes are put for others too.
+            beside: Where the facts are read: nothing changes while they are.
         """
         self._inventories = inventories
         self._classes = classes
-        self._policies = policies
+        self._policies: dict[str, NamedPolicy] = {}
+        for key in list(policies.keys()):
+            self._policy_changed(key, None, policies.get(key))
         self._class_is_ours = class_is_ours
         self._standard = standard
         self._release = release
@@ -105,8 +113,10 @@ class Cluster:
         self._documents: dict[str, JSON] = {}
         self._ours: dict[str, bool] = {}
         self._extended: dict[str, str] = {}
-        inventories.subscribe(self._node_changed)
-        classes.subscribe(self._class_changed)
+        self._beside = beside or AtOnce()
+        inventories.subscribe(self._noted(self._node_changed))
+        classes.subscribe(self._noted(self._class_changed))
+        policies.subscribe(self._noted(self._policy_changed))
 
     @property
     def stock(self) -> Stock:
@@ -149,6 +159,12 @@ class Cluster:
             policies=tuple(self._policies.values()),
         )
 
+    def _noted(self, handler: Handler[T]) -> Handler[T]:
+        def noted(key: str, before: T | None, after: T | None) -> None:
+            self._beside.change(lambda: handler(key, before, after))
+
+        return noted
+
     def _node_changed(self, key: str, before: Inventory | None, after: Inventory | None) -> None:
         if after is None or not after.status:
             self._cards.remove(key)
@@ -167,6 +183,12 @@ class Cluster:
         kinds = stock_of(cards)
         self._kinds[key] = next((one for one in self._kinds.values() if one == kinds), kinds)
         self._stock = None
+
+    def _policy_changed(self, key: str, _before: NamedPolicy | None, after: NamedPolicy | None) -> None:
+        if after is None:
+            self._policies.pop(key, None)
+        else:
+            self._policies[key] = after
 
     def _class_changed(self, key: str, _before: JSON | None, after: JSON | None) -> None:
         if after is None:

@@ -5,10 +5,11 @@ Limits: Protocols and one dataclass; nothing is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from controller.by_turns import AtOnce, Beside
 from driver.errors import DragomanError
 from driver.kube.client import JSON
 
@@ -93,6 +94,10 @@ class Reserve(Protocol):
         """
 
 
+async def _nothing_to_advise(_namespace: str, _specs: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Knowledge:
     """What an answer depends on.
@@ -110,6 +115,7 @@ class Knowledge:
         validate: Looks for what cannot work; None where nobody looks.
         quotas: Holds claims against quotas; None where there are none.
         advise: What quotas will say, later, to claims of these specs in a namespace: sentences.
+        beside: Where `validate` is called.
     """
 
     is_ours: Callable[[str], bool]
@@ -120,4 +126,5 @@ class Knowledge:
     opted_out: Callable[[str], bool] = lambda _namespace: False
     validate: Validate | None = None
     quotas: Reserve | None = None
-    advise: Callable[[str, Sequence[Mapping[str, Any]]], Sequence[str]] = lambda _namespace, _specs: ()
+    advise: Callable[[str, Sequence[Mapping[str, Any]]], Awaitable[Sequence[str]]] = _nothing_to_advise
+    beside: Beside = field(default_factory=AtOnce)

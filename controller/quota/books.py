@@ -1,8 +1,9 @@
 """The claims of each namespace as they are stored, and what they take of a quota.
 
-Flow: `note` is a handler of the claims' informer; `seen` gives what a quota's ledger is settled with. Sums
-are kept up to date with each change, so that asking costs nothing however many claims there are; they are
-made anew when the cluster's cards or classes change.
+Flow: `note` is a handler of the claims' informer; `seen` gives what a quota's ledger is settled with, once
+`complete` has worked out what claims are charged that came since. Sums are kept up to date with each change,
+so that asking costs little however many claims there are; they are made anew when the cluster's cards or
+classes change.
 
 Limits: mutable, with one owner, in one event loop. UIDs of deleted claims are remembered for two minutes,
 which is longer than a reservation lasts.
@@ -10,23 +11,24 @@ which is longer than a reservation lasts.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 
+from controller.quota.charges import Charges
 from controller.shared_text import SharedText, shared
 from driver.kube.client import JSON
 from driver.quota.amounts import NOTHING, Charge
-from driver.quota.asks import ask_of, drivers_of, packed, unpacked
-from driver.quota.charging import Scope, charge_of
-from driver.quota.stock import Stock
-from driver.selection.recent import Recent
+from driver.quota.asks import ask_of, drivers_of, packed
+from driver.quota.charging import Scope
 
 _REMEMBER_S = 120.0
 _MAX_REMEMBERED = 50_000
-_MAX_KEPT = 4096
-_MAX_KEPT_BYTES = 4 << 20
 _MAX_SUMS = 64
+_AT_ONCE = 256
+"""Claims that are looked at before others have their turn in the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,59 +81,101 @@ class Counted:
 
 @dataclass(slots=True)
 class _Sum:
+    """Of a namespace: what its claims take, but for those of which that is not known yet."""
+
     version: int
-    total: Charge
+    left: dict[str, None]
+    total: Charge = NOTHING
+    charges: dict[str, Charge] = field(default_factory=dict)
+
+    def add(self, uid: str, charge: Charge) -> None:
+        del self.left[uid]
+        self.charges[uid] = charge
+        self.total += charge
+
+    def remove(self, uid: str) -> None:
+        self.left.pop(uid, None)
+        charge = self.charges.pop(uid, None)
+        if charge is not None:
+            self.total += charge.times(-1)
 
 
 class Books:
     """All claims, by namespace."""
 
-    def __init__(self, stock: Stock, *, version: Callable[[], int], clock: Callable[[], float]) -> None:
+    def __init__(self, charges: Charges, *, version: Callable[[], int], clock: Callable[[], float]) -> None:
         """Makes empty books.
 
         Args:
-            stock: The cluster's cards and classes.
+            charges: What claims are charged.
             version: Resource version up to which no claim is missing; 0 while that is not known.
             clock: Seconds that only grow.
         """
-        self._stock = stock
+        self._charges = charges
         self._version = version
         self._clock = clock
         self._claims: dict[str, dict[str, ClaimView]] = {}
         self._sums: dict[str, dict[Scope, _Sum]] = {}
-        self._charges = _no_charges()
-        self._charged_at = -1
         self._gone: OrderedDict[str, float] = OrderedDict()
 
     def note(self, _key: str, before: ClaimView | None, after: ClaimView | None) -> None:
         """Takes over a change of a claim."""
         if before is not None:
             self._claims.get(before.namespace, {}).pop(before.uid, None)
-            self._add(before, sign=-1)
+            if before != after:
+                for kept in self._sums.get(before.namespace, {}).values():
+                    kept.remove(before.uid)
             if after is None or after.uid != before.uid:
                 self._forget(before.uid)
         if after is not None:
             self._claims.setdefault(after.namespace, {})[after.uid] = after
-            self._add(after, sign=1)
+            if before != after:
+                for kept in self._sums.get(after.namespace, {}).values():
+                    # What an event says again is not counted again.
+                    kept.remove(after.uid)
+                    kept.left[after.uid] = None
         elif before is not None and not self._claims.get(before.namespace):
             self._claims.pop(before.namespace, None)
             self._sums.pop(before.namespace, None)
 
+    async def complete(self, namespace: str, scope: Scope) -> None:
+        """Works out what `seen` needs, so that it answers until the next change.
+
+        Raises:
+            NamespaceBusyError: Too much is to be worked out for the namespace; what was is kept.
+        """
+        while self._version() and (kept := self._sum(namespace, scope)).left:
+            claims = self._claims.get(namespace, {})
+            unknown: dict[tuple[SharedText, int | None, Scope], list[str]] = {}
+            for uid in list(islice(kept.left, _AT_ONCE)):
+                key = (claims[uid].ask, claims[uid].given, scope)
+                known = self._charges.known(key)
+                if known is None:
+                    unknown.setdefault(key, []).append(uid)
+                else:
+                    kept.add(uid, known.charge)
+            if not unknown:
+                await asyncio.sleep(0)
+                continue
+            version = self._charges.version
+            found = await self._charges.some(namespace, list(unknown))
+            if version != self._charges.version:
+                continue
+            claims = self._claims.get(namespace, {})
+            for key, counted in found.items():
+                for uid in unknown[key]:
+                    view = claims.get(uid)
+                    if view is not None and uid in kept.left and (view.ask, view.given) == key[:2]:
+                        kept.add(uid, counted.charge)
+
     def seen(self, namespace: str, scope: Scope) -> Counted | None:
-        """The claims of a namespace and what they take; None while they are not known."""
+        """The claims of a namespace and what they take; None while that is not known."""
         version = self._version()
         if not version:
             return None
-        sums = self._sums.setdefault(namespace, {})
-        kept = sums.get(scope)
-        if kept is None or kept.version != self._stock.version:
-            total = NOTHING
-            for claim in self._claims.get(namespace, {}).values():
-                total += self._charge(claim, scope)
-            if len(sums) >= _MAX_SUMS:
-                # Scopes of quotas that were changed or deleted since.
-                sums.clear()
-            kept = sums[scope] = _Sum(self._stock.version, total)
+        kept = self._sum(namespace, scope)
+        if kept.left:
+            return None
         return Counted(
             version=version,
             total=kept.total,
@@ -139,24 +183,16 @@ class Books:
             gone=self._gone.keys(),
         )
 
-    def _add(self, claim: ClaimView, *, sign: int) -> None:
-        for scope, kept in self._sums.get(claim.namespace, {}).items():
-            if kept.version == self._stock.version:
-                kept.total += self._charge(claim, scope).times(sign)
-
-    def _charge(self, claim: ClaimView, scope: Scope) -> Charge:
-        if self._charged_at != self._stock.version:
-            self._charges = _no_charges()
-            self._charged_at = self._stock.version
-        key = (claim.ask, claim.given, scope)
-        found = self._charges.find(key)
-        if found is None:
-            ask, given = unpacked(claim.ask.text), None
-            if claim.given is not None:
-                given = {one.name: bool(claim.given >> number & 1) for number, one in enumerate(ask.requests)}
-            found = charge_of(ask, scope=scope, stock=self._stock, given=given).charge
-            self._charges.keep(key, found, weight=len(claim.ask.text))
-        return found
+    def _sum(self, namespace: str, scope: Scope) -> _Sum:
+        sums = self._sums.setdefault(namespace, {})
+        kept = sums.get(scope)
+        if kept is None or kept.version != self._charges.version:
+            if kept is None and len(sums) >= _MAX_SUMS:
+                # Scopes of quotas that were changed or deleted since.
+                sums.clear()
+            left = dict.fromkeys(self._claims.get(namespace, ()))
+            kept = sums[scope] = _Sum(self._charges.version, left)
+        return kept
 
     def _forget(self, uid: str) -> None:
         now = self._clock()
@@ -166,7 +202,3 @@ class Books:
             if len(self._gone) <= _MAX_REMEMBERED and self._gone[oldest] + _REMEMBER_S > now:
                 break
             del self._gone[oldest]
-
-
-def _no_charges() -> Recent[tuple[SharedText, int | None, Scope], Charge]:
-    return Recent(count=_MAX_KEPT, weight=_MAX_KEPT_BYTES)

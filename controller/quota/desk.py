@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 import structlog
 
-from controller.quota.books import Counted
+from controller.quota.books import Counted as Seen
+from controller.quota.charges import Charges
 from controller.quota.conditions import with_conditions
 from controller.quota.store import QuotaStore
+from controller.shared_text import SharedText
 from driver.errors import ConfigError, DragomanError
 from driver.kube.client import JSON, ApiError, ConflictError, NotFoundError
-from driver.quota.asks import Ask
-from driver.quota.charging import Scope, charge_of, check_known
+from driver.quota.charging import Counted, Scope, check_known
 from driver.quota.errors import QuotaExceededError, QuotaUnavailableError
 from driver.quota.ledger import (
     Ledger,
@@ -40,7 +41,6 @@ from driver.quota.ledger import (
     settle,
     written_status,
 )
-from driver.quota.stock import Stock
 
 _MAX_BATCH = 256
 _FIRST_WAIT_S = 0.01
@@ -65,7 +65,8 @@ class Surroundings:
 
     Attributes:
         store: Where quotas are kept.
-        stock: The cluster's cards and classes.
+        charges: What claims are charged.
+        complete: Works out what `seen` needs.
         seen: The claims of a namespace that are stored, for a scope; None while they are not known.
         counts: Whether claims are counted at all; where not, what a quota's status says is used.
         overdue: Which reservations are over.
@@ -74,8 +75,9 @@ class Surroundings:
     """
 
     store: QuotaStore
-    stock: Stock
-    seen: Callable[[str, Scope], Counted | None]
+    charges: Charges
+    complete: Callable[[str, Scope], Awaitable[None]]
+    seen: Callable[[str, Scope], Seen | None]
     counts: bool
     overdue: Overdue
     now: Callable[[], datetime]
@@ -89,7 +91,7 @@ class Operation:
     Attributes:
         deadline: When it has failed, by the loop's clock.
         done: Its outcome: what is written now, or None if the quota is gone.
-        ask: What a claim asks for, to be reserved; None to count only.
+        ask: What a claim asks for, packed, to be reserved; None to count only.
         uid: UID of the claim.
         name: Name of the claim.
         request: UID of the admission request.
@@ -100,7 +102,7 @@ class Operation:
 
     deadline: float
     done: asyncio.Future[JSON | None]
-    ask: Ask | None = None
+    ask: SharedText | None = None
     uid: str = ""
     name: str = ""
     request: str = ""
@@ -198,7 +200,9 @@ class Desk:
         if attempt.document is None:
             attempt.document, attempt.fresh = await self._read(deadline), True
         try:
-            decision = self._decide(attempt.document, batch)
+            charges = await self._charges(attempt.document, batch, deadline)
+            # Nothing may come between: what is seen is complete for this turn of the loop only.
+            decision = self._decide(attempt.document, batch, charges)
         except ConfigError:
             if attempt.fresh:
                 raise
@@ -251,7 +255,25 @@ class Desk:
         self._latest = written
         return written
 
-    def _decide(self, document: JSON, batch: list[Operation]) -> _Decision:
+    async def _charges(
+        self, document: JSON, batch: list[Operation], deadline: float
+    ) -> Mapping[SharedText, Counted]:
+        """What the operations' claims are charged; what is stored is counted by then as well.
+
+        Raises:
+            ConfigError: The quota cannot be read.
+            NamespaceBusyError: Too much is to be worked out for the namespace.
+        """
+        scope = Scope.of(read_ledger(document)[0])
+        asks = {one.ask for one in batch if one.ask is not None}
+        async with asyncio.timeout_at(deadline):
+            found = await self._around.charges.of(self._namespace, [(one, None, scope) for one in asks])
+            await self._around.complete(self._namespace, scope)
+        return {ask: counted for (ask, _, _), counted in found.items()}
+
+    def _decide(
+        self, document: JSON, batch: list[Operation], charges: Mapping[SharedText, Counted]
+    ) -> _Decision:
         """What becomes of the books, and who is refused.
 
         Raises:
@@ -276,7 +298,7 @@ class Desk:
         decision = _Decision(ledger=ledger, written=False)
         for one in batch:
             try:
-                self._apply(one, decision, scope=scope, spec_limits_memory=_limits_memory(ledger))
+                self._apply(one, decision, charges, spec_limits_memory=_limits_memory(ledger))
             except DragomanError as refused:
                 decision.refused[one] = refused
         counting = any(one.ask is None for one in batch)
@@ -285,12 +307,19 @@ class Desk:
         )
         return decision
 
-    def _apply(self, one: Operation, decision: _Decision, *, scope: Scope, spec_limits_memory: bool) -> None:
+    def _apply(
+        self,
+        one: Operation,
+        decision: _Decision,
+        charges: Mapping[SharedText, Counted],
+        *,
+        spec_limits_memory: bool,
+    ) -> None:
         if one.released:
             decision.ledger = release(decision.ledger, one.uid)
         if one.ask is None:
             return
-        counted = charge_of(one.ask, scope=scope, stock=self._around.stock)
+        counted = charges[one.ask]
         if not counted.charge:
             return
         check_known(counted, limits_memory=spec_limits_memory, quota=self._name)

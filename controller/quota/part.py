@@ -10,15 +10,17 @@ Limits: which cards there are is up to whoever fills the stock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from controller.by_turns import AtOnce, Beside
 from controller.queue import WorkQueue
 from controller.quota.books import Books, ClaimView
+from controller.quota.charges import Charges
 from controller.quota.figures import Figures
 from controller.quota.quotas import Quotas
 from controller.quota.store import ApiStore
@@ -89,6 +91,7 @@ class Quoting:
         groups: Iterable[Group],
         carried: bool,
         registry: CollectorRegistry,
+        beside: Beside | None = None,
         budget_s: float = 6.0,
     ) -> None:
         """Makes all parts; starts nothing.
@@ -102,6 +105,7 @@ class Quoting:
             groups: Names of extended resources that ResourceQuotas may limit.
             carried: Whether amounts that stand in a ShareConfig count (mode controller).
             registry: Where the metrics go.
+            beside: Where charges are worked out; changes of the stock go through it.
             budget_s: Time that a reservation may take; less than the webhook's timeout.
         """
         self._client = client
@@ -117,11 +121,13 @@ class Quoting:
         )
         self.queue = WorkQueue(name="quotas", base_s=0.2, cap_s=30.0)
         self._stock = stock
+        self._beside = beside or AtOnce()
+        charges = Charges(stock, beside=self._beside)
         self._store = ApiStore(client, self._quotas)
-        books = Books(stock, version=claims_version, clock=_loop_time)
+        books = Books(charges, version=claims_version, clock=_loop_time)
         self.quotas = Quotas(
             self._store,
-            stock=stock,
+            charges=charges,
             carried=carried,
             books=books,
             ready=self._ready,
@@ -174,23 +180,26 @@ class Quoting:
             if (found.get("metadata") or {}).get("uid") != one.uid:
                 self.quotas.overdue.confirm(one.uid)
 
-    async def _ready(self, namespace: str) -> None:
-        """Makes sure that the quotas of a namespace are known as they are.
+    async def _ready(self, namespace: str, is_ours: Callable[[], Awaitable[bool]]) -> None:
+        """Makes sure that the quotas of a namespace are known as they are, where the claim is ours.
 
         Raises:
             QuotaUnavailableError: A ResourceQuota was not translated yet.
         """
         waited = 0.0
         while (untranslated := self._untranslated(namespace)) is not None:
+            # Others' claims are no business of ours, least of all while we do not know what to say.
+            if not waited and not await is_ours():
+                return
             if untranslated.lasting or waited >= _TRANSLATED_S:
                 raise untranslated.error
             # The leader does it within milliseconds.
             await asyncio.sleep(_LOOK_AGAIN_S)
             waited += _LOOK_AGAIN_S
         if not self._store.known(namespace) and self._quotas.age_s > _STALE_S:
-            await self._look_for_quotas(namespace)
+            await self._look_for_quotas(namespace, is_ours)
 
-    async def _look_for_quotas(self, namespace: str) -> None:
+    async def _look_for_quotas(self, namespace: str, is_ours: Callable[[], Awaitable[bool]]) -> None:
         """Asks whether there are quotas that a watch which has died has not told of.
 
         Raises:
@@ -202,7 +211,7 @@ class Quoting:
         except (ApiError, TimeoutError):
             # As far as anybody here knows, the namespace has none, and others must not suffer.
             return
-        if found.get("items"):
+        if found.get("items") and await is_ours():
             raise QuotaUnavailableError(
                 f"The quotas of {namespace} are not known here yet.", remedy="Try again in a moment."
             )
@@ -276,9 +285,9 @@ class Quoting:
 
     def _class_changed(self, key: str, _before: JSON | None, after: JSON | None) -> None:
         if after is None:
-            self._stock.remove_class(key)
+            self._beside.change(lambda: self._stock.remove_class(key))
         else:
-            self._stock.put_class(after)
+            self._beside.change(lambda: self._stock.put_class(after))
 
     def _claim_changed(self, _key: str, before: ClaimView | None, after: ClaimView | None) -> None:
         claim = after or before

@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from controller.by_turns import NamespaceBusyError
 from controller.quota.books import Books
+from controller.quota.charges import Charges
 from controller.quota.desk import Desk, Operation, Surroundings
 from controller.quota.overdue import SeenSince
 from controller.quota.store import QuotaStore
+from controller.shared_text import SharedText, shared
 from driver.errors import DragomanError
 from driver.kube.client import JSON
-from driver.quota.asks import Ask, ask_of
-from driver.quota.charging import Scope, charge_of
+from driver.quota.amounts import NOTHING
+from driver.quota.asks import Ask, ask_of, packed
+from driver.quota.charging import Scope
 from driver.quota.errors import QuotaUnavailableError
 from driver.quota.ledger import check_claim, read_ledger
-from driver.quota.stock import Stock
 
 _MAX_DESKS = 1024
 _COUNT_S = 10.0
@@ -51,7 +54,7 @@ class Clocks:
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
     deadline: float
-    ask: Ask
+    ask: SharedText
     uid: str
     name: str
     request: str
@@ -81,10 +84,10 @@ class Quotas:
         self,
         store: QuotaStore,
         *,
-        stock: Stock,
+        charges: Charges,
         carried: bool,
         books: Books | None = None,
-        ready: Callable[[str], Awaitable[None]] | None = None,
+        ready: Callable[[str, Callable[[], Awaitable[bool]]], Awaitable[None]] | None = None,
         budget_s: float = 4.0,
         clocks: Clocks | None = None,
     ) -> None:
@@ -92,24 +95,25 @@ class Quotas:
 
         Args:
             store: Where quotas are kept.
-            stock: The cluster's cards and classes.
+            charges: What claims are charged.
             carried: Whether amounts that stand in a ShareConfig count (mode controller).
             books: The claims that are stored; None where a quota's status is taken as it is, as in a replay.
-            ready: Awaited with the namespace before its quotas are looked at; may raise a DragomanError where
-                they are not known yet.
+            ready: Awaited with the namespace before its quotas are looked at, and with what says whether the
+                claim asks for cards of ours at all; may raise a DragomanError where quotas are not known yet.
             budget_s: Time that a reservation may take; less than the webhook's timeout.
             clocks: Times and chance.
         """
         clocks = clocks or Clocks()
         self._store = store
-        self._stock = stock
+        self._charges = charges
         self._carried = carried
         self._ready = ready
         self._budget_s = budget_s
         self.overdue = SeenSince(clock=clocks.clock or _loop_time, now=clocks.now)
         self._around = Surroundings(
             store=store,
-            stock=stock,
+            charges=charges,
+            complete=books.complete if books is not None else _nothing_to_do,
             seen=books.seen if books is not None else lambda _namespace, _scope: None,
             counts=books is not None,
             overdue=self.overdue,
@@ -146,7 +150,7 @@ class Quotas:
             ConfigError: A quota cannot be read.
         """
         if self._ready is not None:
-            await self._ready(namespace)
+            await self._ready(namespace, lambda: self._is_ours(namespace, claim))
         names = [one["metadata"]["name"] for one in self._store.known(namespace)]
         ask = ask_of(claim, carried=self._carried) if names else Ask()
         if not ask.requests:
@@ -158,13 +162,18 @@ class Quotas:
             [self._desk(namespace, one) for one in names],
             _Wanted(
                 deadline=asyncio.get_running_loop().time() + self._budget_s,
-                ask=ask,
+                ask=shared(packed(ask)),
                 uid=uid,
                 name=name,
                 request=request,
             ),
             dry_run=dry_run,
         )
+
+    async def _is_ours(self, namespace: str, claim: Mapping[str, Any]) -> bool:
+        """Whether a claim could get a card of ours, so that a quota may be about it."""
+        key = (shared(packed(ask_of(claim, carried=self._carried))), None, Scope())
+        return (await self._charges.of(namespace, [key]))[key].charge != NOTHING
 
     async def _ask_all(self, desks: list[Desk], wanted: _Wanted, *, dry_run: bool) -> None:
         if dry_run or len(desks) > 1:
@@ -204,7 +213,7 @@ class Quotas:
         left = [self.overdue.left_s(one) for one in read_ledger(document)[1].reservations]
         return min(left) + _GRACE_S if left else None
 
-    def advise(self, *, namespace: str, specs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    async def advise(self, *, namespace: str, specs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         """What somebody should know whose pods will make claims of these specs, from what is known here.
 
         Args:
@@ -216,20 +225,22 @@ class Quotas:
         """
         found: dict[str, None] = {}
         documents = self._store.known(namespace)
-        asks = [ask_of({"spec": spec}, carried=self._carried) for spec in specs] if documents else []
-        for document in documents:
+        asks = [shared(packed(ask_of({"spec": spec}, carried=self._carried))) for spec in specs if documents]
+        for document in documents if asks else ():
             name = document["metadata"]["name"]
             try:
                 spec, ledger = read_ledger(document)
-                total = None
+                scope, total = Scope.of(spec), NOTHING
+                charges = await self._charges.of(namespace, [(ask, None, scope) for ask in asks])
                 for ask in asks:
-                    charge = charge_of(ask, scope=Scope.of(spec), stock=self._stock).charge
+                    charge = charges[ask, None, scope].charge
                     check_claim(ledger, charge, quota=name)
-                    total = charge if total is None else total + charge
+                    total += charge
+            except NamespaceBusyError:
+                # It will hear when the claims come.
+                return tuple(found)
             except DragomanError as refused:
                 found[f"Its claims will be refused: {refused}"] = None
-                continue
-            if total is None:
                 continue
             for one in ledger.hard.excess(total, used=ledger.used):
                 found[
@@ -247,6 +258,10 @@ class Quotas:
                 self._desks = {one: desk for one, desk in self._desks.items() if not desk.idle}
             found = self._desks[key] = Desk(self._around, namespace=namespace, name=name)
         return found
+
+
+async def _nothing_to_do(_namespace: str, _scope: Scope) -> None:
+    pass
 
 
 def _loop_time() -> float:

@@ -133,8 +133,9 @@ def convert(
     patch.append(patching.with_mark(metadata, kind="labels", key=CONVERTED_LABEL, value="true"))
     patch.append(patching.with_mark(metadata, kind="annotations", key=CONVERTED_ANNOTATION, value=record))
     patch += _scheduler(spec, settings=settings, plan=plan)
-    for hint in _hints(containers, annotations, asked, settings=settings, served=served, classes=classes):
-        plan.warn(hint)
+    # No more than can be told: looking for the nearest of many names takes long.
+    said = _hints(containers, annotations, asked, settings=settings, served=served, classes=classes)
+    plan.warn_while_there_is_room(said)
     return Conversion(
         patch=tuple(patch),
         templates=(_template(template, plan),),

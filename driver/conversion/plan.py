@@ -21,7 +21,7 @@ before, and of several requests of a container each asks for one card only, sinc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -74,6 +74,13 @@ class Plan:
         """Adds a warning; more than a few dozen nobody would read, nor does the API server pass them on."""
         if len(self.warnings) < _MAX_WARNINGS and sentence not in self.warnings:
             self.warnings.append(sentence)
+
+    def warn_while_there_is_room(self, sentences: Iterable[str]) -> None:
+        """Adds warnings, and asks for none that would not be added."""
+        for sentence in sentences:
+            self.warn(sentence)
+            if len(self.warnings) >= _MAX_WARNINGS:
+                return
 
     @property
     def devices(self) -> JSON:

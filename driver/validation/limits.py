@@ -30,11 +30,11 @@ MAX_COMPILED = 128 * 1024
 """Characters of different selectors that are compiled for one object; the API server compiles the others."""
 MAX_JUDGED = 32 * 1024
 """Characters of different selectors that are held against the cluster's cards for one object."""
-MAX_UNITS = 300_000
+MAX_UNITS = 100_000
 """Units of the evaluator that one selector may take over all cards."""
 MAX_EXHAUSTED = 1
 """Selectors that may take more, until no further one is held against the cards."""
-MAX_SECONDS = 0.3
-"""Time after which no further selector is compiled, or held against the cards, for one object."""
+MAX_SECONDS = 0.05
+"""Processor time after which no further selector is compiled, or held against the cards, for one object."""
 MAX_POLICY_CARDS = 4096
 """Overrides of single cards that are looked at in a policy."""

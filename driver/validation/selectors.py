@@ -58,11 +58,11 @@ class Selectors:
     Args:
         facts: The cluster.
         notes: Where to note what is wrong.
-        clock: Seconds that only grow; nothing depends on it but for objects that take long.
+        clock: Seconds of processor time; nothing depends on it but for objects that take long.
     """
 
     def __init__(
-        self, facts: ClusterFacts, notes: Notes, *, clock: Callable[[], float] = time.perf_counter
+        self, facts: ClusterFacts, notes: Notes, *, clock: Callable[[], float] = time.thread_time
     ) -> None:
         self._facts = facts
         self._notes = notes

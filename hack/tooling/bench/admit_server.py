@@ -24,7 +24,10 @@ import kopf
 from controller.admission.certificates import renewed
 from controller.admission.keeper import Keeper
 from controller.admission.knowledge import Knowledge
-from controller.admission.server import PATH, Admission
+from controller.admission.listener import PATH
+from controller.admission.server import Admission
+from controller.by_turns import ByTurns
+from controller.quota.charges import Charges
 from controller.quota.quotas import Quotas
 from controller.quota.store import MemoryStore
 from driver.quota.stock import Stock
@@ -78,8 +81,9 @@ def _knowledge(nodes: int) -> Knowledge:
         stock.put(node, cards)
     for one in cluster.classes.values():
         stock.put_class(one)
-    quotas = Quotas(_Counted(cluster.quotas), stock=stock, carried=False)
-    return replace(Replay(cluster, ReplaySettings().complete()).knowledge, quotas=quotas)
+    beside = ByTurns()
+    quotas = Quotas(_Counted(cluster.quotas), charges=Charges(stock, beside=beside), carried=False)
+    return replace(Replay(cluster, ReplaySettings().complete()).knowledge, quotas=quotas, beside=beside)
 
 
 async def serve(folder: Path, *, nodes: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from controller.quota.charges import Charges
 from controller.quota.quotas import Quotas
 from controller.quota.store import MemoryStore
 from controller.quota.translating import Translation, groups_of
@@ -48,7 +49,7 @@ class ReplayQuotas:
         self._store = MemoryStore()
         for quota in (*scene.quotas, *_translated(scene, conversion)):
             self._store.put(self._counted(quota, scene))
-        self._quotas = Quotas(self._store, stock=self._stock, carried=carried)
+        self._quotas = Quotas(self._store, charges=Charges(self._stock), carried=carried)
         self._admitted: dict[tuple[str, str, str], dict[str, Charge]] = {}
 
     async def reserve(
@@ -81,9 +82,9 @@ class ReplayQuotas:
         after = self._used(namespace)
         self._admitted[key] = {one: after[one] - before[one] for one in after}
 
-    def advise(self, namespace: str, specs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    async def advise(self, namespace: str, specs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         """What quotas will say to claims of these specs."""
-        return self._quotas.advise(namespace=namespace, specs=specs)
+        return await self._quotas.advise(namespace=namespace, specs=specs)
 
     async def released(self, *, namespace: str, name: str) -> None:
         """Gives back what a claim took that was admitted in this replay."""

@@ -12,6 +12,7 @@ import pytest
 from controller.admission.knowledge import Knowledge
 from controller.admission.request import encoded
 from controller.admission.review import Webhook, answer
+from controller.by_turns import AtOnce, NamespaceBusyError
 from driver.errors import ConfigError, DragomanError
 
 CLAIM = {
@@ -204,7 +205,7 @@ def test_quotas_are_asked_about_all_classes_since_another_one_may_give_a_card_of
 
 
 def test_a_template_is_told_early_what_quotas_will_say_to_its_claims() -> None:
-    def advise(namespace: str, specs: Any) -> list[str]:
+    async def advise(namespace: str, specs: Any) -> list[str]:
         return [f"{namespace}: {len(specs)} of {specs[0]['devices']}"]
 
     found = {"spec": {"spec": {"devices": "these"}}}
@@ -213,11 +214,14 @@ def test_a_template_is_told_early_what_quotas_will_say_to_its_claims() -> None:
 
 
 def test_a_converted_pod_is_told_early_what_quotas_will_say_to_its_claims() -> None:
+    async def advise(_namespace: str, specs: Any) -> list[str]:
+        return [str(one["devices"]) for one in specs]
+
     templates = ({"spec": {"spec": {"devices": "these"}}},)
     response = ask(
         known(
             convert=lambda *_, **__: Converted(templates=templates),
-            advise=lambda _namespace, specs: [str(one["devices"]) for one in specs],
+            advise=advise,
         ),
         Webhook.POD,
         kind="Pod",
@@ -247,3 +251,35 @@ def test_where_the_server_drops_amounts_a_claim_is_refused_before_they_are_carri
 def test_where_the_server_keeps_amounts_claims_are_validated_once() -> None:
     knowledge = known(validate=lambda *_, **__: Found(errors=(ConfigError("No."),)))
     assert ask(knowledge, Webhook.MUTATING)["allowed"]
+
+
+class Busy(AtOnce):
+    async def run(self, namespace: str, work: Any) -> Any:
+        raise NamespaceBusyError(f"{namespace} is busy.")
+
+
+def test_a_claim_of_a_namespace_that_is_busy_is_to_be_sent_again_and_takes_nothing() -> None:
+    quotas = Quotas()
+    busy = known(validate=lambda *_, **__: Found(), quotas=quotas, beside=Busy())
+    response = ask(busy, Webhook.VALIDATING)
+    assert not response["allowed"]
+    assert (response["status"]["code"], response["status"]["reason"]) == (429, "TooManyRequests")
+    assert "NamespaceBusy: team is busy." in response["status"]["message"]
+    assert quotas.asked == []
+
+
+def test_a_claim_whose_charge_cannot_be_worked_out_now_is_to_be_sent_again() -> None:
+    response = ask(known(quotas=Quotas(refusal=NamespaceBusyError("Busy."))), Webhook.VALIDATING)
+    assert response["status"]["code"] == 429
+
+
+def test_what_is_stored_unlooked_at_while_nobody_answers_is_so_too_while_its_namespace_is_busy() -> None:
+    busy = known(validate=lambda *_, **__: Found(errors=(ConfigError("No."),)), beside=Busy())
+    response = ask(busy, Webhook.VALIDATING, kind="ResourceClaimTemplate", found={})
+    assert response["allowed"]
+    assert "not looked at" in response["warnings"][0]
+
+
+def test_a_pod_that_stays_as_it_is_waits_for_nobody() -> None:
+    busy = known(convert=lambda *_, **__: None, validate=lambda *_, **__: Found(), beside=Busy())
+    assert ask(busy, Webhook.POD, kind="Pod", found={})["allowed"]

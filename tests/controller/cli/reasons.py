@@ -112,6 +112,7 @@ ELSEWHERE: Mapping[str, str] = {
     "QuotaCardsUnknown": _ADMISSION,
     "QuotaExceeded": _ADMISSION,
     "QuotaPerClaim": _ADMISSION,
+    "NamespaceBusy": _ADMISSION,
     "QuotaUnavailable": _ADMISSION,
     "SelectorNotSupported": _SELECTOR,
     "SelectorRaised": _SELECTOR,

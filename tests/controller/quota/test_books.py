@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
+from controller.by_turns import AtOnce
+from controller.quota import charges
 from controller.quota.books import Books, claim_view
+from controller.quota.charges import Charges
 from driver.cards import Card
 from driver.quota.amounts import NOTHING, Charge
 from driver.quota.charging import Scope
 from tests.controller.quota.world import NAMESPACE, claim, stock
+
+T = TypeVar("T")
 
 EVERYTHING = Scope()
 
@@ -35,10 +42,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def books(clock: Clock) -> Books:
-    return Books(stock(), version=lambda: 5, clock=clock)
+    return Books(Charges(stock()), version=lambda: 5, clock=clock)
 
 
 def total(books: Books, scope: Scope = EVERYTHING) -> Charge:
+    asyncio.run(books.complete(NAMESPACE, scope))
     found = books.seen(NAMESPACE, scope)
     assert found is not None
     return found.total
@@ -61,7 +69,7 @@ def test_sums_are_those_of_a_count_from_scratch_whatever_happened(books: Books) 
         books.note(str(number), None, view(f"{number + 1}Gi", uid=str(number)))
         if number % 3 == 0:
             books.note(str(number), view(f"{number + 1}Gi", uid=str(number)), None)
-    fresh = Books(stock(), version=lambda: 5, clock=Clock())
+    fresh = Books(Charges(stock()), version=lambda: 5, clock=Clock())
     for one in books._claims[NAMESPACE].values():
         fresh.note(one.uid, None, one)
     assert total(books) == total(fresh)
@@ -70,7 +78,7 @@ def test_sums_are_those_of_a_count_from_scratch_whatever_happened(books: Books) 
 def test_a_larger_card_makes_whole_cards_count_more(books: Books) -> None:
     books.note("a", None, view("", uid="a"))
     assert total(books).memory_mib == 80 << 10
-    books._stock.put("m", [Card(name="d", vendor="nvidia", model="M", memory_bytes=96 << 30)])
+    books._charges._stock.put("m", [Card(name="d", vendor="nvidia", model="M", memory_bytes=96 << 30)])
     assert total(books).memory_mib == 96 << 10
 
 
@@ -79,12 +87,14 @@ def test_deleted_claims_are_remembered_for_as_long_as_a_reservation_may_last(
 ) -> None:
     books.note("a", None, view(uid="a"))
     books.note("a", view(uid="a"), None)
+    total(books)
     found = books.seen(NAMESPACE, EVERYTHING)
     assert found is not None
     assert "a" in found.gone
     clock.now = 300.0
     books.note("b", None, view(uid="b"))
     books.note("b", view(uid="b"), None)
+    total(books)
     found = books.seen(NAMESPACE, EVERYTHING)
     assert found is not None
     assert list(found.gone) == ["b"]
@@ -94,13 +104,14 @@ def test_a_claim_that_was_made_again_under_its_name_is_another_one(books: Books)
     books.note("a", None, view(uid="first"))
     books.note("a", view(uid="first"), None)
     books.note("a", None, view(uid="second"))
+    total(books)
     found = books.seen(NAMESPACE, EVERYTHING)
     assert found is not None
     assert (list(found.uids), list(found.gone)) == (["second"], ["first"])
 
 
 def test_nothing_is_known_before_the_first_list() -> None:
-    assert Books(stock(), version=lambda: 0, clock=Clock()).seen(NAMESPACE, EVERYTHING) is None
+    assert Books(Charges(stock()), version=lambda: 0, clock=Clock()).seen(NAMESPACE, EVERYTHING) is None
 
 
 @pytest.mark.parametrize(
@@ -139,3 +150,65 @@ def test_little_is_kept_of_claims_with_long_selectors_and_nothing_of_those_that_
         assert tracemalloc.get_traced_memory()[0] < 100_000
     finally:
         tracemalloc.stop()
+
+
+class Slow(AtOnce):
+    """Counts pieces of work, and says what was asked meanwhile."""
+
+    def __init__(self) -> None:
+        self.pieces = 0
+        self.between: Callable[[], None] = lambda: None
+
+    async def run(self, namespace: str, work: Callable[[], T]) -> T:
+        self.pieces += 1
+        found = await super().run(namespace, work)
+        await asyncio.sleep(0)
+        self.between()
+        return found
+
+
+def different(number: int) -> Any:
+    return view(uid=f"u{number}", selectors=[{"cel": {"expression": f"{number} < 1000"}}])
+
+
+def test_a_count_gives_the_event_loop_back_between_claims_that_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All claims of a namespace, charged without an await, held up the Lease and everybody's admission."""
+    monkeypatch.setattr(charges, "_SLICE_S", 0.0)
+    beside = Slow()
+    books = Books(Charges(stock(), beside=beside), version=lambda: 5, clock=Clock())
+    for number in range(20):
+        books.note(f"c{number}", None, different(number))
+    assert total(books).cards == 20
+    assert beside.pieces == 20
+    books.note("more", None, different(0))
+    assert total(books).cards == 20
+    assert beside.pieces == 20
+
+
+def test_a_handler_of_claims_works_nothing_out() -> None:
+    beside = Slow()
+    books = Books(Charges(stock(), beside=beside), version=lambda: 5, clock=Clock())
+    total(books)
+    for number in range(5):
+        books.note(f"c{number}", None, different(number))
+    assert beside.pieces == 0
+    assert books.seen(NAMESPACE, EVERYTHING) is None
+
+
+def test_what_changes_during_a_count_is_counted_as_it_is_then() -> None:
+    beside, changes = Slow(), iter(range(1))
+    known = stock()
+    books = Books(Charges(known, beside=beside), version=lambda: 5, clock=Clock())
+    first, second, third = different(1), different(2), view("4Gi", uid="u3")
+    books.note("c1", None, first)
+    books.note("c2", None, second)
+
+    def change() -> None:
+        for _ in changes:
+            books.note("c1", first, None)
+            books.note("c2", second, view("1Gi", uid="u2"))
+            books.note("c3", None, third)
+            known.put("m", [Card(name="d", vendor="nvidia", model="M", memory_bytes=96 << 30)])
+
+    beside.between = change
+    assert total(books) == Charge(memory_mib=5 << 10, cards=2)

@@ -208,7 +208,7 @@ async def test_all_devices_are_refused_with_what_they_count() -> None:
 
 async def test_a_whole_card_is_refused_while_no_card_says_how_much_that_is() -> None:
     cluster = Cluster()
-    cluster.replicas[0]._stock.remove("n")
+    cluster.replicas[0]._charges._stock.remove("n")
     with pytest.raises(QuotaCardsUnknownError):
         await cluster.replicas[0].reserve(
             namespace=NAMESPACE, uid="u", name="c", claim=claim(""), dry_run=False
@@ -279,14 +279,14 @@ async def test_templates_are_advised_about_what_is_left() -> None:
     cluster = Cluster(quota(hard={"memory": "20Gi"}, maxPerClaim={"memory": "16Gi"}), lag_s=0)
     await cluster.create(0)
     advise = cluster.replicas[0].advise
-    assert advise(namespace=NAMESPACE, specs=[claim("8Gi")["spec"]]) == ()
-    (scarce,) = advise(namespace=NAMESPACE, specs=[claim("8Gi")["spec"], claim("8Gi")["spec"]])
+    assert await advise(namespace=NAMESPACE, specs=[claim("8Gi")["spec"]]) == ()
+    (scarce,) = await advise(namespace=NAMESPACE, specs=[claim("8Gi")["spec"], claim("8Gi")["spec"]])
     assert scarce == (
         "Its claims will be refused while quota q has 12Gi of 20Gi memory left: they ask for 16Gi."
     )
-    (never,) = advise(namespace=NAMESPACE, specs=[claim("17Gi")["spec"]])
+    (never,) = await advise(namespace=NAMESPACE, specs=[claim("17Gi")["spec"]])
     assert "asked 17Gi, at most 16Gi" in never
-    assert advise(namespace="other", specs=[claim("900Gi")["spec"]]) == ()
+    assert await advise(namespace="other", specs=[claim("900Gi")["spec"]]) == ()
 
 
 async def test_a_fault_of_ours_admits_nobody() -> None:
@@ -302,7 +302,7 @@ async def test_a_fault_of_ours_admits_nobody() -> None:
 
 async def test_claims_of_other_drivers_take_nothing() -> None:
     cluster = Cluster()
-    stock = cluster.replicas[0]._stock
+    stock = cluster.replicas[0]._charges._stock
     stock._class_is_ours = lambda _one: False
     stock.put_class(
         {

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controller.quota.books import Books, claim_view
+from controller.quota.charges import Charges
 from controller.quota.quotas import Clocks, Quotas
 from controller.quota.store import MemoryStore
 from driver.cards import Card
@@ -90,10 +91,13 @@ class Cluster:
         self.replicas: list[Quotas] = []
         for number in range(replicas):
             known = stock()
-            books = Books(known, version=lambda number=number: self.seen[number], clock=_now)  # type: ignore[misc]
+            charges = Charges(known)
+            books = Books(charges, version=lambda number=number: self.seen[number], clock=_now)  # type: ignore[misc]
             self.books.append(books)
             clocks = Clocks(now=_wall, source=self.source)
-            self.replicas.append(Quotas(self.store, stock=known, carried=False, books=books, clocks=clocks))
+            self.replicas.append(
+                Quotas(self.store, charges=charges, carried=False, books=books, clocks=clocks)
+            )
 
     async def create(self, replica: int, memory: str = "8Gi", *, dry_run: bool = False) -> str:
         """A create request; raises what the webhook answers."""
