@@ -77,7 +77,12 @@ FACTS = VendorFacts(
     # Its partitions by hardware.
     isolation=(IsolationLevel.HARDWARE, IsolationLevel.NONE),
     brought=(IsolationLevel.PRELOAD,),
-    tried={**ON_FIXTURE, Feature.HEALTH: Tried.FIXTURE, Feature.MEMORY_LIMIT: Tried.MOCK},
+    tried={
+        **ON_FIXTURE,
+        Feature.HEALTH: Tried.FIXTURE,
+        Feature.MEMORY_LIMIT: Tried.MOCK,
+        Feature.PARTITIONS: Tried.FIXTURE,
+    },
     sources=(
         "Linux: documentation of amdgpu's sysfs files, amdkfd's topology.",
         "ROCm/k8s-device-plugin and ROCm/k8s-gpu-dra-driver: device nodes, partition files.",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from driver.host import Host
 from driver.places import Place
 from driver.quantities import MIB
-from driver.vendors.amd_modes import Modes, mode_of, part_of, parts_in
+from driver.vendors.amd_modes import DIES, EACH_DIE, Modes, mode_of, part_of, parts_in
 from driver.vendors.kfd import KfdNode, KfdTopology, frame_buffer_bytes
 from driver.vendors.pci import PciFunction
 from driver.vendors.reading import UnreadableError, attribute, optional
@@ -96,15 +96,21 @@ def read_cut(function: PciFunction, *, topology: KfdTopology, host: Host) -> Cut
         UnreadableError: Its partitions are hidden from the agent, or cannot be told from each other.
     """
     mode = compute_mode(function, host=host)
-    nodes = topology.parts(function.address, count=parts_in(mode, dies=0) or None)
+    known = parts_in(mode, dies=0)
+    nodes = topology.parts(function.address, count=known or None)
     dies = sum(node.dies for node in nodes)
     if len({node.dies for node in nodes}) != 1 or parts_in(mode, dies=dies) != len(nodes):
         raise UnreadableError(f"amdkfd lists {len(nodes)} parts with {dies} compute dies in mode {mode}.")
+    # While the mode changes, amdkfd lists one partition after the other.
+    if dies != DIES.get(function.device, dies if len(nodes) == known else 0):
+        raise UnreadableError(f"amdkfd lists {dies} of its compute dies (yet), in mode {mode}.")
     minors = [node.render_minor for node in nodes if node.render_minor]
     if len(set(minors)) != len(minors):
         raise UnreadableError(f"amdkfd names one render node for several of its parts: {sorted(minors)}.")
     offered = attribute(f"{function.path}/available_compute_partition", host=host).upper()
     names = {name.strip() for name in offered.split(",")[:_MOST_MODES]} | {mode}
+    if function.device not in DIES:
+        names.discard(EACH_DIE)
     return Cut(mode=mode, modes=Modes.of(sorted(names), dies=dies), nodes=nodes)
 
 

@@ -14,7 +14,8 @@ counters, where one for each pair would be more than the API has room for (32 in
 
 Source: AMD's guides to partitioning MI300 cards: DPX 2, TPX 3, QPX 4 partitions, CPX one for each die.
 
-Limits: pure.
+Limits: pure. Of a card that is not in `DIES` nobody can say whether all its partitions of mode CPX are
+listed.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ from driver.places import Place
 WHOLE = "SPX"
 """The mode of a card without partitions."""
 
+EACH_DIE = "CPX"
+"""The mode in which each compute die is a partition."""
+
 KIND = "xcp"
+
+DIES = {0x74A0: 6, 0x74A1: 8, 0x74A2: 4, 0x74A5: 8, 0x74A9: 8, 0x75A0: 8, 0x75A3: 8}
+"""Compute dies by PCI device ID: MI300A, MI300X, MI308X, MI325X, MI300X, MI350X, MI355X."""
 
 _NUMBERS = {"SPX": 0, "DPX": 1, "TPX": 2, "QPX": 3, "CPX": 4}
 """The kernel's numbers of modes: the profiles of places."""
 _PARTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
-_EACH_DIE = "CPX"
 _MOST_DIES = 8
 """Most partitions that the kernel makes of a card."""
 
@@ -108,7 +114,7 @@ class Modes:
 
 def parts_in(name: str, *, dies: int) -> int:
     """How many partitions a card with so many dies has in a mode; 0 for a mode that is not known."""
-    return dies if name == _EACH_DIE else _PARTS.get(name, 0)
+    return dies if name == EACH_DIE else _PARTS.get(name, 0)
 
 
 def mode_of(place: Place) -> str:

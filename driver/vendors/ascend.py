@@ -117,6 +117,7 @@ FACTS = VendorFacts(
         Feature.HEALTH: Tried.MOCK,
         Feature.MEMORY_LIMIT: Tried.MOCK,
         Feature.CORES_LIMIT: Tried.MOCK,
+        Feature.PARTITIONS: Tried.FIXTURE,
     },
     sources=(
         "Huawei mind-cluster: dcmi_interface_api.h, and what its exporter and device plugin make of it.",

@@ -29,6 +29,7 @@ class Feature(StrEnum):
     HEALTH = "health"
     MEMORY_LIMIT = "memory limit held"
     CORES_LIMIT = "cap on compute held"
+    PARTITIONS = "partitions"
 
 
 class Tried(StrEnum):
@@ -99,5 +100,6 @@ ON_FIXTURE: Mapping[Feature, Tried] = {
     Feature.HEALTH: Tried.ABSENT,
     Feature.MEMORY_LIMIT: Tried.ABSENT,
     Feature.CORES_LIMIT: Tried.ABSENT,
+    Feature.PARTITIONS: Tried.ABSENT,
 }
 """A vendor whose cards are found and given out whole, and of which nothing else is known yet."""

@@ -34,6 +34,7 @@ FACTS = VendorFacts(
         Feature.EDITS: Tried.MOCK,
         Feature.HEALTH: Tried.MOCK,
         Feature.MEMORY_LIMIT: Tried.MOCK,
+        Feature.PARTITIONS: Tried.MOCK,
         Feature.CORES_LIMIT: Tried.MOCK,
     },
     sources=(

@@ -64,6 +64,11 @@ class AmdCard:
         return 0x05 + 0x20 * self.number
 
     @property
+    def device(self) -> str:
+        """Its PCI device ID."""
+        return {4: "0x74a2", 6: "0x74a0", 8: "0x74a1"}.get(self.dies, "0x74ff")
+
+    @property
     def address(self) -> str:
         """Its PCI address."""
         return f"0000:{self.bus:02x}:00.0"
@@ -194,7 +199,7 @@ class AmdNode:
     def _card(self, card: AmdCard, *, real: bool) -> None:
         for name, text in {
             "vendor": "0x1002",
-            "device": "0x74a1",
+            "device": card.device,
             "class": "0x120000",
             "numa_node": "0",
             "mem_info_vram_total": str(card.memory_mib * MIB),

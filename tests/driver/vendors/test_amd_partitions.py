@@ -119,6 +119,27 @@ def test_partitions_with_one_render_node_are_not_offered(
     assert "one render node for several" in found(host)[card.name].unpublished
 
 
+@pytest.mark.parametrize("mode", ["DPX", "QPX", "CPX"])
+def test_while_the_kernel_lists_partitions_one_after_the_other_nothing_is_concluded(
+    tmp_path: Path, mode: str
+) -> None:
+    host, card = node(tmp_path, mode=mode)
+    vendor, parts = Amd(), len(there(host))
+    text = "cpu_cores_count 96\nsimd_count 0\n"
+    for number in reversed(range(1, parts)):
+        (tmp_path / f"sys/class/kfd/kfd/topology/nodes/{number + 1}/properties").write_text(text)
+        assert list(found(host)) == [card.name]
+        with pytest.raises(PartitionBusyError):
+            vendor.make_instance(target(card, mode, 0), host=host)
+
+
+def test_a_card_whose_dies_nobody_knows_is_not_offered_in_the_mode_of_each_die(tmp_path: Path) -> None:
+    host, card = node(tmp_path, dies=5, mode="CPX", modes="SPX, CPX")
+    assert "5 of its compute dies" in found(host)[card.name].unpublished
+    host.node.switch(card, "SPX")
+    assert {name: one.unpublished for name, one in found(host).items()} == {card.name: ""}
+
+
 def test_partitions_that_the_kernel_hides_are_not_guessed(tmp_path: Path) -> None:
     host, card = node(tmp_path, mode="CPX")
     host.node.hidden = True

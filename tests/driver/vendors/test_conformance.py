@@ -26,6 +26,7 @@ from driver.isolation.preload_amd import PreloadAmd
 from driver.isolation.preload_ascend import PreloadAscend
 from driver.isolation.preload_by_vendor import PreloadByVendor
 from driver.isolation.preload_one_card import OneCardPreload
+from driver.partitions.base import Partitioner
 from driver.quantities import parse_quantity
 from driver.slices import publication_of
 from driver.vendors.base import Vendor
@@ -260,6 +261,8 @@ def test_what_the_matrix_says_was_tried_is_what_this_run_shows(tested: OnFixture
             can = _preloaded(tested)
             held = can.memory if feature is Feature.MEMORY_LIMIT else can.cores
             assert (said is Tried.ABSENT) == (not held), feature
+        elif feature is Feature.PARTITIONS:
+            assert (said is Tried.ABSENT) == (not isinstance(tested.vendor, Partitioner)), feature
         elif feature in seen:
             assert said in {Tried.SILICON, best, Tried.FIXTURE}, feature
             assert said is not Tried.SILICON or tested.facts.name in _TRIED_ON_SILICON
