@@ -33,6 +33,7 @@ from driver.kube.resources import ACCELERATOR_NODES, ACCELERATOR_POLICIES, NODES
 from driver.kube.store import Store
 
 _AT_ONCE = 16
+_IN_A_ROW = 50
 _SOON_S = 0.5
 _AFTER_CHANGE_S = 1.0
 
@@ -138,7 +139,7 @@ class Rollouts:
                 await self._write(document, {**dict.fromkeys(stored), "conditions": None})
             return None
         holders = await self._holders(sorted({one.node for one in before.turns}))
-        nodes = self._nodes(spec)
+        nodes = await self._nodes(spec)
         question = Question(
             policy=name,
             generation=int(document["metadata"].get("generation") or 0),
@@ -228,9 +229,11 @@ class Rollouts:
             return ""
         return f"{reason}: {message.rstrip('.')}"
 
-    def _nodes(self, spec: AcceleratorPolicySpec) -> list[Node]:
+    async def _nodes(self, spec: AcceleratorPolicySpec) -> list[Node]:
         found: list[Node] = []
-        for name, status in self._around.inventories():
+        for number, (name, status) in enumerate(list(self._around.inventories())):
+            if number % _IN_A_ROW == _IN_A_ROW - 1:
+                await asyncio.sleep(0)
             labels = self._around.labels(name)
             said = self._reported(name, status)
             if labels is None or not said.cards:
@@ -252,14 +255,20 @@ class Rollouts:
             view.policy for name, view in self._views() if name != policy.name and view.policy is not None
         ]
         behind = 0
+        # Nodes that the same policies pick have the same shape.
+        targets: dict[tuple[str, ...], Shape] = {}
         for number, (name, status) in enumerate(list(self._around.inventories())):
-            if number % 50 == 49:
+            if number % _IN_A_ROW == _IN_A_ROW - 1:
                 await asyncio.sleep(0)
             labels = self._around.labels(name)
             said = self._reported(name, status)
             if labels is None or not said.cards or not policy.spec.node_selector.matches(labels):
                 continue
-            target = _shape(effective_policy([policy, *others], node_labels=labels))
+            picking = [one for one in (policy, *others) if one.spec.node_selector.matches(labels)]
+            key = tuple(one.name for one in picking)
+            if key not in targets:
+                targets[key] = _shape(effective_policy(picking, node_labels=labels))
+            target = targets[key]
             behind += any(said.shape.get(key) != value for key, value in target.items())
         return behind
 
