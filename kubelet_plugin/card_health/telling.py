@@ -65,7 +65,7 @@ class ClaimTeller:
         card = f"Card {device} of claim {ref.name} on node {self._node_name}"
         if now is not None:
             text = f"{card} has a fault, {now.reason}: {now.message} Programs that use it may fail."
-            self._events.card_changed(ref, reason=UNHEALTHY, text=text, warning=True)
+            self._events.card_changed(ref, reason=UNHEALTHY, text=text, warning=True, of=device)
         elif before is not None:
             text = f"{card} is well again; it had {before.reason} since {before.since}."
-            self._events.card_changed(ref, reason=RECOVERED, text=text, warning=False)
+            self._events.card_changed(ref, reason=RECOVERED, text=text, warning=False, of=device)

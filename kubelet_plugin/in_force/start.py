@@ -39,8 +39,8 @@ class Status(Protocol):
 class Events(Protocol):
     """The part of `kubelet_plugin.events.PodEvents` that is needed here."""
 
-    def card_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool) -> None:
-        """Notes an Event on the pods of a claim."""
+    def card_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool, of: str = "") -> None:
+        """Notes an Event on the pods of a claim, of one of its shares."""
 
 
 class LimitsInForce:
@@ -131,7 +131,7 @@ class LimitsInForce:
             f"{verdict.container} on node {self._settings.node_name}, {verdict.reason}: "
             f"{verdict.message} {verdict.remedy}"
         )
-        self._events.card_changed(claim, reason=NOT_IN_FORCE, text=text, warning=True)
+        self._events.card_changed(claim, reason=NOT_IN_FORCE, text=text, warning=True, of=record.cdi_device)
 
 
 def _is_limited(record: ShareRecord) -> bool:

@@ -14,10 +14,10 @@ class LimitsTeller:
         self._status = status
         self._events = events
 
-    def limits_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool) -> None:
+    def limits_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool, of: str) -> None:
         """Has the status written anew, and an Event written on the claim's pods."""
         self._status.card_changed(ref)
-        self._events.card_changed(ref, reason=reason, text=text, warning=warning)
+        self._events.card_changed(ref, reason=reason, text=text, warning=warning, of=of)
 
     def condition_changed(self, ref: ClaimRef) -> None:
         """Has the status written anew."""

@@ -47,8 +47,8 @@ _LOOKS = 2
 class Teller(Protocol):
     """Tells a claim that something about it changed."""
 
-    def limits_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool) -> None:
-        """Has the claim's condition written anew, and an Event on its pods."""
+    def limits_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool, of: str) -> None:
+        """Has the claim's condition written anew, and an Event on its pods, of one of its shares."""
 
     def condition_changed(self, ref: ClaimRef) -> None:
         """Has the claim's condition written anew."""
@@ -202,11 +202,11 @@ class MpsWatch:
         for device in sorted(self._lost.keys() - before.keys()):
             why_not = self._lost[device]
             log.error("limits of a share are not in force", device=device, why=why_not)
-            self._tell(found.claims[device], reason=LIMITS_LOST, text=_LOST.format(why_not), warning=True)
+            self._tell(found.claims[device], device, reason=LIMITS_LOST, text=_LOST.format(why_not))
         for device in sorted((before.keys() - self._lost.keys()) & found.claims.keys()):
             log.info("limits of a share are in force again", device=device)
             self._restored[device] = now
-            self._tell(found.claims[device], reason=LIMITS_RESTORED, text=_RESTORED, warning=False)
+            self._tell(found.claims[device], device, reason=LIMITS_RESTORED, text=_RESTORED)
         self._settle(found, now=now)
 
     def _settle(self, found: _Found, *, now: float) -> None:
@@ -219,9 +219,17 @@ class MpsWatch:
             elif self.teller is not None:
                 self.teller.condition_changed(_ref(found.claims[device]))
 
-    def _tell(self, record: ClaimRecord, *, reason: str, text: str, warning: bool) -> None:
-        if self.teller is not None:
-            self.teller.limits_changed(_ref(record), reason=reason, text=text, warning=warning)
+    def _tell(self, record: ClaimRecord, device: str, *, reason: str, text: str) -> None:
+        if self.teller is None:
+            return
+        request = next((item.share.request for item in record.shares if item.cdi_device == device), "")
+        self.teller.limits_changed(
+            _ref(record),
+            reason=reason,
+            text=f"Request {request} of claim {record.name}: {text}",
+            warning=reason == LIMITS_LOST,
+            of=device,
+        )
 
 
 _LOST = "The limits of a share are not in force any more. {} Programs that start now may have the whole card."

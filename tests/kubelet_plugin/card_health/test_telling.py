@@ -46,7 +46,8 @@ class Told:
     def status(self) -> list[str]:
         return self._status.told
 
-    def card_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool) -> None:
+    def card_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool, of: str) -> None:
+        assert text.startswith(f"Card {of} of ")
         self.events.append((ref.uid, reason, warning))
         self.texts.append(text)
 

@@ -37,6 +37,8 @@ class Told:
 
     def card_changed(self, ref: ClaimRef, **event: Any) -> None:
         if event:
+            # Each share of a claim is told of.
+            assert event["of"] == SHARE.cdi_device
             self.events.append((event["reason"], event["text"]))
         else:
             self.claims.append(ref)

@@ -64,8 +64,9 @@ class Told:
         self.written = 0
         self.texts: list[str] = []
 
-    def limits_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool) -> None:
-        assert (ref.name, ref.uid) == ("claim", "0f0e")
+    def limits_changed(self, ref: ClaimRef, *, reason: str, text: str, warning: bool, of: str) -> None:
+        assert (ref.name, ref.uid, of) == ("claim", "0f0e", "0f0e.gpu")
+        assert text.startswith("Request gpu of claim claim: The limits of ")
         assert warning == (reason == "LimitsLost")
         self.reasons.append(reason)
         self.texts.append(text)
