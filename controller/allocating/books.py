@@ -4,8 +4,8 @@ Purpose: never over-commit. What a decision gives is booked before anything is w
 the watch shows what became of it.
 
 Flow: `observed` follows the claims, `slices_changed` and `class_changed` the rest; `assume` books a decision,
-`drop` ends that once the claim's own state counts; `doubt` keeps one whose write got no answer. `place` and
-`why_not` ask.
+`drop` ends that once the claim's own state counts; `doubt` keeps one whose write got no answer; `keep` what a
+claim held that is gone. `place` and `why_not` ask.
 
 Limits: one for each process; only the leader decides. A claim that is both observed as allocated and assumed
 counts as observed. While a question is worked on, beside the event loop, the cluster that it is about stays
@@ -68,6 +68,7 @@ class Books:
         self._sources = sources
         self._cards = cards
         self._observed: dict[str, tuple[str, bytes]] = {}
+        self._kept: dict[str, bytes] = {}
         self._assumed: dict[str, JSON] = {}
         self._doubted: dict[str, Wanted] = {}
         self._cluster: Cluster | None = None
@@ -87,6 +88,14 @@ class Books:
                 self._rebook(view.uid, view.held)
         if before is not None and (view is None or before[0] != view.uid):
             self._rebook(before[0], b"")
+
+    def keep(self, uid: str, held: bytes) -> None:
+        """Counts what a claim held also where the claim is gone, from now on; b"" to count it no more."""
+        if held:
+            self._kept[uid] = held
+        else:
+            self._kept.pop(uid, None)
+        self._rebook(uid, b"")
 
     def assume(self, wanted: Wanted) -> None:
         """Books what was decided and is about to be written."""
@@ -206,6 +215,7 @@ class Books:
         slices = self._cards.slices()
         classes = [one.document for one in self._sources.classes.values()]
         held = [text for uid, text in self._observed.values() if text and uid not in self._assumed]
+        held += self._kept.values()
         assumed = list(self._assumed.values())
 
         def make() -> Cluster:
@@ -216,9 +226,10 @@ class Books:
         return make
 
     def _rebook(self, uid: str, held: bytes) -> None:
-        """Makes the cluster count what a claim holds now: what was assumed, or else what was observed."""
+        """Makes the cluster count what a claim holds: what was assumed, or else observed, or else is kept."""
         if self._cluster is None and self._idle.is_set():
             return
+        held = held or self._kept.get(uid, b"")
         document = self._assumed.get(uid) or (json.loads(held) if held else None)
         if document is None:
             self._change(lambda cluster: cluster.with_claims(removed=[uid]))

@@ -24,6 +24,7 @@ from controller.allocating.pods_of import PodsOf
 from controller.allocating.sources import Inventories, Sources
 from controller.allocating.turns import Turns
 from controller.allocating.usage import NodeUsage
+from controller.allocating.vanished import Vanished
 from controller.allocating.views import ClaimView, ClassView, PodView, pod_view
 from controller.queue import WorkQueue
 from driver.allocation.placement import PlacementPolicy
@@ -112,6 +113,7 @@ class Allocating:
         self._inventories = inventories
         self._usage = NodeUsage()
         self._pods_of = PodsOf()
+        self._vanished = Vanished(self.books, pods, pods_of=self._pods_of.of)
         self._turns = Turns()
         self.allocator = Allocator(
             client,
@@ -181,6 +183,7 @@ class Allocating:
         if before == after:
             # Whoever may write a claim may do so all the time.
             return
+        self._vanished.claim_changed(key, before, after)
         self.allocator.claim_changed(key, before, after)
         for pod in self._pods_of.of(key):
             self.queue.add(f"pod/{pod}")
@@ -192,6 +195,8 @@ class Allocating:
     def _pod_changed(self, key: str, before: PodView | None, after: PodView | None) -> None:
         if before == after:
             return
+        if self._vanished.pod_changed(key, after):
+            self.wake()
         self._usage.note(key, before, after)
         self._pods_of.note(key, before, after)
         self._turns.note(key, before, after)

@@ -134,6 +134,11 @@ class PodView:
         return None if self.wishes is None else facts_of(json.loads(self.wishes.text), asks=self.asks)
 
     @property
+    def ended(self) -> bool:
+        """Whether its containers are over for good; one that is being deleted may still run."""
+        return not self.asks.pods
+
+    @property
     def waits(self) -> bool:
         """Whether it waits for a node, and asks for devices."""
         return bool(self.claims or self.extended) and not (self.node or self.gated or self.gone)
