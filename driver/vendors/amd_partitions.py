@@ -83,11 +83,10 @@ class AmdPartitions:
             found = self._cards(card, function, topology=topology, host=host)
         except UnreadableError:
             said, looks = self._known.get(card.uuid, ((), 0))
-            same = bool(said) and said[0].extra_attributes == card.extra_attributes
-            if same and looks < _LOOKS_WITHOUT_ANSWER:
+            if said and looks < _LOOKS_WITHOUT_ANSWER:
                 # Devices must not come and go by one bad answer.
                 self._known[card.uuid] = said, looks + 1
-                return _with_parts(card, said)
+                return _with_parts(card, said, mode=mode)
             if mode == WHOLE:
                 return (card,)
             raise
@@ -227,9 +226,17 @@ class AmdPartitions:
         return function
 
 
-def _with_parts(card: Card, said: tuple[Card, ...]) -> tuple[Card, ...]:
-    """The card as it is now, with the partitions that were listed before."""
-    return replace(card, counters=said[0].counters), *said[1:]
+def _with_parts(card: Card, said: tuple[Card, ...], *, mode: str) -> tuple[Card, ...]:
+    """The card as it is now, with the partitions that were listed before, as far as its mode has them."""
+    parts = [
+        replace(
+            part,
+            partition=replace(part.partition, exists=part.extra_attributes.get("computePartition") == mode),
+        )
+        for part in said
+        if part.partition is not None
+    ]
+    return replace(card, counters=said[0].counters), *parts
 
 
 def render_node(place: Place, cut: Cut, *, host: Host) -> str:

@@ -221,7 +221,14 @@ class PynvmlNvml:
     def on_card(self, uuid: str, work: Callable[[Any, Any], T]) -> T:
         """See `Nvml.on_card`."""
         with self._session() as nvml:
-            return work(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid))
+            card = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            try:
+                return work(nvml, card)
+            except nvml.NVMLError_NotFound as failed:
+                # Something of the card is not there, which says nothing of the card.
+                raise NvmlError(
+                    f"something of the card was removed meanwhile: {failed}", in_use=True
+                ) from None
 
     def wait(self, uuids: Sequence[str], *, timeout_s: float) -> NvmlEvent | None:
         """See `Nvml.wait`; for one thread at a time."""

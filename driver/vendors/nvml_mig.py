@@ -144,13 +144,16 @@ def make(nvml: Any, handle: Any, *, profile: MigProfile, start: int, size: int) 
 
 def remove(nvml: Any, handle: Any, *, number: int) -> None:
     """Removes a GPU instance and the compute instances in it; no error if it is gone."""
-    try:
+    # An administrator may be removing parts of it at the same time: what counts is that all of it is gone.
+    with suppress(nvml.NVMLError_NotFound):
         gpu_instance = nvml.nvmlDeviceGetGpuInstanceById(handle, number)
-    except nvml.NVMLError_NotFound:
-        return
-    for compute, _ in _compute_instances(nvml, gpu_instance):
-        nvml.nvmlComputeInstanceDestroy(compute)
-    nvml.nvmlGpuInstanceDestroy(gpu_instance)
+        for compute, _ in list(_compute_instances(nvml, gpu_instance)):
+            with suppress(nvml.NVMLError_NotFound):
+                nvml.nvmlComputeInstanceDestroy(compute)
+        nvml.nvmlGpuInstanceDestroy(gpu_instance)
+    with suppress(nvml.NVMLError_NotFound):
+        nvml.nvmlDeviceGetGpuInstanceById(handle, number)
+        raise nvml.NVMLError(nvml.NVML_ERROR_IN_USE)
 
 
 def _profile_info(nvml: Any, handle: Any, number: int) -> Any:

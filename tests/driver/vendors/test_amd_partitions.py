@@ -199,6 +199,20 @@ def test_devices_do_not_come_and_go_by_one_bad_answer(tmp_path: Path) -> None:
     assert found(host, vendor) == before
 
 
+def test_a_look_in_the_middle_of_a_change_of_modes_takes_no_device_away(tmp_path: Path) -> None:
+    host, card = node(tmp_path)
+    vendor = Amd()
+    before = found(host, vendor)
+    host.node.switch(card, "CPX")
+    (tmp_path / "sys/class/kfd/kfd/topology/nodes/9/properties").write_text("simd_count 0\n")
+    now = found(host, vendor)
+    assert list(now) == list(before)
+    assert now[card.name].unpublished == IN_PARTITION_MODE
+    assert [one.name for one in now.values() if one.partition and one.partition.exists] == [
+        card.part("CPX", part) for part in range(8)
+    ]
+
+
 def test_a_container_gets_the_partitions_render_node_and_that_of_the_compute_driver_alone(
     tmp_path: Path,
 ) -> None:
