@@ -49,7 +49,7 @@ from driver.errors import DeviceGoneError, DragomanError, IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
 from driver.isolation.partition_notes import Note, Notes
-from driver.partitions.base import Instance, Partitioner, PartitionTarget
+from driver.partitions.base import Instance, PartitionBusyError, Partitioner, PartitionTarget
 from driver.places import Place, place_of
 from driver.shares import Share
 
@@ -226,6 +226,8 @@ class Hardware:
             # Of another boot, or made anew by somebody else in the place of ours: theirs from now on.
             self._notes.remove(note)
             note = None
+        if note is None:
+            self._refuse_if_anothers(share, target, partitioner)
         if found is not None and note is None:
             return _usable(found)
         if note is None and not card.counters:
@@ -245,6 +247,18 @@ class Hardware:
         if note.instance != found.uuid or note.removing:
             self._notes.put(replace(note, instance=found.uuid, removing=""))
         return found
+
+    def _refuse_if_anothers(self, share: Share, target: PartitionTarget, partitioner: Partitioner) -> None:
+        """Refuses while another claim's note leads to the place: what is there goes when that claim does."""
+        for uid, device in self._notes.holders(target.place.card):
+            if device != target.place.name or uid == share.claim_uid:
+                continue
+            note = self._notes.find(uid, device)
+            if note is not None and not self._is_old(note, partitioner):
+                raise PartitionBusyError(
+                    f"{device} was made for claim {uid}, of which something is left.",
+                    remedy="The kubelet tries again until the agent has removed it.",
+                )
 
     def _withdraw_lost(
         self, share: Share, target: PartitionTarget, *, partitioner: Partitioner, host: Host
