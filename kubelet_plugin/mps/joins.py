@@ -38,6 +38,10 @@ class Joins:
         with suppress(OSError, ValueError):
             self._known = {str(k): str(v) for k, v in json.loads(self._file.read_text()).items()}
 
+    def names(self) -> frozenset[str]:
+        """The namespaces of which there is a folder."""
+        return frozenset(path.name for path in self._folder.iterdir())
+
     def path(self, name: str) -> Path:
         """The folder that containers of a namespace get."""
         return self._folder / name

@@ -7,6 +7,10 @@ removed -> the lists are read again, and only what they say counts.
 
 Containers get the daemon's sockets through folders of ours (`joins`), which outlive the daemon.
 
+A file that vanished by somebody's hand is written again by its agent within seconds, and must have cost
+nobody anything by then: for `KEPT_S` a share's folder stays, and its namespace if programs are in it. Of a
+share that was given back nobody uses either.
+
 Limits: blocks, for a few commands of `control`. Nobody else may set limits in this daemon. What fails on the
 way (a full disk, an answer that makes no sense) is told and tried again; it never ends the daemon, for every
 program under it would end as well.
@@ -39,6 +43,10 @@ IDLE_S = 30.0
 
 MISSED_ANSWERS = 3
 """A daemon that did not answer so often in a row is ended and started again."""
+
+KEPT_S = 30.0
+"""For so long nothing is taken from programs of a share that nobody wants any more. An agent looks every few
+seconds, and writes a file again that is missing twice."""
 
 MAX_LOG_BYTES = 8 << 20
 _POLL_S = 0.02
@@ -85,6 +93,7 @@ class Reconciler:
         self._missed = 0
         self._was_running = False
         self._wants = False
+        self._wanted_at: dict[str, float] = {}
         self._joins = Joins(folder)
 
     @property
@@ -105,6 +114,7 @@ class Reconciler:
         self._log_dir.mkdir(mode=0o700, exist_ok=True)
         self.daemon.clean()
         self._joins.start()
+        self._wanted_at = dict.fromkeys(self._joins.names(), self._clock())
 
     def stop(self) -> None:
         """Ends the daemon."""
@@ -130,10 +140,13 @@ class Reconciler:
     def _sync(self, wanted: Wanted) -> MpsState:
         now = self._clock()
         self._notice_end(now)
+        names = wanted.shares.keys() | wanted.unreadable
+        self._wanted_at = {name: at for name, at in self._wanted_at.items() if now - at < KEPT_S}
+        self._wanted_at |= dict.fromkeys(names, now)
         if wanted.shares or wanted.unreadable:
             self._needed_at = now
         elif not self.daemon.running or now - self._needed_at >= IDLE_S:
-            self._joins.forget(frozenset())
+            self._joins.forget(frozenset(self._wanted_at))
             self.stop()
             return MpsState(restarts=self.restarts.total)
         # Before a start, which may need the room.
@@ -236,13 +249,25 @@ class Reconciler:
         if wanted.unreadable:
             # Whose file cannot be read may be running: nothing is taken from anybody until it can.
             return self._control.changes != before
-        for server, name in spaces:
-            known = wanted.shares.get(name)
-            if name != _DEFAULT and (known is None or known.server != server) and server in cards:
+        spare = [
+            (server, name)
+            for server, name in spaces
+            if name != _DEFAULT and (name not in wanted.shares or wanted.shares[name].server != server)
+        ]
+        kept = self._kept(spare, wanted)
+        for server, name in spare:
+            if server in cards and (server, name) not in kept:
                 self._control.delete_namespace(name, server=server)
-        for name in servers.keys() - cards.keys():
+        for name in servers.keys() - cards.keys() - {server for server, _ in kept}:
             self._control.delete_server(name)
         return self._control.changes != before
+
+    def _kept(self, spare: list[tuple[str, str]], wanted: Wanted) -> set[tuple[str, str]]:
+        """The namespaces that nobody wants, but did a moment ago, and in which programs are."""
+        young = [one for one in spare if one[1] in self._wanted_at and one[1] not in wanted.shares]
+        if not young:
+            return set()
+        return {(one.server, one.namespace) for one in self._control.clients()} & set(young)
 
     def _hold(self, share: MpsShare, found: Namespace | None) -> None:
         try:
@@ -267,7 +292,7 @@ class Reconciler:
 
     def _state(self, wanted: Wanted, listed: _Listed) -> MpsState:
         clients = self._control.clients()
-        self._joins.forget(frozenset(wanted.shares) | wanted.unreadable)
+        self._joins.forget(frozenset(self._wanted_at))
         folders: dict[str, str] = {}
         unheld = dict.fromkeys(wanted.unreadable, "What its agent wrote about this share cannot be read.")
         for share in wanted.shares.values():

@@ -14,7 +14,7 @@ import pytest
 from driver.isolation.service import MpsState
 from driver.isolation.service_shares import MpsShare, server_name
 from kubelet_plugin.mps.files import ShareFiles, Wanted
-from kubelet_plugin.mps.reconcile import IDLE_S, MISSED_ANSWERS, START_S, Reconciler
+from kubelet_plugin.mps.reconcile import IDLE_S, KEPT_S, MISSED_ANSWERS, START_S, Reconciler
 from tests.support.mps_model import ModelControl, ModelDaemon, MpsModel
 
 CARDS = ("GPU-0", "GPU-1")
@@ -300,10 +300,13 @@ def test_a_folder_of_ours_that_was_made_anew_is_told_until_a_program_gets_throug
 
 def test_a_share_that_is_given_back_leaves_no_folder_and_is_new_when_it_comes_again(node: Node) -> None:
     node.files.put(share())
+    node.files.put(share("b"))
     node.sync()
     node.files.drop("uid-a", "n_a")
     node.sync()
-    assert list((node.folder / "joins").iterdir()) == []
+    node.pass_by(KEPT_S)
+    node.sync()
+    assert [path.name for path in (node.folder / "joins").iterdir()] == ["n_b"]
     node.files.put(share())
     assert node.sync().why_not("n_a") == ""
 
@@ -346,6 +349,51 @@ def test_a_file_that_cannot_be_read_takes_nothing_from_anybody_and_is_told(node:
     assert node.held(share()) == ("4096M", "30")
     node.files.put(share())
     assert node.sync().why_not("n_a") == ""
+
+
+@pytest.fixture(params=["alone", "beside another share", "beside a share of another card"])
+def vanished(node: Node, request: pytest.FixtureRequest) -> Node:
+    """A share with a program in it, whose file somebody removed."""
+    node.files.put(share())
+    if request.param != "alone":
+        node.files.put(share("b", card=CARDS[request.param.endswith("card")]))
+    node.sync()
+    node.model.clients.append((4711, share().server, "n_a"))
+    (node.folder / "shares" / "uid-a" / "n_a.json").unlink()
+    return node
+
+
+def test_a_file_that_vanished_costs_no_running_program_anything_before_it_is_written_again(
+    vanished: Node,
+) -> None:
+    folder = (vanished.folder / "joins" / "n_a").stat().st_ino
+    for _ in range(int(KEPT_S) - 3):
+        assert vanished.sync().why_not("n_a") == "The MPS daemon does not know this share."
+    assert vanished.held(share()) == ("4096M", "30")
+    vanished.files.put(share())
+    assert vanished.sync().why_not("n_a") == ""
+    assert vanished.model.ran == []
+    assert (vanished.folder / "joins" / "n_a").stat().st_ino == folder
+
+
+def test_a_program_of_a_share_that_stays_unwanted_is_ended_in_the_end(vanished: Node) -> None:
+    vanished.sync()
+    vanished.pass_by(max(KEPT_S, IDLE_S))
+    vanished.sync()
+    assert vanished.held(share()) is None
+    assert not (vanished.folder / "joins" / "n_a").exists()
+
+
+def test_a_program_between_two_looks_at_the_card_keeps_its_way_to_the_daemon(vanished: Node) -> None:
+    vanished.model.clients.clear()
+    folder = (vanished.folder / "joins" / "n_a").stat().st_ino
+    vanished.sync()
+    vanished.begin()
+    vanished.sync()
+    vanished.files.put(share())
+    assert vanished.sync().why_not("n_a") == ""
+    assert (vanished.folder / "joins" / "n_a").stat().st_ino == folder
+    assert (vanished.folder / "joins" / "n_a" / "control").exists()
 
 
 def test_a_supervisor_that_takes_over_starts_a_daemon_of_its_own(node: Node) -> None:
