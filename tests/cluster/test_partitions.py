@@ -161,6 +161,20 @@ def test_a_container_opens_its_instance_and_no_other(own: MigInstallation, place
     assert "NVIDIA_VISIBLE_DEVICES=void" in environment
 
 
+def test_a_limited_share_of_another_card_beside_an_instance_is_refused_by_name(
+    own: MigInstallation, place: Space
+) -> None:
+    part = request("part", of=PARTITION, memory="4Gi", cores="10", cel=_on(STATIC))
+    share = request(
+        "share", memory="1Gi", cel=f'device.attributes["dragoman.dev"].uuid == "{UUIDS[DYNAMIC]}"'
+    )
+    place.create(*sharing("both", part, share))
+    told = place.event("both", reason="PartitionBesideShare", seconds=60)
+    assert "beside a partition of a card (request part)" in told
+    place.delete("both")
+    assert len(own.cards.instances(STATIC)) == 2
+
+
 def test_an_administrators_instance_outlives_the_pod(own: MigInstallation, place: Space) -> None:
     before = own.cards.instances(STATIC)
     assert len(before) == 2
