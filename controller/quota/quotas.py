@@ -3,6 +3,8 @@
 Flow: `reserve` asks the desk of each quota of the namespace; all of them must have what the claim asks for.
 `count` looks at one quota without a claim, which the leader does when claims come and go.
 
+A claim that can get no card of ours is held against none, whatever state they are in.
+
 Limits: a namespace without quotas costs one look into a dictionary, and needs no API server. Where there are
 quotas and they cannot be read or written, claims are refused.
 """
@@ -153,7 +155,8 @@ class Quotas:
             await self._ready(namespace, lambda: self._is_ours(namespace, claim))
         names = [one["metadata"]["name"] for one in self._store.known(namespace)]
         ask = ask_of(claim, carried=self._carried) if names else Ask()
-        if not ask.requests:
+        if not ask.requests or not await self._is_ours(namespace, claim):
+            # No quota counts it, so none that cannot be asked may keep it out.
             return
         if not name and not dry_run and self._around.counts:
             # Without it nobody could ask for the claim later, if it never comes.

@@ -42,6 +42,8 @@ LISTS = {
 }
 GROUPS = tuple(Group(vendor=one.name, names=names) for one in VENDORS for names in one.legacy)
 
+NIC_CLASS = "nic.example"
+
 
 def inventory() -> dict[str, Any]:
     cards = [Card(name="c", vendor="nvidia", model="M", memory_bytes=80 << 30)]
@@ -110,7 +112,7 @@ async def running(server: Server, registry: CollectorRegistry | None = None) -> 
     inventories = Informer(client, ACCELERATOR_NODES, inventory_view)
     claims = Informer(client, RESOURCE_CLAIMS, partial(claim_view, carried=False))
     classes = Informer(client, DEVICE_CLASSES, class_document)
-    stock = Stock(class_is_ours=lambda _one: True)
+    stock = Stock(class_is_ours=lambda one: one["metadata"]["name"] != NIC_CLASS)
 
     def put(key: str, _before: Inventory | None, after: Inventory | None) -> None:
         assert after is not None
@@ -306,3 +308,56 @@ async def test_metrics_tell_limits_and_what_is_used() -> None:
     assert value("reservations") == 1
     part._quota_changed(f"{NAMESPACE}/{NAME}", part._quotas.get(f"{NAMESPACE}/{NAME}"), None)
     assert value("used", resource="memory") is None
+
+
+def with_nics() -> Server:
+    """A cluster with a DeviceClass of another driver."""
+    server = Server()
+    selectors = [{"cel": {"expression": 'device.driver == "nic.example"'}}]
+    metadata = {"name": NIC_CLASS, "uid": "nic", "resourceVersion": "1"}
+    classes = server.others["/apis/resource.k8s.io/v1/deviceclasses"]
+    classes.append({"metadata": metadata, "spec": {"selectors": selectors}})
+    return server
+
+
+async def nic_is_refused(part: Quoting) -> DragomanError | None:
+    exactly = {"deviceClassName": NIC_CLASS, "allocationMode": "ExactCount", "count": 1}
+    document = {
+        "metadata": {"name": "nic", "namespace": NAMESPACE, "uid": "nic"},
+        "spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}},
+    }
+    before = asyncio.get_running_loop().time()
+    try:
+        await part.quotas.reserve(namespace=NAMESPACE, uid="nic", name="nic", claim=document, dry_run=False)
+    except DragomanError as refused:
+        return refused
+    assert asyncio.get_running_loop().time() - before < 0.05, "nothing of ours was waited for"
+    return None
+
+
+@pytest.mark.parametrize("is_lasting", [False, True], ids=["not yet", "never"])
+async def test_claims_of_other_drivers_are_let_in_where_a_resource_quota_is_not_translated(
+    is_lasting: bool,
+) -> None:
+    server = with_nics()
+    server.others["/api/v1/resourcequotas"] = [legacy()]
+    if is_lasting:
+        server.put(f"{QUOTAS}/team.nvidia.com.gpu", quota("team.nvidia.com.gpu"))
+    async with running(server) as part:
+        assert await nic_is_refused(part) is None
+        with pytest.raises(QuotaUnavailableError):
+            await part.quotas.reserve(
+                namespace=NAMESPACE, uid="a", name="a", claim=claim("1Gi", uid="a"), dry_run=False
+            )
+
+
+async def test_claims_of_other_drivers_are_let_in_where_quotas_cannot_be_written() -> None:
+    server = with_nics()
+    server.put(f"{QUOTAS}/{NAME}", quota(NAME))
+    async with running(server) as part:
+        answer = server.transport._answer
+        server.transport._answer = lambda request: (
+            error_for(500, message="no") if request.method == "PUT" else answer(request)
+        )
+        assert await nic_is_refused(part) is None
+        assert not [one for one in server.transport.requests if one.method == "PUT"]
