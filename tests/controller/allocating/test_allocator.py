@@ -529,7 +529,7 @@ async def test_claims_are_read_anew_in_pages_that_fit_into_memory() -> None:
     world.ask("p")
     await world.reconcile("p")
     limits = {sent.query["limit"] for sent in world.transport.requests if "limit" in sent.query}
-    assert limits == {"50"}
+    assert limits == {"10"}
 
 
 async def test_a_claim_that_a_pod_names_twice_is_decided_once() -> None:
