@@ -169,6 +169,7 @@ class Effects:
     def _make(self, record: ClaimRecord) -> bool:
         cards = self._source.cards()
         with self._phases.time("isolation"):
+            self._withdraw_lost(record)
             devices = {item.cdi_device: self._edits(item, cards=cards) for item in record.shares}
         self._withdraw_rivals(record)
         with self._phases.time("cdi"):
@@ -182,6 +183,15 @@ class Effects:
         return self._handed_out.is_known(record) and self._handed_out.is_outdated(
             record, devices=self.devices_of(record.uid), asked={}
         )
+
+    def _withdraw_lost(self, record: ClaimRecord) -> None:
+        """Sees to it that no claim whose partition is lost opens the one that is about to be made."""
+        for other in self._handed_out.partitions_beside(record):
+            # While nobody can say, none can be made.
+            with contextlib.suppress(DragomanError):
+                if not self._handed_out.still_stands(other):
+                    _log.warning("CDI file removed: its partition is lost", claim=other.uid)
+                    self._cdi.remove(other.uid)
 
     def _withdraw_rivals(self, record: ClaimRecord) -> None:
         """Sees to it that no claim of another card opens the nodes that this one is about to get."""

@@ -10,6 +10,10 @@ Flow: `note` what a file was made of -> `is_outdated` in each round -> the file 
 a file is written, `rivals`: claims of other cards whose files lead to the same nodes. Of a file that a former
 process wrote only the nodes are known (`note_nodes`).
 
+Partitions of one card are told apart by the nodes that open them. The number of one that is lost goes to the
+next that is made, so before one is made those of other claims are looked at (`partitions_beside`), also those
+that an administrator made.
+
 Limits: nodes of one card and those that all cards need (`/dev/nvidiactl`) look the same here, so two claims
 count as rivals only if one has all nodes of the other; whether that is wrong, the vendor is asked. `rivals`
 and `same_driver` touch memory alone.
@@ -22,7 +26,7 @@ from dataclasses import dataclass, field
 
 from driver.cards import Card
 from driver.cdi import ContainerEdits
-from driver.errors import DragomanError
+from driver.errors import DeviceGoneError, DragomanError
 from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.records import ClaimRecord
 
@@ -42,7 +46,15 @@ class HandedOut:
         reach: What its vendor gave to reach the card; None where that is not known.
         limits: What the methods of isolation gave.
         driver_version: Version of the card's driver at that time.
+        partition: Whether it is a partition.
     """
+
+    @property
+    def of_partition(self) -> frozenset[str]:
+        """Paths of the device nodes that open the partition and nothing else; none of a card."""
+        if not self.partition:
+            return frozenset()
+        return frozenset(node.path for node in self.limits.device_nodes)
 
     uid: str
     device: str
@@ -51,6 +63,7 @@ class HandedOut:
     reach: ContainerEdits | None = None
     limits: ContainerEdits = field(default_factory=ContainerEdits)
     driver_version: str = ""
+    partition: bool = False
 
 
 class HandedOutCards:
@@ -72,6 +85,7 @@ class HandedOutCards:
             reach=reach,
             limits=limits,
             driver_version=card.driver_version,
+            partition=card.partition is not None,
         )
 
     def note_nodes(self, record: ClaimRecord, nodes: Mapping[str, frozenset[str]]) -> None:
@@ -90,6 +104,7 @@ class HandedOutCards:
                     device=item.share.device,
                     card=_card_of(card) if card is not None else item.share.device,
                     nodes=nodes[item.cdi_device],
+                    partition=card is not None and card.partition is not None,
                 )
 
     def forget(self, record: ClaimRecord) -> None:
@@ -129,8 +144,36 @@ class HandedOutCards:
         others = [other for other in list(self._known.values()) if other.uid != record.uid]
         return tuple(other for other in others if any(_same_nodes(other, own) for own in ours))
 
+    def partitions_beside(self, record: ClaimRecord) -> tuple[HandedOut, ...]:
+        """The partitions of other claims on the cards that this claim is given partitions of."""
+        cards = self._source.cards()
+        found = (cards.get(item.share.device) for item in record.shares)
+        beside = {_card_of(card) for card in found if card is not None and card.partition is not None}
+        return tuple(
+            other
+            for other in list(self._known.values())
+            if other.partition and other.uid != record.uid and other.card in beside
+        )
+
+    def still_stands(self, given: HandedOut) -> bool:
+        """Whether a partition that was handed out is where it was; asks its vendor.
+
+        Raises:
+            DragomanError: Nobody can say.
+        """
+        card = self._source.cards().get(given.device)
+        if card is None:
+            raise DeviceGoneError(f"Card {given.device} is not on this node (any more).")
+        return given.reach is not None and self._source.stands(card, given.limits)
+
     def still_leads_there(self, given: HandedOut, *, asked: Asked) -> bool:
-        """Whether what was handed out leads to its card and not to another; asks its vendor."""
+        """Whether what was handed out leads to its card or partition, and to no other; asks its vendor."""
+        try:
+            return self._reaches(given, asked=asked) and (not given.partition or self.still_stands(given))
+        except DragomanError:
+            return False
+
+    def _reaches(self, given: HandedOut, *, asked: Asked) -> bool:
         now = self._ask(given.device, asked=asked)
         if now is None:
             return False
@@ -143,7 +186,7 @@ class HandedOutCards:
         return any(
             item.share.device in devices
             and item.cdi_device in self._known
-            and not self.still_leads_there(self._known[item.cdi_device], asked=asked)
+            and not self._reaches(self._known[item.cdi_device], asked=asked)
             for item in record.shares
         )
 
@@ -164,6 +207,8 @@ def _card_of(card: Card) -> str:
 
 
 def _same_nodes(one: HandedOut, other: HandedOut) -> bool:
-    if one.card == other.card or not one.nodes or not other.nodes:
+    if one.card == other.card:
+        return bool(one.of_partition & other.nodes or other.of_partition & one.nodes)
+    if not one.nodes or not other.nodes:
         return False
     return one.nodes <= other.nodes or other.nodes <= one.nodes

@@ -10,6 +10,7 @@ import pytest
 
 from driver.errors import DragomanError
 from kubelet_plugin.prepare.cdi_files import CdiFiles
+from kubelet_plugin.prepare.effects import Effects
 from tests.driver.vendors.mig_world import P_3G, state
 from tests.driver.vendors.nvml_world import UUIDS
 from tests.kubelet_plugin.partitions.test_in_agent import HALF, OTHER, Agent
@@ -77,13 +78,65 @@ async def test_a_claim_that_is_prepared_again_is_not_answered_with_another_claim
         await prepare(engine, OURS)
         lost = node.opens(OURS)
         node.lose_instances()
-        # As if its file had been put back by somebody at that moment.
-        monkeypatch.setattr(node.agent.hardware, "_withdraw", lambda _uid: None)
-        await prepare(engine, OTHERS)
+        with monkeypatch.context() as patched:
+            # As if its file had been put back by somebody at that moment.
+            patched.setattr(node.agent.hardware, "_withdraw", lambda _uid: None)
+            patched.setattr(CdiFiles, "remove", lambda *_: None)
+            await prepare(engine, OTHERS)
         assert node.opens(OURS) == lost
         await prepare(engine, OURS)
         assert len(node.opens(OURS)) == 2
         assert node.opens(OURS).isdisjoint(node.opens(OTHERS))
+
+
+async def by_hand(node: Node, *, looked: bool) -> tuple[set[str], set[str]]:
+    """What opens OURS, on an instance of an administrator's that he removed, and OTHERS, prepared then."""
+    made = f"gi {UUIDS[0]} 1 {P_3G} 4 4\nci {UUIDS[0]} 1 0 2 77\n"
+    state(node.agent.world).write_text(f"mode {UUIDS[0]} 1\n{made}")
+    node.agent.world.card(0, mig="1")
+    await node.agent.offered()
+    async with node.world.engine() as engine:
+        await prepare(engine, OURS)
+        before = node.opens(OURS)
+        assert len(before) == 2
+        node.lose_instances()
+        if looked:
+            await node.agent.offered()
+        await prepare(engine, OTHERS)
+        assert node.opens(OTHERS) == before
+        return node.opens(OURS), node.opens(OTHERS)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+async def test_a_claim_on_an_administrators_instance_does_not_open_what_got_its_number(
+    node: Node, looked: bool
+) -> None:
+    ours, others = await by_hand(node, looked=looked)
+    assert (ours, len(others)) == (set(), 2)
+
+
+async def test_nor_if_that_was_lost_while_the_other_one_was_made(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Effects, "_withdraw_lost", lambda *_: None)
+    ours, _ = await by_hand(node, looked=False)
+    assert ours == set()
+
+
+async def test_its_file_goes_before_the_other_one_is_made(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    vendor = node.agent.vendors[0]
+    make = vendor.make_instance
+
+    def make_instance(*what: Any, **more: Any) -> Any:
+        seen.append(node.opens(OURS))
+        return make(*what, **more)
+
+    monkeypatch.setattr(vendor, "make_instance", make_instance)
+    await by_hand(node, looked=False)
+    assert seen == [set()]
 
 
 async def test_an_instance_that_was_made_anew_under_another_number_is_found_by_itself(node: Node) -> None:
