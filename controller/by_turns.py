@@ -80,7 +80,7 @@ class Bounds:
         patience_s: For how long each of them.
     """
 
-    pieces: int = 512
+    pieces: int = 128
     seconds: float = 1.0
     patience_s: float = 2.0
 
