@@ -369,6 +369,17 @@ def test_a_limit_that_the_kernel_did_not_keep_is_seen(node: Node, tmp_path: Path
 
 
 @_kernel_like
+@pytest.mark.parametrize("kept", [GIB - 1, GIB + 4096, 2 * GIB, 0])
+def test_another_limit_than_the_one_that_was_written_is_seen(node: Node, tmp_path: Path, kept: int) -> None:
+    below = node.root
+    with DmemTree(tmp_path / "rounding", below=below, capacity={REGION: 16 * GIB}, keeps=str(kept)) as tree:
+        node.root = tree.at
+        assert node.run() == (
+            f"the limit of memory region {REGION} is not in force: it reads {kept}, not {GIB} bytes."
+        )
+
+
+@_kernel_like
 def test_a_tree_that_is_gone_is_refused(node: Node, tree: DmemTree) -> None:
     tree.__exit__()
     assert "cannot be opened" in node.run()

@@ -45,7 +45,14 @@ class DmemTree:
     """The tree, mounted at `at` while the object is used as a context."""
 
     def __init__(
-        self, at: Path, *, below: Path, capacity: Mapping[str, int], enabled: bool = True, deaf: bool = False
+        self,
+        at: Path,
+        *,
+        below: Path,
+        capacity: Mapping[str, int],
+        enabled: bool = True,
+        deaf: bool = False,
+        keeps: str = "",
     ) -> None:
         """Describes a tree.
 
@@ -55,6 +62,7 @@ class DmemTree:
             capacity: Regions and their sizes in bytes.
             enabled: All folders have the controller; else only those below a `+dmem`.
             deaf: Limits are taken and not kept, as by a kernel that changes its mind.
+            keeps: What is kept instead of every limit, as by a kernel that rounds; "" for the limit itself.
         """
         self.at = at
         self.capacity = dict(capacity)
@@ -63,6 +71,7 @@ class DmemTree:
         self._below = below
         self._everywhere = enabled
         self.deaf = deaf
+        self._keeps = keeps
         self._controlled: set[str] = set()
         self._limits: dict[tuple[str, str, str], str] = {}
         self._paths: dict[int, str] = {_ROOT: "/"}
@@ -200,7 +209,7 @@ class DmemTree:
         if region not in self.capacity or not (value == "max" or value.isdigit()):
             raise OSError(errno.EINVAL, "no region, or no value")
         if not self.deaf:
-            self._limits[(folder, name, region)] = value
+            self._limits[(folder, name, region)] = self._keeps or value
 
     def _list(self, path: str, *, offset: int, size: int) -> bytes:
         folders = sorted(entry.name for entry in (self._below / path.lstrip("/")).iterdir() if entry.is_dir())

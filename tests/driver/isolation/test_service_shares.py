@@ -111,7 +111,28 @@ def test_another_limit_on_memory_is_never_taken_for_it(wanted: int, printed: int
     assert one.held_by(memory=f"{printed}M", cores="-") == (wanted == printed)
 
 
-@pytest.mark.parametrize("printed", ["-", "", "0M", "none", "max", "4096", "-4096M", "4G,8G", "9" * 5000 + "M"])
+@pytest.mark.parametrize(
+    ("wanted", "printed", "same"),
+    [
+        (4096, "4G", True),
+        (5000, "4G", True),  # as the older protocol prints it
+        (4096, "5G", False),
+        (4096, "3G", False),
+        (4096, "80G", False),
+        (1000, "1G", False),
+        (1000, "0G", False),
+    ],
+)
+def test_whole_gigabytes_are_a_limit_only_if_it_has_so_many_of_them(
+    wanted: int, printed: str, same: bool
+) -> None:
+    one = mps_share(share(memory_mib=wanted), card_uuid=CARD, holds_cores=True)
+    assert one.held_by(memory=printed, cores="30") is same
+
+
+@pytest.mark.parametrize(
+    "printed", ["-", "", "0M", "none", "max", "4096", "-4096M", "4G,8G", "9" * 5000 + "M"]
+)
 def test_no_limit_and_nonsense_are_never_taken_for_a_limit(printed: str) -> None:
     wanted = mps_share(share(memory_mib=4095), card_uuid=CARD, holds_cores=True)
     assert not wanted.held_by(memory=printed, cores="30")

@@ -3,11 +3,14 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from functools import partial
+from typing import Any
 
 import pynvml
 import pytest
 
-from driver.vendors.nvml import NvmlCard, NvmlError, PynvmlNvml
+from driver.vendors import nvml as module
+from driver.vendors.nvml import REGISTER_AGAIN_S, NvmlCard, NvmlError, PynvmlNvml
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld, loader
 
 
@@ -152,3 +155,28 @@ def test_xids_of_the_mock_reach_pynvml(nvml: PynvmlNvml, world: NvmlWorld) -> No
 def test_pynvml_is_not_imported_before_the_first_question() -> None:
     code = "import sys, driver.vendors.nvidia; sys.exit('pynvml' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_cards_are_registered_for_events_anew_after_a_while_and_no_earlier(
+    nvml: PynvmlNvml, world: NvmlWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.card(0)
+    made, now = list[float](), [0.0]
+    create = pynvml.nvmlEventSetCreate
+
+    def counted() -> Any:
+        made.append(now[0])
+        return create()
+
+    monkeypatch.setattr(pynvml, "nvmlEventSetCreate", counted)
+    # A card that was reset has forgotten who listens to it.
+    monkeypatch.setattr(module, "NvmlEvents", partial(module.NvmlEvents, clock=lambda: now[0]))
+    for moment in (0.0, 1.0, REGISTER_AGAIN_S - 1, REGISTER_AGAIN_S, REGISTER_AGAIN_S + 1):
+        now[0] = moment
+        nvml.wait([UUIDS[0]], timeout_s=0.001)
+    assert made == [0.0, REGISTER_AGAIN_S]
+    world.xids = [(0, 79)]
+    world.write()
+    event = nvml.wait([UUIDS[0]], timeout_s=1)
+    assert event is not None
+    assert (event.uuid, event.xid) == (UUIDS[0], 79)

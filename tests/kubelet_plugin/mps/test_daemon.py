@@ -124,6 +124,35 @@ def test_a_daemon_that_is_noted_outlives_its_supervisor_until_the_next_one_clean
     wait_until_nobody(folder)
 
 
+def test_a_process_that_has_the_number_of_a_daemon_that_ended_is_left_alone(folder: Path) -> None:
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        record = folder / "daemon.json"
+        start = started_in(Path(f"/proc/{stranger.pid}/stat").read_text())
+        record.write_text(json.dumps({"pid": stranger.pid, "started": str(int(start) - 1)}))
+        DaemonProcess(record).clean()
+        assert stranger.poll() is None
+        assert alive(stranger.pid)
+        assert not record.exists()
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.parametrize("noted", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "started": ""}'])
+def test_a_note_that_names_no_daemon_ends_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, noted: str
+) -> None:
+    def killed(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(os, "killpg", killed)
+    record = folder / "daemon.json"
+    record.write_text(noted)
+    DaemonProcess(record).clean()
+    assert not record.exists()
+
+
 def test_a_daemon_that_cannot_be_noted_is_not_started(folder: Path) -> None:
     program = folder / "program.py"
     program.write_text(DAEMON)

@@ -177,6 +177,18 @@ def test_a_daemon_that_does_not_answer_is_ended_and_started_again(node: Node) ->
     assert node.model.starts == 2
 
 
+def test_a_daemon_that_misses_an_answer_now_and_then_is_left_to_run(node: Node) -> None:
+    node.files.put(share())
+    node.sync()
+    for _ in range(3 * MISSED_ANSWERS):
+        node.model.answers = False
+        for _ in range(MISSED_ANSWERS - 1):
+            assert node.sync().why_not("n_a")
+        node.model.answers = True
+        assert node.sync().why_not("n_a") == ""
+    assert node.model.starts == 1
+
+
 def test_a_daemon_that_never_answers_after_its_start_is_given_up_in_time(node: Node) -> None:
     node.files.put(share())
     node.model.answers = False
@@ -236,6 +248,17 @@ def test_a_server_that_sees_another_card_is_made_anew(node: Node) -> None:
     node.model.servers[share().server]["devices"] = "all"
     assert node.sync().why_not("n_a") == ""
     assert node.model.servers[share().server]["devices"] == CARDS[0]
+
+
+def test_a_share_whose_server_sees_another_card_again_is_not_held(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.files.put(share())
+    node.sync()
+    made = node.model._create_server
+    monkeypatch.setattr(node.model, "_create_server", lambda name, _: made(name, "all"))
+    node.model.servers[share().server]["devices"] = "all"
+    assert f"has the cards all, not {CARDS[0]} alone" in node.sync().why_not("n_a")
 
 
 def test_a_share_whose_server_failed_is_told_and_the_others_hold(node: Node) -> None:
@@ -347,8 +370,13 @@ def test_a_file_that_cannot_be_read_takes_nothing_from_anybody_and_is_told(node:
     assert "cannot be read" in state.why_not("n_a")
     assert state.why_not("n_b") == ""
     assert node.held(share()) == ("4096M", "30")
+    folder = (node.folder / "joins" / "n_a").stat().st_ino
+    node.pass_by(2 * KEPT_S)
+    node.sync()
     node.files.put(share())
     assert node.sync().why_not("n_a") == ""
+    # Containers that run have it mounted.
+    assert (node.folder / "joins" / "n_a").stat().st_ino == folder
 
 
 @pytest.fixture(params=["alone", "beside another share", "beside a share of another card"])
