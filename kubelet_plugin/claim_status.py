@@ -255,6 +255,13 @@ def entries_of(
 
 def _limited(item: ShareRecord, record: ClaimRecord) -> dict[str, str]:
     share = item.share
+    if item.memory_level is IsolationLevel.HARDWARE and not share.admin:
+        return {
+            "type": "Limited",
+            "status": "True",
+            "reason": "LimitsSet",
+            "message": f"A partition of {share.memory_mib} MiB, kept apart by the card.",
+        }
     told = []
     if share.limits_memory:
         told.append((f"{share.memory_mib} MiB of memory", item.memory_level))

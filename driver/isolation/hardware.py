@@ -168,9 +168,9 @@ class Hardware:
         *,
         context: ShareContext,
         host: Host,
-        pid: int,  # noqa: ARG002
+        pid: int,
     ) -> InForce:
-        """Whether the instance is there: what a process can open, the kernel decides by its device nodes."""
+        """Whether the instance is there, and what opens it is what the process' container was given."""
         card = context.card
         try:
             partitioner = self._partitioner(card.name, card.vendor)
@@ -192,6 +192,27 @@ class Hardware:
                 reason=PartitionGoneError.reason,
                 remedy="Delete the pod; somebody removed the instance by hand.",
             )
+        try:
+            return self._opened(found, partitioner, host=host, pid=pid)
+        except Exception as unknown:  # noqa: BLE001 - the verb raises nothing
+            return _unknown(f"The instance's device nodes cannot be asked for: {unknown}")
+
+    @staticmethod
+    def _opened(found: Instance, partitioner: Partitioner, *, host: Host, pid: int) -> InForce:
+        """Whether the process' container has what opens the instance, where that can be another's later."""
+        if partitioner.numbers_used_again:
+            nodes = [node.path for node in partitioner.instance_edits(found, host=host).device_nodes]
+            root = f"/proc/{pid}/root"
+            if not host.exists(f"{root}/dev"):
+                return _unknown("The container's device nodes cannot be seen.")
+            if not all(host.exists(f"{root}{node}") for node in nodes):
+                return InForce(
+                    holds=False,
+                    message=f"{found.target.place.name} was lost and made anew since the container was "
+                    "started, which can open what has its former number.",
+                    reason="PartitionMadeAnew",
+                    remedy="Delete the pod.",
+                )
         return InForce(holds=True, message=f"The card keeps the instance {found.uuid} apart.")
 
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:  # noqa: ARG002

@@ -57,6 +57,9 @@ class Limited:
     def levels(self) -> tuple[IsolationLevel, ...]:
         """What stands for its limits, each once: methods, or none by somebody's decision."""
         share, record = self.record.share, self.record
+        if record.memory_level is IsolationLevel.HARDWARE:
+            # Of a partition its claim has all, so no limit is asked for: the card holds it all the same.
+            return (IsolationLevel.HARDWARE,)
         found = (
             record.memory_level if share.limits_memory else None,
             record.cores_level if share.limits_cores else None,
@@ -71,6 +74,8 @@ class Limited:
     def holding(self, level: IsolationLevel) -> str:
         """The sentence that what a method holds of it was seen."""
         share, record = self.record.share, self.record
+        if level is IsolationLevel.HARDWARE:
+            return f"Seen in force by {level}: a partition of {share.memory_mib} MiB."
         told = []
         if share.limits_memory and record.memory_level is level:
             told.append(f"{share.memory_mib} MiB of memory")

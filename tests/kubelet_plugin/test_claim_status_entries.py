@@ -325,6 +325,17 @@ async def test_what_was_seen_of_the_limits_of_a_pod_before_is_not_said_of_the_ne
     assert ("InForce" in [one["type"] for one in later["conditions"]]) is kept
 
 
+async def test_a_partition_is_kept_apart_by_its_card() -> None:
+    given = Share(claim_uid="u", request="r", device="nvidia-x-mig-9-4-4", memory_mib=19968, whole=True)
+    level = IsolationLevel.HARDWARE
+    part = ShareRecord(share=given, pool="p", cdi_device="c", memory_level=level, cores_level=level)
+    assert conditions(record(part))["Limited"] == (
+        "True",
+        "LimitsSet",
+        "A partition of 19968 MiB, kept apart by the card.",
+    )
+
+
 async def test_nothing_is_said_of_limits_that_nobody_has_looked_at() -> None:
     (entry,) = entries_of(record(), present=[], now="1")
     assert [one["type"] for one in entry["conditions"]] == ["Ready", "Limited"]

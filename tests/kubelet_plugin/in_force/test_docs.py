@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+from driver.isolation.hardware import PartitionGoneError, PartitionsUnknownError
 from kubelet_plugin.in_force.book import NO_PROCESS
 from kubelet_plugin.in_force.looks import HELD_BACK, NOT_ANSWERING
 from kubelet_plugin.in_force.usage import SERIES
@@ -19,7 +20,8 @@ SECTION = PAGE.partition("## Reasons")[2].partition("###")[0]
 def _reasons() -> set[str]:
     """The reasons that the preload library's and the other methods' modules can give."""
     found = {NO_PROCESS, NOT_ANSWERING.reason, HELD_BACK.reason}
-    for name in ("preload_seen", "kernel", "service"):
+    found |= {PartitionGoneError.reason, PartitionsUnknownError.reason}
+    for name in ("preload_seen", "kernel", "service", "hardware"):
         tree = ast.parse((ROOT / "driver" / "isolation" / f"{name}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InForce":

@@ -106,6 +106,7 @@ class Node:
         )
         self.preload = preload or Method(IsolationLevel.PRELOAD, {})
         self.kernel = kernel or Method(IsolationLevel.KERNEL, {})
+        self.hardware = Method(IsolationLevel.HARDWARE, {})
         self.metrics = Metrics()
         self.told: list[tuple[str, str]] = []
         self.root = root
@@ -115,7 +116,11 @@ class Node:
             pods=self._pods,
             containers=self.containers,
             cards=Cards(),
-            methods={IsolationLevel.PRELOAD: self.preload, IsolationLevel.KERNEL: self.kernel},
+            methods={
+                IsolationLevel.PRELOAD: self.preload,
+                IsolationLevel.KERNEL: self.kernel,
+                IsolationLevel.HARDWARE: self.hardware,
+            },
             host=NodeHost(root),
             metrics=self.metrics,
             deadline_s=10.0,
@@ -257,6 +262,20 @@ async def test_a_limit_that_nobody_holds_by_somebodys_decision_is_no_failure(nod
     await node.rounds(8)
     assert node.told == []
     assert set(node.series("shares_in_force").values()) == {0.0}
+
+
+async def test_the_card_is_asked_for_a_partition_which_has_no_limit_of_its_own(node: Node) -> None:
+    level = IsolationLevel.HARDWARE
+    whole = replace(SHARE.share, whole=True, cores_percent=0)
+    node.records = [record(replace(SHARE, share=whole, memory_level=level, cores_level=level))]
+    node.runs(7)
+    await node.rounds(1)
+    assert [pid for pid, _ in node.hardware.asked] == [7]
+    assert node.told == [("True", "Seen")]
+    node.hardware.answers = {7: replace(FAILS, reason="PartitionMadeAnew")}
+    # As long as a proof counts, and then the deadline.
+    await node.rounds(12)
+    assert node.told[-1] == ("False", "PartitionMadeAnew")
 
 
 async def test_shares_without_limits_cost_no_question(node: Node) -> None:

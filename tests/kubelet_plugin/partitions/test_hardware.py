@@ -512,7 +512,11 @@ def test_in_force_is_that_the_instance_is_there(node: Node) -> None:
         return found.holds, found.known, found.reason
 
     assert told() == (False, True, "PartitionGone")
-    node.prepare()
+    given = node.prepare()
+    # Nobody may look into the container.
+    assert told() == (False, False, "PartitionsUnknown")
+    for path in given:
+        node.host.add(f"/proc/1/root{path}")
     assert told() == (True, True, "")
     node.world.card(0, error="9")
     assert told() == (False, False, "PartitionsUnknown")

@@ -13,7 +13,7 @@ from driver.isolation.partition_notes import Note
 from driver.partitions.base import PartitionBusyError
 from tests.driver.vendors.mig_world import P_3G, state
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld
-from tests.kubelet_plugin.partitions.test_hardware import CLAIM, HALF, Node
+from tests.kubelet_plugin.partitions.test_hardware import CLAIM, HALF, OTHER_HALF, Node, context, share
 
 ANOTHER = "0e2f8c9a-0000-4000-8000-00000000000d"
 BY_HAND = (f"mode {UUIDS[0]} 1", f"gi {UUIDS[0]} 1 {P_3G} 4 4", f"ci {UUIDS[0]} 1 0 2 77")
@@ -122,6 +122,19 @@ def test_one_that_got_the_uuid_of_one_of_before_a_boot_is_somebody_elses(node: N
     node.made_by_hand(*before.splitlines())
     node.unprepare()
     assert node.there == [(P_3G, 4)]
+
+
+def test_a_container_that_runs_with_the_nodes_of_a_lost_instance_is_not_held(node: Node) -> None:
+    mine = node.prepare()
+    for path in mine:
+        node.host.add(f"/proc/4711/root{path}")
+    node.made_by_hand(f"mode {UUIDS[0]} 1")
+    assert node.prepare(OTHER_HALF, claim=ANOTHER) == mine
+    node.prepare()
+    card = node.card()
+    seen = node.hardware.in_force(share(card), context=context(card), host=node.host, pid=4711)
+    assert (seen.holds, seen.known, seen.reason) == (False, True, "PartitionMadeAnew")
+    assert seen.remedy == "Delete the pod."
 
 
 def note(node: Node, *, claim: str = CLAIM) -> Note:
