@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 from driver.isolation.hardware import PartitionGoneError, PartitionsUnknownError
+from driver.isolation.service import LIMITS_LOST
 from kubelet_plugin.in_force.book import NO_PROCESS
 from kubelet_plugin.in_force.looks import HELD_BACK, NOT_ANSWERING
 from kubelet_plugin.in_force.usage import SERIES
 from kubelet_plugin.metrics import PREFIX
+from kubelet_plugin.mps.watch import LIMITS_RESTORED
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "in-force.md").read_text()
@@ -19,7 +21,7 @@ SECTION = PAGE.partition("## Reasons")[2].partition("###")[0]
 
 def _reasons() -> set[str]:
     """The reasons that the preload library's and the other methods' modules can give."""
-    found = {NO_PROCESS, NOT_ANSWERING.reason, HELD_BACK.reason}
+    found = {NO_PROCESS, NOT_ANSWERING.reason, HELD_BACK.reason, LIMITS_LOST, LIMITS_RESTORED}
     found |= {PartitionGoneError.reason, PartitionsUnknownError.reason}
     for name in ("preload_seen", "kernel", "service", "hardware"):
         tree = ast.parse((ROOT / "driver" / "isolation" / f"{name}.py").read_text())
