@@ -59,6 +59,7 @@ class Around:
         events: Writes Events.
         metrics: Counts.
         offered: Whether a node offers an extended resource by itself, as by a device plugin.
+        in_use: Whether pods use the cards of a claim (a UID) that is gone.
     """
 
     inventories: Informer[Inventory]
@@ -74,6 +75,7 @@ class Around:
     events: Events
     metrics: Metrics
     offered: Callable[[str], bool] = lambda _resource: False
+    in_use: Callable[[str], bool] = lambda _uid: False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,7 @@ def admitting(
         carried=settings.mode == CONTROLLER,
         registry=around.metrics.registry,
         beside=beside,
+        in_use=around.in_use,
     )
     templates, pods = None, None
     queue = WorkQueue(name="templates")

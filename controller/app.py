@@ -19,6 +19,7 @@ from controller.allocating.aside import aside
 from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.pod_fit import NodeFacts, node_facts
 from controller.allocating.telling import Telling
+from controller.allocating.vanished import Vanished
 from controller.allocating.views import ClaimView as AllocatableClaim
 from controller.allocating.views import ClassView as AllocatableClass
 from controller.claim_parts import ClaimParts, claims_informer
@@ -232,6 +233,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         mode=mode,
         events=events,
         metrics=metrics,
+        vanished=ours.allocating.vanished if ours else None,
     )
     informers += admits.informers if admits else ()
     return Parts(
@@ -335,6 +337,7 @@ def _admits(
     mode: ModeWatch,
     events: Events,
     metrics: Metrics,
+    vanished: Vanished | None,
 ) -> Admitting | None:
     if not settings.webhook_port:
         return None
@@ -352,8 +355,12 @@ def _admits(
         events=events,
         metrics=metrics,
         offered=lambda resource: any(resource in node.extended for node in nodes.values()),
+        in_use=vanished.in_use if vanished else lambda _uid: False,
     )
-    return admitting(client, settings, namespace=namespace, around=around)
+    admits = admitting(client, settings, namespace=namespace, around=around)
+    if vanished:
+        vanished.subscribe(admits.quoting.ended)
+    return admits
 
 
 def _placement(settings: Settings) -> PlacementPolicy:

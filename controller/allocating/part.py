@@ -63,6 +63,7 @@ class Allocating:
         queue: Pods and claims whose turn it is.
         sources: Where the allocator looks.
         books: What is given out.
+        vanished: Claims that are gone while pods use their cards.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Allocating:
         self._inventories = inventories
         self._usage = NodeUsage()
         self._pods_of = PodsOf()
-        self._vanished = Vanished(self.books, pods, pods_of=self._pods_of.of)
+        self.vanished = Vanished(self.books, pods, pods_of=self._pods_of.of)
         self._turns = Turns()
         self.allocator = Allocator(
             client,
@@ -183,7 +184,7 @@ class Allocating:
         if before == after:
             # Whoever may write a claim may do so all the time.
             return
-        self._vanished.claim_changed(key, before, after)
+        self.vanished.claim_changed(key, before, after)
         self.allocator.claim_changed(key, before, after)
         for pod in self._pods_of.of(key):
             self.queue.add(f"pod/{pod}")
@@ -195,7 +196,7 @@ class Allocating:
     def _pod_changed(self, key: str, before: PodView | None, after: PodView | None) -> None:
         if before == after:
             return
-        if self._vanished.pod_changed(key, after):
+        if self.vanished.pod_changed(key, after):
             self.wake()
         self._usage.note(key, before, after)
         self._pods_of.note(key, before, after)

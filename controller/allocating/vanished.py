@@ -5,7 +5,8 @@ What the pod holds must not be given to anybody else: its agent would refuse who
 
 Flow: `claim_changed` sees a claim go that was allocated and reserved, and keeps what it held in the books
 while there are pods that named it, on the node that it was allocated for, and have not ended; `pod_changed`
-sees them end. A claim that is made anew under the name is another one, by its UID.
+sees them end, and tells whoever asked by `subscribe`. A claim that is made anew under the name is another
+one, by its UID.
 
 Limits: every replica sees it for itself, and a process that starts afterwards does not know of it: the claim
 was the only thing that said what is held. The chart's policy `in-use.dragoman.dev` prevents it.
@@ -46,6 +47,15 @@ class Vanished:
         self._pods_of = pods_of
         # By pod, its UID and the UIDs of the claims.
         self._held_by: dict[str, tuple[str, set[str]]] = {}
+        self._handlers: list[Callable[[str], None]] = []
+
+    def in_use(self, uid: str) -> bool:
+        """Whether pods use the cards of a claim that is gone."""
+        return any(uid in claims for _, claims in self._held_by.values())
+
+    def subscribe(self, handler: Callable[[str], None]) -> None:
+        """Adds a handler that is told the UID of a claim whose cards are not used any more."""
+        self._handlers.append(handler)
 
     def claim_changed(self, key: str, before: ClaimView | None, after: ClaimView | None) -> None:
         """A handler of the claims' informer, to be called before the books are told of the change."""
@@ -69,9 +79,11 @@ class Vanished:
         if held is None or (after is not None and after.uid == held[0] and not after.ended):
             return False
         del self._held_by[key]
-        left = {uid for _, claims in self._held_by.values() for uid in claims}
-        for uid in held[1] - left:
-            self._books.keep(uid, b"")
+        for uid in held[1]:
+            if not self.in_use(uid):
+                self._books.keep(uid, b"")
+                for handler in self._handlers:
+                    handler(uid)
         return True
 
     def _uses(self, pod: str, node: str) -> bool:

@@ -5,6 +5,8 @@ Flow: `note` is a handler of the claims' informer; `seen` gives what a quota's l
 so that asking costs little however many claims there are; they are made anew when the cluster's cards or
 classes change.
 
+A claim that was deleted under its running pod is counted until `ended` says that the pod is over.
+
 Limits: mutable, with one owner, in one event loop. UIDs of deleted claims are remembered for two minutes,
 which is longer than a reservation lasts.
 """
@@ -103,23 +105,36 @@ class _Sum:
 class Books:
     """All claims, by namespace."""
 
-    def __init__(self, charges: Charges, *, version: Callable[[], int], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        charges: Charges,
+        *,
+        version: Callable[[], int],
+        clock: Callable[[], float],
+        in_use: Callable[[str], bool] = lambda _uid: False,
+    ) -> None:
         """Makes empty books.
 
         Args:
             charges: What claims are charged.
             version: Resource version up to which no claim is missing; 0 while that is not known.
             clock: Seconds that only grow.
+            in_use: Whether pods use the cards of a claim (a UID) that is gone.
         """
         self._charges = charges
         self._version = version
         self._clock = clock
+        self._in_use = in_use
+        self._kept: dict[str, ClaimView] = {}
         self._claims: dict[str, dict[str, ClaimView]] = {}
         self._sums: dict[str, dict[Scope, _Sum]] = {}
         self._gone: OrderedDict[str, float] = OrderedDict()
 
     def note(self, _key: str, before: ClaimView | None, after: ClaimView | None) -> None:
         """Takes over a change of a claim."""
+        if before is not None and (after is None or after.uid != before.uid) and self._in_use(before.uid):
+            self._kept[before.uid] = before
+            before = None
         if before is not None:
             self._claims.get(before.namespace, {}).pop(before.uid, None)
             if before != after:
@@ -137,6 +152,14 @@ class Books:
         elif before is not None and not self._claims.get(before.namespace):
             self._claims.pop(before.namespace, None)
             self._sums.pop(before.namespace, None)
+
+    def ended(self, uid: str) -> str:
+        """Counts a claim no more that is gone; gives its namespace, "" if it was not counted."""
+        kept = self._kept.pop(uid, None)
+        if kept is None:
+            return ""
+        self.note("", kept, None)
+        return kept.namespace
 
     async def complete(self, namespace: str, scope: Scope) -> None:
         """Works out what `seen` needs, so that it answers until the next change.

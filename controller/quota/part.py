@@ -92,6 +92,7 @@ class Quoting:
         carried: bool,
         registry: CollectorRegistry,
         beside: Beside | None = None,
+        in_use: Callable[[str], bool] = lambda _uid: False,
         budget_s: float = 6.0,
     ) -> None:
         """Makes all parts; starts nothing.
@@ -106,6 +107,7 @@ class Quoting:
             carried: Whether amounts that stand in a ShareConfig count (mode controller).
             registry: Where the metrics go.
             beside: Where charges are worked out; changes of the stock go through it.
+            in_use: Whether pods use the cards of a claim (a UID) that is gone; `ended` is told when not.
             budget_s: Time that a reservation may take; less than the webhook's timeout.
         """
         self._client = client
@@ -124,7 +126,8 @@ class Quoting:
         self._beside = beside or AtOnce()
         charges = Charges(stock, beside=self._beside)
         self._store = ApiStore(client, self._quotas)
-        books = Books(charges, version=claims_version, clock=_loop_time)
+        books = Books(charges, version=claims_version, clock=_loop_time, in_use=in_use)
+        self._books = books
         self.quotas = Quotas(
             self._store,
             charges=charges,
@@ -153,6 +156,12 @@ class Quoting:
         }
         legacy = {f"{TRANSLATE}{one}" for one in resource_quotas}
         return [*sorted(translated | legacy), *quotas]
+
+    def ended(self, uid: str) -> None:
+        """The cards of a claim that is gone (a UID) are not used any more."""
+        namespace = self._books.ended(uid)
+        for one in self._store.known(namespace):
+            self.queue.add(f"{namespace}/{one['metadata']['name']}", after_s=_SETTLE_S)
 
     async def settle(self, key: str) -> float | None:
         """Counts the claims of a quota, or makes quotas of a ResourceQuota; gives when to look again."""

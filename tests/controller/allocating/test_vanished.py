@@ -84,7 +84,7 @@ async def test_it_is_free_when_the_pod_has_ended(end: str) -> None:
     else:
         world._put(world.pods, {**pod, "metadata": {**pod["metadata"], "uid": "another"}})
     assert await second_gets_it(world)
-    assert not world.part._vanished._held_by
+    assert not world.part.vanished._held_by
 
 
 async def test_of_two_pods_the_last_one_frees_it() -> None:
@@ -96,6 +96,19 @@ async def test_of_two_pods_the_last_one_frees_it() -> None:
     deleted(world.pods, world.stored_pods["other"], world)
     await world.reconcile("second")
     assert world.allocation("second")
+
+
+async def test_others_who_count_claims_are_told_as_well() -> None:
+    world = await in_use()
+    freed: list[str] = []
+    world.part.vanished.subscribe(freed.append)
+    assert not world.part.vanished.in_use("uid-first")
+    take_the_claim_away(world)
+    assert world.part.vanished.in_use("uid-first")
+    assert not freed
+    deleted(world.pods, world.stored_pods["first"], world)
+    assert not world.part.vanished.in_use("uid-first")
+    assert freed == ["uid-first"]
 
 
 async def test_who_waits_is_woken_up_when_the_pod_has_ended() -> None:

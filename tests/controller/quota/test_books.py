@@ -212,3 +212,17 @@ def test_what_changes_during_a_count_is_counted_as_it_is_then() -> None:
 
     beside.between = change
     assert total(books) == Charge(memory_mib=5 << 10, cards=2)
+
+
+def test_a_claim_that_is_gone_counts_while_pods_use_its_cards(clock: Clock) -> None:
+    used = {"a"}
+    books = Books(Charges(stock()), version=lambda: 5, clock=clock, in_use=used.__contains__)
+    gone = view("80Gi", uid="a")
+    books.note("team/c", None, gone)
+    books.note("team/c", gone, None)
+    # Made anew under its name, which is another one.
+    books.note("team/c", None, view("1Gi", uid="b"))
+    assert total(books).memory_mib == 81 << 10
+    used.clear()
+    assert [books.ended("a"), books.ended("a")] == [NAMESPACE, ""]
+    assert total(books).memory_mib == 1 << 10

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -107,7 +107,12 @@ class Server:
 
 
 @asynccontextmanager
-async def running(server: Server, registry: CollectorRegistry | None = None) -> AsyncIterator[Quoting]:
+async def running(
+    server: Server,
+    registry: CollectorRegistry | None = None,
+    *,
+    in_use: Callable[[str], bool] = lambda _uid: False,
+) -> AsyncIterator[Quoting]:
     client = KubeClient(server.transport)
     inventories = Informer(client, ACCELERATOR_NODES, inventory_view)
     claims = Informer(client, RESOURCE_CLAIMS, partial(claim_view, carried=False))
@@ -128,6 +133,7 @@ async def running(server: Server, registry: CollectorRegistry | None = None) -> 
         groups=GROUPS,
         carried=False,
         registry=registry or CollectorRegistry(),
+        in_use=in_use,
     )
     informers: tuple[Informer[Any], ...] = (inventories, claims, classes, *part.informers)
     tasks = [asyncio.create_task(one.run()) for one in informers]
@@ -361,3 +367,22 @@ async def test_claims_of_other_drivers_are_let_in_where_quotas_cannot_be_written
         )
         assert await nic_is_refused(part) is None
         assert not [one for one in server.transport.requests if one.method == "PUT"]
+
+
+async def test_what_a_quota_shows_falls_when_the_pods_of_a_claim_that_is_gone_have_ended() -> None:
+    server, used = Server(), {"a"}
+    server.put(f"{QUOTAS}/{NAME}", quota(NAME))
+    server.put(f"{CLAIMS}/a", claim("4Gi", uid="a"))
+    async with running(server, in_use=used.__contains__) as part:
+        worker = asyncio.create_task(part.queue.run(part.settle, workers=1, first=part.begin))
+        await asyncio.sleep(2)
+        assert server.used["memory"] == "4Gi"
+        part._books.note("a", next(iter(part._books._claims[NAMESPACE].values())), None)
+        part.queue.add(f"{NAMESPACE}/{NAME}")
+        await asyncio.sleep(2)
+        assert server.used["memory"] == "4Gi"
+        used.clear()
+        part.ended("a")
+        await asyncio.sleep(2)
+        assert server.used["memory"] == "0"
+        worker.cancel()
