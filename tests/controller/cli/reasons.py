@@ -84,6 +84,7 @@ _SELECTOR = "an allocation says it as SelectorInvalid or SelectorFailed, with th
 
 ELSEWHERE: Mapping[str, str] = {
     "AdminAccessDisabled": _GATE,
+    "AdmissionBusy": _ADMISSION,
     "AmountTooLarge": _ADMISSION,
     "AmountsNotAsked": _ADMISSION,
     "CannotConvert": _ADMISSION,
@@ -114,6 +115,7 @@ ELSEWHERE: Mapping[str, str] = {
     "QuotaPerClaim": _ADMISSION,
     "NamespaceBusy": _ADMISSION,
     "QuotaUnavailable": _ADMISSION,
+    "ReviewTooLarge": _ADMISSION,
     "SelectorNotSupported": _SELECTOR,
     "SelectorRaised": _SELECTOR,
     "SharesOfOneCard": _ADMISSION,
