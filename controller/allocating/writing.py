@@ -172,7 +172,7 @@ async def fence(client: Claims, claim: JSON) -> JSON | None:
         The claim; None if it is gone.
 
     Raises:
-        ApiError: The server refused, or gave no answer.
+        ApiError: The server refused, or gave no answer; also a conflict where the claim has not changed.
         LeadershipLostError: This replica does not lead any more.
     """
     metadata = claim["metadata"]
@@ -180,7 +180,11 @@ async def fence(client: Claims, claim: JSON) -> JSON | None:
         try:
             return await _unprotected(client, claim)
         except ConflictError:
-            return await client.get(RESOURCE_CLAIMS, metadata["name"], namespace=metadata["namespace"])
+            found = await client.get(RESOURCE_CLAIMS, metadata["name"], namespace=metadata["namespace"])
+            if found["metadata"]["resourceVersion"] == metadata["resourceVersion"]:
+                # Said by a webhook, say: nobody has changed it.
+                raise
+            return found
     except NotFoundError:
         return None
 

@@ -197,7 +197,8 @@ class Storm:
         self.told |= {answer.pod.partition("/")[2] for answer in dead.answers}
         self.replicas[self.leader] = born = self._replica()
         for kind, stored in (("claims", self.claims), ("pods", self.pods)):
-            for document in list(stored.values()):
+            # A watch tells of lower versions first.
+            for document in sorted(stored.values(), key=_version):
                 born.hear(getattr(born, kind), {"type": "ADDED", "object": document}, at_once=True)
         self.leader = 1 - self.leader
         # Some of what was sent before lands only when the next one leads.
@@ -313,6 +314,10 @@ class Storm:
                 )
             elif owned and not before:
                 self.delete("claims", name)
+
+
+def _version(document: Any) -> int:
+    return int(document["metadata"]["resourceVersion"])
 
 
 def node_of(claim: Any) -> str:

@@ -176,6 +176,7 @@ async def test_a_claim_that_somebody_changes_all_the_time_does_not_keep_a_leader
     def changed(request: Request) -> ApiError | None:
         if request.method == "PUT" and request.path.endswith("/busy"):
             tried.append(request)
+            world.stored["busy"] = world._versioned(world.stored["busy"])
             return error_for(409, message="changed")
         return None
 
@@ -184,6 +185,18 @@ async def test_a_claim_that_somebody_changes_all_the_time_does_not_keep_a_leader
     await world.reconcile("a")
     assert len(tried) == 1
     assert world.allocation("a")
+
+
+async def test_a_conflict_about_a_claim_that_nobody_changed_is_no_reason_to_begin() -> None:
+    world = World()
+    world.claim("left", "1Mi")
+    world.stored["left"]["metadata"]["finalizers"] = [FINALIZER]
+    world.ask("a")
+    world.refuse = lambda request: error_for(409, message="no") if request.method == "PUT" else None
+    world.part.begin()
+    with pytest.raises(ConflictError):
+        await world.reconcile("a")
+    assert not any(is_status(request) for request in world.transport.writes())
 
 
 async def test_nothing_is_decided_before_it_is_known_that_nothing_older_can_be_stored() -> None:
