@@ -14,6 +14,7 @@ Limits: blocks, each command for `COMMAND_S` at most. Only a user with the daemo
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -35,7 +36,11 @@ _PID = re.compile("[0-9]{1,10}")
 
 
 class MpsCommandError(IsolationError):
-    """The control daemon refused a command, or did not answer."""
+    """The control daemon refused a command, or did not answer: something is wrong with the daemon.
+
+    Where the command itself cannot be started, or was ended by a signal, it is an OSError: nothing is known
+    of the daemon then.
+    """
 
     reason: ClassVar[str] = "MpsCommand"
     retriable: ClassVar[bool] = True
@@ -96,7 +101,7 @@ class Control:
         """Whether a daemon answers."""
         try:
             self.servers()
-        except MpsCommandError:
+        except (MpsCommandError, OSError):
             return False
         return True
 
@@ -177,8 +182,15 @@ class Control:
             done = run_bounded(
                 [self._program, *arguments], name=what, timeout_s=COMMAND_S, environment=self.environment
             )
-        except OSError as failed:
+        except TimeoutError as failed:
             raise MpsCommandError(f"The MPS daemon cannot be asked ({what}): {failed}.") from None
+        except OSError as failed:
+            if failed.errno == errno.EFBIG:
+                raise MpsCommandError(f"The MPS daemon cannot be asked ({what}): {failed}.") from None
+            raise
+        if done.returncode < 0:
+            # For want of memory, say. A daemon that is ended for it takes all programs under it along.
+            raise ChildProcessError(f"the command {what} was ended by signal {-done.returncode}")
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise MpsCommandError(f"The MPS daemon refused {what}: {said[-1] if said else done.returncode}.")

@@ -119,7 +119,7 @@ class Reconciler:
     def stop(self) -> None:
         """Ends the daemon."""
         if self.daemon.running:
-            with suppress(MpsCommandError):
+            with suppress(MpsCommandError, OSError):
                 self._control.quit()
         self.daemon.clean()
         self._was_running = False
@@ -282,9 +282,9 @@ class Reconciler:
                     self._control.delete_namespace(share.name, server=share.server)
                     self._control.create_namespace(share)
             self._control.set_limits(share)
-        except MpsCommandError as refused:
+        except (MpsCommandError, OSError) as refused:
             # It counts as not held, by the lists that are read next; the others are not to wait for it.
-            log.warning("a share cannot be held by MPS", share=share.name, error=refused.message)
+            log.warning("a share cannot be held by MPS", share=share.name, error=str(refused))
 
     def _is_used(self, share: MpsShare) -> bool:
         clients = self._control.clients()

@@ -89,8 +89,17 @@ def test_a_daemon_starts_with_all_that_its_file_says_and_takes_and_gives_back_mo
 
 def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
     control = Control("/does/not/exist", pipe_dir=tmp_path, log_dir=tmp_path)
-    with pytest.raises(MpsCommandError, match="cannot be asked"):
+    with pytest.raises(FileNotFoundError, match="/does/not/exist"):
         control.servers()
+    assert not control.answers()
+
+
+def test_a_command_that_was_ended_by_a_signal_is_no_answer_of_the_daemons(tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    with pytest.raises(ChildProcessError, match="server list was ended by signal 9"):
+        Control(str(killed), pipe_dir=tmp_path, log_dir=tmp_path).servers()
 
 
 def test_a_list_of_another_shape_is_refused_and_not_guessed_at(tmp_path: Path) -> None:

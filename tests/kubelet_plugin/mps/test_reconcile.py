@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,23 @@ def test_a_daemon_that_misses_an_answer_now_and_then_is_left_to_run(node: Node) 
             assert node.sync().why_not("n_a")
         node.model.answers = True
         assert node.sync().why_not("n_a") == ""
+    assert node.model.starts == 1
+
+
+def test_commands_that_the_node_kills_are_told_and_end_no_daemon(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each end of a daemon is one of all programs under it.
+    def killed(_arguments: Sequence[str]) -> str:
+        raise ChildProcessError("the command server list was ended by signal 9")
+
+    node.files.put(share())
+    node.sync()
+    with monkeypatch.context() as patch:
+        patch.setattr(node.model, "run", killed)
+        for _ in range(3 * MISSED_ANSWERS):
+            assert "ended by signal 9" in node.sync().problem
+    assert node.sync().why_not("n_a") == ""
     assert node.model.starts == 1
 
 
