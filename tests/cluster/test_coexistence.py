@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,35 @@ def _unpublished(one: JSON) -> dict[str, str]:
     return {card["name"]: card["unpublished"] for card in one["status"]["cards"] if card["unpublished"]}
 
 
+@contextmanager
+def _plugin(own: Installation, folder: Path) -> Iterator[None]:
+    """A device plugin that the node's own kubelet has taken up.
+
+    All kubelets of a machine share one folder for device plugins, and who was started last has it: this one
+    is started anew, and again if that of another cluster came in between.
+    """
+    node = own.target.node
+    assert node is not None
+    for left in (2, 1, 0):
+        node.restart_kubelet()
+        with device_plugin(GPU, devices=["GPU-1", "GPU-2"], folder=folder):
+            try:
+                waiting.wait_for(
+                    own.api,
+                    NODES,
+                    own.node,
+                    lambda one: one["status"]["allocatable"].get(GPU) == "2",
+                    what="has the plugin's devices",
+                    seconds=40,
+                )
+            except waiting.Waited:
+                if not left:
+                    raise
+                continue
+            yield
+            return
+
+
 def test_cards_of_a_device_plugin_are_withheld_until_its_last_pod_is_gone_and_what_runs_is_left_alone(
     own: Installation, tmp_path: Path
 ) -> None:
@@ -48,14 +78,7 @@ def test_cards_of_a_device_plugin_are_withheld_until_its_last_pod_is_gone_and_wh
     space: Space = open_space(api, "plugin")
     space.create(*sharing("ours", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))))
     space.running("ours")
-    with device_plugin(GPU, devices=["GPU-1", "GPU-2"], folder=tmp_path):
-        waiting.wait_for(
-            api,
-            NODES,
-            own.node,
-            lambda one: one["status"]["allocatable"].get(GPU) == "2",
-            what="has the plugin's devices",
-        )
+    with _plugin(own, tmp_path):
         waiting.wait_for(
             api,
             ACCELERATOR_NODES,
