@@ -36,10 +36,10 @@ _PID = re.compile("[0-9]{1,10}")
 
 
 class MpsCommandError(IsolationError):
-    """The control daemon refused a command, or did not answer: something is wrong with the daemon.
+    """The control daemon refused a command, or did not answer.
 
-    Where the command itself cannot be started, or was ended by a signal, it is an OSError: nothing is known
-    of the daemon then.
+    Something is wrong with the daemon then. Where the command itself cannot be started, or was ended by a
+    signal, it is an OSError: that says nothing of the daemon.
     """
 
     reason: ClassVar[str] = "MpsCommand"
