@@ -15,15 +15,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 import yaml
 
 from tests.faults.test_killed_partitioning import OPERATIONS, SAMPLE, Point, cdi_id
 from tests.support.agent_process import AgentProcess, NodeFolders, node_folders
 from tests.support.amd_node import AmdCard, AmdKernel, AmdNode
+from tests.support.killing import killed_while
 from tests.support.node_world import claim, pod, result, uid_of
-from tests.support.tracing import Calls, kill_at, need_strace, threads_of, traced
+from tests.support.tracing import Calls, need_strace, threads_of, traced
 
 if TYPE_CHECKING:
     import random
@@ -111,16 +111,10 @@ class Node:
     def dies_at(self, operation: str, point: Point) -> bool:
         """Whether the agent died before it had answered; the point does not exist otherwise."""
         threads = self.begin(operation)
-        died = False
-        with traced(threads, options=kill_at(point.call, point.number)):
-            try:
-                self.run(operation)
-            except grpc.RpcError as broken:
-                assert broken.code() is grpc.StatusCode.UNAVAILABLE, broken  # noqa: PT017 - no other way to end
-                died = True
-            died = died or self._is_dying()
+        died, _ = killed_while(
+            self.agent, lambda: self.run(operation), threads=threads, at=(point.call, point.number)
+        )
         if died:
-            assert self.agent.ended() == -9
             return True
         self.agent.unprepare(self.ours)
         return False
@@ -174,12 +168,6 @@ class Node:
         while self.card.mode != mode:
             assert time.monotonic() < deadline
             time.sleep(0.005)
-
-    def _is_dying(self) -> bool:
-        deadline = time.monotonic() + 0.2
-        while self.agent.alive and time.monotonic() < deadline:
-            time.sleep(0.005)
-        return not self.agent.alive
 
 
 @pytest.fixture

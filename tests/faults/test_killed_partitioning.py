@@ -11,18 +11,17 @@ are among those at which the agent dies. After each death the agent is started o
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 import yaml
 
 from tests.support.agent_process import AgentProcess, NodeFolders, node_folders
+from tests.support.killing import killed_while
 from tests.support.mig_node import P_1G, P_2G, P_3G, MigNode
 from tests.support.node_world import claim, pod, result, uid_of
-from tests.support.tracing import Calls, kill_at, need_strace, threads_of, traced
+from tests.support.tracing import Calls, need_strace, threads_of, traced
 
 if TYPE_CHECKING:
     import random
@@ -121,25 +120,13 @@ class Node:
 
     def _try(self, operation: str, point: Point) -> bool | None:
         threads = self.begin(operation)
-        died = False
-        with traced(threads, options=kill_at(point.call, point.number)) as calls:
-            try:
-                self.run(operation)
-            except grpc.RpcError as broken:
-                assert broken.code() is grpc.StatusCode.UNAVAILABLE, broken  # noqa: PT017 - no other way to end
-                died = True
-            died = died or self._is_dying()
+        died, calls = killed_while(
+            self.agent, lambda: self.run(operation), threads=threads, at=(point.call, point.number)
+        )
         if died:
-            assert self.agent.ended() == -9
             return True
         self.agent.unprepare(self.ours)
         return None if not calls.counts(threads) else False
-
-    def _is_dying(self) -> bool:
-        deadline = time.monotonic() + 0.2
-        while self.agent.alive and time.monotonic() < deadline:
-            time.sleep(0.005)
-        return not self.agent.alive
 
     def check(self, operation: str, point: Point) -> None:
         """Starts the agent on what is left, and looks."""
