@@ -110,7 +110,11 @@ async def test_each_write_is_given_no_more_time_than_is_left_of_the_lease() -> N
     assert [request.query for request in world.transport.writes()] == [{"timeout": "10000ms"}] * 2
 
 
-async def test_an_allocation_that_is_sent_after_the_next_leader_has_begun_is_refused() -> None:
+async def stopped_before_it_sends() -> tuple[StoppingWorld, World, asyncio.Task[object]]:
+    """A leader that is giving a card to x, the next one, which is to give it to y, and the write.
+
+    Nothing of the write has gone out.
+    """
     first = StoppingWorld()
     first.ask("x", "1000Mi")
     first.ask("y", "1000Mi")
@@ -119,6 +123,11 @@ async def test_an_allocation_that_is_sent_after_the_next_leader_has_begun_is_ref
     writing = asyncio.create_task(first.reconcile("x"))
     # Leadership was asked for; then the process is stopped, before anything goes out.
     await asyncio.sleep(1)
+    return first, second, writing
+
+
+async def test_an_allocation_that_is_sent_after_the_next_leader_has_begun_is_refused() -> None:
+    first, second, writing = await stopped_before_it_sends()
     first.leading = False
     second.part.begin()
     await second.reconcile("y")
@@ -131,13 +140,7 @@ async def test_an_allocation_that_is_sent_after_the_next_leader_has_begun_is_ref
 
 
 async def test_an_allocation_that_arrives_while_the_next_leader_begins_is_in_its_books() -> None:
-    first = StoppingWorld()
-    first.ask("x", "1000Mi")
-    first.ask("y", "1000Mi")
-    second = follower_of(first)
-    second.pod("y", "y")
-    writing = asyncio.create_task(first.reconcile("x"))
-    await asyncio.sleep(1)
+    first, second, writing = await stopped_before_it_sends()
     (late,) = (one for one in first.part.books._assumed.values())
     first.leading = False
 
