@@ -49,14 +49,12 @@ def _unfit(pod: JSON, node: JSON) -> str:
     return unfit(pod_facts(pod), name=str(node["metadata"]["name"]), node=facts, free=free)
 
 
-def _extended(pod: JSON, classes: Sequence[JSON]) -> JSON | None:
+def _extended(pod: JSON, classes: Sequence[JSON], *, carried: bool) -> JSON | None:
     view = explaining.pod_view({**pod, "spec": {**(pod.get("spec") or {}), "nodeName": ""}})
     if view is None or not view.extended:
         return None
-    named = {
-        str(one["metadata"]["name"]): replace(explaining.class_view(one), extended=resource_of(one))
-        for one in classes
-    }
+    # kube-scheduler knows a class by its field alone, whatever the webhook carried over.
+    named = {str(one["metadata"]["name"]): _class_view(one, carried=carried) for one in classes}
 
     def ours(name: str) -> bool:
         return named[name].ours if name in named else is_ours({"metadata": {"name": name}})
@@ -64,6 +62,11 @@ def _extended(pod: JSON, classes: Sequence[JSON]) -> JSON | None:
     text = special_claim(view.extended, classes=named.items(), ours=ours)
     found: JSON | None = json.loads(text) if text else None
     return found
+
+
+def _class_view(document: JSON, *, carried: bool) -> explaining.ClassView:
+    view = explaining.class_view(document)
+    return replace(view, extended=resource_of(document)) if carried else view
 
 
 def _remark(question: Question) -> Said | None:

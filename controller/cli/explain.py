@@ -35,7 +35,9 @@ def explanation(subject: Subject, facts: Facts, rules: Rules, *, everything: boo
     classes = Classes(facts.classes, rules)
     claims = [claim_state(one, subject, facts, classes) for one in subject.entries]
     if subject.kind == "Pod" and subject.pod is not None and not _on_node(subject.pod):
-        special = rules.extended(subject.pod, facts.classes) if facts.needed else None
+        special = None
+        if facts.needed:
+            special = rules.extended(subject.pod, facts.classes, carried=facts.names_carried)
         if special is not None and not any(one.entry.entry == "" for one in claims):
             claims.append(extended_state(special, subject, facts))
     waiting = [one for one in claims if one.question is not None]

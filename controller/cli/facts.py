@@ -113,6 +113,11 @@ class Facts:
         return self.settings.get("DRAGOMAN_MODE", NOTHING) if seen == NOTHING else seen
 
     @property
+    def names_carried(self) -> bool:
+        """Whether the webhook's word that a class stands for an extended resource counts."""
+        return self.allocating != NATIVE
+
+    @property
     def settings(self) -> Mapping[str, str]:
         """What the controllers were told; while a change is rolled out, what the newest one was told."""
         found: dict[str, str] = {}

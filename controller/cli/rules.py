@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from driver.allocation import Snapshot
 from driver.kube.client import JSON
@@ -42,6 +43,20 @@ class Question:
     classes: Sequence[JSON]
 
 
+class Extended(Protocol):
+    """What a pod asks for by extended resources."""
+
+    def __call__(self, pod: JSON, classes: Sequence[JSON], *, carried: bool) -> JSON | None:
+        """The claim that would be made of it; None if it asks for none of ours.
+
+        Args:
+            pod: The pod.
+            classes: All DeviceClasses.
+            carried: Whether a resource counts that a class stands for by the webhook's word alone: not where
+                kube-scheduler allocates.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """Functions of the other parts.
@@ -51,8 +66,7 @@ class Rules:
             its name.
         held: What an allocated claim holds of our cards, as the allocator reads it; None if nothing.
         unfit: Why a pod cannot use a Node, "" if it can; what other pods take of it is not looked at.
-        extended: The claim that kube-scheduler would make for a pod's extended resources of ours, given all
-            DeviceClasses; None if there are none.
+        extended: The claim that would be made for a pod's extended resources of ours.
         remark: What ShareConfigs mean for the claims; None if nothing is to be said.
         release: The release that our selectors know and that is nearest to a cluster's.
     """
@@ -60,6 +74,6 @@ class Rules:
     is_ours: Callable[[JSON], bool]
     held: Callable[[JSON], JSON | None]
     unfit: Callable[[JSON, JSON], str]
-    extended: Callable[[JSON, Sequence[JSON]], JSON | None]
+    extended: Extended
     remark: Callable[[Question], Said | None]
     release: Callable[[str], str]

@@ -151,7 +151,8 @@ class _Simulation:
         namespace = str(pod["metadata"]["namespace"])
         entries = entries_of(pod)
         claims = [self._claim(one, pod, namespace) for one in entries]
-        special = self._rules.extended(pod, [*self._facts.classes, *self._manifest.classes])
+        classes = [*self._facts.classes, *self._manifest.classes]
+        special = self._rules.extended(pod, classes, carried=self._facts.names_carried)
         if special is not None:
             if self._facts.allocating == CONTROLLER:
                 notes.append("Dragoman's webhook makes a claim of the extended resources it asks for.")

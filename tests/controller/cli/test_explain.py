@@ -8,7 +8,7 @@ import pytest
 
 from driver.kube.client import UnreachableError, error_for
 from tests.controller.cli.cases import CASES, NOTE, two_nodes, waiting
-from tests.controller.cli.world import World, allocated, card, claim, dragoman, pod
+from tests.controller.cli.world import CLASS, World, allocated, card, claim, dragoman, pod
 
 
 def test_holders_come_with_the_right_to_see_them(tmp_path: Path) -> None:
@@ -112,6 +112,19 @@ def test_administrative_access_holds_nothing_of_a_card(tmp_path: Path) -> None:
     found = dragoman(world, tmp_path, "explain", "pod/train", "-o", "json").document
     assert found["answer"]["fits"] == 1
     assert "a look, no share" in dragoman(world, tmp_path, "explain", "pod/monitor").out
+
+
+@pytest.mark.parametrize(("mode", "counts"), [("native", False), ("controller", True)])
+def test_a_resource_that_a_class_has_by_the_webhooks_word_alone_is_nothing_to_kube_scheduler(
+    mode: str, counts: bool, tmp_path: Path
+) -> None:
+    annotations = {"dragoman.dev/extended-resource": "example.com/gold"}
+    asks = {"example.com/gold": "1"}
+    world = two_nodes(mode)
+    world.classes.append({**CLASS, "metadata": {"name": "gold", "annotations": annotations}})
+    world.pods.append(pod("train", containers=[{"name": "main", "resources": {"requests": asks}}]))
+    found = dragoman(world, tmp_path, "explain", "pod/train", "-o", "json").document
+    assert bool(found["claims"]) is counts
 
 
 def test_few_cards_of_many_nodes_are_listed_unless_all_are_wanted(tmp_path: Path) -> None:

@@ -211,6 +211,16 @@ def test_a_class_whose_extended_resource_the_server_dropped_is_known_by_what_was
     assert done.document["steps"][0]["outcome"] == "Fits"
 
 
+def test_what_was_carried_over_for_old_servers_is_nothing_to_kube_scheduler(tmp_path: Path) -> None:
+    annotations = {"dragoman.dev/extended-resource": "example.com/gold"}
+    gold = {**CLASS, "metadata": {"name": "gold", "annotations": annotations}}
+    asks = {"example.com/gold": "1"}
+    one = fresh(pod("p", containers=[{"name": "main", "resources": {"requests": asks, "limits": asks}}]))
+    world = World(mode="native", classes=[CLASS, gold]).node("n1", card("a", gib=40)).controllers()
+    done = dragoman(world, tmp_path, "simulate", "-f", write(tmp_path, one), "-o", "json")
+    assert done.document["steps"][0]["outcome"] == "NothingAsked"
+
+
 def test_an_allocation_in_the_file_itself_is_refused(tmp_path: Path) -> None:
     made = claim("one", memory="1Gi")
     parameters = {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareAllocation", "shares": []}
