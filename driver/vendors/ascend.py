@@ -25,9 +25,9 @@ from driver.cards import Card, IsolationLevel
 from driver.cdi import ContainerEdits
 from driver.errors import DeviceGoneError
 from driver.host import Host
-from driver.partitions.base import Instance, PartitionTarget
+from driver.partitions.base import IN_PARTITION_MODE, Instance, PartitionTarget
 from driver.places import card_of
-from driver.vendors.ascend_vnpu import AscendVnpus
+from driver.vendors.ascend_vnpu import AscendVnpus, VnpusNotUnderstoodError
 from driver.vendors.base import UNREADABLE, CardHealth, Discovery
 from driver.vendors.dcmi import Dcmi, DcmiChip, load_dcmi
 from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFacts
@@ -216,14 +216,19 @@ class Ascend(PciVendor):
         """All chips, and the vNPUs that they have or could have."""
         found = super().discover(host)
         cards: list[Card] = []
+        problems = list(found.problems)
         for card in found.cards:
             try:
                 self._parts[card.uuid] = self._vnpus.cards(card, host=host)
+            except VnpusNotUnderstoodError as cut:
+                cards += [_withheld(one, cut) for one in self._parts.get(card.uuid, (card,))]
+                problems.append(f"Card {card.name}: {cut}")
+                continue
             except (UnreadableError, DeviceGoneError):
                 # Without npu-smi nobody cuts chips either; one bad answer takes no device away.
                 self._parts.setdefault(card.uuid, (card,))
             cards += self._parts[card.uuid]
-        return replace(found, cards=tuple(cards))
+        return replace(found, cards=tuple(cards), problems=tuple(problems))
 
     def edits(self, card: Card, *, host: Host) -> ContainerEdits:
         """As for every vendor; a vNPU's container gets no node of the chip."""
@@ -332,6 +337,12 @@ class Ascend(PciVendor):
         if self._dcmi is None:
             self._dcmi = Dcmi(partial(load_dcmi, host))
         return self._dcmi
+
+
+def _withheld(card: Card, why: VnpusNotUnderstoodError) -> Card:
+    # Known still, so that claims which hold it can be restored and undone.
+    known = card.unpublished not in ("", IN_PARTITION_MODE)
+    return card if known else replace(card, unpublished=str(why))
 
 
 def _chip_of(card: Card) -> Card:

@@ -7,7 +7,8 @@ Names: a vNPU has no place on the chip, only a number, which its maker may choos
 numbers here: of the numbers that Huawei gives a chip (100 + 16 times its physical number, and up), ours takes
 the one of its first slot, a slot being the AI cores of the smallest template. Templates are multiples of each
 other, so whatever fits in AI cores fits in slots. vNPUs that others made are understood if their numbers
-follow the same rule; otherwise the chip is not offered.
+follow the same rule; otherwise the chip is not offered. Where npu-smi counts others than can be read from
+what it lists, nothing is offered of the chip either, and nothing of it is made or removed.
 
 Source: Huawei's npu-smi reference (`create-vnpu` with `-v`, `destroy-vnpu`, `info-vnpu`); its Docker guide
 (`/dev/vdavinci100:/dev/davinci100`); template sizes from HAMi's configuration.
@@ -40,7 +41,7 @@ from driver.quantities import MIB
 from driver.vendors.dcmi import DcmiChip
 from driver.vendors.legacy import LegacyNames, LegacyTemplate
 from driver.vendors.pci_vendor import DeviceNodesMissingError
-from driver.vendors.reading import Program, UnreadableError, report_lines
+from driver.vendors.reading import Program, UnreadableError, report_lines, shown
 
 KIND = "vnpu"
 
@@ -54,8 +55,15 @@ _OF_EACH_CHIP = 16
 _AI_CPUS = {"Ascend310P": 7}
 """AI CPUs where they are fewer than templates would need together; a template has one for each AI core."""
 _ROW = re.compile(r"\|\s*(\d{1,6})\s*\|[^|]*\|[^|]*\|[^|]*\|\s*([A-Za-z0-9_]{1,64})\s*\|")
+_TOTAL = re.compile(r"Total number of vnpu\s*:\s*(\d{1,6})")
 _STRANGE = "It is cut into vNPUs whose numbers do not tell where they are."
 _ANEW = "Delete the pod; a new one is scheduled to a card that is there."
+
+
+class VnpusNotUnderstoodError(UnreadableError):
+    """What npu-smi lists of a chip's vNPUs is not what it counts: some are there that nobody can place."""
+
+    reason = "VnpusNotUnderstood"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +93,7 @@ class AscendVnpus:
         """The chip, and a device for each vNPU that it has or could have.
 
         Raises:
+            VnpusNotUnderstoodError: It is cut, and nobody can say into what.
             UnreadableError: npu-smi or DCMI does not tell.
         """
         grid = self._grid(card.model)
@@ -196,9 +205,11 @@ class AscendVnpus:
             raise _not_now(chip.die_id, unreadable) from None
 
     def _there(self, chip: DcmiChip, *, host: Host) -> list[_Vnpu]:
-        told = _NPU_SMI.ask("info", "-t", "info-vnpu", *_which(chip), host=host)
-        matches = (_ROW.search(line) for line in report_lines(told))
-        return [_Vnpu(number=int(match[1]), template=match[2]) for match in matches if match]
+        try:
+            return _listed_in(_NPU_SMI.ask("info", "-t", "info-vnpu", *_which(chip), host=host))
+        except VnpusNotUnderstoodError:
+            # It counts before it lists: one may have come or gone in between.
+            return _listed_in(_NPU_SMI.ask("info", "-t", "info-vnpu", *_which(chip), host=host))
 
     def _set(self, what: str, chip: DcmiChip, *arguments: str, host: Host) -> None:
         try:
@@ -284,6 +295,27 @@ class Grid:
                 return None
             found.append(place)
         return tuple(found)
+
+
+def _listed_in(told: str) -> list[_Vnpu]:
+    """The vNPUs of a table: as many as it says that there are.
+
+    Raises:
+        VnpusNotUnderstoodError: It says that there are others.
+        UnreadableError: It is no such table; npu-smi also ends well when it says that it cannot tell.
+    """
+    lines = list(report_lines(told))
+    totals = [int(match[1]) for line in lines if (match := _TOTAL.search(line))]
+    found = [_Vnpu(number=int(match[1]), template=match[2]) for line in lines if (match := _ROW.search(line))]
+    if not totals and not found:
+        raise UnreadableError(f"npu-smi told nothing of vNPUs: {shown(told) or 'it said nothing'}.")
+    if totals != [len(found)] or len({one.number for one in found}) != len(found):
+        counted = " and ".join(map(str, totals)) or "no number of"
+        raise VnpusNotUnderstoodError(
+            f"npu-smi counts {counted} vNPUs, and {len(found)} of what it lists are understood.",
+            remedy="Compare npu-smi info -t info-vnpu with what Dragoman knows of it, and report it.",
+        )
+    return found
 
 
 def _place(card: str, profile: int, *, start: int, size: int) -> Place:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, Partitions, effective_policy
 from driver.cards import Card
 from driver.errors import DeviceGoneError
 from driver.host import CommandResult
@@ -18,10 +19,11 @@ from driver.partitions.base import (
     PartitionRefusedError,
     PartitionTarget,
 )
+from driver.partitions.offer import offered
 from driver.places import Place, exclude, place_of
 from driver.shares import Share
 from driver.vendors.ascend import FACTS, Ascend
-from driver.vendors.ascend_vnpu import AscendVnpus, Grid
+from driver.vendors.ascend_vnpu import AscendVnpus, Grid, VnpusNotUnderstoodError
 from driver.vendors.dcmi import DcmiChip
 from driver.vendors.pci_vendor import DeviceNodesMissingError
 from driver.vendors.reading import UnreadableError
@@ -348,3 +350,128 @@ def test_a_vnpus_container_has_no_node_of_the_chip(node: tuple[Ascend, FolderHos
     paths = [one.path for one in vendor.edits(parts[0], host=host).device_nodes]
     assert paths == ["/dev/davinci_manager", "/dev/hisi_hdc", "/dev/devmm_svm"]
     assert {one.health for one in vendor.health([chip_card, *parts], host=host)} == {"Healthy"}
+
+
+class Garbled(NpuSmi):
+    """Counts all vNPUs and lists some of them in words that nobody knows."""
+
+    def __init__(self, *, lost: int = 1, times: int = 1000, total: str = "") -> None:
+        super().__init__()
+        self.lost, self.times, self.total = lost, times, total
+        self.asked_to_change: list[str] = []
+
+    def __call__(self, argv: Sequence[str]) -> CommandResult:
+        if argv[1] == "set":
+            self.asked_to_change.append(argv[3])
+        return super().__call__(argv)
+
+    def table(self) -> str:
+        text = super().table()
+        if self.times <= 0 or not self.there:
+            return text
+        self.times -= 1
+        kept = sorted(self.there)[: len(self.there) - self.lost]
+        lines = [line for line in text.splitlines() if not _is_row(line) or int(line.split()[1]) in kept]
+        if self.total:
+            lines = [self.total if "Total number" in line else line for line in lines]
+        return "\n".join(lines)
+
+
+def _is_row(line: str) -> bool:
+    return line.startswith("|") and line.split()[1].isdecimal()
+
+
+@pytest.fixture
+def garbled(host: FolderHost) -> Garbled:
+    found = Garbled()
+    found.there = {164: "vir05_1c_16g", 166: "vir10_3c_32g"}
+    host.programs["npu-smi"] = found
+    return found
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_count_that_the_rows_do_not_bear_out_is_never_taken_for_a_chip_without_vnpus(
+    vnpus: AscendVnpus, host: FolderHost, garbled: Garbled, lost: int
+) -> None:
+    garbled.lost = lost
+    with pytest.raises(VnpusNotUnderstoodError) as odd:
+        vnpus.cards(card(), host=host)
+    assert odd.value.reason == "VnpusNotUnderstood"
+    assert "counts 2 vNPUs" in odd.value.message
+    with pytest.raises(PartitionBusyError, match="counts 2"):
+        vnpus.make_whole(UUID, host=host)
+
+
+def test_on_a_chip_that_is_cut_in_ways_nobody_can_read_nothing_is_made_or_removed(
+    vnpus: AscendVnpus, host: FolderHost, smi: NpuSmi, garbled: Garbled
+) -> None:
+    host.programs["npu-smi"] = smi
+    made = vnpus.make_instance(target(0, 0, 1), host=host)
+    host.programs["npu-smi"] = garbled
+    verbs: tuple[Callable[[], object], ...] = (
+        lambda: vnpus.find_instance(target(0, 1, 1), host=host),
+        lambda: vnpus.make_instance(target(0, 1, 1), host=host),
+        lambda: vnpus.remove_instance(made, host=host),
+    )
+    for verb in verbs:
+        with pytest.raises(PartitionBusyError) as refused:
+            verb()
+        assert refused.value.retriable
+    assert garbled.asked_to_change == []
+
+
+def test_rows_without_a_count_two_counts_and_a_number_that_is_listed_twice_are_not_understood(
+    vnpus: AscendVnpus, host: FolderHost, garbled: Garbled
+) -> None:
+    garbled.lost = 0
+    for total in ("| no count |", "| Total number of vnpu: 2 |\n| Total number of vnpu: 2 |"):
+        garbled.total = total
+        with pytest.raises(VnpusNotUnderstoodError):
+            vnpus.cards(card(), host=host)
+    row = "|  164  |  0  |  000000000000  |  0  |  vir05_1c_16g  |\n"
+    text = TOTAL.format(count=2) + row + row
+    host.programs["npu-smi"] = lambda _argv: CommandResult(returncode=0, stdout=text, stderr="")
+    with pytest.raises(VnpusNotUnderstoodError):
+        vnpus.cards(card(), host=host)
+
+
+def test_a_vnpu_that_goes_while_npu_smi_lists_them_is_asked_for_again(
+    vnpus: AscendVnpus, host: FolderHost, garbled: Garbled
+) -> None:
+    garbled.times = 1
+    _, *parts = vnpus.cards(card(), host=host)
+    assert sum(part.partition.exists for part in parts if part.partition) == 2
+
+
+def test_an_answer_without_a_table_tells_nothing_though_npu_smi_ends_well(
+    vnpus: AscendVnpus, host: FolderHost
+) -> None:
+    said = "NPU is working in SMP mode, does not support vnpu query.\n"
+    host.programs["npu-smi"] = lambda _argv: CommandResult(returncode=0, stdout=said, stderr="")
+    with pytest.raises(UnreadableError, match="SMP mode") as unknown:
+        vnpus.cards(card(), host=host)
+    assert not isinstance(unknown.value, VnpusNotUnderstoodError)
+
+
+@pytest.mark.parametrize("known_before", [False, True])
+def test_nothing_of_a_chip_that_is_cut_in_ways_nobody_can_read_is_offered(
+    node: tuple[Ascend, FolderHost], smi: NpuSmi, *, known_before: bool
+) -> None:
+    vendor, host = node
+    smi.there = {100 + 16 * 7: "vir05_1c_16g"}
+    before = vendor.discover(host).cards if known_before else ()
+    garbled = Garbled()
+    garbled.there = smi.there
+    host.programs["npu-smi"] = garbled
+    found = vendor.discover(host)
+    cut = [one for one in found.cards if "counts 1 vNPUs" in one.unpublished]
+    assert {one.pci_bus_id for one in cut} == {"0000:82:00.0"}
+    assert len(cut) == (1 + 4 + 2 if known_before else 1)
+    assert [one for one in found.cards if one.pci_bus_id == "0000:82:00.0"] == cut
+    assert any("counts 1 vNPUs" in problem for problem in found.problems)
+    spec = AcceleratorPolicySpec(partitions=Partitions.DYNAMIC)
+    policy = effective_policy([NamedPolicy(name="p", spec=spec)], node_labels={})
+    assert all(one.unpublished for one in offered(cut, policy=policy))
+    host.programs["npu-smi"] = smi
+    if known_before:
+        assert vendor.discover(host).cards == before
