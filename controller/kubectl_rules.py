@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from controller.allocating import views as allocating
-from controller.allocating.pod_fit import Amounts, node_facts, pod_facts, unfit
+from controller.allocating.comparing import Comparison
+from controller.allocating.pod_fit import Amounts, node_facts, pod_facts
 from controller.cli.rules import Question, Rules, Said
 from controller.explaining import views as explaining
 from controller.explaining.classes import is_ours
@@ -46,7 +47,7 @@ def _unfit(pod: JSON, node: JSON) -> str:
     facts = node_facts(node)
     # What other pods take is not known here; what the node has is.
     free = facts.allocatable if facts.allocatable.pods else _PLENTY
-    return unfit(pod_facts(pod), name=str(node["metadata"]["name"]), node=facts, free=free)
+    return Comparison(pod_facts(pod)).unfit(str(node["metadata"]["name"]), facts, free)
 
 
 def _extended(pod: JSON, classes: Sequence[JSON], *, carried: bool) -> JSON | None:

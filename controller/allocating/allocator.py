@@ -19,7 +19,6 @@ asks for devices of several drivers is not allocated: kube-scheduler could not a
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ import structlog
 
 from controller.allocating.answers import Answer
 from controller.allocating.books import Books
+from controller.allocating.candidates import Nodes
 from controller.allocating.errors import AllocationLostError
 from controller.allocating.question import Question, Questions
 from controller.allocating.reading import LongTexts, Reading
@@ -109,7 +109,8 @@ class Allocator:
         self._books = books
         self._usage = usage
         self._turns = turns
-        self._questions = Questions(sources, usage)
+        self._nodes = Nodes(sources, usage)
+        self._questions = Questions(sources, self._nodes)
         self._again = again
         self._answered = answered
         self._policy = policy
@@ -163,7 +164,7 @@ class Allocator:
             return
         (node,) = nodes
         # One that does not fit would hold what it never gets.
-        if self._questions.fits(view, node):
+        if self._nodes.fits(view, node):
             self._usage.expect(key, node=node, asks=view.asks)
 
     async def ended(self) -> None:
@@ -372,21 +373,17 @@ class Allocator:
         self, key: str, view: PodView, documents: Sequence[JSON], *, pinned: set[str]
     ) -> Answer:
         first = self._refused_nodes.first(view.uid, now=_now(), nominated=view.nominated)
-        if first and self._questions.may_try(view, first, pinned=pinned):
-            answer = await self._place(key, documents, [first])
+        if first and self._nodes.may_try(view, first, pinned=pinned):
+            answer = await self._place(key, documents, lambda: [first])
             if answer.decision is not None and answer.decision.allocations is not None:
                 return answer
             self._refused_nodes.pass_over(view.uid)
         left_out = self._refused_nodes.nodes(view.uid, now=_now())
-        began = time.thread_time()
-        try:
-            nodes = self._questions.nodes_for(view, pinned=pinned, left_out=left_out)
-        finally:
-            # A long node affinity is compared with every node.
-            self._spent_s += time.thread_time() - began
-        return await self._place(key, documents, nodes)
+        # A long node affinity is compared with every node, so that is done beside the loop as well.
+        candidates = self._nodes.candidates(view, pinned=pinned, left_out=left_out)
+        return await self._place(key, documents, candidates.choose)
 
-    async def _place(self, key: str, claims: Sequence[JSON], nodes: Sequence[str]) -> Answer:
+    async def _place(self, key: str, claims: Sequence[JSON], nodes: Callable[[], Sequence[str]]) -> Answer:
         try:
             decision = await self._books.place(
                 claims, policy=self._policy, nodes=nodes, release=self._sources.release()
@@ -396,7 +393,7 @@ class Allocator:
             if self._books.took_s > _COSTLY_S:
                 # Whoever makes selectors that take long may not have all the time there is.
                 self._rests[key] = _now() + _COSTLY_FACTOR * self._books.took_s
-        return Answer(pod=key, claims=tuple(claims), nodes=tuple(nodes), decision=decision)
+        return Answer(pod=key, claims=tuple(claims), decision=decision)
 
     def _pod(self, key: str) -> PodView | None:
         return self._sources.pods.get(key)

@@ -16,13 +16,11 @@ class Answer:
     Attributes:
         pod: `namespace/name`.
         claims: The claims that were asked about, with their amounts.
-        nodes: The nodes that the pod may use.
         decision: The decision; None if it did not come to one.
         error: Why not.
     """
 
     pod: str
     claims: tuple[JSON, ...] = ()
-    nodes: tuple[str, ...] = ()
     decision: Decision | None = None
     error: DragomanError | None = None

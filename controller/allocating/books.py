@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -150,22 +150,35 @@ class Books:
             self._change(lambda cluster: cluster.with_classes(changed=[json.loads(view.document)]))
 
     async def place(
-        self, claims: Sequence[JSON], *, policy: PlacementPolicy, nodes: Iterable[str], release: str
+        self,
+        claims: Sequence[JSON],
+        *,
+        policy: PlacementPolicy,
+        nodes: Callable[[], Sequence[str]],
+        release: str,
     ) -> Decision:
         """Decides about the claims of a pod.
 
         Args:
             claims: ResourceClaims (v1), in the pod's order.
             policy: What is liked best.
-            nodes: Names of the nodes that the pod may use.
+            nodes: Gives the names of the nodes that the pod may use; called beside the event loop.
             release: Kubernetes release whose selectors apply.
-        """
-        question = partial(place, claims=claims, policy=policy, nodes=list(nodes), release=release)
-        return await self._ask(question)
 
-    async def why_not(self, claims: Sequence[JSON], *, nodes: Iterable[str], release: str) -> WhyNot:
+        Raises:
+            NoNodeError: There is no such node.
+        """
+        return await self._ask(
+            lambda cluster: place(cluster, claims=claims, policy=policy, nodes=nodes(), release=release)
+        )
+
+    async def why_not(
+        self, claims: Sequence[JSON], *, nodes: Callable[[], Sequence[str]], release: str
+    ) -> WhyNot:
         """Says why the claims of a pod fit nowhere; arguments as for `place`."""
-        return await self._ask(partial(why_not, claims=claims, nodes=list(nodes), release=release))
+        return await self._ask(
+            lambda cluster: why_not(cluster, claims=claims, nodes=nodes(), release=release)
+        )
 
     async def _ask(self, question: Callable[[Cluster], T]) -> T:
         async with self._asking:

@@ -3,7 +3,7 @@
 Purpose: an allocation pins a pod to a node, so the node has to be one that the pod can run on.
 
 Flow: `node_facts` and `pod_facts` read the API's objects (`pod_wishes` and `facts_of` do so in two steps,
-between which a pod is kept as text); `unfit` says why a pod cannot use a node.
+between which a pod is kept as text); `controller.allocating.comparing` says why a pod cannot use a node.
 
 Source of the rules: kube-scheduler's filters NodeUnschedulable, NodeName, TaintToleration, NodeAffinity and
 NodeResourcesFit (processor, memory, number of pods).
@@ -19,15 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from driver.allocation.models import NodeSelection, Taint
-from driver.allocation.nodes import Node, matches
-from driver.allocation.requests import tolerates
+from driver.allocation.models import Taint
 from driver.errors import QuantityError
 from driver.kube.client import JSON
 from driver.quantities import parse_quantity
 
-_UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
-_HARD = frozenset({"NoSchedule", "NoExecute"})
+UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
+HARD = frozenset({"NoSchedule", "NoExecute"})
 _DONE = frozenset({"Succeeded", "Failed"})
 
 
@@ -186,35 +184,8 @@ def pod_asks(document: JSON) -> Amounts:
     )
 
 
-def unfit(pod: PodFacts, *, name: str, node: NodeFacts, free: Amounts) -> str:
-    """Say why a pod cannot use a node, "" if it can.
-
-    Args:
-        pod: The pod.
-        name: Name of the node.
-        node: The node.
-        free: What other pods leave of it.
-    """
-    if pod.node_name and pod.node_name != name:
-        return "the pod was made for another node"
-    if not node.ready:
-        return "the node is not Ready"
-    if node.unschedulable and not any(tolerates(one, _UNSCHEDULABLE) for one in pod.tolerations):
-        return "the node is cordoned"
-    for taint in node.taints:
-        if taint.effect in _HARD and not any(tolerates(one, taint) for one in pod.tolerations):
-            return f"the node has the taint {taint.key} that the pod does not tolerate"
-    for key, value in pod.node_selector.items():
-        if node.labels.get(key) != value:
-            return f"the pod's nodeSelector wants {key}={value}"
-    if pod.affinity is not None and not matches(
-        NodeSelection(selector=pod.affinity), Node(name, dict(node.labels))
-    ):
-        return "the pod's node affinity excludes the node"
-    return _short(pod.asks, free)
-
-
-def _short(asks: Amounts, free: Amounts) -> str:
+def short_of(asks: Amounts, free: Amounts) -> str:
+    """What a node has too little of for a pod, "" if nothing."""
     if asks.pods > free.pods:
         return "the node holds as many pods as it may"
     if asks.cpu_nano and asks.cpu_nano > free.cpu_nano:

@@ -1,7 +1,7 @@
 """What is asked for a pod: its claims, with their amounts, and the nodes that it may use.
 
 Flow: `claims_of` finds the claims, `refuse_pod` looks at the pod itself, `mine` reads the claims of our
-classes, `nodes_for` says where the pod may go; `question` does all of it.
+classes; `question` does all of it, and takes down which nodes there are to choose from.
 
 Limits: reads only, and only what the informers hold at this moment, beside what the caller read of claims
 that are too long to be kept.
@@ -14,16 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from controller.allocating.candidates import Candidates, Nodes
 from controller.allocating.errors import (
     AmountsUnknownError,
     ExtendedResourceError,
     MixedDriversError,
-    NoNodeError,
     PodTooLongError,
 )
-from controller.allocating.pod_fit import unfit
 from controller.allocating.sources import Sources
-from controller.allocating.usage import NodeUsage
 from controller.allocating.views import MAX_LENGTH, MAX_NAMES, MAX_WISHES, ClaimView, ClassView, PodView
 from controller.claims import class_names
 from controller.extended import by_resource, class_of
@@ -39,19 +37,19 @@ class Question:
 
     Attributes:
         claims: Its claims of our classes that are not allocated, as the allocator reads them.
-        nodes: The nodes that it may use.
+        candidates: The nodes that it may choose from.
     """
 
     claims: Sequence[JSON]
-    nodes: Sequence[str]
+    candidates: Candidates
 
 
 class Questions:
     """Reads what pods ask for."""
 
-    def __init__(self, sources: Sources, usage: NodeUsage) -> None:
+    def __init__(self, sources: Sources, nodes: Nodes) -> None:
         self._sources = sources
-        self._usage = usage
+        self._nodes = nodes
 
     def claims_of(self, key: str, view: PodView) -> list[tuple[str, ClaimView]] | None:
         """The pod's claims; None while one does not exist."""
@@ -68,7 +66,7 @@ class Questions:
         """What is asked for a pod; None if a claim is missing, or is too long to be kept.
 
         Raises:
-            AllocationError: As `refuse_pod`, `mine` and `nodes_for`; also ClaimError and ConfigError.
+            AllocationError: As `refuse_pod`, `mine` and `Nodes.candidates`; also ClaimError and ConfigError.
         """
         claims = self.claims_of(key, view) or ()
         waiting = [(name, claim) for name, claim in claims if not claim.allocated]
@@ -79,7 +77,8 @@ class Questions:
         if not documents:
             return None
         pinned = {claim.node for _, claim in claims if claim.node}
-        return Question(claims=documents, nodes=self.nodes_for(view, pinned=pinned, left_out=left_out))
+        candidates = self._nodes.candidates(view, pinned=pinned, left_out=left_out)
+        return Question(claims=documents, candidates=candidates)
 
     def mine(
         self, key: str, waiting: Sequence[tuple[str, ClaimView]], read: Mapping[str, bytes]
@@ -205,80 +204,6 @@ class Questions:
                 field=f"{field}[].opaque.parameters.capacity",
                 remedy="Leave capacity out of it; claims ask for amounts in capacity.requests.",
             )
-
-    def nodes_for(self, view: PodView, *, pinned: set[str], left_out: AbstractSet[str]) -> list[str]:
-        """The nodes that a pod may use and whose cards are offered, sorted.
-
-        Args:
-            view: The pod.
-            pinned: Nodes that its other claims are allocated for.
-            left_out: Nodes that kube-scheduler refused a short while ago.
-
-        Raises:
-            NoNodeError: There is none; it says how many are ruled out by what.
-        """
-        if view.node:
-            return [self._node_of(view, pinned)]
-        reasons: dict[str, int] = {}
-        found: list[str] = []
-        wishes = view.facts
-        for name in sorted(self._sources.nodes.keys()):
-            facts = self._sources.nodes.get(name)
-            if facts is None or wishes is None or not self._sources.offered(name):
-                continue
-            if pinned and pinned != {name}:
-                why = "another claim of the pod is allocated for another node"
-            elif name in left_out:
-                why = "kube-scheduler refused the node a short while ago"
-            else:
-                free = self._usage.free(name, facts.allocatable)
-                why = unfit(wishes, name=name, node=facts, free=free)
-            if why:
-                reasons[why] = reasons.get(why, 0) + 1
-            else:
-                found.append(name)
-        if not found:
-            told = "; ".join(f"{count}: {why}" for why, count in sorted(reasons.items()))
-            raise NoNodeError(
-                f"No node that offers cards may be used by the pod ({told})."
-                if told
-                else "No node offers cards at this time."
-            )
-        return found
-
-    def may_try(self, view: PodView, node: str, *, pinned: set[str]) -> bool:
-        """Whether a pod may use a node whose cards are offered, once pods that are in its way have gone."""
-        facts = self._sources.nodes.get(node)
-        if facts is None or view.facts is None or not self._sources.offered(node) or pinned - {node}:
-            return False
-        return not unfit(view.facts, name=node, node=facts, free=facts.allocatable)
-
-    def _node_of(self, view: PodView, pinned: AbstractSet[str]) -> str:
-        """The node of a pod that was made for it; the kubelet looks at everything but the cards.
-
-        Raises:
-            NoNodeError: Its cards cannot be given out.
-        """
-        facts, remedy = self._sources.nodes.get(view.node), ""
-        if pinned - {view.node}:
-            why = "another claim of it is allocated for another node"
-            remedy = "Leave spec.nodeName out; a nodeSelector lets kube-scheduler choose among nodes."
-        elif facts is None or not facts.ready:
-            why = "which is not Ready"
-        elif not self._sources.offered(view.node):
-            why = "which offers no cards at this time"
-        else:
-            return view.node
-        raise NoNodeError(
-            f"The pod was made for node {view.node}, {why}.", field="spec.nodeName", remedy=remedy
-        )
-
-    def fits(self, view: PodView, node: str) -> bool:
-        """Whether a pod that waits may be bound to a node, whatever its cards."""
-        facts, wishes = self._sources.nodes.get(node), view.facts
-        if facts is None or wishes is None:
-            return False
-        return not unfit(wishes, name=node, node=facts, free=self._usage.free(node, facts.allocatable))
 
     def _with_amounts(self, asked: JSON) -> JSON:
         kept = self._sources.amounts_kept()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from controller.allocating.answers import Answer
 from controller.allocating.books import Books
+from controller.allocating.errors import NoNodeError
 from controller.allocating.question import Question
 from controller.allocating.sources import Sources
 from controller.events import Events, Subject, cut
@@ -147,8 +148,15 @@ class Telling:
             {**one, "metadata": {**one["metadata"], "name": f"claim-{number}", "namespace": "pod"}}
             for number, one in enumerate(question.claims, 1)
         ]
-        found = await self._books.why_not(claims, nodes=question.nodes, release=self._sources.release())
-        self._owed_s += 4 * (time.monotonic() - began)
+        try:
+            found = await self._books.why_not(
+                claims, nodes=question.candidates.choose, release=self._sources.release()
+            )
+        except NoNodeError:
+            # Nodes have changed since it was decided about, and it will be again.
+            return answer.reason, answer.note
+        finally:
+            self._owed_s += 4 * (time.monotonic() - began)
         return found.reason, cut(self._note_of(found, len(claims) == 1))
 
     def _forget(self, key: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.allocating.pod_fit import Amounts, PodFacts, node_facts, pod_asks, pod_facts, unfit
+from controller.allocating.comparing import Comparison
+from controller.allocating.pod_fit import Amounts, PodFacts, node_facts, pod_asks, pod_facts
 
 PLENTY = Amounts(10**12, 10**12, 100)
 
@@ -29,7 +30,7 @@ def pod(**spec: Any) -> PodFacts:
 
 
 def why(the_pod: PodFacts, the_node: Any, free: Amounts = PLENTY) -> str:
-    return unfit(the_pod, name="n1", node=the_node, free=free)
+    return Comparison(the_pod).unfit("n1", the_node, free)
 
 
 def container(cpu: str = "0", memory: str = "0", **fields: Any) -> Any:

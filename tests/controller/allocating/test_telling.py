@@ -83,6 +83,15 @@ async def test_what_is_wrong_with_the_claim_itself_is_told_in_its_own_words() ->
     assert "make the template anew first" in told.notes[0][2]
 
 
+async def test_where_no_node_is_left_meanwhile_the_answer_that_there_was_is_told() -> None:
+    told = Told()
+    told.world.ask("p", "2000Mi")
+    await told.decide("p")
+    told.world.offered.clear()
+    await told.telling.tell("default/p")
+    assert [reason for _, reason, _ in told.notes] == ["NoDevice"] * 2
+
+
 async def test_an_unchanged_answer_is_told_again_only_after_a_while_and_then_counted() -> None:
     told = Told()
     told.world.ask("p", "2000Mi")
