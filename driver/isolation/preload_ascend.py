@@ -15,6 +15,9 @@ Limits:
   elected some seconds after their start. A process that finds none for 10 seconds runs without a limit; so
   do processes of more than 64 containers on one card. Older releases want a program, `limiter`, beside the
   application, which nobody starts here: with them nothing is launched, or nothing is limited.
+* The region has no magic number and no version. In all releases that were read it begins with the quota in
+  bytes; so a quota that stands there is believed, and anything else is not. The part of the time, and whether
+  it is fixed, stands in no place that releases agree in, so a share with a cap is never said to be in force.
 * All containers on a card write the file by which they take turns: one that is hostile can keep the others
   from their turn, or fill the folder. All of it goes with the card's last share.
 """
@@ -22,6 +25,7 @@ Limits:
 from __future__ import annotations
 
 import re
+import struct
 
 from driver.cards import Card
 from driver.cdi import ContainerEdits, Mount
@@ -30,10 +34,12 @@ from driver.isolation.base import Availability, ShareContext
 from driver.isolation.preload import CONTAINER_DIR, CONTAINER_REGION_DIR, PreloadSettings
 from driver.isolation.preload_one_card import (
     CONTAINER_SHARED_DIR,
+    Held,
     OneCardPreload,
     make_shared_folder,
     shared_folder,
 )
+from driver.isolation.region import RegionNotReadyError
 from driver.shares import Share
 
 VENDOR = "ascend"
@@ -42,6 +48,7 @@ REGISTRY_FILE = "global_registry"
 OLDEST_DRIVER = (25, 5)
 
 _RW = ("rw", "nosuid", "nodev", "bind")
+_QUOTA = struct.Struct("<Q")
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\D|$)")
 
 
@@ -76,6 +83,12 @@ class PreloadAscend(OneCardPreload):
             found["NPU_PRIORITY"] = str(share.cores_percent)
             found["NPU_FIXED_SHARE_RATIO"] = "1"
         return found
+
+    def held_in(self, head: bytes) -> Held:
+        """The quota."""
+        if len(head) < _QUOTA.size:
+            raise RegionNotReadyError("it is still empty")
+        return Held(memory_bytes=_QUOTA.unpack_from(head)[0], certain=False)
 
     def loading(self, context: ShareContext, *, host: Host) -> ContainerEdits:
         """The loader's list, and the file of all containers on the card."""

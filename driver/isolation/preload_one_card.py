@@ -7,9 +7,12 @@ that vendor and no share that another library holds.
 Flow: `OneCardPreload` is `Preload` with another library and other variables; the region's folder, its marker
 and its removal are the same. `check_one_card_rules` refuses the containers in which that would not do.
 
-Limits: those of `driver.isolation.preload`. What a library really holds stands in a file whose layout it
-changes from version to version: *in force?* sees that the process has mapped library and region and was
-started with the share's limits, and believes the library the rest.
+*In force?* wants to see that the process has mapped library and region and was started with the share's
+limits, and that the region, by which the library counts, has them too. Where a limit stands in no region, or
+in one whose layout is not known for certain, it says that nobody can see it.
+
+Limits: those of `driver.isolation.preload`. That the library refuses what goes beyond the limit in its region
+is believed.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import posixpath
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from driver.cards import Card
 from driver.cdi import ContainerEdits, Mount
@@ -32,18 +36,26 @@ from driver.isolation.preload import (
     needed,
 )
 from driver.isolation.preload_seen import (
+    ABOUT_TO,
     ENDED,
     HIDDEN,
     MAX_ENVIRONMENT_BYTES,
+    TOO_LARGE,
     UNUSED,
     Where,
     look,
+    region_unreadable,
 )
+from driver.isolation.region import RegionError, RegionNotReadyError, unreadable
 from driver.isolation.rules import ContainerUse, ShareFacts, ShareKey, named
+from driver.quantities import MIB
 from driver.shares import Share
 
 VENDORS = frozenset({"ascend", "amd"})
 """Vendors whose library holds one card in a container."""
+
+REGION_HEAD = 64
+"""So many bytes of a region are read."""
 
 _RW = ("rw", "nosuid", "nodev", "bind")
 
@@ -58,6 +70,19 @@ class MixedLibrariesError(IsolationError):
     """A container has shares that libraries of different vendors hold."""
 
     reason = "MixedLibraries"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a library holds by the word of its region.
+
+    Attributes:
+        memory_bytes: Memory of the container's first card; 0 for no limit.
+        certain: The region says which layout it has, so that another number than was asked for is one.
+    """
+
+    memory_bytes: int
+    certain: bool
 
 
 class OneCardPreload(Preload):
@@ -84,6 +109,15 @@ class OneCardPreload(Preload):
     @abstractmethod
     def loading(self, context: ShareContext, *, host: Host) -> ContainerEdits:
         """What makes the container's programs load the library; the same in all shares of a card."""
+
+    @abstractmethod
+    def held_in(self, head: bytes) -> Held:
+        """What the library counts by, from the first bytes of its region.
+
+        Raises:
+            RegionNotReadyError: The library has not written it yet.
+            RegionError: The region's layout is none that is known.
+        """
 
     def can_hold(self, card: Card) -> Availability:  # noqa: ARG002 - for those that override
         """What the library holds of this card, once it is there."""
@@ -131,7 +165,7 @@ class OneCardPreload(Preload):
         ) + self.loading(context, host=host)
 
     def in_force(self, share: Share, *, context: ShareContext, host: Host, pid: int) -> InForce:
-        """Whether the process has mapped library and region, and was started with the share's limits."""
+        """Whether the process has mapped library and region, and the region has the share's limits."""
         if not needed(share, context=context):
             return InForce(holds=True, message="The share has no limit that this method holds.")
         where = Where(
@@ -147,6 +181,8 @@ class OneCardPreload(Preload):
             return HIDDEN
         except OSError:
             return ENDED
+        if seen.cut and not (seen.library and seen.region):
+            return TOO_LARGE
         if not seen.card and not seen.region:
             return UNUSED
         if not seen.library:
@@ -173,7 +209,43 @@ class OneCardPreload(Preload):
                 message=f"A process uses its card and {self._title} has not opened its region.",
                 remedy="See what the library wrote to the container's log.",
             )
-        return InForce(holds=True, message=f"Processes run with {self._title} and the share's limits.")
+        return self._of_region(share, context=context, host=host)
+
+    def _of_region(self, share: Share, *, context: ShareContext, host: Host) -> InForce:
+        """The answer where a process has mapped the region and was started with the share's limits."""
+        try:
+            held = self.held_in(host.read_part(self.region_of(share), length=REGION_HEAD))
+        except (FileNotFoundError, RegionNotReadyError):
+            return ABOUT_TO
+        except RegionError as odd:
+            return self._not_seen(f"what it counts by cannot be read: {odd}")
+        except OSError as failed:
+            return region_unreadable(unreadable(failed))
+        if context.holds_memory and share.limits_memory and held.memory_bytes != share.memory_mib * MIB:
+            has = f"{held.memory_bytes // MIB} MiB" if held.memory_bytes else "no limit"
+            differs = f"{has} instead of {share.memory_mib} MiB of memory"
+            if not held.certain:
+                return self._not_seen(
+                    f"where releases that are known have the limit its region has {differs}"
+                )
+            return InForce(
+                holds=False,
+                reason="RegionLimitsDiffer",
+                message=f"The library holds {differs}.",
+                remedy="Delete the pod; its successor gets a region of its own. Something in the container "
+                "has changed the library's environment or its region.",
+            )
+        if context.holds_cores and share.limits_cores:
+            return self._not_seen(f"that it keeps to {share.cores_percent} percent of compute stands nowhere")
+        return InForce(holds=True, message=f"{self._title} holds the share's limits.")
+
+    def _not_seen(self, what: str) -> InForce:
+        return InForce(
+            holds=False,
+            known=False,
+            reason="LimitsNotSeen",
+            message=f"A process has loaded {self._title} and was started with the share's limits; {what}.",
+        )
 
     def region_of(self, share: Share) -> str:
         """Path of the node where the share's region is once a process has made it."""

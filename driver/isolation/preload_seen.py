@@ -23,8 +23,8 @@ process' environment is the one it was started with; what it changed later shows
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from driver.cards import CORES_PER_CARD
 from driver.host import Host
@@ -35,7 +35,7 @@ from driver.quantities import MIB
 from driver.shares import Share
 
 MAX_MAPS_BYTES = 2 << 20
-"""Of a process with more mappings (about 20,000) nothing is said."""
+"""Of a process with more mappings (about 20,000) what is found among so many counts, and no more is said."""
 
 MAX_ENVIRONMENT_BYTES = 1 << 20
 MAX_FILES = 1024
@@ -56,6 +56,17 @@ HIDDEN = InForce(
 )
 ENDED = InForce(holds=False, known=False, reason=NOT_USED_YET, message="The process has ended.")
 UNUSED = InForce(holds=False, known=False, reason=NOT_USED_YET, message="No process has used its card yet.")
+ABOUT_TO = InForce(
+    holds=False, known=False, reason=NOT_USED_YET, message="A process is about to use its card."
+)
+TOO_LARGE = InForce(
+    holds=False,
+    known=False,
+    reason="ProcessTooLarge",
+    message=f"A process has more mappings or open files than are looked at ({MAX_MAPS_BYTES >> 20} MiB of "
+    f"/proc/<pid>/maps, {MAX_FILES} files), and those that were do not tell whether its limits hold.",
+    remedy="See why the program maps or opens so much.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +96,10 @@ class Seen:
     Attributes:
         library: The library is mapped.
         region: A region is mapped where the container has it.
-        region_file: Which file that is: device and inode.
         card: It has the driver's library mapped, or a device node of the share open.
         libc: Path of the C library that it has mapped, in its own root; "" for none.
+        region_file: Which file the region is: device and inode.
+        cut: There are more mappings or open files than were read: what is missing here may be there.
     """
 
     library: bool
@@ -95,6 +107,7 @@ class Seen:
     card: bool
     libc: str
     region_file: tuple[str, int] = ("", 0)
+    cut: bool = False
 
 
 def _mapped(maps: bytes, *, context: ShareContext, where: Where) -> Seen:
@@ -137,15 +150,16 @@ def look(pid: int, *, context: ShareContext, where: Where, host: Host) -> Seen:
         OSError: The process is gone, or may not be looked at.
     """
     content = host.read_part(f"/proc/{pid}/maps", length=MAX_MAPS_BYTES)
-    if len(content) >= MAX_MAPS_BYTES:
-        # What is not read could be what is looked for.
-        return Seen(library=False, region=False, card=False, libc="")
-    seen = _mapped(content, context=context, where=where)
+    cut = len(content) >= MAX_MAPS_BYTES
+    if cut:
+        # Half a path could be a whole one.
+        content = content.rpartition(b"\n")[0]
+    seen = replace(_mapped(content, context=context, where=where), cut=cut)
     if seen.card or seen.region or not context.devices:
         return seen
-    return Seen(
-        library=seen.library, region=False, card=_has_open(pid, context.devices, host=host), libc=seen.libc
-    )
+    names = host.list_dir(f"/proc/{pid}/fd")
+    card = _has_open(pid, names[:MAX_FILES], context.devices, host=host)
+    return replace(seen, card=card, cut=cut or (not card and len(names) > MAX_FILES))
 
 
 def judge(pid: int, share: Share, *, context: ShareContext, where: Where, host: Host) -> InForce:
@@ -158,6 +172,8 @@ def judge(pid: int, share: Share, *, context: ShareContext, where: Where, host: 
         return ENDED
     if seen.region:
         return _of_region(pid, share, context=context, where=where, host=host, seen=seen)
+    if seen.cut:
+        return TOO_LARGE
     if not seen.card:
         return UNUSED
     if seen.library:
@@ -197,17 +213,15 @@ def _of_region(
 ) -> InForce:
     path = region_in_use(seen, where=where, host=host)
     if not path:
-        return _unreadable("it is none of those that the container was given")
+        return region_unreadable("it is none of those that the container was given")
     try:
         region = read_region(path, host=host, slots=False)
     except (FileNotFoundError, RegionNotReadyError):
-        return InForce(
-            holds=False, known=False, reason=NOT_USED_YET, message="A process is about to use its card."
-        )
+        return ABOUT_TO
     except OSError as failed:
-        return _unreadable(unreadable(failed))
+        return region_unreadable(unreadable(failed))
     except RegionError as odd:
-        return _unreadable(str(odd))
+        return region_unreadable(str(odd))
     differs = differing(region, share, context=context)
     if differs:
         return InForce(
@@ -229,7 +243,8 @@ def _of_region(
     return InForce(holds=True, message="The preload library holds the share's limits.")
 
 
-def _unreadable(why: str) -> InForce:
+def region_unreadable(why: str) -> InForce:
+    """The answer where a region is there and does not tell its limits."""
     return InForce(
         holds=False,
         reason="RegionUnreadable",
@@ -329,11 +344,10 @@ def _too_old(pid: int, seen: Seen, *, where: Where, host: Host) -> str:
     return f"A program with glibc 2.{has} uses the card; the library needs 2.{needed}."
 
 
-def _has_open(pid: int, devices: tuple[str, ...], *, host: Host) -> bool:
-    folder = f"/proc/{pid}/fd"
-    for name in host.list_dir(folder)[:MAX_FILES]:
+def _has_open(pid: int, names: Sequence[str], devices: tuple[str, ...], *, host: Host) -> bool:
+    for name in names:
         try:
-            if host.read_link(f"{folder}/{name}") in devices:
+            if host.read_link(f"/proc/{pid}/fd/{name}") in devices:
                 return True
         except OSError:
             continue

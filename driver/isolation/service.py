@@ -36,7 +36,7 @@ from driver.cdi import ContainerEdits, Mount
 from driver.errors import IsolationError
 from driver.host import Host
 from driver.isolation.base import Availability, InForce, ShareContext
-from driver.isolation.preload_seen import ENDED, HIDDEN, MAX_MAPS_BYTES, UNUSED
+from driver.isolation.preload_seen import ENDED, HIDDEN, MAX_MAPS_BYTES, TOO_LARGE, UNUSED
 from driver.isolation.service_shares import GPU_UUID, MpsShare, mps_share, namespace_name
 from driver.shares import Share
 
@@ -253,7 +253,7 @@ def _not_connected(pid: int, *, host: Host) -> InForce:
         return ENDED
     # Programs that only ask about cards (nvidia-smi) come without CUDA, and MPS has nothing to hold in them.
     if b"/libcuda.so" not in maps:
-        return UNUSED
+        return TOO_LARGE if len(maps) >= MAX_MAPS_BYTES else UNUSED
     return InForce(
         holds=False,
         reason="NoMpsClient",

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from driver.isolation.preload import PreloadSettings
+from driver.isolation.preload_amd import PreloadAmd
+from driver.isolation.preload_ascend import PreloadAscend
+from driver.isolation.preload_one_card import REGION_HEAD, Held
 from tests.native.build import probe, stub_amvgpu, stub_vnpu
+
+SETTINGS = PreloadSettings(library="/l", files_dir="/f", region_dir="/r")
 
 
 def _region(tmp_path: Path, variables: dict[str, str]) -> set[str]:
     subprocess.run([probe(), "--once"], env=variables, capture_output=True, check=True)
-    return set((tmp_path / "region").read_bytes().rstrip(b"\0").decode().splitlines())
+    return set((tmp_path / "region.variables").read_text().splitlines())
 
 
 def test_a_preloaded_libvnpu_finds_quota_and_priority(tmp_path: Path) -> None:
@@ -23,6 +29,8 @@ def test_a_preloaded_libvnpu_finds_quota_and_priority(tmp_path: Path) -> None:
     }
     found = _region(tmp_path, {**variables, "LD_PRELOAD": str(stub_vnpu()), "HOME": "/"})
     assert found == {f"{name}={value}" for name, value in variables.items()}
+    held = PreloadAscend(SETTINGS).held_in((tmp_path / "region").read_bytes()[:REGION_HEAD])
+    assert held.memory_bytes == 1024 << 20
 
 
 def test_an_auditing_libamvgpu_finds_its_limit(tmp_path: Path) -> None:
@@ -32,6 +40,9 @@ def test_an_auditing_libamvgpu_finds_its_limit(tmp_path: Path) -> None:
     }
     found = _region(tmp_path, {**variables, "LD_AUDIT": str(stub_amvgpu()), "HOME": "/"})
     assert found == {f"{name}={value}" for name, value in variables.items()}
+    # The stub has the structure's head from its C compiler, semaphore included.
+    held = PreloadAmd(SETTINGS).held_in((tmp_path / "region").read_bytes()[:REGION_HEAD])
+    assert held == Held(memory_bytes=1024 << 20, certain=True)
 
 
 @pytest.mark.parametrize("how", ["LD_PRELOAD", "LD_AUDIT"])

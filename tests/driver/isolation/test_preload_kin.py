@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 from driver.cards import Card
 from driver.cdi import ContainerEdits
 from driver.errors import IsolationError
-from driver.isolation.base import ShareContext
+from driver.isolation.base import InForce, ShareContext
 from driver.isolation.preload import PreloadLibraryMissingError, PreloadSettings
 from driver.isolation.preload_amd import PreloadAmd
 from driver.isolation.preload_ascend import PreloadAscend
 from driver.isolation.preload_by_vendor import PreloadByVendor
 from driver.isolation.preload_one_card import OneCardOnlyError
+from driver.isolation.preload_seen import MAX_MAPS_BYTES
 from driver.shares import Share
 from tests.support.folder_host import FolderHost
 
@@ -249,30 +251,125 @@ def process(host: FolderHost, *mapped: str, environment: dict[str, str]) -> None
     host.add("/proc/7/environ", "".join(f"{name}={value}\0" for name, value in environment.items()))
 
 
-@pytest.mark.parametrize(
-    ("card", "library", "region"),
-    [
-        (ASCEND, "/usr/local/dragoman/libvnpu.so", "/usr/local/dragoman/region/vnpu_local_shmem"),
-        (AMD, "/usr/local/dragoman/libamvgpu.so", "/usr/local/dragoman/region/hip.cache"),
-    ],
-)
-def test_in_force_is_a_process_with_library_region_and_limits(
-    method: PreloadByVendor, host: FolderHost, card: Card, library: str, region: str
+REGIONS = {"ascend": "vnpu_local_shmem", "amd": "hip.cache"}
+MAPPED = {
+    "ascend": ("/usr/local/dragoman/libvnpu.so", "/usr/local/dragoman/region/vnpu_local_shmem"),
+    "amd": ("/usr/local/dragoman/libamvgpu.so", "/usr/local/dragoman/region/hip.cache"),
+}
+MIB = 1 << 20
+
+
+def hip_region(memory_mib: int, *, magic: bytes = b"2IMH") -> bytes:
+    """The head of what amd-hami-core writes."""
+    return magic.ljust(56, b"\0") + struct.pack("<Q", memory_mib * MIB) + b"\0" * 8192
+
+
+def npu_region(memory_mib: int) -> bytes:
+    """The head of what HAMi-vnpu-core writes."""
+    return struct.pack("<Q", memory_mib * MIB) + b"\0" * 1064
+
+
+class Started:
+    """A process that was started with a share of a card, and what its library wrote."""
+
+    def __init__(self, method: PreloadByVendor, host: FolderHost, card: Card, *, cores: int = 0) -> None:
+        self.method, self.host, self.card = method, host, card
+        self.share = share(card, cores=cores)
+        self.context = context(card, cores=bool(cores))
+        self.environment = dict(method.edits(self.share, context=self.context, host=host).env)
+
+    def write(self, content: bytes) -> None:
+        path = f"/run/dragoman/uid-1/npu/region/{REGIONS[self.card.vendor]}"
+        self.host.add(path)
+        self.host.local(path).write_bytes(content)
+
+    def seen(self, *mapped: str, environment: dict[str, str] | None = None) -> InForce:
+        process(self.host, *mapped, environment=self.environment if environment is None else environment)
+        return self.method.in_force(self.share, context=self.context, host=self.host, pid=7)
+
+    def verdict(self, *mapped: str, environment: dict[str, str] | None = None) -> str:
+        found = self.seen(*(mapped or MAPPED[self.card.vendor]), environment=environment)
+        return "holds" if found.holds else found.reason if found.known else f"unknown: {found.reason}"
+
+
+@pytest.mark.parametrize(("card", "content"), [(ASCEND, npu_region(4096)), (AMD, hip_region(4096))])
+def test_in_force_is_a_process_with_library_and_limits_and_a_region_that_has_them(
+    method: PreloadByVendor, host: FolderHost, card: Card, content: bytes
 ) -> None:
-    given, seen = share(card, cores=0), context(card, cores=False)
-    environment = dict(method.edits(given, context=seen, host=host).env)
-
-    def look(*mapped: str, environment: dict[str, str] = environment) -> tuple[bool, bool, str]:
-        process(host, *mapped, environment=environment)
-        found = method.in_force(given, context=seen, host=host, pid=7)
-        return found.holds, found.known, found.reason
-
-    assert look(library, region) == (True, True, "")
-    assert look() == (False, False, "CardNotUsedYet")
-    assert look(library) == (False, False, "CardNotUsedYet")
-    assert look("/dev/card") == (False, True, "LibraryNotLoaded")
-    assert look("/dev/card", library) == (False, True, "RegionMissing")
-    assert look("/dev/card", library, region, environment={}) == (False, True, "EnvironmentLost")
+    started = Started(method, host, card)
+    started.write(content)
+    library, region = MAPPED[card.vendor]
+    assert started.verdict() == "holds"
+    assert started.verdict("/nothing") == "unknown: CardNotUsedYet"
+    assert started.verdict(library) == "unknown: CardNotUsedYet"
+    assert started.verdict("/dev/card") == "LibraryNotLoaded"
+    assert started.verdict("/dev/card", library) == "RegionMissing"
+    assert started.verdict("/dev/card", library, region, environment={}) == "EnvironmentLost"
     host.local("/proc/7/maps").unlink()
-    gone = method.in_force(given, context=seen, host=host, pid=7)
+    gone = method.in_force(started.share, context=started.context, host=host, pid=7)
     assert (gone.holds, gone.known) == (False, False)
+
+
+@pytest.mark.parametrize("magic", [b"1IMH", b"2IMH"])
+def test_the_limit_in_the_region_of_an_amd_share_has_to_be_the_shares(
+    method: PreloadByVendor, host: FolderHost, magic: bytes
+) -> None:
+    started = Started(method, host, AMD)
+    for memory, told in ((4096, "holds"), (4095, "RegionLimitsDiffer"), (0, "RegionLimitsDiffer")):
+        started.write(hip_region(memory, magic=magic))
+        assert started.verdict() == told
+    assert "no limit instead of 4096 MiB" in started.seen(*MAPPED["amd"]).message
+
+
+def test_an_amd_region_that_is_being_made_is_waited_for_and_one_of_another_layout_tells_nothing(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    started = Started(method, host, AMD)
+    assert started.verdict() == "unknown: CardNotUsedYet"
+    for empty in (b"", hip_region(4096, magic=b"\0\0\0\0")):
+        started.write(empty)
+        assert started.verdict() == "unknown: CardNotUsedYet"
+    started.write(hip_region(4096, magic=b"3IMH"))
+    assert started.verdict() == "unknown: LimitsNotSeen"
+
+
+def test_of_an_ascend_region_only_the_very_quota_counts_since_it_says_no_version(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    started = Started(method, host, ASCEND)
+    assert started.verdict() == "unknown: CardNotUsedYet"
+    for memory in (0, 4095, 65536):
+        started.write(npu_region(memory))
+        assert started.verdict() == "unknown: LimitsNotSeen"
+    assert "65536 MiB instead of 4096 MiB" in started.seen(*MAPPED["ascend"]).message
+
+
+def test_that_an_ascend_share_keeps_to_its_part_of_the_time_is_never_said_to_be_seen(
+    method: PreloadByVendor, host: FolderHost
+) -> None:
+    started = Started(method, host, ASCEND, cores=30)
+    started.write(npu_region(4096))
+    assert started.verdict() == "unknown: LimitsNotSeen"
+    assert "30 percent of compute stands nowhere" in started.seen(*MAPPED["ascend"]).message
+
+
+@pytest.mark.parametrize("card", [ASCEND, AMD])
+def test_what_a_container_puts_in_the_place_of_its_region_is_no_region(
+    method: PreloadByVendor, host: FolderHost, card: Card
+) -> None:
+    started = Started(method, host, card)
+    host.link(f"/run/dragoman/uid-1/npu/region/{REGIONS[card.vendor]}", "/etc/passwd")
+    assert started.verdict() == "RegionUnreadable"
+
+
+@pytest.mark.parametrize(("card", "content"), [(ASCEND, npu_region(4096)), (AMD, hip_region(4096))])
+def test_of_more_mappings_than_are_read_what_is_found_counts_and_what_is_not_tells_nothing(
+    method: PreloadByVendor, host: FolderHost, card: Card, content: bytes
+) -> None:
+    started = Started(method, host, card)
+    started.write(content)
+    many = ["/a/file"] * (MAX_MAPS_BYTES // 30)
+    assert started.verdict(*MAPPED[card.vendor], *many) == "holds"
+    assert started.verdict("/dev/card", *many) == "unknown: ProcessTooLarge"
+    assert started.verdict("/dev/card", MAPPED[card.vendor][0], *many) == "unknown: ProcessTooLarge"
+    assert started.verdict(*many) == "unknown: ProcessTooLarge"

@@ -9,7 +9,7 @@ import pytest
 from driver.cards import Card
 from driver.isolation.base import InForce, ShareContext
 from driver.isolation.preload import Preload, PreloadSettings
-from driver.isolation.preload_seen import MAX_MAPS_BYTES
+from driver.isolation.preload_seen import MAX_FILES, MAX_MAPS_BYTES
 from driver.shares import Share
 from tests.driver.isolation import regions
 from tests.support.folder_host import FolderHost
@@ -113,11 +113,41 @@ def test_paths_that_a_container_makes_up_cost_no_more_than_others(host: FolderHo
     assert verdict(ask(host)) == "holds"
 
 
-def test_nothing_is_said_of_a_process_with_more_mappings_than_are_read(host: FolderHost) -> None:
-    many = "7f09-7f0a r--s 00000000 00:2d 11 /a/file\n" * (MAX_MAPS_BYTES // 30)
-    process(host, CUDA, many)
+MANY = "7f09-7f0a r--s 00000000 00:2d 11 /a/file\n" * (MAX_MAPS_BYTES // 30)
+
+
+@pytest.mark.parametrize("found", [(), (CUDA,), (LIBRARY, CUDA)])
+def test_of_a_process_with_more_mappings_than_are_read_it_is_said_that_nobody_can_tell(
+    host: FolderHost, found: tuple[str, ...]
+) -> None:
+    process(host, *found, MANY)
     region(host)
-    assert verdict(ask(host)) == "unknown: CardNotUsedYet"
+    assert verdict(ask(host)) == "unknown: ProcessTooLarge"
+
+
+def test_a_region_that_is_among_the_mappings_that_are_read_counts_however_many_there_are(
+    host: FolderHost,
+) -> None:
+    process(host, MAPPED, MANY)
+    region(host)
+    assert verdict(ask(host)) == "holds"
+    region(host, regions.made(memory={1: 8192}, cores={1: 30}))
+    assert verdict(ask(host)) == "RegionLimitsDiffer"
+
+
+def test_a_path_that_is_cut_off_where_reading_ends_is_no_path(host: FolderHost) -> None:
+    line = MAPPED.rstrip("\n")
+    padding = "7f09-7f0a r--s 00000000 00:2d 11 /".ljust(MAX_MAPS_BYTES - len(line) - 1, "a") + "\n"
+    process(host, padding, line + "-of-another\n")
+    region(host)
+    assert verdict(ask(host)) == "unknown: ProcessTooLarge"
+
+
+def test_of_a_process_with_more_open_files_than_are_looked_at_it_is_said_that_nobody_can_tell(
+    host: FolderHost,
+) -> None:
+    process(host, files=("/dev/null",) * (MAX_FILES + 1))
+    assert verdict(ask(host)) == "unknown: ProcessTooLarge"
 
 
 def test_names_with_spaces_are_read_whole(host: FolderHost) -> None:

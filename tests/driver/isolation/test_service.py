@@ -10,6 +10,7 @@ from driver.cdi import ContainerEdits, Mount
 from driver.errors import IsolationError
 from driver.isolation.base import ShareContext
 from driver.isolation.choose import Chosen, edits_for
+from driver.isolation.preload_seen import MAX_MAPS_BYTES
 from driver.isolation.service import (
     CONTAINER_PIPE_DIR,
     MpsClient,
@@ -205,6 +206,12 @@ def test_a_process_with_cuda_that_is_no_client_has_the_whole_card_and_that_is_sa
     )
     assert (found.holds, found.known, found.reason) == (False, True, "NoMpsClient")
     assert "CUDA_MPS_PIPE_DIRECTORY" in found.remedy
+
+
+def test_of_a_process_with_more_mappings_than_are_read_nobody_can_tell_whether_it_has_cuda(mps: Mps) -> None:
+    many = "7f00 /a/file\n" * (MAX_MAPS_BYTES // 10 + 1)
+    found = _connected(mps).in_force(SHARE, context=context(), host=host(many), pid=PID)
+    assert (found.holds, found.known, found.reason) == (False, False, "ProcessTooLarge")
 
 
 @pytest.mark.parametrize("maps", ["7f00 /usr/bin/sh\n", "7f00 /usr/lib/libnvidia-ml.so.1\n", None])

@@ -23,7 +23,7 @@ def _reasons() -> set[str]:
     """The reasons that the preload library's and the other methods' modules can give."""
     found = {NO_PROCESS, NOT_ANSWERING.reason, HELD_BACK.reason, LIMITS_LOST, LIMITS_RESTORED}
     found |= {PartitionGoneError.reason, PartitionsUnknownError.reason}
-    for name in ("preload_seen", "kernel", "service", "hardware"):
+    for name in ("preload_seen", "preload_one_card", "kernel", "service", "hardware"):
         tree = ast.parse((ROOT / "driver" / "isolation" / f"{name}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InForce":
