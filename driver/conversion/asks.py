@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from driver.api.share_config import CorePolicy
 from driver.cards import CORES_PER_CARD
 from driver.conversion.amounts import CARDS, PERCENT, Unit, memory_unit, parsed, whole_number
-from driver.conversion.choosing import SOFT, modes_of
 from driver.conversion.errors import LegacyAmountError
 from driver.conversion.names import Catalogue, Family
 from driver.conversion.settings import ConversionSettings
+from driver.conversion.ways import is_soft
 from driver.quantities import MIB, Form
 
 Amounts = Mapping[str, object]
@@ -171,8 +171,7 @@ class _Reader:
         steps = [size for size in entry.memory_steps_mib if memory <= size]
         if memory and steps:
             return _changed(ask, memory_mib=steps[0])
-        soft = SOFT in modes_of(self._family, self._around.annotations)
-        if not memory or not entry.templates or soft:
+        if not memory or not entry.templates or is_soft(self._family, self._around.annotations):
             return ask
         for one in entry.templates:
             if memory <= one.memory_mib and ask.cores <= one.cores_percent:

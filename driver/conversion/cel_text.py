@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from driver.conversion.errors import LegacyChoiceError
 
 _ATTRIBUTES = 'device.attributes["dragoman.dev"]'
+HELD_BY_MPS = f'{_ATTRIBUTES}.coresIsolation == "service"'
+"""True for cards whose caps on compute MPS holds."""
 _PLAIN = frozenset(string.ascii_letters + string.digits + " -_.:/+()[]{}<>=*#@!?,;|&%$^~'")
 
 
@@ -49,6 +51,11 @@ def type_contains(texts: Sequence[str], *, prefix: str, field: str) -> str:
     if prefix:
         kind = f"({literal(lowered(prefix), field=field)} + {kind})"
     return " || ".join(f"{kind}.contains({literal(lowered(text), field=field)})" for text in texts)
+
+
+def vendor_is(vendor: str) -> str:
+    """True for devices of a vendor, by its short name: a class for partitions has those of all vendors."""
+    return f'{_ATTRIBUTES}.vendor == "{vendor}"'
 
 
 def memory_is(operator: str, mib: int) -> str:

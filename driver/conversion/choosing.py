@@ -1,7 +1,7 @@
-"""Annotations that choose cards: by UUID, by type, by NUMA node, by mode.
+"""Annotations that choose cards: by UUID, by type, by NUMA node; modes are in `ways`.
 
 Flow: `choice_of` reads the annotations that a family knows; its selectors go into each request, `fits` says
-which kinds of cards they leave.
+which kinds of cards, and of partitions of cards, they leave.
 
 Rules that people see: entries are divided by commas and blanks around them do not count; a type is any part
 of vendor and model, whatever the case, as HAMi's scheduler has it (not its DRA webhook, which wants all of
@@ -21,15 +21,13 @@ from driver.conversion import cel_text
 from driver.conversion.errors import LegacyChoiceError
 from driver.conversion.names import Family
 from driver.conversion.stock import CardKind
+from driver.conversion.ways import Way, ways_of
 
 _MOST_ENTRIES = 64
 _MOST_BYTES = 64
 _MOST_EXPRESSION = 10 * 1024
 _PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-SOFT = "hami-core"
-"""The mode in which a library holds the limits, so that any amount can be had."""
-_MODES = {"mig": "MIG instances", "mps": "MPS"}
 _QOS = ("best-effort", "fixed-share", "burst-share")
 
 
@@ -38,13 +36,17 @@ class Choice:
     """Which cards a pod leaves for a family.
 
     Attributes:
-        selectors: CEL expressions; all have to hold.
+        selectors: CEL expressions for cards; all have to hold.
+        of_partitions: The same for partitions of such cards.
+        ways: The ways of sharing that the pod accepts, in its order; at least one.
         fits: Whether a kind of card is left, as far as its vendor, model and memory tell.
         one_numa_node: Whether all cards of a container have to be at one NUMA node.
         best_effort: Whether caps on compute are not held (MetaX).
     """
 
     selectors: tuple[str, ...]
+    of_partitions: tuple[str, ...]
+    ways: tuple[Way, ...]
     fits: Callable[[CardKind], bool]
     one_numa_node: bool = False
     best_effort: bool = False
@@ -57,13 +59,9 @@ def choice_of(family: Family, annotations: Mapping[str, str], *, warn: Callable[
         LegacyChoiceError: One cannot be kept to.
     """
     entry = family.entry
+    models = [cel_text.model_is(entry.models, field="")] if entry.models else []
+    cards, parents = (_named(family, annotations, attribute=one) for one in ("uuid", "parentUUID"))
     selectors: list[str] = []
-    if entry.models:
-        selectors.append(cel_text.model_is(entry.models, field=""))
-    for role in ("useUUID", "avoidUUID"):
-        key = entry.annotation(role)
-        if key in annotations:
-            selectors += _uuids(annotations[key], use=role == "useUUID", field=_field(key))
     wanted = _types(annotations, entry.annotation("useType"))
     unwanted = _types(annotations, entry.annotation("avoidType"))
     if entry.type_name:
@@ -76,11 +74,11 @@ def choice_of(family: Family, annotations: Mapping[str, str], *, warn: Callable[
     if unwanted:
         field = _field(entry.annotation("avoidType"))
         selectors.append(_short(f"!({cel_text.type_contains(unwanted, prefix=prefix, field=field)})", field))
-    _check_mode(family, annotations)
-    models = frozenset(map(str.lower, entry.models))
+    ways = ways_of(family, annotations)
+    lowered = frozenset(map(str.lower, entry.models))
 
     def fits(kind: CardKind) -> bool:
-        if kind.vendor != family.vendor.name or (models and kind.model.lower() not in models):
+        if kind.vendor != family.vendor.name or (lowered and kind.model.lower() not in lowered):
             return False
         name = cel_text.lowered(prefix + kind.model)
         if wanted and not any(cel_text.lowered(one) in name for one in wanted):
@@ -88,14 +86,25 @@ def choice_of(family: Family, annotations: Mapping[str, str], *, warn: Callable[
         return not any(cel_text.lowered(one) in name for one in unwanted)
 
     return Choice(
-        selectors=tuple(selectors),
+        selectors=(*models, *cards, *selectors, *([cel_text.HELD_BY_MPS] if Way.MPS in ways else ())),
+        of_partitions=(cel_text.vendor_is(family.vendor.name), *models, *parents, *selectors),
+        ways=ways,
         fits=fits,
         one_numa_node=annotations.get(entry.annotation("numaBind")) in _TRUE,
         best_effort=_best_effort(family, annotations, warn=warn),
     )
 
 
-def _uuids(text: str, *, use: bool, field: str) -> list[str]:
+def _named(family: Family, annotations: Mapping[str, str], *, attribute: str) -> list[str]:
+    found = []
+    for role in ("useUUID", "avoidUUID"):
+        key = family.entry.annotation(role)
+        if key in annotations:
+            found += _uuids(annotations[key], use=role == "useUUID", attribute=attribute, field=_field(key))
+    return found
+
+
+def _uuids(text: str, *, use: bool, attribute: str, field: str) -> list[str]:
     entries = _entries(text, field=field)
     if not entries:
         if not use:
@@ -109,7 +118,7 @@ def _uuids(text: str, *, use: bool, field: str) -> list[str]:
     uuids = [one for one in entries if not _PCI.fullmatch(one)]
     parts = []
     if uuids:
-        parts.append(cel_text.one_of("uuid", uuids, field=field))
+        parts.append(cel_text.one_of(attribute, uuids, field=field))
     if addresses:
         parts.append(cel_text.one_of("pciBusID", addresses, field=field, domain="resource.kubernetes.io"))
     either = " || ".join(parts)
@@ -164,25 +173,6 @@ def _check_name(family: Family, wanted: list[str], unwanted: list[str]) -> None:
             field=_field(family.entry.annotation(role)),
             remedy=f"Leave it out, or name {family.entry.type_name}.",
         )
-
-
-def modes_of(family: Family, annotations: Mapping[str, str]) -> list[str]:
-    """The ways of sharing that the pod accepts, as HAMi calls them; none for any."""
-    said = annotations.get(family.entry.annotation("mode"), "")
-    return [one.strip() for one in said.split(",", maxsplit=_MOST_ENTRIES) if one.strip()]
-
-
-def _check_mode(family: Family, annotations: Mapping[str, str]) -> None:
-    modes = modes_of(family, annotations)
-    if not modes or SOFT in modes:
-        return
-    what = next((_MODES[one] for one in modes if one in _MODES), "")
-    said = ",".join(modes)
-    raise LegacyChoiceError(
-        f"{what} are not given out." if what else f"{said[:40]!r} is no mode that is known here.",
-        field=_field(family.entry.annotation("mode")),
-        remedy=f"Write {SOFT}, or leave it out.",
-    )
 
 
 def _best_effort(family: Family, annotations: Mapping[str, str], *, warn: Callable[[str], None]) -> bool:

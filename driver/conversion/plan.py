@@ -35,18 +35,19 @@ from driver.conversion.asks import Amounts, Ask, Circumstances, asks_of
 from driver.conversion.choosing import Choice, choice_of
 from driver.conversion.containers import Container, containers_of
 from driver.conversion.errors import ConversionError
+from driver.conversion.held import capped_by_mps, check_held
 from driver.conversion.names import Family
 from driver.conversion.places import Place
 from driver.conversion.requests import request_of, whole_devices
 from driver.conversion.settings import ConversionSettings
 from driver.conversion.stock import Stock
-from driver.isolation.rules import BESIDE_REMEDY, beside
+from driver.conversion.ways import Way
 
 JSON = dict[str, Any]
 
 _MAX_WARNINGS = 32
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_PARTITIONS = f"partition.{DRIVER_NAME}"
+_ADDRESS = "resource.kubernetes.io/pciBusID"
 _NUMA = "resource.kubernetes.io/numaNode"
 
 
@@ -208,55 +209,8 @@ class _Planner:
             path=f"{container.path}.resources.limits",
         )
         if any(not one.whole for one in asks):
-            self._check_limited(container, asks)
+            check_held(container, asks, choice_of=self._choice, served=self._served, warn=self._plan.warn)
         return asks
-
-    def _check_limited(self, container: Container, asks: Sequence[Ask]) -> None:
-        if container.wants_no_control:
-            self._plan.warn(
-                f"{container.path}.env: CUDA_DISABLE_CONTROL lifts no limit here; a whole card has none."
-            )
-        for ask in asks:
-            vendor = ask.family.vendor
-            # A partition has sizes of its own and is asked for by another name.
-            if ask.whole or not {*vendor.isolation} <= {IsolationLevel.HARDWARE, IsolationLevel.NONE}:
-                continue
-            if vendor.brought:
-                self._plan.warn(
-                    f"{container.path}: a limit of a part of a card of {vendor.title} is held only where an "
-                    "administrator has brought what holds it; elsewhere a policy has to allow that nothing "
-                    "does (isolation: none)."
-                )
-            else:
-                self._plan.warn(
-                    f"{container.path}: no limit of a part of a card of {vendor.title} can be "
-                    "held; a policy has to allow that (isolation: none)."
-                )
-        preloaded = any(
-            not one.whole and IsolationLevel.PRELOAD in one.family.vendor.isolation for one in asks
-        )
-        if preloaded:
-            self._refuse_partition(container, asks)
-        if container.privileged and preloaded:
-            raise ConversionError(
-                "A privileged container sees all cards of the node, so it cannot have a part of one.",
-                field=f"{container.path}.securityContext.privileged",
-                remedy="Leave it out, or ask for whole cards: a count and no amounts.",
-            )
-
-    def _refuse_partition(self, container: Container, asks: Sequence[Ask]) -> None:
-        """Refuses what prepare would: a limit of a part of a card beside a partition of that vendor's."""
-        for ask in asks:
-            vendor = ask.family.vendor
-            if ask.whole or IsolationLevel.PRELOAD not in vendor.isolation:
-                continue
-            for name in map(str, container.amounts("limits")):
-                if self._served.get(name) == _PARTITIONS or name.startswith(vendor.plugin_prefixes):
-                    raise ConversionError(
-                        beside(container.path, share=ask.family.count, other=f"what {name} stands for"),
-                        field=f"{container.path}.resources.limits[{name}]",
-                        remedy=BESIDE_REMEDY,
-                    )
 
     def _core_policy(self, container: Container, family: Family) -> CorePolicy:
         if self._choice(family).best_effort:
@@ -293,6 +247,7 @@ class _Planner:
                             choice=self._choice(ask.family),
                             stock=self._stock,
                             path=f"{container.path}.resources.limits",
+                            warn=self._plan.warn,
                         )
                     )
                     self._plan.places.append(self._place(container, ask.family))
@@ -310,14 +265,21 @@ class _Planner:
 
     def _constrain(self, names: Sequence[str], group: Sequence[Ask]) -> None:
         apart = group[0].family.told_apart_by
+        if any(Way.PARTITION in self._choice(ask.family).ways for ask in group):
+            # Cards and their partitions have it.
+            apart = _ADDRESS
         self._plan.constraints.append({"requests": list(names), "distinctAttribute": apart})
         if any(self._choice(ask.family).one_numa_node for ask in group):
             self._plan.constraints.append({"requests": list(names), "matchAttribute": _NUMA})
 
     def _configure(self, ask: Ask, name: str) -> None:
-        if ask.core_policy is CorePolicy.FORCE:
+        parameters: JSON = {"apiVersion": API_VERSION, "kind": "ShareConfig"}
+        if ask.core_policy is not CorePolicy.FORCE:
+            parameters["corePolicy"] = ask.core_policy.value
+        elif capped_by_mps(ask, self._choice(ask.family)):
+            parameters["minimumIsolation"] = {"cores": IsolationLevel.SERVICE.value}
+        else:
             return
-        parameters = {"apiVersion": API_VERSION, "kind": "ShareConfig", "corePolicy": ask.core_policy.value}
         for entry in self._plan.config:
             if entry["opaque"]["parameters"] == parameters:
                 entry["requests"].append(name)

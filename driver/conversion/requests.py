@@ -2,18 +2,22 @@
 
 Rules that people see: memory in percent becomes one alternative for each size of card that the cluster has,
 smallest first, so that a small card is tried before a large one is cut; the amount is rounded down to whole
-MiB. The API knows at most 8 alternatives.
+MiB. A pod that accepts several ways of sharing has alternatives for each, in its order. The API knows at most
+8 alternatives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from driver.conversion import cel_text
 from driver.conversion.asks import Ask
 from driver.conversion.choosing import Choice
 from driver.conversion.errors import CardSizesUnknownError
+from driver.conversion.partitions import partitions_of
 from driver.conversion.stock import Stock
+from driver.conversion.ways import Way
 from driver.quantities import MIB, format_bytes, format_count
 
 JSON = dict[str, Any]
@@ -21,7 +25,16 @@ JSON = dict[str, Any]
 _MAX_ALTERNATIVES = 8
 
 
-def request_of(ask: Ask, *, name: str, count: int, choice: Choice, stock: Stock, path: str) -> JSON:
+def request_of(
+    ask: Ask,
+    *,
+    name: str,
+    count: int,
+    choice: Choice,
+    stock: Stock,
+    path: str,
+    warn: Callable[[str], None],
+) -> JSON:
     """Makes a request.
 
     Args:
@@ -30,36 +43,57 @@ def request_of(ask: Ask, *, name: str, count: int, choice: Choice, stock: Stock,
         count: How many cards.
         choice: Which cards the pod leaves.
         stock: The cluster's cards.
-        path: Path of the container's limits, for errors.
+        path: Path of the container's limits, for errors and warnings.
+        warn: Takes a sentence for whoever made the pod.
 
     Raises:
         CardSizesUnknownError: Percent of a card whose size is not known, or is one of too many.
     """
-    if not ask.memory_percent:
-        return {"name": name, "exactly": _option(ask, choice, count=count, memory_mib=ask.memory_mib)}
-    sizes = _sizes(ask, choice, stock=stock, path=path)
-    return {
-        "name": name,
-        "firstAvailable": [
-            {
-                "name": f"of-{size}-mib",
-                **_option(
-                    ask,
-                    choice,
-                    count=count,
-                    memory_mib=max(size * ask.memory_percent // 100, 1),
-                    size=size,
-                ),
-            }
-            for size in sizes
-        ],
-    }
+    shares = any(way is not Way.PARTITION for way in choice.ways)
+    options = _shares(ask, choice, count=count, stock=stock, path=path) if shares else []
+    if Way.PARTITION in choice.ways:
+        # Of a pod that takes a share as well nobody knows that it means partitions before there are some.
+        known = not shares or any(kind.profile and choice.fits(kind) for kind in stock)
+        most = _MAX_ALTERNATIVES - len(options)
+        parts = (
+            partitions_of(ask, count=count, choice=choice, stock=stock, most=most, path=path, warn=warn)
+            if known and most
+            else []
+        )
+        if not parts and not options:
+            raise CardSizesUnknownError(
+                f"A part of a card of {ask.family.vendor.title} has no size, since the cluster offers no "
+                "partition that has so much of its card.",
+                field=_field(ask, path),
+                remedy=_instead(ask),
+            )
+        named = [{"name": f"part-{number}", **one} for number, one in enumerate(parts, start=1)]
+        first = choice.ways[0] is Way.PARTITION
+        options = [*named, *options] if first else [*options, *named]
+    if len(options) == 1 and not ask.memory_percent:
+        (only,) = options
+        return {"name": name, "exactly": {key: value for key, value in only.items() if key != "name"}}
+    return {"name": name, "firstAvailable": options}
 
 
 def whole_devices(*, name: str, device_class: str, count: int) -> JSON:
     """A request for whole devices of a class."""
     exactly = {"deviceClassName": device_class, "allocationMode": "ExactCount", "count": count}
     return {"name": name, "exactly": exactly}
+
+
+def _shares(ask: Ask, choice: Choice, *, count: int, stock: Stock, path: str) -> list[JSON]:
+    if not ask.memory_percent:
+        return [{"name": "share", **_option(ask, choice, count=count, memory_mib=ask.memory_mib)}]
+    return [
+        {
+            "name": f"of-{size}-mib",
+            **_option(
+                ask, choice, count=count, memory_mib=max(size * ask.memory_percent // 100, 1), size=size
+            ),
+        }
+        for size in _sizes(ask, choice, stock=stock, path=path)
+    ]
 
 
 def _option(ask: Ask, choice: Choice, *, count: int, memory_mib: int, size: int = 0) -> JSON:
@@ -86,23 +120,35 @@ def _option(ask: Ask, choice: Choice, *, count: int, memory_mib: int, size: int 
 
 def _sizes(ask: Ask, choice: Choice, *, stock: Stock, path: str) -> list[int]:
     family = ask.family
-    role = "memory_percent" if family.entry.memory_percent else "count"
-    field = f"{path}[{family.resources[role]}]"
-    sizes = sorted({kind.memory_mib for kind in stock if choice.fits(kind)})
-    instead = family.resources.get("memory", "")
-    other = f"Ask for an amount by {instead}" if instead else "Ask for whole cards"
+    sizes = sorted({kind.memory_mib for kind in stock if not kind.profile and choice.fits(kind)})
     if not sizes:
+        if Way.PARTITION in choice.ways:
+            return []
         raise CardSizesUnknownError(
             f"A part of a card of {family.vendor.title} has no size, since the cluster has no such card that "
             "can be shared.",
-            field=field,
-            remedy=f"{other}, or make the pod again when the cards are there.",
+            field=_field(ask, path),
+            remedy=_instead(ask),
         )
     if len(sizes) > _MAX_ALTERNATIVES:
         raise CardSizesUnknownError(
             f"The cluster has cards of {family.vendor.title} in {len(sizes)} sizes, and a request can name "
             f"at most {_MAX_ALTERNATIVES}.",
-            field=field,
-            remedy=f"{other}, or choose cards by type.",
+            field=_field(ask, path),
+            remedy=f"{_other(ask)}, or choose cards by type.",
         )
     return sizes
+
+
+def _field(ask: Ask, path: str) -> str:
+    role = "memory_percent" if ask.family.entry.memory_percent else "count"
+    return f"{path}[{ask.family.resources[role]}]"
+
+
+def _instead(ask: Ask) -> str:
+    return f"{_other(ask)}, or make the pod again when the cards are there."
+
+
+def _other(ask: Ask) -> str:
+    instead = ask.family.resources.get("memory", "")
+    return f"Ask for an amount by {instead}" if instead else "Ask for whole cards"

@@ -188,14 +188,17 @@ def _check_partitions(
     options: Sequence[Option], amounts: Mapping[str, Mapping[str, Quantity]], *, notes: Notes
 ) -> None:
     """Warns of what prepare refuses (PartitionBesideShare): which containers use both is not known here."""
-    partition = next((one for one in options if one.device_class == _PARTITIONS), None)
-    share = next((one for one in options if amounts[one.label] and one.device_class != _PARTITIONS), None)
-    if partition is not None and share is not None:
-        notes.warn(
-            f"A container that gets request {share.label}, with a limit, and this one, a partition, is "
-            "refused if both are of one vendor's cards: give each a container of its own.",
-            field=partition.field,
-        )
+    shares = [one for one in options if amounts[one.label] and one.device_class != _PARTITIONS]
+    for partition in (one for one in options if one.device_class == _PARTITIONS):
+        # Of the alternatives of one request only one is given.
+        share = next((one for one in shares if one.request != partition.request), None)
+        if share is not None:
+            notes.warn(
+                f"A container that gets request {share.label}, with a limit, and this one, a partition, is "
+                "refused if both are of one vendor's cards: give each a container of its own.",
+                field=partition.field,
+            )
+            return
 
 
 def _check_name(option: Option, *, facts: ClusterFacts, notes: Notes) -> None:

@@ -70,6 +70,8 @@ class LegacyNames:
         type_prefix: What the system of `source` put in front of the model to make the type that annotations
             choose by.
         type_name: The one type of all these cards, where it is not made of the model.
+        modes: The words that the annotation with the role `mode` may have: `hami-core` for a share by
+            amounts, `mps` for one that MPS holds, `mig` for a partition.
         annotations: Pod annotations that choose cards: role (`useUUID`, `avoidUUID`, `useType`, `avoidType`,
             `mode`, `qos`, `numaBind`) -> key.
     """
@@ -95,6 +97,7 @@ class LegacyNames:
     defaults: bool = False
     type_prefix: str = ""
     type_name: str = ""
+    modes: tuple[str, ...] = ("hami-core",)
     annotations: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:

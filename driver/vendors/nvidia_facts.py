@@ -18,6 +18,8 @@ _ANNOTATIONS = (
     ("numaBind", "nvidia.com/numa-bind"),
 )
 
+_MODES = ("hami-core", "mps", "mig")
+
 FACTS = VendorFacts(
     name="nvidia",
     title="NVIDIA",
@@ -53,6 +55,7 @@ FACTS = VendorFacts(
             priority="nvidia.com/priority",
             defaults=True,
             type_prefix="NVIDIA-",
+            modes=_MODES,
             annotations=_ANNOTATIONS,
             source="HAMi 2.9 and 2.10; without amounts also NVIDIA's device plugin",
         ),
@@ -62,6 +65,7 @@ FACTS = VendorFacts(
             memory_percent="volcano.sh/vgpu-memory-percentage",
             cores="volcano.sh/vgpu-cores",
             type_prefix="NVIDIA-",
+            modes=_MODES,
             annotations=(
                 ("useUUID", "volcano.sh/vgpu-use-gpuuuid"),
                 ("avoidUUID", "volcano.sh/vgpu-nouse-gpuuuid"),

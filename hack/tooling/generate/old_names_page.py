@@ -27,6 +27,8 @@ _ROLES: Mapping[str, str] = {
     "useType": "only cards whose vendor and model contain one of these, whatever the case",
     "avoidType": "no card whose vendor and model contain one of these",
     "mode": "`hami-core`: any amount, with templates too; other modes are refused by name",
+    "modes": "`hami-core`: a share by amounts; `mps`: one on a card whose caps on compute MPS holds; `mig`: "
+    "a [partition](../migrating.md#modes) of at least as much memory; several: any of them, the first first",
     "qos": "`fixed-share`, `burst-share`: the cap on compute holds; `best-effort`: it does not",
     "numaBind": "`true`: all cards of a container at one NUMA node",
 }
@@ -56,7 +58,9 @@ def _vendor(facts: VendorFacts) -> Iterator[str]:
     if annotations:
         yield "| annotation | becomes |"
         yield "|---|---|"
-        yield from (f"| `{key}` | {_ROLES[role]} |" for role, key in annotations)
+        several = {entry.annotation("mode") for entry in facts.legacy if len(entry.modes) > 1}
+        for role, key in annotations:
+            yield f"| `{key}` | {_ROLES['modes' if key in several else role]} |"
         yield ""
 
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from driver.cards import Card, device_name
+from driver.cards import Card, Partition, device_name
 from driver.conversion import CardKind, Conversion, ConversionSettings, convert
+from driver.places import Place
 
 JSON = dict[str, Any]
 
@@ -31,6 +32,34 @@ def cards_of(kind: CardKind, *, number: int, start: int = 0) -> list[Card]:
             numa_node=(start + index) % 2,
         )
         for index in range(number)
+    ]
+
+
+MIG = (
+    ("1g.5gb", 4864, 14, 1),
+    ("2g.10gb", 9856, 28, 2),
+    ("3g.20gb", 19968, 42, 4),
+    ("7g.40gb", 40192, 100, 8),
+)
+"""Profile, memory in MiB, compute in percent and slots of the instances that `partitions_of` makes."""
+
+
+def partitions_of(card: Card) -> list[Card]:
+    """MIG instances that could be had of a card, in the order in which they are offered."""
+    return [
+        Card(
+            name=Place(card=card.name, kind="mig", profile=number, start=start, size=size).name,
+            vendor=card.vendor,
+            model=card.model,
+            memory_bytes=memory << 20,
+            cores=cores,
+            pci_bus_id=card.pci_bus_id,
+            numa_node=card.numa_node,
+            shareable=False,
+            partition=Partition(card_uuid=card.uuid, profile=profile),
+        )
+        for number, (profile, memory, cores, size) in enumerate(MIG)
+        for start in range(8 - size, -1, -size)
     ]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +23,16 @@ from driver.conversion import (
     templates_of,
 )
 from driver.errors import ConfigError
-from tests.driver.conversion.pods import STOCK, amounts_of, asked, converted, devices_of, pod
+from tests.driver.conversion.pods import (
+    STOCK,
+    amounts_of,
+    asked,
+    cards_of,
+    converted,
+    devices_of,
+    partitions_of,
+    pod,
+)
 
 GPU, MEMORY, CORES = "nvidia.com/gpu", "nvidia.com/gpumem", "nvidia.com/gpucores"
 SETTINGS = ConversionSettings()
@@ -417,6 +427,18 @@ def test_the_stock_is_each_kind_of_card_that_shares_can_be_had_of_once() -> None
     cards = [card("a"), card("b"), card("c", shareable=False), card("d", unpublished="MIG")]
     assert stock_of(cards) == (CardKind(vendor="nvidia", model="A", memory_mib=1024),)
     assert stock_of(cards[2:]) == ()
+
+
+def test_partitions_that_are_offered_are_of_the_stock_with_the_memory_of_their_card() -> None:
+    (card,) = cards_of(STOCK[0], number=1)
+    offered, withheld, *_ = partitions_of(card)
+    found = stock_of([card, offered, replace(withheld, unpublished="policy")])
+    assert found == (
+        CardKind(vendor="nvidia", model=card.model, memory_mib=4864, profile="1g.5gb", of_mib=40960),
+        STOCK[0],
+    )
+    assert [kind.called_mib for kind in found] == [5120, 0]
+    assert [kind.of_mib for kind in stock_of([offered])] == [0]
 
 
 def test_percent_becomes_another_amount_when_the_cards_do_and_none_when_they_go() -> None:

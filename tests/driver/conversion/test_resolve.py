@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,14 +11,15 @@ import pytest
 from driver.allocation import Snapshot, allocate
 from driver.allocation.limits import check_claim
 from driver.api.asked import carry_over, restored
-from driver.conversion import CardKind
+from driver.cards import Card, IsolationLevel
+from driver.conversion import CardKind, stock_of
 from driver.quantities import MIB, parse_quantity
 from driver.slices import publication_of
 from driver.vendors.catalogue import VENDORS
 from driver.vendors.facts import VendorFacts
 from driver.vendors.legacy import LegacyNames
 from tests.driver.conversion.golden_files import files, name_of, read
-from tests.driver.conversion.pods import JSON, amounts_of, cards_of, converted, devices_of, pod
+from tests.driver.conversion.pods import JSON, amounts_of, cards_of, converted, devices_of, partitions_of, pod
 from tooling.generate.device_classes import VENDORS as NAMES
 from tooling.generate.device_classes import device_classes
 
@@ -38,6 +41,11 @@ def resolved(devices: JSON, kind: CardKind, *, number: int = 4, release: str = "
     """The results, on a node with cards of the kind beside some of another vendor."""
     strange = CardKind(vendor="other", model="x", memory_mib=1 << 20)
     cards = [*cards_of(strange, number=2, start=100), *cards_of(kind, number=number)]
+    return allocated(devices, cards, release=release)
+
+
+def allocated(devices: JSON, cards: Sequence[Card], *, release: str = "1.36") -> list[JSON]:
+    """The results, on a node with these cards."""
     snapshot = Snapshot.build(
         slices=publication_of(cards, node="n").slices,
         classes=CLASSES,
@@ -134,6 +142,53 @@ def test_cards_at_one_numa_node_are() -> None:
     numa = {card.name: card.numa_node for card in cards_of(kind, number=4)}
     assert len({numa[one["device"]] for one in results}) == 1
     assert len({one["device"] for one in results}) == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "sizes"),
+    [
+        ({"nvidia.com/gpumem": "4000"}, [4864, 4864]),
+        ({"nvidia.com/gpumem": "4865"}, [9856, 9856]),
+        ({"nvidia.com/gpumem": "40960"}, [40192, 40192]),
+        ({"nvidia.com/gpumem-percentage": "50"}, [19968, 19968]),
+        ({"nvidia.com/gpumem-percentage": "51"}, [40192, 40192]),
+        ({}, [40192, 40192]),
+    ],
+)
+def test_under_mig_the_smallest_partitions_that_have_as_much_are_given_of_different_cards(
+    limits: JSON, sizes: list[int]
+) -> None:
+    kind = CardKind(vendor="nvidia", model="NVIDIA A100-SXM4-40GB", memory_mib=40960)
+    cards = cards_of(kind, number=2)
+    every = [device for card in cards for device in (card, *partitions_of(card))]
+    document = pod({"nvidia.com/gpu": "2", **limits}, annotations={"nvidia.com/vgpu-mode": "mig"})
+    results = allocated(devices_of(converted(document, stock=stock_of(every))), every)
+    given = {card.name: card for card in every}
+    found = [given[one["device"]] for one in results]
+    assert [one.memory_mib for one in found] == sizes
+    assert len({one.pci_bus_id for one in found}) == 2
+    assert all(one.partition for one in found)
+
+
+def test_a_pod_that_takes_a_partition_too_gets_one_where_no_share_is_left() -> None:
+    kind = CardKind(vendor="nvidia", model="NVIDIA A100-SXM4-40GB", memory_mib=40960)
+    (card,) = cards_of(kind, number=1)
+    parts = partitions_of(card)
+    limits = {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "4000"}
+    document = pod(limits, annotations={"nvidia.com/vgpu-mode": "hami-core,mig"})
+    devices = devices_of(converted(document, stock=stock_of([card, *parts])))
+    assert [one["device"] for one in allocated(devices, [card, *parts])] == [card.name]
+    withheld = replace(card, unpublished="MIG")
+    assert [one["device"] for one in allocated(devices, [withheld, *parts])] == [parts[0].name]
+
+
+def test_under_mps_only_a_card_is_given_whose_caps_it_holds() -> None:
+    kind = CardKind(vendor="nvidia", model="A", memory_mib=8000)
+    preload, service = cards_of(kind, number=2)
+    service = replace(service, cores_isolation=IsolationLevel.SERVICE)
+    limits = {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "4000", "nvidia.com/gpucores": "30"}
+    devices = devices_of(converted(pod(limits, annotations={"nvidia.com/vgpu-mode": "mps"})))
+    assert [one["device"] for one in allocated(devices, [preload, service])] == [service.name]
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -237,3 +237,10 @@ def test_a_claim_with_a_limited_share_and_a_partition_is_warned_of() -> None:
     assert warning.startswith("spec.devices.requests[1].exactly: A container that gets request a")
     assert warning.endswith("give each a container of its own.")
     assert not any("a partition" in one for one in findings(claim(request("a"), part)).warnings)
+
+
+def test_alternatives_of_one_request_are_never_both_given() -> None:
+    share = {"deviceClassName": "nvidia.dragoman.dev", "capacity": {"requests": {"memory": "4Gi"}}}
+    part = {"deviceClassName": "partition.dragoman.dev", "capacity": {"requests": {"memory": "4Gi"}}}
+    either = {"name": "a", "firstAvailable": [{"name": "share", **share}, {"name": "part", **part}]}
+    assert not any("a partition" in one for one in findings(claim(either)).warnings)

@@ -1,0 +1,133 @@
+"""What a container asks for, asked of partitions: the mode `mig`.
+
+Flow: an ask and the partitions that the cluster has -> alternatives of one request, smallest size first.
+
+Rules that people see:
+
+* Memory alone decides, as under HAMi: a partition has at least as much as is asked. Its compute is that of
+  its profile, so a cap on compute asks for nothing.
+* On a node the smallest size of which one is free is given, since each size that the cluster has is an
+  alternative of its own; the last alternative is any that is large enough, whatever the cluster has later.
+* No memory, or 100 percent, is a partition of all of a card's compute (`7g.40gb`).
+* Percent goes by what a profile is called: `3g.20gb` is 50 percent of a card of 40 GiB, though it has a
+  little less. So does an amount that no partition has, if the name of one says it: a card of 40960 MiB has
+  no partition of as much.
+
+Limits: at most 8 alternatives, those for shares included. Which cards can be cut, and so which sizes there
+are, is what AcceleratorNodes tell at this moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from driver.cards import CORES_PER_CARD, DRIVER_NAME
+from driver.conversion import cel_text
+from driver.conversion.asks import Ask
+from driver.conversion.choosing import Choice
+from driver.conversion.stock import CardKind, Stock
+from driver.quantities import MIB, format_bytes, format_count
+
+JSON = dict[str, Any]
+
+PARTITION_CLASS = f"partition.{DRIVER_NAME}"
+"""The DeviceClass of all partitions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Size:
+    """Partitions of one size, of those models alone that are said, if any are."""
+
+    memory_mib: int
+    models: tuple[str, ...] = ()
+
+
+def partitions_of(
+    ask: Ask,
+    *,
+    count: int,
+    choice: Choice,
+    stock: Stock,
+    most: int,
+    path: str,
+    warn: Callable[[str], None],
+) -> list[JSON]:
+    """The alternatives, each without a name; none where nothing can be said of the cluster's partitions.
+
+    Args:
+        ask: What is asked for, for each partition.
+        count: How many partitions, each of another card.
+        choice: Which cards the pod leaves.
+        stock: The cluster's cards and partitions.
+        most: How many alternatives there may be.
+        path: Path of the container's limits, for warnings.
+        warn: Takes a sentence for whoever made the pod.
+    """
+    if ask.cores:
+        warn(
+            f"{path}[{ask.family.resources['cores']}]: a partition has the compute of its profile; only "
+            "memory is asked for."
+        )
+    form = _Form(count=count, choice=choice)
+    kinds = [kind for kind in stock if kind.profile and choice.fits(kind)]
+    if not ask.memory_mib and not ask.memory_percent:
+        return [form.option({"cores": format_count(CORES_PER_CARD)})]
+    if ask.memory_percent:
+        sizes = _sizes(kinds, lambda kind: _in_percent(kind) >= ask.memory_percent)
+        return [form.of_size(size) for size in sizes[:most]]
+    any_of_it = form.option(_memory(ask.memory_mib))
+    sizes = _sizes(kinds, lambda kind: kind.memory_mib >= ask.memory_mib)
+    if sizes or not kinds:
+        listed = sizes[: most - 1] if len(sizes) > 1 else []
+        return [*map(form.of_size, listed), any_of_it]
+    called = _sizes(kinds, lambda kind: kind.called_mib >= ask.memory_mib)
+    if not called:
+        return [any_of_it]
+    warn(
+        f"{path}[{ask.family.resources['memory']}]: no partition has {ask.memory_mib} MiB; one that is "
+        f"called so large is given, of {called[0].memory_mib} MiB."
+    )
+    return [form.of_size(size) for size in called[:most]]
+
+
+def _in_percent(kind: CardKind) -> int:
+    has = max(kind.called_mib, kind.memory_mib)
+    return has * 100 // kind.of_mib if kind.of_mib else 0
+
+
+def _sizes(kinds: Sequence[CardKind], holds: Callable[[CardKind], bool]) -> list[_Size]:
+    found = []
+    for size in sorted({kind.memory_mib for kind in kinds}):
+        same = [kind for kind in kinds if kind.memory_mib == size]
+        enough = {kind.model for kind in same if holds(kind)}
+        if enough:
+            all_of_it = all(map(holds, same))
+            found.append(_Size(memory_mib=size, models=() if all_of_it else tuple(sorted(enough))))
+    return found
+
+
+def _memory(mib: int) -> JSON:
+    return {"memory": format_bytes(mib * MIB)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """What all alternatives have in common."""
+
+    count: int
+    choice: Choice
+
+    def of_size(self, size: _Size) -> JSON:
+        models = [cel_text.model_is(size.models, field="")] if size.models else []
+        return self.option(_memory(size.memory_mib), *models, cel_text.memory_is("==", size.memory_mib))
+
+    def option(self, amounts: JSON, *selectors: str) -> JSON:
+        return {
+            "deviceClassName": PARTITION_CLASS,
+            "selectors": [{"cel": {"expression": one}} for one in (*self.choice.of_partitions, *selectors)],
+            "allocationMode": "ExactCount",
+            "count": self.count,
+            "capacity": {"requests": amounts},
+        }
