@@ -5,8 +5,8 @@ moment, works out why, and writes an Event if that is new or was said long ago.
 
 Limits: while reasons are worked out nothing is decided, so the next ones wait four times as long as that
 took. Of an answer only its words are kept: pods by the ten thousand may wait. An answer names nobody else's
-claims or namespaces. All pods together are told at most `_EVENTS_PER_S` Events in a second, each that waits
-one for itself and each of its claims in `again_s`.
+claims or namespaces. All pods together are told at most so many Events in a second as
+`controller.announcing` says, each that waits one for itself and each of its claims in `again_s`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from controller.allocating.books import Books
 from controller.allocating.errors import NoNodeError
 from controller.allocating.question import Question
 from controller.allocating.sources import Sources
+from controller.announcing import Announcer, Words
 from controller.events import Events, Subject, cut
 from driver.allocation.why_not import WhyNot
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
 
-_EVENTS_PER_S = 20
 _LEAST_S = 30.0
-"""Seconds between two answers to one pod: reasons change to and fro while others come and go."""
+"""Seconds between two answers to one pod."""
 _UNHEARD_S = 5.0
 """Seconds before what the API server would not take is said again."""
 
@@ -39,15 +39,6 @@ class _Words:
     reason: str
     note: str
     by_cards: bool = False
-
-
-@dataclass(slots=True)
-class _Told:
-    pod: str
-    reason: str
-    note: int
-    at: float
-    times: int
 
 
 class Telling:
@@ -75,12 +66,11 @@ class Telling:
         """
         self._sources = sources
         self._books = books
-        self._events = events
         self._question_of = question_of
         self._note_of = note_of
         self._again_s = again_s
+        self._announcer = Announcer(events, again_s=again_s, least_s=_LEAST_S, by_reason=True)
         self._answers: dict[str, _Words] = {}
-        self._told: dict[str, _Told] = {}
         self._owed_s = 0.0
 
     def note(self, answer: Answer) -> bool:
@@ -99,7 +89,7 @@ class Telling:
     async def rest(self) -> None:
         """To be awaited between two pods: what keeps the work to its share of a core and of Events."""
         owed, self._owed_s = self._owed_s, 0.0
-        await asyncio.sleep(owed)
+        await asyncio.sleep(max(owed, self._announcer.room_s()))
 
     async def tell(self, key: str) -> float | None:
         """Tells a pod (`namespace/name`) what is known; seconds until it is looked at again, or None."""
@@ -107,19 +97,12 @@ class Telling:
         if view is None or not view.may_need or answer is None:
             self._forget(key)
             return None
-        now = asyncio.get_running_loop().time()
-        before = self._told.get(key)
-        if before is not None and before.pod != view.uid:
-            # Another pod of this name, such as a StatefulSet makes: it has been told nothing yet.
-            before = None
-        if before is not None and now < before.at + _LEAST_S:
-            return before.at + _LEAST_S - now
-        reason, note = await self._words(key, answer)
-        if before is not None and before.reason == reason and now < before.at + self._again_s:
-            return before.at + self._again_s - now
-        same = before is not None and (before.reason, before.note) == (reason, hash(note))
-        times = before.times + 1 if before is not None and same else 1
-        self._told[key] = told = _Told(view.uid, reason, hash(note), now, times)
+        # Reasons change to and fro while others come and go, and take time to be worked out.
+        if left_s := self._announcer.left_s(key, view.uid):
+            return left_s
+        words = await self._words(key, answer)
+        if left_s := self._announcer.left_s(key, view.uid, words):
+            return left_s
         namespace, _, name = key.partition("/")
         subjects = [Subject(resource=PODS, name=name, namespace=namespace, uid=view.uid)]
         for claim in view.claims:
@@ -128,21 +111,13 @@ class Telling:
                 subjects.append(
                     Subject(resource=RESOURCE_CLAIMS, name=claim, namespace=namespace, uid=found.uid)
                 )
-        heard = [
-            await self._events.tell(subject, reason=reason, note=note, times=told.times)
-            for subject in subjects
-        ]
-        self._owed_s += len(subjects) / _EVENTS_PER_S
-        if all(heard):
-            return self._again_s
-        if self._told.get(key) is told:
-            del self._told[key]
-        return _UNHEARD_S
+        heard = await self._announcer.say(key, view.uid, words, subjects)
+        return self._again_s if heard else _UNHEARD_S
 
-    async def _words(self, key: str, answer: _Words) -> tuple[str, str]:
+    async def _words(self, key: str, answer: _Words) -> Words:
         question = self._question_of(key) if answer.by_cards else None
         if question is None:
-            return answer.reason, answer.note
+            return Words(answer.reason, answer.note)
         began = time.monotonic()
         claims = [
             {**one, "metadata": {**one["metadata"], "name": f"claim-{number}", "namespace": "pod"}}
@@ -154,11 +129,11 @@ class Telling:
             )
         except NoNodeError:
             # Nodes have changed since it was decided about, and it will be again.
-            return answer.reason, answer.note
+            return Words(answer.reason, answer.note)
         finally:
             self._owed_s += 4 * (time.monotonic() - began)
-        return found.reason, cut(self._note_of(found, len(claims) == 1))
+        return Words(found.reason, cut(self._note_of(found, len(claims) == 1)))
 
     def _forget(self, key: str) -> None:
         self._answers.pop(key, None)
-        self._told.pop(key, None)
+        self._announcer.forget(key)

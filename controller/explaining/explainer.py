@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from controller.announcing import Announcer, Words
 from controller.events import Events, Subject, cut
 from controller.explaining.answers import NO_CARDS, Answer, Configs, answer
 from controller.explaining.classes import is_standard_name
@@ -31,7 +32,6 @@ LOOK_AGAIN_S = 30.0
 _REST = 4.0
 _MIN_SNAPSHOT_AGE_S = 5.0
 _BUILD_SHARE = 10.0
-_EVENTS_PER_S = 20.0
 
 
 _TOO_LONG = Answer(
@@ -64,14 +64,6 @@ class Sources:
     changes: Callable[[], int]
 
 
-@dataclass(slots=True)
-class _Told:
-    reason: str
-    note: str
-    at: float
-    times: int
-
-
 class Explainer:
     """Explains pods."""
 
@@ -86,9 +78,7 @@ class Explainer:
         """
         self.after_s = after_s
         self._sources = sources
-        self._events = events
-        self._again_s = again_s
-        self._told: dict[str, _Told] = {}
+        self._announcer = Announcer(events, again_s=again_s)
         self._doubted: dict[str, str] = {}
         self._snapshot: Snapshot | None = None
         self._nodes: list[str] = []
@@ -100,7 +90,7 @@ class Explainer:
 
     def begin(self) -> list[str]:
         """Forgets what another leader may have told; the keys of all pods that wait."""
-        self._told.clear()
+        self._announcer.keep(())
         self._doubted.clear()
         return self._sources.pods.keys()
 
@@ -136,17 +126,20 @@ class Explainer:
             Subject(resource=RESOURCE_CLAIMS, name=claim, namespace=namespace, uid=view.uid)
             for claim, view in claims
         ]
-        await self._tell(key, found, subjects)
+        words = Words(found.reason, found.note)
+        # What was not heard is said again at the next look, as if for the first time.
+        if not self._announcer.left_s(key, pod.uid, words):
+            await self._announcer.say(key, pod.uid, words, subjects, warning=not found.fits)
         return LOOK_AGAIN_S
 
     def _forget(self, key: str) -> None:
-        self._told.pop(key, None)
+        self._announcer.forget(key)
         self._doubted.pop(key, None)
 
     async def rest(self) -> None:
         """To be awaited between two pods: what keeps the work to its share of a core and of Events."""
         owed, self._owed_s = self._owed_s, 0.0
-        await asyncio.sleep(owed)
+        await asyncio.sleep(max(owed, self._announcer.room_s()))
 
     def _waiting_claims(self, namespace: str, pod: PodView) -> list[tuple[str, ClaimView]]:
         found = []
@@ -209,27 +202,6 @@ class Explainer:
         self._snapshot = await asyncio.to_thread(_build, slices, classes, held)
         self._seen = seen
         self._fresh_until = clock() + max(_MIN_SNAPSHOT_AGE_S, _BUILD_SHARE * (clock() - now))
-
-    async def _tell(self, key: str, found: Answer, subjects: Sequence[Subject]) -> None:
-        now = asyncio.get_running_loop().time()
-        told = self._told.get(key)
-        if told is not None and (told.reason, told.note) == (found.reason, found.note):
-            if now - told.at < self._again_s:
-                return
-            times = told.times + 1
-        else:
-            times = 1
-        self._told[key] = _Told(found.reason, found.note, now, times)
-        heard = [
-            await self._events.tell(
-                subject, reason=found.reason, note=found.note, times=times, warning=not found.fits
-            )
-            for subject in subjects
-        ]
-        if not all(heard):
-            # Said again at the next look, as if for the first time.
-            self._told.pop(key, None)
-        self._owed_s += len(subjects) / _EVENTS_PER_S
 
 
 def _build(slices: Sequence[tuple[str, bytes]], classes: Sequence[JSON], held: Sequence[bytes]) -> Snapshot:
