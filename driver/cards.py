@@ -28,6 +28,9 @@ DRIVER_NAME = "dragoman.dev"
 CORES_PER_CARD = 100
 """Compute of a card in percent: the capacity `cores` of every card."""
 
+LOW_PRIORITY_PERCENT = 5
+"""So much of the time shares of low priority compute if no policy says otherwise: nobody waits for ever."""
+
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -120,6 +123,9 @@ class Card:
         cores_isolation: The same for compute.
         shareable: False where a policy gives the card out whole only.
         allow_uncapped: False where a policy refuses shares without a cap on compute.
+        allow_high_priority: Whether a policy lets shares go before others.
+        low_priority_percent: Percent of the time in which shares of low priority compute however busy one of
+            high priority is.
         unpublished: Why the card is not offered (MIG mode, excluded by policy); "" if it is offered.
         fault: What is wrong with it; None if nothing is known to be.
         cores: Compute of it in percent of a card: 100 but for a partition.
@@ -143,6 +149,8 @@ class Card:
     cores_isolation: IsolationLevel = IsolationLevel.NONE
     shareable: bool = True
     allow_uncapped: bool = True
+    allow_high_priority: bool = False
+    low_priority_percent: int = LOW_PRIORITY_PERCENT
     unpublished: str = ""
     extra_attributes: dict[str, str | int | bool] = field(default_factory=dict)
     fault: Fault | None = None

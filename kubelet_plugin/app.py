@@ -208,6 +208,7 @@ class Agent:
             metrics=self._metrics,
             fault_of=self._health.fault_of,
             in_force_of=lambda item: self._in_force_of(item, seen=in_force.condition_of(item)),
+            priority_of=in_force.priority_of,
         )
         events = PodEvents(client, node_name=settings.node_name, metrics=self._metrics)
         if self._mps is not None:
@@ -220,6 +221,7 @@ class Agent:
         )
         in_force.tell(status=claim_status, events=events)
         self._inventory.subscribe(node_status.update)
+        self._inventory.subscribe(in_force.look_at_policy)
         self._after_restore = node_status.update
         self._listeners += [claim_status, events]
         self._writers = {

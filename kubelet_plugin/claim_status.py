@@ -32,7 +32,7 @@ from typing import Any
 
 import structlog
 
-from driver.api.share_config import CorePolicy
+from driver.api.share_config import CorePolicy, Priority
 from driver.cards import DRIVER_NAME, Fault, IsolationLevel
 from driver.errors import DragomanError
 from driver.kube.backoff import Backoff
@@ -70,6 +70,7 @@ class ClaimStatusWriter:
         now: The time of day.
         fault_of: What is wrong with a card, by device name; None if nothing is.
         in_force_of: The condition `InForce` of a share; None to leave it as it is.
+        priority_of: The condition `Priority` of a share of high priority; None to leave it as it is.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class ClaimStatusWriter:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         fault_of: Callable[[str], Fault | None] = lambda _device: None,
         in_force_of: Callable[[ShareRecord], dict[str, str] | None] = lambda _record: None,
+        priority_of: Callable[[ShareRecord], dict[str, str] | None] = lambda _record: None,
     ) -> None:
+        self._priority_of = priority_of
         self._client = client
         self._in_force_of = in_force_of
         self._fault_of = fault_of
@@ -164,7 +167,12 @@ class ClaimStatusWriter:
             present = (claim.get("status") or {}).get("devices") or []
             now = _rfc3339(self._now())
             wanted = entries_of(
-                record, present=present, now=now, fault_of=self._fault_of, in_force_of=self._in_force_of
+                record,
+                present=present,
+                now=now,
+                fault_of=self._fault_of,
+                in_force_of=self._in_force_of,
+                priority_of=self._priority_of,
             )
             if not _missing(wanted, present):
                 return False
@@ -218,6 +226,7 @@ def entries_of(
     now: str,
     fault_of: Callable[[str], Fault | None] = lambda _device: None,
     in_force_of: Callable[[ShareRecord], dict[str, str] | None] = lambda _record: None,
+    priority_of: Callable[[ShareRecord], dict[str, str] | None] = lambda _record: None,
 ) -> list[dict[str, Any]]:
     """The entries of `status.devices` that say what a record's shares were given.
 
@@ -227,6 +236,7 @@ def entries_of(
         now: RFC 3339 time for conditions that changed.
         fault_of: What is wrong with a card, by device name.
         in_force_of: The condition `InForce` of a share; None to leave it as it is.
+        priority_of: The condition `Priority` of a share of high priority; None to leave it as it is.
     """
     entries: dict[tuple[str, ...], dict[str, Any]] = {}
     for item in record.shares:
@@ -246,6 +256,7 @@ def entries_of(
                 _limited(item, record),
                 *_healthy(fault_of(item.share.device), before=before),
                 *_in_force(in_force_of(item), before=before, since=record.prepared),
+                *_priority(item, priority_of=priority_of, before=before),
             )
         ]
         entry["data"] = _data(item)
@@ -304,10 +315,27 @@ def _in_force(said: dict[str, str] | None, *, before: Mapping[str, Any], since: 
         return [said]
     # An agent that has just started has not looked yet; what was seen before it stands until then. Not what
     # was seen of another pod, before the claim was given back and prepared again for this one.
+    return _said_before("InForce", before, since=since)
+
+
+def _priority(
+    item: ShareRecord,
+    *,
+    priority_of: Callable[[ShareRecord], dict[str, str] | None],
+    before: Mapping[str, Any],
+) -> list[dict[str, str]]:
+    # Low is what everybody has.
+    if item.priority != Priority.HIGH:
+        return []
+    said = priority_of(item)
+    return [said] if said is not None else _said_before("Priority", before)
+
+
+def _said_before(kind: str, before: Mapping[str, Any], *, since: str = "") -> list[dict[str, str]]:
     return [
         {key: str(one.get(key) or "") for key in ("type", "status", "reason", "message")}
         for one in before.get("conditions") or []
-        if one.get("type") == "InForce" and str(one.get("lastTransitionTime") or "") >= since
+        if one.get("type") == kind and str(one.get("lastTransitionTime") or "") >= since
     ]
 
 

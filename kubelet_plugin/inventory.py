@@ -232,7 +232,14 @@ class Inventory:
         )
 
     def isolation_edits(
-        self, share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str
+        self,
+        share: Share,
+        *,
+        card: Card,
+        chosen: Chosen,
+        index: int,
+        core_policy: str,
+        priority: str = "",
     ) -> ContainerEdits:
         """What a container needs so that the share's limits hold."""
         if card.counters and card.partition is None and self._hardware is not None:
@@ -245,6 +252,7 @@ class Inventory:
             core_policy=core_policy,
             methods=self._methods,
             host=self._host,
+            priority=priority,
         )
 
     def stands(self, card: Card, edits: ContainerEdits) -> bool:

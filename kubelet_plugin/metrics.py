@@ -157,6 +157,12 @@ SPECS: tuple[MetricSpec, ...] = (
         labels=_WHERE,
     ),
     MetricSpec(
+        name="share_waiting",
+        kind=Kind.GAUGE,
+        help="1 while a share of low priority waits for one of high priority, otherwise 0.",
+        labels=_WHERE,
+    ),
+    MetricSpec(
         name="discovery_duration_seconds",
         kind=Kind.HISTOGRAM,
         help="Duration of a look for cards, by vendor and result (ok, problems, failed).",

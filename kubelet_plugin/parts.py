@@ -22,6 +22,7 @@ from driver.isolation.preload import PreloadSettings
 from driver.isolation.preload_by_vendor import PreloadByVendor
 from driver.kube.client import KubeClient
 from kubelet_plugin.hook_install import make_kernel
+from kubelet_plugin.host import NodeHost
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.policy_source import FilePolicySource, KubePolicySource, PolicySource
 from kubelet_plugin.preload_install import install_library
@@ -115,6 +116,8 @@ class IsolationParts:
 def make_methods(settings: Settings) -> IsolationParts:
     """The isolation methods of this agent; installs the preload library and the program for cgroups.
 
+    Before anything else can fail it lets go of shares that an agent made wait for others and was killed.
+
     What cannot be installed is a problem and no reason to stop: shares without limits, and whole cards, work
     all the same; limited shares are refused by name.
     """
@@ -140,6 +143,12 @@ def make_methods(settings: Settings) -> IsolationParts:
             preload_amd.VENDOR: preload_amd.PreloadAmd(replace(common, library=settings.preload_amd)),
         },
     )
+    try:
+        waited = preload.let_go(host=NodeHost(settings.host_root))
+        if waited:
+            log.warning("shares waited for an agent that was killed, and were let go", shares=waited)
+    except OSError as failed:
+        problems = (*problems, f"Whether shares wait for an agent that was killed is not known: {failed}")
     return IsolationParts(
         methods={
             IsolationLevel.KERNEL: make_kernel(settings),

@@ -226,10 +226,12 @@ def _truth(text: str) -> bool:
 
 
 _READERS: Mapping[str, Callable[[str], object]] = {
+    "allowHighPriority": _truth,
     "allowUncapped": _truth,
     "excluded": _truth,
     "ignoredXids": lambda text: tuple(map(int, _listed(text))),
     "isolation": lambda text: tuple(map(IsolationLevel, _listed(text))),
+    "lowPriorityPercent": int,
     "partitions": Partitions,
     "reservedMemory": str,
     "sharing": _truth,

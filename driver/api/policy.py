@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from driver.api.base import Document
-from driver.cards import Card, IsolationLevel, TaintEffect
+from driver.cards import LOW_PRIORITY_PERCENT, Card, IsolationLevel, TaintEffect
 from driver.errors import QuantityError
 from driver.quantities import MIB, parse_quantity
 
@@ -75,6 +75,18 @@ class CardSettings(Document):
     )
     allow_uncapped: bool | None = Field(
         default=None, description="false: a share has to ask for cores; one without a cap is refused."
+    )
+    allow_high_priority: bool | None = Field(
+        default=None,
+        description="true: while a share with priority: high computes, those of low priority on its card "
+        "wait. false (the default): priority: high counts as low.",
+    )
+    low_priority_percent: int | None = Field(
+        default=None,
+        ge=0,
+        le=99,
+        description="Percent of the time in which shares of low priority compute however busy one of high "
+        "priority is; 5 by default. 0: they wait for as long as it computes.",
     )
 
     unhealthy_effect: TaintEffect | None = Field(
@@ -195,6 +207,8 @@ class EffectivePolicy:
             physical_memory_bytes=card.physical_memory_mib * MIB if reserved else card.physical_memory_bytes,
             shareable=bool(self.value("sharing", uuid=card.uuid)),
             allow_uncapped=bool(self.value("allowUncapped", uuid=card.uuid)),
+            allow_high_priority=bool(self.value("allowHighPriority", uuid=card.uuid)),
+            low_priority_percent=int(str(self.value("lowPriorityPercent", uuid=card.uuid))),
             unpublished=unpublished,
         )
 
@@ -204,6 +218,8 @@ _FIELDS: Mapping[str, tuple[str, object]] = {
     "excluded": ("excluded", False),
     "reservedMemory": ("reserved_memory", "0"),
     "allowUncapped": ("allow_uncapped", True),
+    "allowHighPriority": ("allow_high_priority", False),
+    "lowPriorityPercent": ("low_priority_percent", LOW_PRIORITY_PERCENT),
     "unhealthyEffect": ("unhealthy_effect", TaintEffect.NO_SCHEDULE),
     "ignoredXids": ("ignored_xids", ()),
     "partitions": ("partitions", Partitions.NONE),

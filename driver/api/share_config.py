@@ -26,6 +26,13 @@ class CorePolicy(StrEnum):
     DISABLE = "disable"
 
 
+class Priority(StrEnum):
+    """Whether a share goes before others of its card, or lets them go first."""
+
+    HIGH = "high"
+    LOW = "low"
+
+
 class OnUnavailable(StrEnum):
     """What happens if a limit cannot be put in force."""
 
@@ -84,6 +91,12 @@ class ShareConfig(Document):
         default=CorePolicy.FORCE,
         description="force: the cap on compute always holds. default: where the preload library holds it, it "
         "holds while another share computes on the card, else like force. disable: the share has no cap.",
+    )
+    priority: Priority | None = Field(
+        default=None,
+        description="high: while the share computes, those of low priority on its card wait, where a policy "
+        "sets allowHighPriority. low: it waits, where the preload library holds its cap on compute. Not set: "
+        "as low.",
     )
     minimum_isolation: MinimumIsolation = Field(
         default=MinimumIsolation(), description="Refuse the share where only weaker methods are available."

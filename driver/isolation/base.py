@@ -50,6 +50,7 @@ class ShareContext:
         core_policy: `force` (always throttle), `default` (while others compute on the card) or `disable`
             (never), from ShareConfig.
         claim_uid: UID of the claim.
+        priority: `high` or `low` where ShareConfig says one, otherwise "".
         holds_memory: This method has to hold the share's memory limit.
         holds_cores: This method has to hold the share's cap on compute.
         devices: Paths of the share's device nodes as its containers have them, for *in_force?*: a process
@@ -63,6 +64,7 @@ class ShareContext:
     claim_uid: str
     holds_memory: bool
     holds_cores: bool
+    priority: str = ""
     devices: tuple[str, ...] = ()
     beside: tuple[Share, ...] = ()
 

@@ -121,7 +121,15 @@ def choose_partition(share: Share, *, card: Card, config: ShareConfig) -> Chosen
 
 
 def edits_for(
-    share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str, methods: Methods, host: Host
+    share: Share,
+    *,
+    card: Card,
+    chosen: Chosen,
+    index: int,
+    core_policy: str,
+    methods: Methods,
+    host: Host,
+    priority: str = "",
 ) -> ContainerEdits:
     """The edits of all methods that hold something of the share, added up.
 
@@ -133,6 +141,7 @@ def edits_for(
         core_policy: See `core_policy_of`.
         methods: The methods that this agent has.
         host: The node.
+        priority: `high` or `low` where the share's author says one.
 
     Raises:
         IsolationError: A method cannot put its limit in force.
@@ -148,14 +157,27 @@ def edits_for(
                 remedy="An administrator installs the method again, or deletes the pod.",
             )
         context = context_for(
-            share, card=card, chosen=chosen, index=index, core_policy=core_policy, level=level
+            share,
+            card=card,
+            chosen=chosen,
+            index=index,
+            core_policy=core_policy,
+            level=level,
+            priority=priority,
         )
         edits += methods[level].edits(share, context=context, host=host)
     return edits
 
 
 def context_for(
-    share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str, level: IsolationLevel
+    share: Share,
+    *,
+    card: Card,
+    chosen: Chosen,
+    index: int,
+    core_policy: str,
+    level: IsolationLevel,
+    priority: str = "",
 ) -> ShareContext:
     """What the method of this level is told about the share."""
     return ShareContext(
@@ -163,6 +185,7 @@ def context_for(
         index=index,
         core_policy=core_policy,
         claim_uid=share.claim_uid,
+        priority=priority,
         holds_memory=chosen.memory is level,
         holds_cores=chosen.cores is level,
     )

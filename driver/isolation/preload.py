@@ -8,9 +8,9 @@ Flow: `available` looks whether the agent has installed the library; `edits` emp
 folder and gives the container environment and mounts; `undo` removes the folder.
 
 Source: HAMi-core's environment contract (version 1.2 of its shared region): `CUDA_DEVICE_MEMORY_LIMIT_<n>`,
-`CUDA_DEVICE_SM_LIMIT_<n>`, `CUDA_DEVICE_MEMORY_SHARED_CACHE`, `GPU_CORE_UTILIZATION_POLICY`; n is the card's
-position in the container's own NVML view. An unset, empty, unparsable or zero limit means *no limit* there,
-which is why none of those is ever written here.
+`CUDA_DEVICE_SM_LIMIT_<n>`, `CUDA_DEVICE_MEMORY_SHARED_CACHE`, `GPU_CORE_UTILIZATION_POLICY`,
+`CUDA_TASK_PRIORITY`; n is the card's position in the container's own NVML view. An unset, empty, unparsable
+or zero limit means *no limit* there, which is why none of those is ever written here.
 
 Limits:
 * Cooperative. A program that is linked statically, brings musl instead of glibc or talks to the kernel itself
@@ -29,11 +29,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from driver.api.share_config import CorePolicy
+from driver.api.share_config import CorePolicy, Priority
 from driver.cards import CORES_PER_CARD, Card, IsolationLevel
 from driver.cdi import ContainerEdits, Mount
 from driver.errors import IsolationError
@@ -129,6 +129,9 @@ class Preload:
         variables = _limits(share, context=context)
         region = self._make_region(share, limits=variables, host=host)
         variables["CUDA_DEVICE_MEMORY_SHARED_CACHE"] = CONTAINER_REGION
+        if context.priority:
+            # For HAMi-core's own tools. The agent goes by its record: a container could say anything here.
+            variables["CUDA_TASK_PRIORITY"] = "0" if context.priority == Priority.HIGH else "1"
         return ContainerEdits(
             env=variables,
             mounts=(
@@ -170,11 +173,32 @@ class Preload:
 
     def region_of(self, share: Share) -> str:
         """Path of the node where the share's region is once a process has made it."""
-        return f"{self._folders(share)[1]}/region/{posixpath.basename(CONTAINER_REGION)}"
+        return _region_file(self._folders(share)[1])
+
+    def regions(self, *, host: Host, claim: str = "") -> list[str]:
+        """Paths of the node where regions are, or may be soon: of each request of a claim, or of all."""
+        # Below folders that begin with a dot containers make folders, and links.
+        uids = [claim] if claim else host.list_dir(self._settings.region_dir)
+        claims = [self._claim_dir(uid) for uid in uids if _SAFE.fullmatch(uid)]
+        return [_region_file(f"{one}/{request}") for one in claims for request in host.list_dir(one)]
+
+    def let_go(self, *, host: Host, but: Collection[str] = ()) -> int:
+        """Ends the wait of all shares that were made to wait for others, whoever did it.
+
+        Args:
+            host: The node.
+            but: Files of regions that are to wait on.
+
+        Returns:
+            How many waited.
+        """
+        return sum(layout.let_go(path, host=host) for path in self.regions(host=host) if path not in but)
 
     def undo(self, share: Share, *, context: ShareContext | None, host: Host) -> None:  # noqa: ARG002
         """Removes the region of the share's request, and the claim's folder with the last of them."""
         claim_dir, request_dir = self._folders(share)
+        # Nobody could end the wait of a process that has a file mapped which has no name any more.
+        layout.let_go(self.region_of(share), host=host)
         self._remove(request_dir, host=host)
         if not host.list_dir(claim_dir):
             self._remove(claim_dir, host=host)
@@ -186,6 +210,8 @@ class Preload:
 
     def undo_claim(self, claim_uid: str, *, host: Host) -> None:
         """Removes all regions of a claim."""
+        for path in self.regions(host=host, claim=claim_uid):
+            layout.let_go(path, host=host)
         self._remove(self._claim_dir(claim_uid), host=host)
 
     def _remove(self, folder: str, *, host: Host) -> None:
@@ -233,6 +259,10 @@ class Preload:
             # moment would run without any limit.
             host.replace_text(path, content)
         return path
+
+
+def _region_file(request_dir: str) -> str:
+    return f"{request_dir}/region/{posixpath.basename(CONTAINER_REGION)}"
 
 
 def _safe(part: str) -> str:

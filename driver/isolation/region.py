@@ -5,7 +5,7 @@ head with the limits, 2 KiB, for each process of which it asks whether limits ho
 what is used, the slots of as many processes as the tail says, 2 KiB each.
 
 Flow: `read_region` -> `Region`; pure but for the Host. `driver.isolation.preload_seen` holds it against the
-share; the agent makes metrics of it and (`driver.isolation.region_feedback`) writes two numbers of the tail.
+share; the agent makes metrics of it and (`kubelet_plugin.in_force`) writes two numbers of the tail.
 
 Source of the layout: HAMi-core's versions 1.1 and 1.2, which agree in everything that is read here, on 64-bit
 Linux with glibc, little-endian. The tests hold the places of the fields against a C compiler.
@@ -53,10 +53,15 @@ SIZE = TAIL + 24 + 32
 
 _HEAD = struct.Struct("<iIIi")
 _TAIL = struct.Struct("<iiiiQ")
+_NUMBER = struct.Struct("<i")
 _AMOUNTS = struct.Struct(f"<{MAX_CARDS}Q")
 _PIDS = struct.Struct("<ii")
 _UUID = re.compile(rb"[A-Za-z0-9./_-]{1,95}")
 _CHUNK_SLOTS = 64
+
+
+WAIT = -1
+"""The `recent_kernel` that HAMi's monitor writes so that processes wait; the library does below 0."""
 
 
 class RegionError(Exception):
@@ -169,7 +174,39 @@ def write_number(path: str, *, field: int, value: int, host: Host) -> None:
     """
     if field not in (UTILIZATION_SWITCH, RECENT_KERNEL):
         raise ValueError(f"no field at {field} is ours to write")
-    host.write_part(path, struct.pack("<i", value), offset=field)
+    host.write_part(path, _NUMBER.pack(value), offset=field)
+
+
+def make_wait(path: str, *, host: Host) -> bool:
+    """Makes the processes of a region wait before their next launch, until `let_go`.
+
+    Returns:
+        Whether they did not wait already; False also where there is no region that can be written.
+    """
+    try:
+        if _recent_kernel(path, host=host) < 0:
+            return False
+        write_number(path, field=RECENT_KERNEL, value=WAIT, host=host)
+    except OSError:
+        return False
+    return True
+
+
+def let_go(path: str, *, host: Host) -> bool:
+    """Ends the wait of the processes of a region that somebody made wait (`recent_kernel` below 0).
+
+    Whatever else the file says, or how it is damaged, plays no part: who waits, waits by this number alone.
+
+    Returns:
+        Whether they waited; False also where there is no region that can be written.
+    """
+    try:
+        if _recent_kernel(path, host=host) >= 0:
+            return False
+        write_number(path, field=RECENT_KERNEL, value=0, host=host)
+    except OSError:
+        return False
+    return True
 
 
 def unreadable(failed: OSError) -> str:
@@ -177,6 +214,11 @@ def unreadable(failed: OSError) -> str:
     if failed.errno in (errno.ELOOP, errno.EINVAL):
         return "a container has put something else in its place"
     return failed.strerror or "it cannot be read"
+
+
+def _recent_kernel(path: str, *, host: Host) -> int:
+    number = host.read_part(path, offset=RECENT_KERNEL, length=_NUMBER.size)
+    return int(_NUMBER.unpack(number)[0]) if len(number) == _NUMBER.size else 0
 
 
 def _count(slots: bytes, at: int) -> int:

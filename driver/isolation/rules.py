@@ -60,6 +60,12 @@ class CorePolicyConflictError(IsolationError):
     reason = "CorePolicyConflict"
 
 
+class PriorityConflictError(IsolationError):
+    """Shares in one container have different priorities."""
+
+    reason = "PriorityConflict"
+
+
 class DifferentSharesInTurnError(IsolationError):
     """Containers that use one share in turn hold different other shares."""
 
@@ -117,6 +123,7 @@ class ShareFacts:
         card_sort_key: Where the card stands among its vendor's cards; see `card_sort_key`.
         limited: `preload` holds its memory limit, its cap on compute, or both.
         core_policy: `force` or `disable` where the share has a cap on compute; "" where it has none.
+        first: Its author wants it to go before others (`priority: high`).
         vendor: The card's vendor: each vendor's library counts its own cards only.
         partition: It is a partition of a card, such as a MIG device.
     """
@@ -124,6 +131,7 @@ class ShareFacts:
     card_sort_key: str
     limited: bool
     core_policy: str = ""
+    first: bool = False
     vendor: str = ""
     partition: bool = False
 
@@ -222,6 +230,15 @@ def _check_container(use: ContainerUse, facts: Mapping[ShareKey, ShareFacts], *,
             "the preload library has one for a container.",
             field="corePolicy",
             remedy="Give all requests that one container uses the same corePolicy.",
+        )
+    high = [key.request for key in limited if facts[key].first]
+    low = [key.request for key in limited if not facts[key].first]
+    if high and low:
+        raise PriorityConflictError(
+            f"{named(use)} would get shares with different priorities ({high[0]}: high, {low[0]}: low); "
+            "the preload library makes all of a container wait, or nothing of it.",
+            field="priority",
+            remedy="Give all requests that one container uses the same priority.",
         )
 
 

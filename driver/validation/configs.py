@@ -34,7 +34,7 @@ from driver.validation.findings import Notes
 from driver.validation.limits import MAX_CONFIGS, MAX_NAMES
 from driver.validation.reading import as_mapping, entries, mapping, names, nearest, shown
 
-_DECIDES = ("core_policy", "minimum_isolation", "on_unavailable")
+_DECIDES = ("core_policy", "priority", "minimum_isolation", "on_unavailable")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,8 @@ _SETTINGS = {
     "excluded": "excluded",
     "reserved_memory": "reservedMemory",
     "allow_uncapped": "allowUncapped",
+    "allow_high_priority": "allowHighPriority",
+    "low_priority_percent": "lowPriorityPercent",
 }
 
 

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from driver.api.share_config import Priority
 from driver.cards import IsolationLevel
 from driver.isolation.base import IsolationMethod
+from driver.isolation.preload_one_card import VENDORS
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.pod_resources import PodResourcesClient
 from kubelet_plugin.prepare.claims import ClaimRef, ClaimSource
@@ -22,9 +24,13 @@ if TYPE_CHECKING:
     from kubelet_plugin.in_force.book import Verdict
     from kubelet_plugin.in_force.inspection import Cards
     from kubelet_plugin.in_force.watch import InForceWatch
+    from kubelet_plugin.inventory import Snapshot
 
 NOT_IN_FORCE = "LimitNotInForce"
 """Reason of the Event."""
+
+PRIORITY = "Priority"
+"""Type of the condition of a share of high priority."""
 
 _LOOK_S = 5.0
 
@@ -74,6 +80,7 @@ class LimitsInForce:
         self._status: Status | None = None
         self._events: Events | None = None
         self._watch: InForceWatch | None = None
+        self._first_on: frozenset[str] | None = None
 
     def tell(self, *, status: Status, events: Events) -> None:
         """Sets who is told."""
@@ -92,6 +99,43 @@ class LimitsInForce:
             "reason": verdict.reason,
             "message": f"{verdict.message}{where}{remedy}",
         }
+
+    def priority_of(self, record: ShareRecord) -> dict[str, str] | None:
+        """The condition of a share that wants to go before others; None to leave it as it is."""
+        if self._first_on is None:
+            return None
+        if self._settings.in_force_deadline_s <= 0:
+            return _counts_as_low("NotWatched", "the agent watches no shares (inForce.enabled).")
+        if not self._is_seen(record):
+            return _counts_as_low("NotHeldByPreload", "HAMi-core, which says who computes, does not hold it.")
+        if record.share.device not in self._first_on:
+            return _counts_as_low("NotAllowed", "no AcceleratorPolicy sets allowHighPriority for this card.")
+        return {
+            "type": PRIORITY,
+            "status": "True",
+            "reason": "GoesFirst",
+            "message": "While it computes, shares of low priority on its card wait.",
+        }
+
+    def look_at_policy(self, snapshot: Snapshot) -> None:
+        """Takes on which cards shares may go before others, and has it told where that changed."""
+        if not snapshot.complete:
+            return
+        first_on = frozenset(name for name, card in snapshot.cards.items() if card.allow_high_priority)
+        before, self._first_on = self._first_on, first_on
+        if self._status is None or before == first_on:
+            return
+        changed = first_on if before is None else before ^ first_on
+        for record in self._records():
+            if any(one.priority == Priority.HIGH and one.share.device in changed for one in record.shares):
+                claim = ClaimRef(namespace=record.namespace, name=record.name, uid=record.uid)
+                self._status.card_changed(claim)
+
+    def _is_seen(self, record: ShareRecord) -> bool:
+        """Whether the share has a region that says when it computes."""
+        card = self._cards.cards().get(record.share.device)
+        vendor = card.vendor if card is not None else ""
+        return vendor not in VENDORS and IsolationLevel.PRELOAD in (record.memory_level, record.cores_level)
 
     async def run(self) -> None:
         """Watches until cancelled."""
@@ -132,6 +176,11 @@ class LimitsInForce:
             f"{verdict.message} {verdict.remedy}"
         )
         self._events.card_changed(claim, reason=NOT_IN_FORCE, text=text, warning=True, of=record.cdi_device)
+
+
+def _counts_as_low(reason: str, why: str) -> dict[str, str]:
+    message = f"priority: high counts as low: {why}"
+    return {"type": PRIORITY, "status": "False", "reason": reason, "message": message}
 
 
 def _is_limited(record: ShareRecord) -> bool:

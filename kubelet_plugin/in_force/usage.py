@@ -6,8 +6,8 @@ nobody else computes on the card, on otherwise.
 
 Source of the switch: HAMi's monitor does the same every five seconds. Two things it does differently, on
 purpose. It takes for active what has launched a kernel within a few seconds by the region's own clock,
-where HAMi counts down a number in the region, which only containers with a cap ever set. And it does not
-block anybody for the sake of priority, see docs/in-force.md.
+where HAMi counts down a number in the region, which only containers with a cap ever set. And who waits for
+whom does not stand in the regions: `kubelet_plugin.in_force.priority`.
 
 Limits: a container can write its region as it likes. It then spoils its own series, and others' relief
 from a cap that they agreed to give up: never a limit of others. At most `MAX_SERIES` series of each
@@ -48,6 +48,7 @@ SERIES = (
     "share_compute_limit_percent",
     "share_processes",
     "share_last_launch_timestamp_seconds",
+    "share_waiting",
 )
 
 Holder = tuple[str, str]
@@ -115,8 +116,14 @@ def read_uses(places: Iterable[tuple[Place, ShareRecord, str]], *, host: Host) -
     return found
 
 
-def post(uses: Iterable[Use], *, metrics: Metrics) -> None:
-    """Sets the series of what is used now; those of before are gone."""
+def post(uses: Iterable[Use], *, metrics: Metrics, waiting: Mapping[str, bool]) -> None:
+    """Sets the series of what is used now; those of before are gone.
+
+    Args:
+        uses: The shares.
+        metrics: The table.
+        waiting: Whether it waits, for the file of each region that can be made to.
+    """
     values: dict[Place, dict[str, float]] = {}
     for use in uses:
         share, index = use.record.share, use.record.index
@@ -130,6 +137,8 @@ def post(uses: Iterable[Use], *, metrics: Metrics) -> None:
             _add(mine, "share_memory_limit_bytes", share.memory_mib * MIB)
         if share.limits_cores:
             _add(mine, "share_compute_limit_percent", share.cores_percent)
+        if use.path in waiting:
+            mine["share_waiting"] = waiting[use.path]
         mine["share_last_launch_timestamp_seconds"] = min(use.region.last_kernel, 1 << 40)
     for name in SERIES:
         metrics.clear(name)

@@ -7,7 +7,8 @@ regions -> verdicts -> claims' status and Events where a verdict changed, metric
 Limits: a container's processes are looked at some at a time (`kubelet_plugin.in_force.proofs`). A round in
 which the kubelet does not answer changes nothing; neither does one for the shares of containers to which
 nobody came in time (`kubelet_plugin.in_force.looks`). Of containers that do not answer nothing is known, and
-their caps are given back.
+their caps are given back and they are let go. Whatever keeps a round from knowing who computes lets go of all
+shares that wait (`kubelet_plugin.in_force.priority`), and so does the end of the rounds.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import structlog
 from driver.cards import IsolationLevel
 from driver.host import Host
 from driver.isolation.base import IsolationMethod
+from driver.isolation.preload import Preload
 from driver.isolation.rules import ShareKey
 from kubelet_plugin.in_force import usage
 from kubelet_plugin.in_force.book import NOT_HELD, Book, Observation, Verdict
 from kubelet_plugin.in_force.containers import Containers, PodName, RunningContainer
 from kubelet_plugin.in_force.inspection import Cards, Inspected, Inspection, Limited
 from kubelet_plugin.in_force.looks import HELD_BACK, NOT_ANSWERING, Look, Looks, Seen
+from kubelet_plugin.in_force.priority import Waiting
 from kubelet_plugin.in_force.processes import ProcessTable
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
@@ -51,6 +54,7 @@ class _Round:
         not_come_to: Shares of containers to which nobody came.
         without_processes: Containers that should have some.
         places: The shares that are used now, each with its region.
+        waiting: Whether it waits, for the file of each region that can be made to.
         silent: How many containers do not answer, or are not looked at because of them.
     """
 
@@ -58,6 +62,7 @@ class _Round:
     not_come_to: set[ShareKey] = field(default_factory=set)
     without_processes: list[RunningContainer] = field(default_factory=list)
     places: list[tuple[usage.Place, ShareRecord, str]] = field(default_factory=list)
+    waiting: dict[str, bool] = field(default_factory=dict)
     silent: int = 0
 
 
@@ -100,6 +105,10 @@ class InForceWatch:
         self._looks = Looks()
         self._inspection = Inspection(cards=cards, methods=methods, host=host, table=self._table)
         self._wanted: dict[str, int] = {}
+        preload = methods.get(IsolationLevel.PRELOAD)
+        self._waiting = Waiting(
+            preload if isinstance(preload, Preload) else None, cards=cards.cards, host=host
+        )
 
     def verdict_of(self, record: ShareRecord) -> Verdict | None:
         """What is to be said of a share; None where it is too early for a word."""
@@ -113,6 +122,7 @@ class InForceWatch:
                 await asyncio.sleep(EVERY_S)
         finally:
             self._give_caps_back()
+            self._waiting.end()
 
     async def round(self) -> None:
         """Looks once at everything."""
@@ -124,15 +134,18 @@ class InForceWatch:
         if limited:
             pods = await self._pods()
             if pods is None:
+                # Who computes is not known either, and the kubelet may be away for long.
+                self._waiting.let_go(clock=now)
                 return
             running = await self._containers.running(pods, records=records, now=now)
             seen = await self._look([one for one in running if one.uses & limited.keys()], limited, now=now)
             if seen is not None:
                 found = seen
                 self._containers.without_processes(found.without_processes)
-                uses = await self._use(found, limited)
+                uses = await self._use(found, limited, now=now)
             else:
                 self._give_caps_back()
+                self._waiting.let_go(clock=now)
                 found.not_come_to |= limited.keys()
         self._judge(limited, found, now=now)
         self._post(found, uses, limited)
@@ -161,16 +174,20 @@ class InForceWatch:
         self._inspection.forget(containers=ids, now=now)
         return _round_of(ours, await self._looks.each(ours, look_at), limited)
 
-    async def _use(self, found: _Round, limited: Mapping[ShareKey, Limited]) -> list[usage.Use]:
+    async def _use(
+        self, found: _Round, limited: Mapping[ShareKey, Limited], *, now: float
+    ) -> list[usage.Use]:
         def read(look: Look) -> list[usage.Use]:
             uses = usage.read_uses(found.places, host=self._host)
             look.goes_on()
             self._relieve(uses, limited)
+            found.waiting = self._waiting.round(uses, now=time.time(), clock=now, goes_on=look.goes_on)
             return uses
 
         uses = await self._looks.once("regions", read)
         if uses is None:
             self._give_caps_back()
+            self._waiting.let_go(clock=now)
         return uses or []
 
     def _relieve(self, uses: list[usage.Use], limited: Mapping[ShareKey, Limited]) -> None:
@@ -220,7 +237,7 @@ class InForceWatch:
             more = waiting if state == "unknown" else 0
             self._metrics.gauge("shares_in_force", counts.get(status, 0) + more, in_force=state)
         self._metrics.gauge("containers_not_answering", found.silent)
-        usage.post(uses, metrics=self._metrics)
+        usage.post(uses, waiting=found.waiting, metrics=self._metrics)
 
 
 def _limited(records: Iterable[ClaimRecord]) -> dict[ShareKey, Limited]:

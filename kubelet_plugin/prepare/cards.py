@@ -38,7 +38,14 @@ class CardSource(Protocol):
         """
 
     def isolation_edits(
-        self, share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str
+        self,
+        share: Share,
+        *,
+        card: Card,
+        chosen: Chosen,
+        index: int,
+        core_policy: str,
+        priority: str = "",
     ) -> ContainerEdits:
         """What a container needs so that the share's limits hold; makes what the edits refer to.
 

@@ -374,7 +374,12 @@ class Effects:
         else:
             # First what changes the card: a partition that is made may give it other device nodes.
             limits = self._source.isolation_edits(
-                item.share, card=card, chosen=_chosen(item), index=item.index, core_policy=item.core_policy
+                item.share,
+                card=card,
+                chosen=_chosen(item),
+                index=item.index,
+                core_policy=item.core_policy,
+                priority=item.priority,
             )
             reach = self._source.vendor_edits(card)
             given = reach + limits

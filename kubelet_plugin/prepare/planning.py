@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from driver.api.share_config import ShareConfig
+from driver.api.share_config import Priority, ShareConfig
 from driver.cards import Card, IsolationLevel
 from driver.errors import ClaimError, IsolationError
 from driver.isolation.choose import Chosen, core_policy_of
@@ -249,6 +249,7 @@ def decide(plan: Plan, *, source: CardSource, prepared: Prepared) -> ClaimRecord
                 cdi_device=item.cdi_device,
                 index=index.get(share_key(item.share), 0),
                 core_policy=str(core_policy_of(item.config, card=plan.cards[item.share.device])),
+                priority=str(item.config.priority or ""),
                 memory_level=chosen[share_key(item.share)].memory,
                 cores_level=chosen[share_key(item.share)].cores,
             )
@@ -304,7 +305,7 @@ def _held(
     found = {}
     for item in (*plan.given, *plan.others):
         key, card = share_key(item.share), plan.cards[item.share.device]
-        core_policy = str(core_policy_of(item.config, card=card))
+        core_policy, priority = str(core_policy_of(item.config, card=card)), str(item.config.priority or "")
         holding = chosen.get(key)
         if holding is None:
             record = _record_of(item, prepared=prepared)
@@ -312,7 +313,7 @@ def _held(
                 holding = _other(item, plan, source)
             else:
                 # What its containers were told stays so, whatever a policy says by now.
-                core_policy = record.core_policy
+                core_policy, priority = record.core_policy, record.priority
                 holding = Chosen(memory=record.memory_level, cores=record.cores_level)
         capped = item.share.limits_cores and (holding is None or holding.holds(IsolationLevel.PRELOAD))
         found[key] = _Held(
@@ -320,6 +321,7 @@ def _held(
                 card_sort_key=card_sort_key(card),
                 limited=True,
                 core_policy=core_policy if capped else "",
+                first=priority == Priority.HIGH,
                 vendor=card.vendor,
                 partition=card.partition is not None,
             ),

@@ -61,6 +61,7 @@ class ShareRecord:
         cdi_device: Name of the CDI device, without the kind.
         index: Position of the card in the container's own view, for limits that are keyed by it.
         core_policy: `force`, `default` or `disable`.
+        priority: `high` or `low` as its author says; "" where nobody does.
         memory_level: Which kind of method holds the memory limit; None where there is none to hold.
         cores_level: The same for the cap on compute.
     """
@@ -70,6 +71,7 @@ class ShareRecord:
     cdi_device: str
     index: int = 0
     core_policy: str = "force"
+    priority: str = ""
     memory_level: IsolationLevel | None = None
     cores_level: IsolationLevel | None = None
 
@@ -186,7 +188,7 @@ _SHARE_KEYS = {
     "memoryReserved": "memory_reserved",
     "admin": "admin",
 }
-_ADDED = {"memoryReserved": False}
+_ADDED = {"memoryReserved": False, "priority": ""}
 """Keys that records of earlier versions lack, and what that means."""
 
 _HOW_KEYS = {
@@ -194,6 +196,7 @@ _HOW_KEYS = {
     "cdiDevice": "cdi_device",
     "index": "index",
     "corePolicy": "core_policy",
+    "priority": "priority",
     "memoryIsolation": "memory_level",
     "coresIsolation": "cores_level",
 }

@@ -199,7 +199,7 @@ class Cards:
         )
 
     def isolation_edits(
-        self, share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str
+        self, share: Share, *, card: Card, chosen: Chosen, index: int, core_policy: str, priority: str = ""
     ) -> ContainerEdits:
         if self.refuse_edits is not None:
             raise self.refuse_edits

@@ -28,6 +28,23 @@ def test_without_policies_cards_are_shared_whole_and_preload_is_tried_alone() ->
     assert result.isolation == (IsolationLevel.PRELOAD,)
 
 
+def test_no_share_goes_before_others_unless_a_policy_says_so() -> None:
+    assert not effective().apply(CARD).allow_high_priority
+    card = effective(policy("p", allowHighPriority=True, lowPriorityPercent=20)).apply(CARD)
+    assert (card.allow_high_priority, card.low_priority_percent) == (True, 20)
+
+
+def test_shares_of_low_priority_have_a_part_of_the_time_unless_a_policy_takes_it() -> None:
+    assert effective().apply(CARD).low_priority_percent == 5
+    assert effective(policy("p", lowPriorityPercent=0)).apply(CARD).low_priority_percent == 0
+
+
+@pytest.mark.parametrize("percent", [-1, 100, "5", 2.5, True])
+def test_a_part_of_the_time_is_a_whole_percent_below_100(percent: object) -> None:
+    with pytest.raises(ConfigError, match="lowPriorityPercent"):
+        policy("p", lowPriorityPercent=percent)
+
+
 def test_the_highest_priority_wins_field_by_field() -> None:
     result = effective(
         policy("low", priority=1, sharing=False, reservedMemory="1Gi"),

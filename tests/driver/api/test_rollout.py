@@ -84,6 +84,8 @@ SPECS = st.fixed_dictionaries(
         "sharing": st.booleans(),
         "excluded": st.booleans(),
         "allowUncapped": st.booleans(),
+        "allowHighPriority": st.booleans(),
+        "lowPriorityPercent": st.integers(0, 99),
         "reservedMemory": st.sampled_from(["0", "512Mi", "1Gi"]),
         "isolation": st.lists(st.sampled_from(["kernel", "preload", "none"]), min_size=1, max_size=3),
         "partitions": st.sampled_from(["None", "Static", "Dynamic"]),

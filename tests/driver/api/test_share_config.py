@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from driver.api.share_config import CorePolicy, OnUnavailable, config_for, decode_share_config
+from driver.api.share_config import CorePolicy, OnUnavailable, Priority, config_for, decode_share_config
 from driver.cards import IsolationLevel
 from driver.errors import ConfigError
 
@@ -122,3 +122,11 @@ def test_a_config_that_only_says_how_much_is_asked_does_not_undo_how_the_share_i
     }
     entries = [{"opaque": {"driver": "dragoman.dev", "parameters": one}} for one in (held, asked)]
     assert config_for(entries, request="gpu", field="config").core_policy is CorePolicy.DISABLE
+
+
+def test_a_priority_is_high_or_low_or_not_stated() -> None:
+    def said(**fields: str) -> Priority | None:
+        return decode_share_config({**HEAD, **fields}, field="p").priority
+
+    assert (said(), said(priority="high"), said(priority="low")) == (None, Priority.HIGH, Priority.LOW)
+    assert refusal({**HEAD, "priority": "0"}).field.endswith("priority")

@@ -8,9 +8,12 @@ import pytest
 from driver.cards import Card
 from driver.cdi import ContainerEdits
 from driver.errors import IsolationError
+from driver.isolation import region as layout
 from driver.isolation.base import ShareContext
 from driver.isolation.preload import Preload, PreloadLibraryMissingError, PreloadSettings
 from driver.shares import Share
+from kubelet_plugin.host import NodeHost
+from tests.driver.isolation import regions
 from tests.support.folder_host import FolderHost
 
 LIBRARY = "/var/lib/dragoman/preload/libvgpu-8f3a89c.so"
@@ -49,6 +52,71 @@ def test_memory_and_compute_stand_at_the_cards_index(host: FolderHost) -> None:
 def test_a_cap_that_holds_while_others_compute_is_left_to_the_regions_switch(host: FolderHost) -> None:
     found = edits(host, context=replace(CONTEXT, core_policy="default"))
     assert found.env["GPU_CORE_UTILIZATION_POLICY"] == "default"
+
+
+@pytest.mark.parametrize(("said", "variable"), [("high", "0"), ("low", "1"), ("", None)])
+def test_a_priority_stands_in_the_environment_only_where_somebody_states_it(
+    host: FolderHost, said: str, variable: str | None
+) -> None:
+    found = edits(host, context=replace(CONTEXT, priority=said))
+    assert found.env.get("CUDA_TASK_PRIORITY") == variable
+
+
+def test_a_region_in_use_is_not_emptied_by_an_agent_that_knows_no_priorities(host: FolderHost) -> None:
+    edits(host, context=replace(CONTEXT, priority="high"))
+    host.add(f"{REGION}/shared.cache", "in use")
+    edits(host)
+    assert host.read_text(f"{REGION}/shared.cache") == "in use"
+
+
+def waiting(host: FolderHost, *claims: str) -> list[Path]:
+    """Regions whose processes wait."""
+    found = []
+    for claim in claims:
+        edits(host, share=replace(SHARE, claim_uid=claim))
+        found.append(host.root / f"run/dragoman/regions/{claim}/gpu/region/shared.cache")
+        found[-1].write_bytes(regions.made(recent=-1))
+    return found
+
+
+def recent_kernel(path: Path) -> int:
+    return int.from_bytes(path.read_bytes()[layout.RECENT_KERNEL :][:4], "little", signed=True)
+
+
+def test_all_that_wait_are_let_go_but_those_that_are_to_wait_on(host: FolderHost) -> None:
+    first, second, third = waiting(host, "uid-1", "uid-2", "uid-3")
+    third.write_bytes(b"damaged" + third.read_bytes()[7:])
+    kept = "/run/dragoman/regions/uid-2/gpu/region/shared.cache"
+    assert Preload(SETTINGS).let_go(host=NodeHost(host.root), but={kept}) == 2
+    assert [recent_kernel(one) for one in (first, second, third)] == [0, -1, 0]
+    assert Preload(SETTINGS).let_go(host=NodeHost(host.root)) == 1
+
+
+def test_what_containers_make_beside_regions_is_no_way_to_write_elsewhere(host: FolderHost) -> None:
+    (elsewhere,) = waiting(host, "uid-1")
+    aside = host.root / "run/dragoman/regions/.cards/card/other"
+    aside.parent.mkdir(parents=True)
+    aside.symlink_to(elsewhere.parents[1])
+    (aside.parents[1] / "region").symlink_to(elsewhere.parent)
+    linked = host.root / "run/dragoman/regions/uid-2/gpu/region/shared.cache"
+    edits(host, share=replace(SHARE, claim_uid="uid-2"))
+    linked.symlink_to(elsewhere)
+    kept = "/run/dragoman/regions/uid-1/gpu/region/shared.cache"
+    assert Preload(SETTINGS).let_go(host=NodeHost(host.root), but={kept}) == 0
+    assert recent_kernel(elsewhere) == -1
+
+
+@pytest.mark.parametrize("how", ["undo", "undo_claim"])
+def test_a_process_that_outlives_its_region_does_not_wait(host: FolderHost, how: str) -> None:
+    (path,) = waiting(host, "uid-1")
+    with path.open("rb") as mapped:
+        if how == "undo":
+            Preload(SETTINGS).undo(SHARE, context=CONTEXT, host=NodeHost(host.root))
+        else:
+            Preload(SETTINGS).undo_claim("uid-1", host=NodeHost(host.root))
+        assert not path.exists()
+        mapped.seek(layout.RECENT_KERNEL)
+        assert mapped.read(4) == bytes(4)
 
 
 def test_the_container_gets_the_library_the_list_that_names_it_and_the_region(host: FolderHost) -> None:

@@ -13,6 +13,8 @@ from driver.isolation import region as layout
 from driver.isolation.region import (
     RegionError,
     RegionNotReadyError,
+    let_go,
+    make_wait,
     read_region,
     write_number,
 )
@@ -140,6 +142,27 @@ def test_only_two_numbers_are_written(host: NodeHost) -> None:
     assert sum(one != other for one, other in zip(before, after, strict=True)) <= 8
     with pytest.raises(ValueError, match="ours to write"):
         write_number(PATH, field=layout.LIMITS, value=0, host=host)
+
+
+def test_who_is_made_to_wait_is_let_go_again(host: NodeHost) -> None:
+    put(host, regions.made())
+    assert (make_wait(PATH, host=host), make_wait(PATH, host=host)) == (True, False)
+    assert read_region(PATH, host=host).recent_kernel == layout.WAIT < 0
+    assert (let_go(PATH, host=host), let_go(PATH, host=host)) == (True, False)
+    assert read_region(PATH, host=host).recent_kernel == 0
+
+
+def test_who_does_not_wait_is_not_written_to(host: NodeHost) -> None:
+    put(host, regions.made(recent=2))
+    assert not let_go(PATH, host=host)
+    assert read_region(PATH, host=host).recent_kernel == 2
+
+
+def test_where_there_is_no_region_nobody_waits_and_nothing_is_written(host: NodeHost) -> None:
+    assert (make_wait("/none", host=host), let_go("/none", host=host)) == (False, False)
+    put(host, b"short")
+    assert (make_wait(PATH, host=host), let_go(PATH, host=host)) == (False, False)
+    assert Path(str(host._at(PATH))).read_bytes() == b"short"
 
 
 def test_the_layout_is_that_of_a_c_compiler() -> None:

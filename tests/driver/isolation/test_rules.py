@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -13,6 +14,7 @@ from driver.isolation.rules import (
     CorePolicyConflictError,
     DifferentSharesInTurnError,
     PartitionBesideShareError,
+    PriorityConflictError,
     PrivilegedContainerError,
     SameCardTwiceError,
     SharedBetweenPodsError,
@@ -215,6 +217,22 @@ def test_a_share_without_a_cap_has_no_core_policy_to_conflict() -> None:
     assert check(shares, [container("c", A, B)]) == {A: 0, B: 1}
 
 
+def test_different_priorities_in_one_container_are_refused() -> None:
+    shares = {A: replace(limited(1), first=True), B: limited(2)}
+    with pytest.raises(PriorityConflictError, match="a: high, b: low"):
+        check(shares, [container("c", A, B)])
+
+
+def test_different_priorities_in_two_containers_are_accepted() -> None:
+    shares = {A: replace(limited(1), first=True), B: limited(2)}
+    assert check(shares, [container("c", A), container("d", B, order=1)]) == {A: 0, B: 0}
+
+
+def test_a_whole_card_beside_a_share_has_no_priority_to_conflict() -> None:
+    shares = {A: limited(1), B: replace(whole(2), first=True)}
+    assert check(shares, [container("c", A, B)]) == {A: 0, B: 1}
+
+
 def test_containers_that_use_a_share_in_turn_must_hold_the_same_limited_shares() -> None:
     uses = [container("i", A, kind="init"), container("c", A, B)]
     with pytest.raises(DifferentSharesInTurnError, match=r"not the same other limited shares \(b\)"):
@@ -251,7 +269,7 @@ def test_containers_without_our_shares_do_not_matter() -> None:
 def test_every_refusal_has_a_name_of_its_own() -> None:
     refusals = IsolationError.__subclasses__()
     ours = [kind for kind in refusals if kind.__module__ == "driver.isolation.rules"]
-    assert len({kind.reason for kind in ours}) == len(ours) == 9
+    assert len({kind.reason for kind in ours}) == len(ours) == 10
 
 
 def test_cards_sort_by_pci_address_even_with_a_long_domain() -> None:

@@ -67,7 +67,7 @@ def series(metrics: Metrics, name: str) -> list[str]:
 
 def test_use_is_told_by_namespace_pod_container_claim_and_device(tmp_path: Path) -> None:
     metrics = Metrics()
-    post(uses(tmp_path, share(index=1)), metrics=metrics)
+    post(uses(tmp_path, share(index=1)), metrics=metrics, waiting={})
     labels = 'claim="claim",container="app",device="card-0",namespace="ns",pod="u1"'
     assert series(metrics, "share_memory_used_bytes") == [
         f"dragoman_agent_share_memory_used_bytes{{{labels}}} 9.0"
@@ -79,8 +79,8 @@ def test_use_is_told_by_namespace_pod_container_claim_and_device(tmp_path: Path)
 
 def test_series_of_what_is_gone_are_gone(tmp_path: Path) -> None:
     metrics = Metrics()
-    post(uses(tmp_path, share()), metrics=metrics)
-    post([], metrics=metrics)
+    post(uses(tmp_path, share()), metrics=metrics, waiting={})
+    post([], metrics=metrics, waiting={})
     assert not any(series(metrics, name) for name in usage.SERIES)
 
 
@@ -88,7 +88,7 @@ def test_the_number_of_series_is_bounded(tmp_path: Path) -> None:
     metrics = Metrics()
     (one,) = uses(tmp_path, share())
     many = [replace(one, place=place(f"pod-{number}")) for number in range(MAX_SERIES + 50)]
-    post(many, metrics=metrics)
+    post(many, metrics=metrics, waiting={})
     assert len(series(metrics, "share_processes")) == MAX_SERIES
 
 

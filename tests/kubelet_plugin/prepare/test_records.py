@@ -43,6 +43,7 @@ RECORD = ClaimRecord(
             cdi_device="u1.r.card-0.x",
             index=1,
             core_policy="disable",
+            priority="high",
             memory_level=IsolationLevel.PRELOAD,
         ),
         ShareRecord(
@@ -69,6 +70,12 @@ def test_what_is_written_is_read_again() -> None:
 
 def test_the_file_is_json() -> None:
     assert json.loads(encode(RECORD))["record"]["schemaVersion"] == 1
+
+
+def test_a_record_of_before_there_were_priorities_says_none() -> None:
+    shares = json.loads(encode(RECORD))["record"]["shares"]
+    assert [share.pop("priority") for share in shares] == ["high", ""]
+    assert [share.priority for share in decode(changed(shares=shares), uid="u1").shares] == ["", ""]
 
 
 def test_fields_of_a_newer_version_do_not_stop_an_older_one_from_reading() -> None:
