@@ -33,6 +33,12 @@ class PartitionRefusedError(PrepareError):
     reason = "PartitionRefused"
 
 
+class PartitionNoRoomError(PartitionRefusedError):
+    """The card has no room for the instance, though none that it excludes is prepared: others made some."""
+
+    reason = "PartitionNoRoom"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartitionTarget:
     """Where an instance is, or is to be.

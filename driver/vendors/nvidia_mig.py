@@ -27,6 +27,7 @@ from driver.host import Host
 from driver.partitions.base import (
     Instance,
     PartitionBusyError,
+    PartitionNoRoomError,
     PartitionRefusedError,
     PartitionTarget,
 )
@@ -112,7 +113,17 @@ class NvidiaMig:
             def make(nvml: Any, handle: Any) -> None:
                 nvml_mig.make(nvml, handle, profile=profile, start=place.start, size=place.size)
 
-            self._ask(target.card_uuid, make, host)
+            try:
+                self._ask(target.card_uuid, make, host)
+            except NvmlError as failed:
+                if not failed.no_room:
+                    raise
+                raise PartitionNoRoomError(
+                    f"Card {place.card} has no room for {place.name}: {failed}. Instances that were not made "
+                    "for claims have taken it.",
+                    remedy="An administrator removes them (nvidia-smi mig -lgi shows them), and the kubelet "
+                    "tries again; or delete the pod, and its replacement is scheduled where there is room.",
+                ) from None
             made = self._find(target, host=host)
         if made is None or not made.complete:
             raise PartitionRefusedError(
@@ -152,7 +163,11 @@ class NvidiaMig:
     def make_whole(self, card_uuid: str, *, host: Host) -> None:
         """See `Partitioner`."""
         with _refusals(card_uuid):
-            if self._ask(card_uuid, nvml_mig.mig_mode, host) is not True:
+            mode = self._ask(card_uuid, nvml_mig.mig_mode, host)
+            if mode is None:
+                return
+            if not mode:
+                self._switch(card_uuid, enable=False, host=host)
                 return
             profiles = self._profiles(card_uuid, version=self._nvml(host).driver_version(), host=host)
             there = self._ask(
@@ -195,8 +210,10 @@ class NvidiaMig:
         raise DeviceGoneError(f"Card {place.card} has no place for {place.name} (any more).", remedy=_ANEW)
 
     def _switch(self, card_uuid: str, *, enable: bool, host: Host) -> None:
-        if self._ask(card_uuid, nvml_mig.mig_mode, host) is enable:
+        there = self._ask(card_uuid, nvml_mig.mig_mode, host) is enable
+        if there and self._ask(card_uuid, nvml_mig.pending_mode, host) is enable:
             return
+        # Another that is pending was left by an agent that was killed before it could take it back.
         status = self._ask(
             card_uuid, lambda nvml, handle: nvml_mig.set_mig_mode(nvml, handle, enable=enable), host
         )
@@ -309,7 +326,7 @@ def _refusal(card: str, failed: NvmlError) -> PrepareError:
         )
     if failed.lost or failed.unknown_card or failed.reset_required:
         return DeviceGoneError(f"Card {card} cannot be reached: {failed}.", remedy=_ANEW)
-    if failed.in_use:
+    if failed.in_use or failed.no_room:
         return PartitionBusyError(
             f"Card {card} cannot be partitioned now: {failed}.", remedy="The kubelet tries again."
         )

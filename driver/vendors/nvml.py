@@ -37,6 +37,7 @@ class NvmlError(Exception):
         unknown_card: There is no such card.
         reset_required: The card does nothing before it is reset.
         in_use: Something uses what was to be changed, or has taken it.
+        no_room: More was wanted than is there; where an instance was to be made, more than the card has left.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class NvmlError(Exception):
         unknown_card: bool = False,
         reset_required: bool = False,
         in_use: bool = False,
+        no_room: bool = False,
     ) -> None:
         super().__init__(message)
         self.driver_missing = driver_missing
@@ -57,6 +59,7 @@ class NvmlError(Exception):
         self.unknown_card = unknown_card
         self.reset_required = reset_required
         self.in_use = in_use
+        self.no_room = no_room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +272,8 @@ class PynvmlNvml:
                 lost=failed.value == nvml.NVML_ERROR_GPU_IS_LOST,
                 unknown_card=failed.value == nvml.NVML_ERROR_NOT_FOUND,
                 reset_required=failed.value == nvml.NVML_ERROR_RESET_REQUIRED,
-                in_use=failed.value in (nvml.NVML_ERROR_IN_USE, nvml.NVML_ERROR_INSUFFICIENT_RESOURCES),
+                in_use=failed.value == nvml.NVML_ERROR_IN_USE,
+                no_room=failed.value == nvml.NVML_ERROR_INSUFFICIENT_RESOURCES,
             ) from None
 
     def _begin(self, nvml: Any) -> None:

@@ -91,6 +91,12 @@ def mig_mode(nvml: Any, handle: Any) -> bool | None:
     return bool(current == nvml.NVML_DEVICE_MIG_ENABLE)
 
 
+def pending_mode(nvml: Any, handle: Any) -> bool:
+    """Whether the card will be in MIG mode after its next reset; for cards that have MIG."""
+    _, pending = nvml.nvmlDeviceGetMigMode(handle)
+    return bool(pending == nvml.NVML_DEVICE_MIG_ENABLE)
+
+
 def set_mig_mode(nvml: Any, handle: Any, *, enable: bool) -> int:
     """Switches the mode; 0, or NVML's error why the mode is not in force."""
     wanted = nvml.NVML_DEVICE_MIG_ENABLE if enable else nvml.NVML_DEVICE_MIG_DISABLE

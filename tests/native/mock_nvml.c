@@ -18,10 +18,11 @@
  * MIG: a card with `mig` 0 or 1 has the profiles of an A100 with 40 GB. What is made and removed, and the mode where
  * it was switched, stand in the file's neighbour `<file>.mig`, which outlives the process and is replaced as a whole:
  *
- *   mode  <uuid> <0|1>
+ *   mode  <uuid> <0|1> [<0|1>: pending, if it is another]
  *   gi    <uuid> <id> <profile> <start> <size>
  *   ci    <uuid> <gi> <id> <profile> <number that makes its UUID another one each time>
  *
+ * A mode that cannot be had now stays pending, as it does with NVML.
  * `busy=1` lets switching the mode, making and removing fail with 19 (in use); `reset=1` lets the mode wait for a
  * reset. Where MOCK_NVML_FILE is not set, the file is `mock-nvml.txt` beside the library.
  *
@@ -517,7 +518,7 @@ struct mig {
     unsigned int gis, cis, modes, serial;
     struct gi gi[INSTANCES];
     struct ci ci[INSTANCES];
-    struct { char uuid[96]; int on; } mode[CARDS];
+    struct { char uuid[96]; int on, pending; } mode[CARDS];
 };
 
 static __thread struct mig mig;
@@ -561,7 +562,11 @@ static int read_mig(void)
         struct ci *ci = &mig.ci[mig.cis % INSTANCES];
         if (sscanf(line, "serial %u", &mig.serial) == 1)
             continue;
-        if (sscanf(line, "mode %95s %d", mig.mode[mig.modes % CARDS].uuid, &mig.mode[mig.modes % CARDS].on) == 2)
+        unsigned int m = mig.modes % CARDS;
+        int words = sscanf(line, "mode %95s %d %d", mig.mode[m].uuid, &mig.mode[m].on, &mig.mode[m].pending);
+        if (words == 2)
+            mig.mode[m].pending = mig.mode[m].on;
+        if (words >= 2)
             mig.modes++;
         else if (sscanf(line, "gi %95s %u %u %u %u", gi->uuid, &gi->id, &gi->profile, &gi->start, &gi->size) == 5)
             mig.gis++;
@@ -583,7 +588,10 @@ static int write_mig(void)
         return UNKNOWN;
     fprintf(file, "serial %u\n", mig.serial);
     for (unsigned int i = 0; i < mig.modes; i++)
-        fprintf(file, "mode %s %d\n", mig.mode[i].uuid, mig.mode[i].on);
+        if (mig.mode[i].pending == mig.mode[i].on)
+            fprintf(file, "mode %s %d\n", mig.mode[i].uuid, mig.mode[i].on);
+        else
+            fprintf(file, "mode %s %d %d\n", mig.mode[i].uuid, mig.mode[i].on, mig.mode[i].pending);
     for (unsigned int i = 0; i < mig.gis; i++)
         fprintf(file, "gi %s %u %u %u %u\n", mig.gi[i].uuid, mig.gi[i].id, mig.gi[i].profile, mig.gi[i].start,
                 mig.gi[i].size);
@@ -614,6 +622,14 @@ static int mode_of(const struct card *card)
     return card->mig;
 }
 
+static int pending_of(const struct card *card)
+{
+    for (unsigned int i = 0; i < mig.modes; i++)
+        if (!strcmp(mig.mode[i].uuid, card->uuid))
+            return mig.mode[i].pending;
+    return card->mig;
+}
+
 static int look_mig(void *device, struct card **card)
 {
     int code = look(device, card);
@@ -626,8 +642,10 @@ EXPORT int nvmlDeviceGetMigMode(void *device, unsigned int *current, unsigned in
 {
     struct card *card;
     int code = look_mig(device, &card);
-    if (code == SUCCESS)
-        *current = *pending = (unsigned int)mode_of(card);
+    if (code == SUCCESS) {
+        *current = (unsigned int)mode_of(card);
+        *pending = (unsigned int)pending_of(card);
+    }
     return code;
 }
 
@@ -642,14 +660,16 @@ static int has_instances(const struct card *card)
 static int set_mode(struct card *card, unsigned int mode, unsigned int *status)
 {
     unsigned int i = 0;
-    if (card->reset || card->busy || (!mode && has_instances(card))) {
+    int on = mode_of(card), changes = on != (int)mode;
+    if (changes && (card->reset || card->busy || (!mode && has_instances(card))))
         *status = card->reset ? RESET_REQUIRED : IN_USE;
-        return SUCCESS;
-    }
+    else
+        on = (int)mode;
     while (i < mig.modes && strcmp(mig.mode[i].uuid, card->uuid))
         i++;
     snprintf(mig.mode[i].uuid, sizeof(mig.mode[i].uuid), "%s", card->uuid);
-    mig.mode[i].on = (int)mode;
+    mig.mode[i].on = on;
+    mig.mode[i].pending = (int)mode;
     if (i == mig.modes)
         mig.modes++;
     return write_mig();
@@ -660,7 +680,7 @@ EXPORT int nvmlDeviceSetMigMode(void *device, unsigned int mode, unsigned int *s
     struct card *card;
     int lock = locked(), code = look_mig(device, &card);
     *status = SUCCESS;
-    if (code == SUCCESS && mode_of(card) != (int)mode)
+    if (code == SUCCESS && (mode_of(card) != (int)mode || pending_of(card) != (int)mode))
         code = set_mode(card, mode, status);
     close(lock);
     return code;

@@ -128,6 +128,7 @@ ELSEWHERE: Mapping[str, str] = {
     "UnknownCapacity": _ADMISSION,
     "UnknownRequest": _ADMISSION,
     "UnreadableCard": "a problem of the AcceleratorNode, which `status` shows",
+    "VnpusNotUnderstood": "a problem of the AcceleratorNode, which `status` shows beside the card",
     "card-FeatureDisabled": _GATE,
     "card-NoSlice": "nodes without slices are left out with a reason of their own",
     "card-PoolObsolete": "pools of this driver are of one node each, so none is for another node",

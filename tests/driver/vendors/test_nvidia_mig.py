@@ -10,10 +10,12 @@ from driver.errors import DeviceGoneError
 from driver.partitions.base import (
     IN_PARTITION_MODE,
     PartitionBusyError,
+    PartitionNoRoomError,
     PartitionRefusedError,
     PartitionTarget,
 )
 from driver.places import Place
+from driver.vendors import nvml_mig
 from driver.vendors.nvidia import Nvidia
 from driver.vendors.nvidia_files import DriverFilesMissingError, DriverNotReadyError
 from driver.vendors.nvidia_mig import NvidiaMig
@@ -60,6 +62,14 @@ def forget(host: FolderHost, path: str) -> None:
 def target(profile: int, start: int, size: int) -> PartitionTarget:
     place = Place(card=CARD, kind="mig", profile=profile, start=start, size=size)
     return PartitionTarget(place=place, card_uuid=UUIDS[0])
+
+
+def modes(nvml: PynvmlNvml) -> tuple[bool, bool]:
+    """Whether the first card is in MIG mode now, and whether it will be after a reset."""
+    return nvml.on_card(
+        UUIDS[0],
+        lambda lib, handle: (bool(nvml_mig.mig_mode(lib, handle)), nvml_mig.pending_mode(lib, handle)),
+    )
 
 
 def device(vendor: Nvidia, host: FolderHost, name: str) -> Card:
@@ -169,10 +179,45 @@ def test_a_card_that_is_in_use_or_needs_a_reset_is_not_switched(
     assert refused.value.retriable
 
 
-def test_slots_that_are_taken_are_refused_for_now(vendor: Nvidia, host: FolderHost) -> None:
+@pytest.mark.parametrize("why", ["busy", "reset"])
+def test_a_mode_that_was_refused_is_not_left_for_the_cards_next_reset(
+    vendor: Nvidia, host: FolderHost, nvml: PynvmlNvml, world: NvmlWorld, why: str
+) -> None:
+    world.card(0, mig="0", **{why: "1"})
+    with pytest.raises(PartitionBusyError):
+        vendor.make_instance(target(P_1G, 6, 1), host=host)
+    assert modes(nvml) == (False, False)
+    world.card(0, mig="0", **{why: "0"})
+    made = vendor.make_instance(target(P_1G, 6, 1), host=host)
+    vendor.remove_instance(made, host=host)
+    world.card(0, **{why: "1"})
+    with pytest.raises(PartitionBusyError, match="out of MIG mode"):
+        vendor.make_whole(UUIDS[0], host=host)
+    assert modes(nvml) == (True, True)
+
+
+@pytest.mark.parametrize("mig", [False, True])
+def test_a_mode_that_a_killed_agent_left_pending_is_taken_back(
+    vendor: Nvidia, host: FolderHost, nvml: PynvmlNvml, world: NvmlWorld, *, mig: bool
+) -> None:
+    state(world).write_text(f"mode {UUIDS[0]} {int(mig)} {int(not mig)}\n")
+    assert modes(nvml) == (mig, not mig)
+    if mig:
+        vendor.make_instance(target(P_1G, 6, 1), host=host)
+    else:
+        vendor.make_whole(UUIDS[0], host=host)
+    assert modes(nvml) == (mig, mig)
+
+
+def test_slots_that_others_have_taken_are_refused_by_name_so_that_the_pod_is_told(
+    vendor: Nvidia, host: FolderHost, world: NvmlWorld
+) -> None:
     vendor.make_instance(target(P_4G, 0, 4), host=host)
-    with pytest.raises(PartitionBusyError, match="cannot be partitioned now"):
+    with pytest.raises(PartitionNoRoomError, match="has no room") as refused:
         vendor.make_instance(target(P_3G, 0, 4), host=host)
+    assert not refused.value.retriable
+    assert "nvidia-smi mig -lgi" in refused.value.remedy
+    assert [one.profile for one in gpu_instances(world)] == [P_4G]
 
 
 def test_an_instance_in_use_is_not_removed(vendor: Nvidia, host: FolderHost, world: NvmlWorld) -> None:

@@ -20,7 +20,7 @@ from driver.isolation.hardware import (
     PartitionUnusableError,
 )
 from driver.isolation.partition_notes import Note
-from driver.partitions.base import Instance, PartitionBusyError
+from driver.partitions.base import Instance, PartitionBusyError, PartitionNoRoomError
 from driver.shares import Share
 from driver.vendors.nvidia import Nvidia
 from driver.vendors.nvidia_files import DriverNotReadyError
@@ -32,7 +32,7 @@ from kubelet_plugin.partitions.notes import (
 )
 from kubelet_plugin.prepare.durable import NodeStorageError
 from tests.driver.vendors.driver_root import add_device_nodes, recorded_root
-from tests.driver.vendors.mig_world import P_1G, P_3G, add_capabilities, gpu_instances, part, state
+from tests.driver.vendors.mig_world import P_1G, P_3G, P_4G, add_capabilities, gpu_instances, part, state
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld, loader
 from tests.support.folder_host import FolderHost
 
@@ -149,6 +149,22 @@ def test_what_somebody_else_made_is_used_and_never_removed(node: Node) -> None:
 def test_a_static_partition_that_is_gone_is_not_made(node: Node) -> None:
     with pytest.raises(PartitionGoneError, match="not there any more"):
         node.prepare(on_demand=False)
+    assert node.there == []
+
+
+def test_a_partition_that_has_no_room_is_refused_for_good_and_made_once_there_is_some(node: Node) -> None:
+    node.made_by_hand(f"gi {UUIDS[0]} 1 {P_4G} 0 4", f"ci {UUIDS[0]} 1 0 3 77")
+    for _ in range(2):
+        with pytest.raises(PartitionNoRoomError, match="has no room") as refused:
+            node.prepare(OTHER_HALF)
+        assert not refused.value.retriable
+        assert node.there == [(P_4G, 0)]
+    node.unprepare(OTHER_HALF)
+    assert node.there == [(P_4G, 0)]
+    assert node.hardware.claims(host=node.host) == frozenset()
+    node.made_by_hand()
+    assert node.prepare(OTHER_HALF)
+    node.unprepare(OTHER_HALF)
     assert node.there == []
 
 
