@@ -31,6 +31,7 @@ from tests.cluster.support.installation import RELEASE, Installation, rolled_out
 from tests.cluster.support.manifests import container, pod, request, sharing, template
 from tests.cluster.support.own_cluster import bare_cluster
 from tests.cluster.support.space import Space, open_space
+from tests.cluster.test_conversion import legacy
 from tests.support.mps_node import install_program
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.timeout(1800)]
@@ -196,6 +197,32 @@ def test_containers_are_given_the_limits_of_their_own_share_and_of_no_other(
         assert given["folder"] == [".made", "control"]
     assert _limits(control) == [("1500M", "20"), ("4096M", "30")]
     assert {one.devices for one in control.servers()} == {CARD.uuid}
+
+
+def test_a_pod_of_before_that_names_the_mode_is_given_the_limits_that_its_twin_with_a_claim_is_given(
+    own: WithMps, place: Space, control: Control
+) -> None:
+    limits = {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "2000", "nvidia.com/gpucores": "10"}
+    mode = {"nvidia.com/vgpu-mode": "mps", "nvidia.com/use-gpuuuid": CARD.uuid}
+    program = {"image": own.images.project, "command": ["python3", "-c", CLIENT.read_text(), "again"]}
+    place.create(legacy("before", limits, annotations=mode, **program))
+    place.create(*_share(own, "twin", memory="2000Mi", cores="10"))
+    place.running("before", "twin", seconds=120)
+    for name in ("before", "twin"):
+        given = _first(place, name)
+        assert (given["memoryMiB"], given["cores"], given["devices"]) == (2000, 10, CARD.uuid)
+    (config,) = (
+        one["opaque"]["parameters"]
+        for one in place.claim_of("before")["spec"]["devices"]["config"]
+        if "minimumIsolation" in one["opaque"]["parameters"]
+    )
+    assert config["minimumIsolation"] == {"cores": "service"}
+    place.delete("before", "twin")
+    waiting.eventually(
+        lambda: _limits(control) == [("1500M", "20"), ("4096M", "30")],
+        what="the namespaces of both are gone",
+        seconds=60,
+    )
 
 
 def test_the_daemon_knows_its_clients_by_the_nodes_own_numbers(own: WithMps, control: Control) -> None:

@@ -25,6 +25,7 @@ from tests.cluster.support.manifests import NVIDIA, request, sharing
 from tests.cluster.support.own_cluster import bare_cluster
 from tests.cluster.support.space import Space, open_space, results
 from tests.cluster.support.target import Target
+from tests.cluster.test_conversion import legacy
 from tests.support.mig_node import P_1G, P_3G, P_4G, UUIDS, MigNode
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
@@ -211,6 +212,45 @@ def test_with_the_policy_dynamic_every_place_is_a_device_that_draws_on_the_cards
     assert (offered["cards"], offered["memory"]) == (3, "65792Mi")
 
 
+def _before(name: str, memory: str) -> JSON:
+    """A pod as people wrote it for HAMi's mode."""
+    return legacy(
+        name,
+        {"nvidia.com/gpu": "1", "nvidia.com/gpumem": memory},
+        annotations={"nvidia.com/vgpu-mode": "mig", "nvidia.com/use-gpuuuid": UUIDS[DYNAMIC]},
+    )
+
+
+def _holds_what_its_twin_holds(own: MigInstallation, space: Space) -> None:
+    """Leaves nothing of either."""
+    space.create(_before("before", "10000"))
+    space.running("before", seconds=120)
+    assert _given(space, "before") == own.cards.part(DYNAMIC, P_3G, 4, 4)
+    space.create(*sharing("twin", _part(DYNAMIC, "10000Mi")))
+    space.create(_before("small", "4000"))
+    space.running("twin", seconds=120)
+    assert _given(space, "twin") in (
+        own.cards.part(DYNAMIC, P_3G, 0, 4),
+        own.cards.part(DYNAMIC, P_4G, 0, 4),
+    )
+    assert len(own.cards.instances(DYNAMIC)) == 2
+    found = [path for path in space.seen("before").raw["devices"] if "nvidia-cap" in path]
+    assert sorted(found) == sorted(_opens(own, DYNAMIC, P_3G, 4))
+    space.delete("before")
+    space.running("small", seconds=120)
+    assert _given(space, "small") == own.cards.part(DYNAMIC, P_1G, 6, 1)
+    space.delete("twin", "small")
+    waiting.eventually(
+        lambda: own.cards.instances(DYNAMIC) == [] or None, what="no instance is left", seconds=90
+    )
+
+
+def test_a_pod_of_before_that_names_the_mode_holds_the_instance_that_its_twin_with_a_claim_holds(
+    own: MigInstallation, space: Space
+) -> None:
+    _holds_what_its_twin_holds(own, space)
+
+
 def test_an_instance_is_made_for_a_claim_the_smallest_that_has_what_it_asks(
     own: MigInstallation, space: Space
 ) -> None:
@@ -319,6 +359,7 @@ def test_where_our_own_allocator_decides_nothing_depends_on_what_the_api_server_
         own.wait_slices(lambda now: len(own.devices_of(now)) == PLACES + 3, what="every place is a device")
         assert not any("sharedCounters" in one["spec"] for one in own.slices())
         space = open_space(own.api, "oldmig")
+        _holds_what_its_twin_holds(own, space)
         space.create(*sharing("half", _part(DYNAMIC, "10Gi")))
         space.running("half", seconds=120)
         assert own.cards.instances(DYNAMIC) == [(P_3G, 4)]
