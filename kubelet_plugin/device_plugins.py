@@ -173,4 +173,5 @@ def _names_of(vendor: str) -> tuple[frozenset[str], tuple[str, ...]]:
         facts = import_module(f"driver.vendors.{module}").FACTS
     except ModuleNotFoundError:
         return frozenset(), ()
-    return frozenset(name for entry in facts.legacy for name in entry.names), facts.plugin_prefixes
+    exact = frozenset(name for entry in facts.legacy for name in entry.names)
+    return exact, (*facts.plugin_prefixes, *facts.offered_as)

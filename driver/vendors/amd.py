@@ -109,6 +109,7 @@ FACTS = VendorFacts(
             source="HAMi 2.10 (2.9: whole cards only); without amounts also AMD's device plugin",
         ),
     ),
+    offered_as=("amd.com/gpu",),
     # AMD's device plugin with its naming strategy `mixed`.
     plugin_prefixes=tuple(f"amd.com/{mode}_nps" for mode in ("spx", "dpx", "tpx", "qpx", "cpx")),
 )

@@ -132,6 +132,7 @@ FACTS = VendorFacts(
         "That the health codes 1 to 3 mean a minor, major and critical alarm is what others cite of Huawei.",
         "That all functions of Huawei's with class 12 and a device ID 0xdNNN are NPUs.",
     ),
+    offered_as=("huawei.com/Ascend", "huawei.com/ascend", "huawei.com/npu"),
     legacy=(
         _legacy(
             "Ascend910A",

@@ -54,6 +54,7 @@ FACTS = VendorFacts(
         "HAMi 2.10's configuration: names.",
     ),
     guessed=("That `mem_info` counts kB of 1024 bytes, as /proc/meminfo, whose form it has.",),
+    offered_as=("birentech.com/",),
     legacy=(
         LegacyNames(
             count="birentech.com/gpu",

@@ -46,6 +46,7 @@ FACTS = VendorFacts(
         "That `CAMBRICON_VISIBLE_DEVICES=void` keeps Cambricon's runtime from adding cards, as others' do.",
         "The PCI vendor ID is other projects'; the public list of PCI IDs has none of Cambricon's.",
     ),
+    offered_as=("cambricon.com/",),
     legacy=(
         LegacyNames(
             count="cambricon.com/vmlu",

@@ -43,6 +43,7 @@ FACTS = VendorFacts(
         "That `DEV ID` N is `/dev/gcu<N>`.",
         "That `ENFLAME_VISIBLE_DEVICES=none` keeps Enflame's runtime from adding cards, as scripts use it.",
     ),
+    offered_as=("enflame.com/",),
     legacy=(
         LegacyNames(
             count="enflame.com/drs-gcu",

@@ -66,6 +66,8 @@ class VendorFacts:
         guessed: What no source says, or only one that is not the vendor's, as sentences.
         legacy: Names of extended resources that people used for its cards.
         plugin_prefixes: How further names begin by which device plugins offer its cards, or parts of them.
+        offered_as: How all other names begin by which device plugins, also the vendor's own, may offer its
+            cards. They are not converted; a node that has them keeps its cards from being offered twice.
     """
 
     name: str
@@ -79,6 +81,7 @@ class VendorFacts:
     guessed: tuple[str, ...] = ()
     legacy: tuple[LegacyNames, ...] = ()
     plugin_prefixes: tuple[str, ...] = ()
+    offered_as: tuple[str, ...] = ()
 
     @property
     def device_class(self) -> str:

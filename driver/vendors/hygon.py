@@ -51,6 +51,7 @@ FACTS = VendorFacts(
         "That sysfs has amdgpu's `mem_info_vram_total`; hy-smi is asked where it has not.",
         "That one call of hy-smi may ask for everything at once, as rocm-smi's may.",
     ),
+    offered_as=("hygon.com/dcu", "hygon.com/hcu"),
     legacy=(
         LegacyNames(
             count="hygon.com/dcunum",

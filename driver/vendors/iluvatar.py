@@ -44,6 +44,7 @@ FACTS = VendorFacts(
         "That `ILUVATAR_COREX_VISIBLE_DEVICES=none` keeps Iluvatar's runtime from adding cards.",
         "The PCI vendor ID is other projects'; the public list of PCI IDs has none of Iluvatar's.",
     ),
+    offered_as=("iluvatar.com/", "iluvatar.ai/"),
     legacy=tuple(
         LegacyNames(
             count=f"iluvatar.ai/{model}-vgpu",

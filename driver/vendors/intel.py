@@ -72,6 +72,7 @@ FACTS = VendorFacts(
         "intel/intel-device-plugins-for-kubernetes: device nodes, resource names.",
     ),
     guessed=("Where in sysfs xe of out-of-tree releases tells a tile's memory: two places are read.",),
+    offered_as=("gpu.intel.com/",),
     legacy=(
         LegacyNames(count="gpu.intel.com/i915", whole=True, source="Intel's device plugin"),
         LegacyNames(count="gpu.intel.com/xe", whole=True, source="Intel's device plugin"),

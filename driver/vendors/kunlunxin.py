@@ -46,6 +46,7 @@ FACTS = VendorFacts(
         "That number N of xpu_smi is `/dev/xpu<N>`.",
         "The PCI vendor ID 0x2057 of newer cards is other projects'; 0x1d22 is Baidu's in the public list.",
     ),
+    offered_as=("kunlunxin.com/", "baidu.com/xpu"),
     legacy=(
         LegacyNames(
             count="kunlunxin.com/vxpu",

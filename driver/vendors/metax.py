@@ -58,6 +58,7 @@ FACTS = VendorFacts(
         "That `/dev/mxnd` and `/dev/mxgd` are needed where they exist.",
         "The PCI vendor ID is other projects'; the public list of PCI IDs has none of MetaX'.",
     ),
+    offered_as=("metax-tech.com/",),
     legacy=(
         LegacyNames(
             count="metax-tech.com/sgpu",

@@ -41,6 +41,7 @@ FACTS = VendorFacts(
         "That card N of mthreads-gmi is `/dev/mtgpu.<N>`.",
         "That programs need the card's DRM nodes beside it.",
     ),
+    offered_as=("mthreads.com/",),
     legacy=(
         LegacyNames(
             count="mthreads.com/vgpu",

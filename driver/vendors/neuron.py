@@ -54,6 +54,7 @@ FACTS = VendorFacts(
         "AWS' Neuron driver: PCI device IDs. HAMi's configuration: names.",
     ),
     guessed=("The PCI device ID of Trainium3.",),
+    offered_as=("aws.amazon.com/neuron",),
     legacy=(
         LegacyNames(
             count="aws.amazon.com/neuron",

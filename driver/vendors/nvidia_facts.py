@@ -46,6 +46,8 @@ FACTS = VendorFacts(
     ),
     # MIG instances, and NVIDIA's own shares under a name of theirs.
     plugin_prefixes=("nvidia.com/mig-", "nvidia.com/gpu.shared"),
+    # Not all of the domain: other devices of NVIDIA's (network, passed-through cards) are offered under it.
+    offered_as=("nvidia.com/gpu", "volcano.sh/vgpu"),
     legacy=(
         LegacyNames(
             count="nvidia.com/gpu",

@@ -51,6 +51,7 @@ FACTS = VendorFacts(
         "The JSON: no answer of a real card was found, only code that reads it.",
         "That sysfs links the card's nodes to its PCI function, as drivers of character devices do.",
     ),
+    offered_as=("vastaitech.com/",),
     legacy=(
         LegacyNames(
             count="vastaitech.com/va",

@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from driver.vendors.catalogue import VENDORS
+from driver.vendors.facts import VendorFacts
 from kubelet_plugin.device_plugins import SETTLE_S, DevicePlugins
 from kubelet_plugin.pod_resources import DevicePluginUse
 from tests.support.memory_host import MemoryHost
@@ -61,6 +63,24 @@ async def test_cards_that_a_plugin_offers_are_withheld_and_those_of_others_are_n
         ("volcano.sh/vgpu-number", "nvidia"),
         ("huawei.com/Ascend910B4", "ascend"),
         ("amd.com/gpu", "amd"),
+        # The vendors' own plugins, under names that are converted to nothing.
+        ("huawei.com/Ascend910", "ascend"),
+        ("huawei.com/Ascend310P-2c.1cpu", "ascend"),
+        ("huawei.com/npu", "ascend"),
+        ("hygon.com/dcu", "hygon"),
+        ("iluvatar.com/gpu", "iluvatar"),
+        ("iluvatar.ai/gpu", "iluvatar"),
+        ("mthreads.com/gpu", "mthreads"),
+        ("cambricon.com/mlu370", "cambricon"),
+        ("cambricon.com/mlu370.mim-2m.8gb", "cambricon"),
+        ("metax-tech.com/gpu", "metax"),
+        ("enflame.com/shared-gcu", "enflame"),
+        ("kunlunxin.com/xpu", "kunlunxin"),
+        ("baidu.com/xpu", "kunlunxin"),
+        ("birentech.com/gpu", "biren"),
+        ("aws.amazon.com/neurondevice", "neuron"),
+        ("vastaitech.com/va", "vastai"),
+        ("gpu.intel.com/xe", "intel"),
     ],
 )
 async def test_plugins_are_known_by_the_names_of_each_vendor(name: str, vendor: str) -> None:
@@ -69,11 +89,24 @@ async def test_plugins_are_known_by_the_names_of_each_vendor(name: str, vendor: 
     assert name in plugins.why_not(vendor)
 
 
-@pytest.mark.parametrize("name", ["nvidia.com/hostdev", "example.com/gpu"])
+@pytest.mark.parametrize("name", ["nvidia.com/hostdev", "example.com/gpu", "amd.com/nic", "intel.com/qat"])
 async def test_other_devices_of_the_same_maker_withhold_nothing(name: str) -> None:
     plugins = Node(DevicePluginUse(offered=frozenset({name}))).plugins()
     await plugins.look()
-    assert plugins.why_not("nvidia") == ""
+    assert [facts.name for facts in VENDORS if plugins.why_not(facts.name)] == []
+
+
+@pytest.mark.parametrize("facts", VENDORS, ids=lambda facts: facts.name)
+async def test_the_plugin_of_each_vendor_withholds_its_cards_and_those_of_no_other(
+    facts: VendorFacts,
+) -> None:
+    assert facts.offered_as
+    begun = {f"{name}x" for name in (*facts.offered_as, *facts.plugin_prefixes)}
+    asked = {name for entry in facts.legacy for name in entry.names}
+    for name in begun | asked:
+        plugins = Node(DevicePluginUse(offered=frozenset({name}))).plugins()
+        await plugins.look()
+        assert [one.name for one in VENDORS if plugins.why_not(one.name)] == [facts.name]
 
 
 async def test_while_pods_hold_what_a_plugin_gave_them_its_cards_are_withheld_without_it() -> None:

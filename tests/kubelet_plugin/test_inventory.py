@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from driver.api.policy import (
     effective_policy,
 )
 from driver.api.share_config import ShareConfig
-from driver.cards import Card, Fault, IsolationLevel
+from driver.cards import Card, Fault, IsolationLevel, Partition
 from driver.cdi import ContainerEdits
 from driver.errors import ConfigError, DeviceGoneError
 from driver.host import Host
@@ -77,13 +78,18 @@ class TestVendor:
         return tuple(CardHealth(name=found.name, health="Healthy") for found in cards)
 
 
-def made(*vendors: TestVendor, policies: Policies | None = None) -> Inventory:
+def made(
+    *vendors: TestVendor,
+    policies: Policies | None = None,
+    withheld: Callable[[str], str] = lambda _vendor: "",
+) -> Inventory:
     return Inventory(
         vendors=lambda: vendors,
         methods={IsolationLevel.NONE: NoIsolation()},
         host=MemoryHost({}),
         policies=policies or Policies(),
         metrics=Metrics(),
+        withheld=withheld,
     )
 
 
@@ -113,6 +119,23 @@ async def test_an_excluded_card_stays_known_but_is_not_offered() -> None:
     found = made(TestVendor("nvidia", card("a", uuid="U")), policies=policies)
     await found.refresh()
     assert found.cards()["a"].unpublished == "Excluded by policy."
+
+
+async def test_cards_that_a_device_plugin_offers_stay_known_and_are_not_offered_until_it_is_gone() -> None:
+    reasons = {"nvidia": "A device plugin offers them."}
+    part = card("a-mig-19-0-1", partition=Partition(card_uuid="U", profile="1g.5gb", exists=True))
+    found = made(
+        TestVendor("nvidia", card("a"), part, card("c", unpublished="It is cut.")),
+        TestVendor("ascend", replace(card("b"), vendor="ascend")),
+        policies=Policies(policy(partitions="Static")),
+        withheld=lambda vendor: reasons.get(vendor, ""),
+    )
+    await found.refresh()
+    told = {name: one.unpublished for name, one in found.cards().items()}
+    withheld = dict.fromkeys(("a", part.name), reasons.pop("nvidia"))
+    assert told == {**withheld, "b": "", "c": "It is cut."}
+    await found.refresh()
+    assert [name for name, one in found.cards().items() if one.unpublished] == ["c"]
 
 
 async def test_listeners_hear_of_a_look_only_if_it_saw_something_new() -> None:
