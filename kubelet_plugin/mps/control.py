@@ -33,6 +33,7 @@ _NAMESPACE_FIELDS = 7
 _SERVER_FIELDS = 6
 _CLIENT_FIELDS = 4
 _PID = re.compile("[0-9]{1,10}")
+_CARD = re.compile("(GPU|MIG)-")
 
 
 class MpsCommandError(IsolationError):
@@ -108,7 +109,7 @@ class Control:
     def servers(self) -> tuple[Server, ...]:
         """All servers."""
         rows = self._rows("server", "list", fields=_SERVER_FIELDS)
-        return tuple(Server(name=row[0], status=row[3], devices=row[5]) for row in rows)
+        return tuple(Server(name=row[0], status=row[3], devices=_devices(row)) for row in rows)
 
     def namespaces(self) -> tuple[Namespace, ...]:
         """All namespaces of all servers."""
@@ -195,6 +196,16 @@ class Control:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise MpsCommandError(f"The MPS daemon refused {what}: {said[-1] if said else done.returncode}.")
         return done.stdout
+
+
+def _devices(row: list[str]) -> str:
+    """The cards of a server, also where a list of several is printed without quotes.
+
+    One that the daemon cannot see would make it drop all limits, so none may be overlooked. What follows them
+    are numbers of contexts.
+    """
+    first, *others = row[_SERVER_FIELDS - 1 :]
+    return ",".join((first, *(cell for cell in others if _CARD.match(cell))))
 
 
 def config_text(shares: Iterable[MpsShare]) -> str:

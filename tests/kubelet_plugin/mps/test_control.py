@@ -102,6 +102,26 @@ def test_a_command_that_was_ended_by_a_signal_is_no_answer_of_the_daemons(tmp_pa
         Control(str(killed), pipe_dir=tmp_path, log_dir=tmp_path).servers()
 
 
+@pytest.mark.parametrize(
+    ("printed", "devices"),
+    [
+        ("GPU-0", "GPU-0"),
+        ("GPU-0,3", "GPU-0"),
+        ("GPU-0,3,4", "GPU-0"),
+        ('"GPU-0,GPU-1",3', "GPU-0,GPU-1"),
+        ("GPU-0,GPU-1,3", "GPU-0,GPU-1"),
+        ("GPU-0,MIG-1", "GPU-0,MIG-1"),
+        ("GPU-0 GPU-1,3", "GPU-0 GPU-1"),
+    ],
+)
+def test_no_card_of_a_server_is_overlooked_however_a_list_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, devices: str
+) -> None:
+    control = Control("/unused", pipe_dir=tmp_path, log_dir=tmp_path)
+    monkeypatch.setattr(control, "_run", lambda *_arguments: f"n,0,7,Ready,/pipe,{printed}\n")
+    assert [one.devices for one in control.servers()] == [devices]
+
+
 def test_a_list_of_another_shape_is_refused_and_not_guessed_at(tmp_path: Path) -> None:
     odd = tmp_path / "odd"
     odd.write_text("#!/bin/sh\necho name,uid\n")

@@ -14,6 +14,7 @@ import pytest
 
 from driver.isolation.service import MpsState
 from driver.isolation.service_shares import MpsShare, server_name
+from kubelet_plugin.mps.control import MpsCommandError
 from kubelet_plugin.mps.files import ShareFiles, Wanted
 from kubelet_plugin.mps.reconcile import IDLE_S, KEPT_S, MISSED_ANSWERS, START_S, Reconciler
 from tests.support.mps_model import ModelControl, ModelDaemon, MpsModel
@@ -260,23 +261,29 @@ def test_a_namespace_that_somebody_made_by_hand_goes(node: Node) -> None:
     assert "theirs" not in node.model.servers[share().server]["namespaces"]
 
 
-def test_a_server_that_sees_another_card_is_made_anew(node: Node) -> None:
+OTHER_CARDS = ["all", "", CARDS[1], f"{CARDS[0]},{CARDS[1]}", f"{CARDS[0]},GPU-nobody-sees", f"{CARDS[0]}1"]
+"""With a card in its list that the server cannot see, MPS drops all limits of it without a word."""
+
+
+@pytest.mark.parametrize("cards", OTHER_CARDS)
+def test_a_server_that_sees_another_card_is_made_anew(node: Node, cards: str) -> None:
     node.files.put(share())
     node.sync()
-    node.model.servers[share().server]["devices"] = "all"
+    node.model.servers[share().server]["devices"] = cards
     assert node.sync().why_not("n_a") == ""
     assert node.model.servers[share().server]["devices"] == CARDS[0]
 
 
+@pytest.mark.parametrize("cards", OTHER_CARDS)
 def test_a_share_whose_server_sees_another_card_again_is_not_held(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    node: Node, monkeypatch: pytest.MonkeyPatch, cards: str
 ) -> None:
     node.files.put(share())
     node.sync()
     made = node.model._create_server
-    monkeypatch.setattr(node.model, "_create_server", lambda name, _: made(name, "all"))
-    node.model.servers[share().server]["devices"] = "all"
-    assert f"has the cards all, not {CARDS[0]} alone" in node.sync().why_not("n_a")
+    monkeypatch.setattr(node.model, "_create_server", lambda name, _: made(name, cards))
+    node.model.servers[share().server]["devices"] = cards
+    assert f"has the cards {cards}, not {CARDS[0]} alone" in node.sync().why_not("n_a")
 
 
 def test_a_share_whose_server_failed_is_told_and_the_others_hold(node: Node) -> None:
@@ -323,6 +330,23 @@ def test_running_containers_find_the_sockets_of_every_later_daemon_whatever_it_d
     node.begin()
     assert node.sync().why_not("n_a") == ""
     assert (node.folder / "joins" / "n_a").stat().st_ino == before
+
+
+def test_running_containers_reach_a_daemon_that_was_started_anew_before_its_lists_can_be_read(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who starts without finding it has the whole card."""
+    node.files.put(share())
+    node.sync()
+    node.model.crash()
+
+    def refuse() -> Sequence[Any]:
+        raise MpsCommandError("The MPS daemon cannot be asked.")
+
+    monkeypatch.setattr(node.reconciler._control, "namespaces", refuse)
+    assert node.sync().why_not("n_a") == "The MPS daemon cannot be asked."
+    assert _joined(node) == "socket of start 2"
+    assert node.held(share()) == ("4096M", "30")
 
 
 def test_a_folder_of_ours_that_was_made_anew_is_told_until_a_program_gets_through(node: Node) -> None:
