@@ -16,6 +16,7 @@ from controller.admitting import Admitting, Around, admitting
 from controller.allocating.allocator import WAKE
 from controller.allocating.answers import Answer
 from controller.allocating.aside import aside
+from controller.allocating.held_up import HoldUps
 from controller.allocating.part import Allocating, Surroundings
 from controller.allocating.pod_fit import NodeFacts, node_facts
 from controller.allocating.telling import Telling
@@ -24,7 +25,7 @@ from controller.allocating.views import ClaimView as AllocatableClaim
 from controller.allocating.views import ClassView as AllocatableClass
 from controller.claim_parts import ClaimParts, claims_informer
 from controller.class_parts import ClassParts
-from controller.events import Events
+from controller.events import Events, Subject
 from controller.explaining.answers import note_of
 from controller.explaining.classes import is_ours, is_standard_name
 from controller.explaining.explainer import Explainer, Sources
@@ -50,6 +51,7 @@ from driver.kube.informer import Handler, Informer, Selection
 from driver.kube.resources import (
     ACCELERATOR_NODES,
     DEVICE_CLASSES,
+    LEASES,
     NODES,
     PODS,
     RESOURCE_SLICES,
@@ -185,6 +187,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
             mode=mode,
             tell=explain_queue,
             events=events,
+            metrics=metrics,
         )
         for watched in (agents, slices):
             watched.subscribe(_wake(ours.allocating, after_s=settings.handover_wait))
@@ -284,6 +287,7 @@ def _ours(
     mode: ModeWatch,
     tell: WorkQueue,
     events: Events,
+    metrics: Metrics,
 ) -> _Ours:
     telling: Telling | None = None
 
@@ -307,6 +311,7 @@ def _ours(
         classes=classes,
         policy=_placement(settings),
         orphaned_s=settings.orphaned_after,
+        hold_ups=HoldUps(events, lease=lambda: _lease(election), counted=metrics.held_up.set),
         unplaced_s=settings.unplaced_after,
         run=aside(),
     )
@@ -361,6 +366,11 @@ def _admits(
     if vanished:
         vanished.subscribe(admits.quoting.ended)
     return admits
+
+
+def _lease(election: LeaderElection) -> Subject:
+    names = election.settings
+    return Subject(resource=LEASES, name=names.name, namespace=names.namespace, uid=election.uid)
 
 
 def _placement(settings: Settings) -> PlacementPolicy:

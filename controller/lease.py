@@ -121,6 +121,11 @@ class LeaderElection:
         now = asyncio.get_running_loop().time()
         return beyond_s + min(self._held_until - now, self._awake_until - self._sleepless_clock())
 
+    @property
+    def uid(self) -> str:
+        """UID of the Lease as it was last seen; "" before that."""
+        return self._seen[0]
+
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Runs `lead` whenever this process leads, and cancels it when it does not any more.
 

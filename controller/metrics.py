@@ -44,6 +44,11 @@ class Metrics:
             "1 if kube-scheduler can allocate shares, 0 if not, -1 if not known.",
             registry=self.registry,
         )
+        self.held_up = Gauge(
+            f"{_PREFIX}_claims_holding_up_allocation",
+            "Claims that this replica may not change, and because of which it allocates nothing.",
+            registry=self.registry,
+        )
         self.leading = Gauge(f"{_PREFIX}_leading", "1 if this replica leads.", registry=self.registry)
         self.informer_age = Gauge(
             f"{_PREFIX}_informer_age_seconds",

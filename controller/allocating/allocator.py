@@ -28,7 +28,8 @@ import structlog
 from controller.allocating.answers import Answer
 from controller.allocating.books import Books
 from controller.allocating.candidates import Nodes
-from controller.allocating.errors import AllocationLostError
+from controller.allocating.errors import AllocationHeldUpError, AllocationLostError
+from controller.allocating.held_up import HoldUps
 from controller.allocating.question import Question, Questions
 from controller.allocating.reading import LongTexts, Reading
 from controller.allocating.refused import RefusedNodes
@@ -84,6 +85,7 @@ class Allocator:
         again: Callable[[str, float], None],
         answered: Callable[[Answer], None],
         policy: PlacementPolicy,
+        hold_ups: HoldUps | None = None,
         orphaned_s: float = 60.0,
         unplaced_s: float = 900.0,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -101,6 +103,7 @@ class Allocator:
             again: Puts a key into the queue, after so many seconds.
             answered: Told of each decision.
             policy: Which of the answers that fit is liked best.
+            hold_ups: Told of claims that keep this replica from beginning; None if nobody is.
             orphaned_s: How long an allocation of ours may have no pod before it is released.
             unplaced_s: How long a pod may have its cards without being placed while others need some.
             wall_clock: The time that allocations carry.
@@ -120,7 +123,9 @@ class Allocator:
         self._waiting: dict[str, bool] = {}
         self._rests: dict[str, float] = {}
         self._sending = Sending(client, left_s=left_s)
-        self._reading = Reading(client, sources, self._sending)
+        self._reading = Reading(
+            client, sources, self._sending, pods_of=pods_of, hold_ups=hold_ups, wall_clock=wall_clock
+        )
         self._storing = Storing(
             self._sending,
             sources,
@@ -169,6 +174,7 @@ class Allocator:
 
     async def ended(self) -> None:
         """Waits until nothing that was written is under way; at most as long as is left of the Lease."""
+        self._reading.end()
         await self._sending.ended()
 
     def refused_pods(self, namespace: str = "") -> list[str]:
@@ -191,12 +197,19 @@ class Allocator:
             Seconds after which to look again, where nothing else will bring it back; else None.
 
         Raises:
+            AllocationHeldUpError: Nothing is decided, because a write that has to come first is refused.
             ApiError: A write failed; to be tried again.
             LeadershipLostError: This replica does not lead any more.
         """
         self._sending.check()
-        await self._reading.all_claims()
         kind, _, name = key.partition("/")
+        try:
+            await self._reading.all_claims()
+        except AllocationHeldUpError as held_up:
+            view = self._pod(name) if kind == "pod" else None
+            if view is not None and view.may_need:
+                self._answered(Answer(pod=name, error=held_up))
+            raise
         return await (self._reconcile_pod(name) if kind == "pod" else self._storing.reconcile(name))
 
     def question(self, key: str) -> Question | None:

@@ -53,6 +53,13 @@ class AllocationLostError(AllocationError):
     reason = "AllocationLost"
 
 
+class AllocationHeldUpError(AllocationError):
+    """A claim may not be changed by the leader, so that what an earlier leader sent may still be stored."""
+
+    reason = "AllocationHeldUp"
+    retriable = True
+
+
 class CardsGivenBackError(AllocationError):
     """A pod had its cards for long and kube-scheduler did not place it, so others have their turn first."""
 

@@ -19,6 +19,7 @@ from controller.allocating.answers import Answer
 from controller.allocating.aside import Run, at_once
 from controller.allocating.books import Books
 from controller.allocating.cards import Cards
+from controller.allocating.held_up import HoldUps
 from controller.allocating.pod_fit import NodeFacts
 from controller.allocating.pods_of import PodsOf
 from controller.allocating.sources import Inventories, Sources
@@ -77,6 +78,7 @@ class Allocating:
         classes: Store[ClassView],
         policy: PlacementPolicy,
         orphaned_s: float,
+        hold_ups: HoldUps | None = None,
         unplaced_s: float = 900.0,
         run: Run = at_once,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -92,6 +94,7 @@ class Allocating:
             classes: The DeviceClasses; of the caller's informer.
             policy: Which of the answers that fit is liked best.
             orphaned_s: How long an allocation of ours may have no pod before it is released.
+            hold_ups: Told of claims that keep this replica from beginning; None if nobody is.
             unplaced_s: How long a pod may have its cards without being placed while others need some.
             run: Runs what takes long.
             wall_clock: The time that allocations carry.
@@ -127,6 +130,7 @@ class Allocating:
             again=lambda key, after_s: self.queue.add(key, after_s=after_s),
             answered=around.answered,
             policy=policy,
+            hold_ups=hold_ups,
             orphaned_s=orphaned_s,
             unplaced_s=unplaced_s,
             wall_clock=wall_clock,

@@ -13,7 +13,7 @@ there is bounded by its resourceVersion, together with two rules. First, an allo
 claim that carries the finalizer in that very version (`writing.write`), and the version was learnt before
 leadership was asked for: it was stored before the Lease ended. Second, whoever begins to lead lists all
 claims first, from the store and not from a cache, and changes each that has the finalizer and no allocation
-(`writing.fence`), before it decides anything. In that list the claim is
+(`fencing.fence`), before it decides anything. In that list the claim is
 
 * in the version that the late write names: changing it makes the late write a conflict; or the late write
   came first, then changing it is the conflict, and the claim is read again, with its allocation; or

@@ -27,7 +27,7 @@ from controller.allocating.sending import Claims
 from controller.lease import LeadershipLostError
 from driver.api.share_allocation import GivenShare, config_entry, is_share_allocation
 from driver.cards import DRIVER_NAME
-from driver.kube.client import JSON, ApiError, ConflictError, NotFoundError
+from driver.kube.client import JSON, ApiError
 from driver.kube.resources import RESOURCE_CLAIMS
 from driver.quantities import parse_quantity
 
@@ -100,7 +100,7 @@ async def write(client: Claims, wanted: Wanted, *, now: datetime) -> JSON:
         # The kubelet starts nothing before it sees its pod here, and nobody else reserves for a pod that
         # kube-scheduler did not bind before the claim is allocated.
         status["reservedFor"] = [wanted.holder]
-    stored = await _put_status(client, claim, status)
+    stored = await put_status(client, claim, status)
     problem = difference(allocation, (stored.get("status") or {}).get("allocation") or {})
     if problem:
         _log.error("allocation lost on the way", claim=f"{wanted.namespace}/{wanted.name}", lost=problem)
@@ -124,8 +124,8 @@ async def release(client: Claims, claim: JSON) -> JSON:
         LeadershipLostError: This replica does not lead any more; what was not sent yet will not be.
     """
     # Nobody holds it, or the one pod that we reserved it for; the server allows no holder without allocation.
-    stored = await _put_status(client, claim, {})
-    return await _unprotected(client, stored)
+    stored = await put_status(client, claim, {})
+    return await unprotected(client, stored)
 
 
 async def settled(client: Claims, wanted: Wanted) -> JSON | None:
@@ -147,7 +147,7 @@ async def settled(client: Claims, wanted: Wanted) -> JSON | None:
         raise
     if claim["metadata"].get("uid") != wanted.uid:
         return None
-    return await _unprotected(client, claim) if may_be_written(claim) else claim
+    return await unprotected(client, claim) if may_be_written(claim) else claim
 
 
 def may_be_written(claim: JSON) -> bool:
@@ -157,36 +157,6 @@ def may_be_written(claim: JSON) -> bool:
     """
     finalizers = claim["metadata"].get("finalizers") or []
     return FINALIZER in finalizers and not (claim.get("status") or {}).get("allocation")
-
-
-async def fence(client: Claims, claim: JSON) -> JSON | None:
-    """Makes whatever another leader sent for this version of a claim a conflict; the claim as it is stored.
-
-    It is changed at most once: where that is a conflict somebody else has changed it, and that does as well.
-
-    Args:
-        client: The API server.
-        claim: A claim for which `may_be_written`, read since this replica leads.
-
-    Returns:
-        The claim; None if it is gone.
-
-    Raises:
-        ApiError: The server refused, or gave no answer; also a conflict where the claim has not changed.
-        LeadershipLostError: This replica does not lead any more.
-    """
-    metadata = claim["metadata"]
-    try:
-        try:
-            return await _unprotected(client, claim)
-        except ConflictError:
-            found = await client.get(RESOURCE_CLAIMS, metadata["name"], namespace=metadata["namespace"])
-            if found["metadata"]["resourceVersion"] == metadata["resourceVersion"]:
-                # Said by a webhook, say: nobody has changed it.
-                raise
-            return found
-    except NotFoundError:
-        return None
 
 
 def difference(sent: JSON, stored: JSON) -> str:
@@ -237,8 +207,8 @@ def _check(claim: JSON, wanted: Wanted) -> None:
         raise ClaimChangedError(f"{where} was allocated meanwhile.")
 
 
-async def _unprotected(client: Claims, claim: JSON) -> JSON:
-    """Takes the finalizer off a claim."""
+async def unprotected(client: Claims, claim: JSON) -> JSON:
+    """Takes the finalizer off a claim; the claim as it is stored."""
     metadata = claim["metadata"]
     kept = [one for one in metadata.get("finalizers") or [] if one != FINALIZER]
     return await client.replace(
@@ -249,7 +219,8 @@ async def _unprotected(client: Claims, claim: JSON) -> JSON:
     )
 
 
-async def _put_status(client: Claims, claim: JSON, status: JSON) -> JSON:
+async def put_status(client: Claims, claim: JSON, status: JSON) -> JSON:
+    """Replaces the status of a claim; the claim as it is stored."""
     metadata = claim["metadata"]
     return await client.replace(
         RESOURCE_CLAIMS,

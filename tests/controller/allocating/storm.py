@@ -16,6 +16,7 @@ import random
 from collections import Counter
 from typing import Any
 
+from controller.allocating.fencing import is_blank
 from controller.allocating.writing import FINALIZER
 from driver.api.share_allocation import shares_given
 from driver.kube.client import UnreachableError, error_for
@@ -53,6 +54,8 @@ class SlowTransport(ScriptedTransport):
             content_type=more.get("content_type", ""),
         )
         fate = 1.0 if self.storm.calm else chance.random()
+        if self.storm.guarded and _takes_the_finalizer_off(sent, self.storm.claims):
+            raise error_for(403, message="a webhook of somebody's refuses that")
         if fate < 0.2:
             status = chance.choice([429, 500, 503])
             await asyncio.sleep(chance.random() * 0.1)
@@ -113,8 +116,9 @@ class Replica(World):
 class Storm:
     """Replicas around one store of claims and pods; one of them leads at a time."""
 
-    def __init__(self, seed: int, *, drops_shares: bool) -> None:
+    def __init__(self, seed: int, *, drops_shares: bool, guarded: bool = False) -> None:
         self.chance = random.Random(seed)
+        self.guarded = guarded
         self.drops_shares = drops_shares
         self.calm = False
         self.claims: dict[str, Any] = {}
@@ -275,7 +279,12 @@ class Storm:
         pod = self.pods[name]
         names = [one["resourceClaimName"] for one in pod["spec"]["resourceClaims"]]
         claims = [self.claims[one] for one in names if one in self.claims]
-        if pod["spec"].get("nodeName") or len(claims) < len(names) or not all(map(node_of, claims)):
+        if pod["spec"].get("nodeName"):
+            return
+        for claim in filter(is_blank, claims):
+            # No node is one of those that it is for.
+            self.put_claim({**claim, "status": {}})
+        if len(claims) < len(names) or not all(map(node_of, claims)):
             return
         nodes = {node_of(claim) for claim in claims}
         free = [claim for claim in claims if not claim["status"].get("reservedFor")]
@@ -323,9 +332,17 @@ def _version(document: Any) -> int:
 def node_of(claim: Any) -> str:
     """The node that a claim is allocated for, "" if it is not."""
     allocation = (claim.get("status") or {}).get("allocation")
-    if not allocation:
+    if not allocation or is_blank(claim):
         return ""
     return str(allocation["nodeSelector"]["nodeSelectorTerms"][0]["matchFields"][0]["values"][0])
+
+
+def _takes_the_finalizer_off(sent: Request, claims: dict[str, Any]) -> bool:
+    if sent.method != "PUT" or sent.path.endswith("/status"):
+        return False
+    stored = claims.get(sent.path.split("/")[7]) or {"metadata": {}}
+    before, after = (one["metadata"].get("finalizers") or [] for one in (stored, sent.body))
+    return FINALIZER in before and FINALIZER not in after
 
 
 def held(claim: Any) -> list[tuple[tuple[str, str], str, int]]:

@@ -60,9 +60,14 @@ async def test_that_holds_in_many_storms(drops_shares: bool) -> None:
             raise AssertionError(f"seed {seed}") from failed
 
 
-async def storms(seed: int, *, drops_shares: bool) -> None:
+@pytest.mark.parametrize("seed", range(2))
+async def test_that_holds_where_a_webhook_lets_nobody_take_a_finalizer_off(seed: int) -> None:
+    await storms(seed, drops_shares=False, guarded=True)
+
+
+async def storms(seed: int, *, drops_shares: bool, guarded: bool = False) -> None:
     """Lets it storm, and looks at what is left."""
-    storm = Storm(seed, drops_shares=drops_shares)
+    storm = Storm(seed, drops_shares=drops_shares, guarded=guarded)
     await weather(storm, pods=40)
     leader = storm.now_leading
     told = storm.told | {answer.pod.partition("/")[2] for answer in leader.answers}

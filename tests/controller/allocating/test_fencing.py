@@ -1,0 +1,254 @@
+"""A leader whose first writes somebody refuses: it goes on where that is safe, and says where it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from controller.allocating.errors import AllocationHeldUpError
+from controller.allocating.fencing import blank, is_blank
+from controller.allocating.held_up import HoldUps
+from controller.allocating.views import claim_view
+from controller.allocating.writing import FINALIZER
+from controller.events import Events, Subject
+from controller.lease import LeadershipLostError
+from controller.metrics import Metrics
+from driver.kube.client import ApiError, ConflictError, KubeClient, UnreachableError, error_for
+from driver.kube.resources import LEASES
+from tests.controller.allocating.test_leading import Stopping, is_status, stopped_before_it_sends
+from tests.controller.allocating.world import World
+from tests.support.scripted_api import Request, ScriptedTransport
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+
+DENIED = "admission webhook guard.example.com denied the request"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LEASE = Subject(resource=LEASES, name="dragoman", namespace="dragoman", uid="lease")
+
+
+def guards(request: Request) -> ApiError | None:
+    """A webhook that lets nobody change a claim but for its status."""
+    refused = request.method == "PUT" and not is_status(request) and request.path.endswith("/left")
+    return (
+        error_for(403, message="admission webhook guard.example.com denied the request") if refused else None
+    )
+
+
+def refuses_all(request: Request) -> ApiError | None:
+    """One that refuses its status as well."""
+    refused = request.method == "PUT" and "/left" in request.path
+    return (
+        error_for(403, message="admission webhook guard.example.com denied the request") if refused else None
+    )
+
+
+class Told:
+    """A world whose leader has a claim to change before it begins, and what it says about it."""
+
+    def __init__(self) -> None:
+        self.counts: list[float] = []
+        self.sent = ScriptedTransport(lambda request: request.body)
+        events = Events(KubeClient(self.sent), instance="i", metrics=Metrics())
+        self.world = World()
+        self.world.part.allocator._reading._hold_ups = HoldUps(
+            events, lease=lambda: LEASE, counted=self.counts.append
+        )
+        left(self.world)
+        self.world.ask("a")
+        self.world.part.begin()
+
+    @property
+    def about(self) -> list[tuple[str, str]]:
+        return [(one.body["regarding"]["kind"], one.body["reason"]) for one in self.sent.requests]
+
+
+def left(world: World, **status: Any) -> None:
+    """A claim on which an earlier leader left the finalizer."""
+    world.claim("left", "1Mi")
+    document = copy.deepcopy(world.stored["left"])
+    document["metadata"]["finalizers"] = [FINALIZER]
+    document["status"] = status
+    world.store(document)
+
+
+async def test_where_a_claim_may_not_be_changed_its_status_is_and_allocation_goes_on() -> None:
+    world = World()
+    left(world)
+    world.ask("a")
+    world.refuse = guards
+    before = world.stored["left"]["metadata"]["resourceVersion"]
+    world.part.begin()
+    await world.reconcile("a")
+    assert world.allocation("a")
+    assert world.allocation("left") is None
+    assert world.stored["left"]["metadata"]["resourceVersion"] != before
+
+
+async def test_what_a_stopped_leader_sends_late_is_a_conflict_then_too() -> None:
+    first, second, writing = await stopped_before_it_sends()
+    first.leading = False
+
+    def guard(request: Request) -> ApiError | None:
+        changes = request.method == "PUT" and not is_status(request)
+        return error_for(403, message="no") if changes and request.path.endswith("/x") else None
+
+    second.refuse = guard
+    second.part.begin()
+    await second.reconcile("y")
+    assert second.allocation("y")
+    assert isinstance(first.transport, Stopping)
+    first.transport.resumed.set()
+    with pytest.raises((ConflictError, LeadershipLostError)):
+        await writing
+    assert first.allocation("x") is None
+
+
+async def test_one_that_arrives_between_counts_and_is_left_as_it_is() -> None:
+    first, second, writing = await stopped_before_it_sends()
+    (late,) = (one for one in first.part.books._assumed.values())
+    first.leading = False
+
+    def arrives(request: Request) -> ApiError | None:
+        if request.method != "PUT" or not request.path.endswith("/x"):
+            return None
+        second.refuse = lambda _request: None
+        second.stored["x"] = second._versioned({**first.stored["x"], "status": late["status"]})
+        return error_for(403, message="no")
+
+    second.refuse = arrives
+    second.part.begin()
+    await second.reconcile("y")
+    assert second.allocation("x")
+    assert second.allocation("y") is None
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+
+async def test_where_that_is_refused_as_well_everybody_who_waits_is_told_and_nothing_is_given_out() -> None:
+    told = Told()
+    told.world.refuse = refuses_all
+    with pytest.raises(AllocationHeldUpError) as held_up:
+        await told.world.reconcile("a")
+    assert told.world.allocation("a") is None
+    assert told.world.reason() == "AllocationHeldUp"
+    assert "left" not in str(held_up.value), "another one's claim is nobody's business"
+    assert told.about == [("ResourceClaim", "AllocationHeldUp"), ("Lease", "AllocationHeldUp")]
+    note = told.sent.requests[1].body["note"]
+    assert "ResourceClaim default/left" in note
+    assert "guard.example.com" in note
+    assert "or delete the claim" in note
+    assert told.counts[-1] == 1
+
+
+async def test_that_is_said_once_however_many_wait_and_again_only_after_a_while() -> None:
+    told = Told()
+    told.world.refuse = refuses_all
+    told.world.ask("b")
+    for pod in ("a", "b", "a", "b"):
+        with pytest.raises(AllocationHeldUpError):
+            await told.world.reconcile(pod)
+        await asyncio.sleep(30)
+    assert len(told.sent.requests) == 2
+    await asyncio.sleep(300)
+    with pytest.raises(AllocationHeldUpError):
+        await told.world.reconcile("a")
+    assert len(told.sent.requests) == 4
+
+
+async def test_allocation_goes_on_as_soon_as_the_claim_may_be_changed() -> None:
+    told = Told()
+    told.world.refuse = refuses_all
+    with pytest.raises(AllocationHeldUpError):
+        await told.world.reconcile("a")
+    told.world.refuse = lambda _request: None
+    await asyncio.sleep(20)
+    await told.world.reconcile("a")
+    assert told.world.allocation("a")
+    assert told.counts[-1] == 0
+
+
+async def test_a_replica_that_leads_no_more_holds_nobody_up() -> None:
+    told = Told()
+    told.world.refuse = refuses_all
+    with pytest.raises(AllocationHeldUpError):
+        await told.world.reconcile("a")
+    await told.world.part.allocator.ended()
+    assert told.counts[-1] == 0
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 504])
+async def test_a_server_that_gives_no_answer_refuses_nothing(status: int) -> None:
+    told = Told()
+    told.world.refuse = lambda request: error_for(status, message="no") if request.method == "PUT" else None
+    with pytest.raises(ApiError):
+        await told.world.reconcile("a")
+    assert not any(map(is_status, told.world.transport.writes()))
+    assert told.about == []
+
+
+async def test_a_webhook_that_does_not_answer_and_must_be_asked_is_a_refusal() -> None:
+    told = Told()
+    message = 'Internal error occurred: failed calling webhook "guard.example.com"'
+    told.world.refuse = lambda request: (
+        error_for(500, message=message) if request.method == "PUT" and "/left" in request.path else None
+    )
+    with pytest.raises(AllocationHeldUpError):
+        await told.world.reconcile("a")
+    assert told.about
+
+
+async def test_no_blank_allocation_is_written_to_a_claim_that_a_pod_on_a_node_names() -> None:
+    # kube-controller-manager would reserve it, and the kubelet start the pod without cards.
+    told = Told()
+    told.world.pod("made-for-it", "left", nodeName="n1")
+    told.world.refuse = guards
+    with pytest.raises(AllocationHeldUpError):
+        await told.world.reconcile("a")
+    assert not any(map(is_status, told.world.transport.writes()))
+
+
+async def test_a_blank_allocation_that_a_leader_left_is_taken_back_by_the_next_one() -> None:
+    world = World()
+    left(world, allocation=blank(now=NOW))
+    assert is_blank(world.stored["left"])
+    world.pod("p", "left")
+    world.part.begin()
+    await world.reconcile("p")
+    assert world.node_of("left") == "n1"
+
+
+async def test_a_leader_that_hears_nothing_of_its_blank_allocation_takes_it_back_at_its_next_try() -> None:
+    world = World()
+    left(world)
+    world.ask("a")
+    world.refuse = guards
+
+    def lost(request: Request) -> ApiError | None:
+        if is_status(request) and "/left" in request.path:
+            world.after = lambda _request: None
+            return UnreachableError("the answer was lost", status=0)
+        return None
+
+    world.after = lost
+    world.part.begin()
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    assert is_blank(world.stored["left"])
+    await asyncio.sleep(20)
+    await world.reconcile("a")
+    assert world.allocation("left") is None
+    assert world.allocation("a")
+
+
+async def test_a_blank_allocation_holds_nothing_and_is_for_no_node() -> None:
+    metadata = {"name": "left", "namespace": "default", "uid": "u"}
+    claim: Any = {"metadata": metadata, "spec": {}, "status": {"allocation": blank(now=NOW)}}
+    view = claim_view(claim)
+    assert (view.allocated, view.ours, view.held, view.node) == (True, True, b"", "")
+    reserved = {**claim["status"], "reservedFor": [{"resource": "pods", "name": "p", "uid": "p"}]}
+    assert not is_blank({**claim, "status": reserved})
+    assert not is_blank({**claim, "status": {"allocation": {"devices": {}}}})
