@@ -348,20 +348,6 @@ def _rights(documents: list[dict[str, Any]], name: str) -> dict[str, set[str]]:
     return found
 
 
-def test_the_agents_rights_are_these_and_no_others() -> None:
-    assert _rights(render(), "dragoman-agent") == {
-        "resourceclaims": {"get"},
-        "resourceclaims/status": {"patch", "update"},
-        "resourceclaims/driver": {"associated-node:patch", "associated-node:update"},
-        "pods": {"get"},
-        "nodes": {"get"},
-        "acceleratornodes": {"create", "get", "patch"},
-        "acceleratornodes/status": {"patch", "update"},
-        "acceleratorpolicies": {"get", "list", "watch"},
-        "events": {"create", "patch"},
-    }
-
-
 def test_the_agent_may_only_tell_about_devices_of_this_driver() -> None:
     (rule,) = [
         rule
