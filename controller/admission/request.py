@@ -3,7 +3,9 @@
 Flow: `read` takes the decoded document and gives a `Request`; whoever decides fills a `Reply`; `written`
 makes the document that answers it, with the patch as a list (`encoded` makes base64 of it for the wire).
 
-Limits: decides nothing. Warnings are cut to what API servers keep: 256 characters each, 4096 in all.
+Limits: decides nothing. Warnings are cut to what API servers keep: 256 characters each, 4096 in all. What is
+of another shape than API servers send is no request: the webhook's failure policy, or whoever reads answers,
+decides then, and nothing is allowed unlooked at.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 from driver.errors import DragomanError
 from driver.kube.client import JSON
 
+_API_VERSION = "admission.k8s.io/v1"
 INVALID, FORBIDDEN, TOO_LARGE, TOO_MANY = 422, 403, 413, 429
 _REASONS = {
     INVALID: "Invalid",
@@ -38,6 +41,7 @@ class Request:
         operation: CREATE, UPDATE, DELETE or CONNECT.
         namespace: Of the object; "" for cluster-scoped ones.
         name: Of the object; "" where the API server makes it up later.
+        subresource: Part of the object that is asked about, such as `status`; "" for the object itself.
         object: The object as it would be stored; None for DELETE.
         old: The object as it is stored; None for CREATE.
         dry_run: Whether nothing may be changed anywhere.
@@ -48,6 +52,7 @@ class Request:
     operation: str
     namespace: str = ""
     name: str = ""
+    subresource: str = ""
     object: Mapping[str, Any] | None = None
     old: Mapping[str, Any] | None = None
     dry_run: bool = False
@@ -84,23 +89,31 @@ def read(review: Mapping[str, Any]) -> Request:
     """Reads an AdmissionReview.
 
     Raises:
-        ValueError: It is none, or has no request.
+        ValueError: It is none, or has no request that could be answered.
     """
     request = review.get("request") if isinstance(review, Mapping) else None
     if request is None or review.get("kind") != "AdmissionReview" or not isinstance(request, Mapping):
         raise ValueError("This is no AdmissionReview with a request.")
-    kind = request.get("kind")
-    if kind is not None and not isinstance(kind, Mapping):
-        raise ValueError("This is no AdmissionReview with a request: its kind is no object.")
+    if review.get("apiVersion", _API_VERSION) != _API_VERSION:
+        raise ValueError(f"This is no AdmissionReview of {_API_VERSION}.")
+    uid, operation, dry_run = request.get("uid"), str(request.get("operation") or ""), request.get("dryRun")
+    if not uid or not isinstance(uid, str):
+        raise ValueError("Its request has no uid, so no answer would be taken.")
+    if not isinstance(dry_run, bool | None):
+        raise ValueError("Its dryRun is neither true nor false.")  # noqa: TRY004 - like all that is none
+    found = _object(request, "object")
+    if found is None and operation in ("CREATE", "UPDATE"):
+        raise ValueError("Its object is missing.")
     return Request(
-        uid=str(request.get("uid") or ""),
-        kind=str((kind or {}).get("kind") or ""),
-        operation=str(request.get("operation") or ""),
+        uid=uid,
+        kind=str((_object(request, "kind") or {}).get("kind") or ""),
+        operation=operation,
         namespace=str(request.get("namespace") or ""),
         name=str(request.get("name") or ""),
-        object=_object(request, "object"),
+        subresource=str(request.get("subResource") or ""),
+        object=found,
         old=_object(request, "oldObject"),
-        dry_run=request.get("dryRun") is True,
+        dry_run=dry_run is True,
     )
 
 
@@ -114,7 +127,7 @@ def written(request: Request, reply: Reply) -> JSON:
     warnings = _cut(reply.warnings)
     if warnings:
         response["warnings"] = warnings
-    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+    return {"apiVersion": _API_VERSION, "kind": "AdmissionReview", "response": response}
 
 
 def encoded(review: JSON) -> JSON:
@@ -154,4 +167,6 @@ def _cut(warnings: Sequence[str]) -> list[str]:
 
 def _object(request: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     found = request.get(name)
-    return found if isinstance(found, Mapping) else None
+    if found is not None and not isinstance(found, Mapping):
+        raise ValueError(f"Its {name} is no object.")
+    return found

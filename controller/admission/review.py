@@ -56,6 +56,9 @@ async def decide(request: Request, known: Knowledge, *, webhook: Webhook, reply:
     Raises:
         ValueError: The object has a shape that no API server would send.
     """
+    if request.subresource:
+        # The chart's rules name none: what is written into a status or a scale is not what was asked for.
+        return
     try:
         if webhook is Webhook.VALIDATING:
             await _validate(request, known, reply)

@@ -159,6 +159,39 @@ def test_what_is_no_review_is_refused(sent: Any) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"uid": ""},
+        {"uid": None},
+        {"uid": 7},
+        {"object": [1]},
+        {"object": "x"},
+        {"object": None},
+        {"object": None, "operation": "UPDATE"},
+        {"oldObject": 5},
+        {"kind": "ResourceClaim"},
+        {"dryRun": "true"},
+        {"dryRun": 0},
+    ],
+    ids=str,
+)
+def test_a_request_that_no_server_sends_is_never_allowed(changed: Any) -> None:
+    sent = {"uid": "u", "kind": {"kind": "ResourceClaim"}, "operation": "CREATE", "object": claim()}
+    known = Knowledge(is_ours=is_ours, amounts_kept=lambda: False)
+    reviewed = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": sent | changed}
+    with pytest.raises(ValueError, match=r"^(Its|This)"):
+        asyncio.run(answer(reviewed, known, webhook=Webhook.VALIDATING))
+
+
+def test_a_review_of_another_version_is_not_answered_as_if_it_were_of_this_one() -> None:
+    sent = {"uid": "u", "kind": {"kind": "ResourceClaim"}, "operation": "CREATE", "object": claim()}
+    known = Knowledge(is_ours=is_ours, amounts_kept=lambda: False)
+    reviewed = {"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": sent}
+    with pytest.raises(ValueError, match=r"admission\.k8s\.io/v1"):
+        asyncio.run(answer(reviewed, known, webhook=Webhook.VALIDATING))
+
+
 @pytest.mark.parametrize("odd", [1, "x", [1], True])
 @pytest.mark.parametrize("path", ["metadata", "spec", "spec.devices", "spec.devices.requests"])
 def test_an_object_of_any_other_shape_is_refused(path: str, odd: Any) -> None:

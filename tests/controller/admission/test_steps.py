@@ -64,6 +64,7 @@ def ask(
     operation: str = "CREATE",
     dry_run: bool = False,
     old: Any = None,
+    subresource: str = "",
 ) -> Any:
     request = {
         "uid": "request-uid",
@@ -73,6 +74,7 @@ def ask(
         "object": found,
         "oldObject": old,
         "dryRun": dry_run,
+        **({"subResource": subresource} if subresource else {}),
     }
     review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
     return asyncio.run(answer(review, knowledge, webhook=webhook))["response"]
@@ -185,6 +187,37 @@ def test_what_is_invalid_takes_nothing_from_quotas() -> None:
     quotas = Quotas()
     errors = (ConfigError("wrong"),)
     ask(known(validate=lambda *_, **__: Found(errors=errors), quotas=quotas), Webhook.VALIDATING)
+    assert not quotas.asked
+
+
+@pytest.mark.parametrize("kind", ["DeviceClass", "AcceleratorPolicy", "AcceleratorQuota"])
+def test_what_can_be_changed_is_checked_when_it_is_changed_beside_what_is_stored(kind: str) -> None:
+    stored, changed = {"spec": {"a": 1}}, {"spec": {"a": 2}}
+    asked: list[Any] = []
+
+    def validate(*seen: Any, old: Any) -> Found:
+        asked.append((*seen, old))
+        return Found(errors=(ConfigError("wrong", field="spec.a"),))
+
+    response = ask(
+        known(validate=validate),
+        Webhook.VALIDATING,
+        kind=kind,
+        operation="UPDATE",
+        found=changed,
+        old=stored,
+    )
+    assert asked == [(kind, changed, stored)]
+    assert response["allowed"] is False
+
+
+@pytest.mark.parametrize("webhook", [Webhook.VALIDATING, Webhook.MUTATING, Webhook.POD])
+def test_a_part_of_an_object_is_stored_as_it_is(webhook: Webhook) -> None:
+    quotas = Quotas()
+    knowledge = known(validate=lambda *_, **__: Found(errors=(ConfigError("wrong"),)), quotas=quotas)
+    for operation in ("CREATE", "UPDATE"):
+        response = ask(knowledge, webhook, operation=operation, subresource="status")
+        assert response == {"uid": "request-uid", "allowed": True}
     assert not quotas.asked
 
 
