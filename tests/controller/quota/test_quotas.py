@@ -72,6 +72,19 @@ async def test_without_an_api_server_claims_of_namespaces_with_quotas_are_refuse
     assert asyncio.get_running_loop().time() - began <= 4.1
 
 
+@pytest.mark.parametrize("silent", ["read", "write", "answer"])
+async def test_an_api_server_that_never_answers_admits_nobody_and_is_not_waited_for_long(silent: str) -> None:
+    cluster = Cluster()
+    # A refusal is decided on what is read, an admission has to be written.
+    memory = "65Gi" if silent == "read" else "8Gi"
+    cluster.store.silent = silent
+    began = asyncio.get_running_loop().time()
+    refused = await asyncio.gather(*(cluster.tries(number % 2, memory) for number in range(8)))
+    assert [type(one) for one in refused] == [QuotaUnavailableError] * 8
+    assert asyncio.get_running_loop().time() - began <= 4.1
+    assert cluster.used_mib == 0
+
+
 async def test_a_namespace_without_quotas_needs_no_api_server() -> None:
     cluster = Cluster()
     cluster.store.remove(namespace=NAMESPACE, name=NAME)
@@ -110,11 +123,13 @@ async def test_a_refusal_is_decided_on_what_is_stored_now() -> None:
 async def test_all_quotas_of_a_namespace_hold_and_a_refusal_leaves_nothing_in_the_others() -> None:
     cluster = Cluster(quota("a", hard={"memory": "64Gi"}), quota("b", hard={"cards": 1}))
     assert await cluster.tries(0) is None
+    writes = cluster.store.writes
     refused = await cluster.tries(1)
     assert isinstance(refused, QuotaExceededError)
     assert "Quota b has not enough left: cards: asked 1, used 1 of 1, left 0" in str(refused)
     await asyncio.sleep(1)
     assert cluster.status("a")["used"]["memory"] == "8Gi"
+    assert cluster.store.writes == writes
 
 
 async def test_what_a_second_quota_refuses_after_all_is_given_back_to_the_first() -> None:

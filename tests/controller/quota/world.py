@@ -52,23 +52,26 @@ class Unreliable(MemoryStore):
         super().__init__(documents)
         self.lost = lost
         self.away = False
+        self.silent = ""
         self.writes = 0
         self.reads = 0
         self._source = source
 
     async def read(self, *, namespace: str, name: str) -> JSON:
         self.reads += 1
-        await self._pass()
+        await self._pass("read")
         return await super().read(namespace=namespace, name=name)
 
     async def write_status(self, document: JSON) -> JSON:
-        await self._pass()
+        await self._pass("write")
         written = await super().write_status(document)
         self.writes += 1
-        await self._pass()
+        await self._pass("answer")
         return written
 
-    async def _pass(self) -> None:
+    async def _pass(self, what: str) -> None:
+        if what == self.silent:
+            await asyncio.Event().wait()
         await asyncio.sleep(self._source.uniform(0.001, 0.02))
         if self.away or self._source.random() < self.lost:
             raise UnreachableError("lost", status=0)
