@@ -5,6 +5,14 @@ shares be native at all? Then it plans the fewest writes, does them, reads each 
 the AcceleratorNode what came of it. It is called for every change of any of these, and may be called at
 any time.
 
+What a leader that was stopped (SIGSTOP) can do when it goes on after it lost the Lease: one write is on its
+way, and it asks for the Lease before the next. A change or a deletion names the slice's version, so it is a
+conflict if the next leader changed it. A slice can be made whose name is free: names are the same in both
+modes, so not in the place of one that the next leader made. Where the next leader found everything in order,
+the late write puts back what was right before. Kubernetes has no precondition against that; the next leader's
+watch shows it the slice or the condition, and it is set right as any stranger's is. Until then kube-scheduler
+may give out what is not there any more, and the node refuses it.
+
 Limits: writes only while the Lease is held, asked before each write. Never two reconciles of one node at
 a time (the queue sees to that).
 """

@@ -4,6 +4,12 @@ Flow: informers of quotas and ResourceQuotas, and the caller's of claims and Dev
 replica, and with them the webhook reserves. The leader works on the queue: `settle` counts the claims of a
 quota, and makes AcceleratorQuotas of ResourceQuotas.
 
+What a leader that was stopped (SIGSTOP) can do when it goes on after it lost the Lease: counting and
+reserving are done by all replicas side by side anyhow, each by comparing versions, so a late count is a
+conflict or still true. What is made or changed of a ResourceQuota is owned by that one (by UID): a late one
+of which the ResourceQuota is gone is collected by Kubernetes, and the leader sees it and makes it right.
+Deleting names UID and version, since what is deleted takes its reservations along.
+
 Limits: which cards there are is up to whoever fills the stock.
 """
 
@@ -250,10 +256,17 @@ class Quoting:
             if _origin(stored) == name and metadata["name"] not in wanted:
                 try:
                     await self._client.delete(
-                        ACCELERATOR_QUOTAS, metadata["name"], namespace=namespace, uid=metadata["uid"]
+                        ACCELERATOR_QUOTAS,
+                        metadata["name"],
+                        namespace=namespace,
+                        uid=metadata["uid"],
+                        resource_version=metadata["resourceVersion"],
                     )
-                except (NotFoundError, ConflictError):
+                except NotFoundError:
                     continue
+                except ConflictError:
+                    # It may be wanted again by now; and each reservation is a change.
+                    self.queue.add(f"{TRANSLATE}{key}", after_s=_SETTLE_S)
 
     async def _put(self, namespace: str, name: str, wanted: JSON) -> None:
         stored = self._quotas.get(f"{namespace}/{name}")

@@ -424,6 +424,49 @@ async def test_nothing_is_written_once_the_lease_is_not_held() -> None:
     assert world.transport.writes() == []
 
 
+def _stray(index: int) -> Any:
+    spec = {"driver": "dragoman.dev", "nodeName": "n1", "pool": {"name": "n1/dragoman", "generation": 1}}
+    name = f"dragoman.dev-n1-{index:05}"
+    return {"metadata": {"name": name, "uid": f"late-{index}", "resourceVersion": "900"}, "spec": spec}
+
+
+@pytest.mark.parametrize("index", [0, 1])
+async def test_a_slice_that_a_leader_of_before_writes_late_is_set_right_when_it_is_seen(index: int) -> None:
+    world = World()
+    await world.reconcile()
+    world.changed.clear()
+    world.slices.put(_stray(index))
+    assert world.changed == ["n1"]
+    await world.reconcile()
+    stray = f"{SLICE}/dragoman.dev-n1-{index:05}"
+    assert world.written[-1] == (("PUT" if index == 0 else "DELETE"), stray)
+    assert [one.existing.name for one in world.slices.values()] == [NAME]
+
+
+async def test_a_condition_that_a_leader_of_before_writes_late_is_set_right_when_it_is_seen() -> None:
+    world = World()
+    await world.reconcile()
+    late = copy.deepcopy(world.inventory)
+    late["status"]["conditions"] = [
+        {"type": "Published", "status": "False", "reason": "AgentNotReady", "message": "An hour ago."}
+    ]
+    world.changed.clear()
+    world.inventories.put(late)
+    assert world.changed == ["n1"]
+    await world.reconcile()
+    assert world.condition == ("True", "Published")
+
+
+async def test_a_slice_that_is_changed_is_named_by_uid_and_version() -> None:
+    world = World()
+    await world.reconcile()
+    world.cards(3)
+    await world.reconcile()
+    (sent,) = [one for one in world.transport.writes() if one.method == "PUT"]
+    assert sent.body["metadata"]["uid"] == "uid-1"
+    assert sent.body["metadata"]["resourceVersion"] == "1"
+
+
 async def test_the_lease_is_asked_before_each_single_write() -> None:
     world = World()
     world.cards(300)

@@ -90,12 +90,15 @@ class Server:
         if stored is None:
             return error_for(404, message="there is none")
         if request.method == "DELETE":
+            for name, value in (request.body.get("preconditions") or {}).items():
+                if stored["metadata"][name] != value:
+                    return error_for(409, message="changed meanwhile")
             del self.objects[path]
         if request.method == "PUT":
             if request.body["metadata"]["resourceVersion"] != stored["metadata"]["resourceVersion"]:
                 return error_for(409, message="changed meanwhile")
-            key = "status" if request.path.endswith("/status") else "spec"
-            self.put(path, {**stored, key: request.body[key]})
+            kept = ("status",) if request.path.endswith("/status") else ("metadata", "spec")
+            self.put(path, {**stored, **{key: request.body[key] for key in kept}})
         return copy.deepcopy(self.objects.get(path, stored))
 
     def _list(self, items: list[Any]) -> dict[str, Any]:
@@ -282,6 +285,41 @@ async def test_a_translation_follows_its_resource_quota() -> None:
         for key in part.begin():
             await part.settle(key)
     assert path not in server.objects
+
+
+class Stopping(ScriptedTransport):
+    """Stands still before it deletes anything, as the process above it does under SIGSTOP."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(answer)
+        self.resumed = asyncio.Event()
+
+    async def request(self, method: str, path: str, **more: Any) -> Any:
+        if method == "DELETE":
+            await self.resumed.wait()
+        return await super().request(method, path, **more)
+
+
+async def test_a_translation_that_is_wanted_again_is_not_deleted_by_a_leader_that_was_stopped() -> None:
+    server = Server()
+    server.others["/api/v1/resourcequotas"] = [legacy()]
+    path = f"{QUOTAS}/team.nvidia.com.gpu"
+    async with running(server) as part:
+        await part.settle(f"{TRANSLATE}{NAMESPACE}/team")
+    transport, server.others["/api/v1/resourcequotas"] = server.transport, []
+    server.transport = stopping = Stopping(transport._answer)
+    async with running(server) as old:
+        late = asyncio.create_task(old.settle(f"{TRANSLATE}{NAMESPACE}/team"))
+        await asyncio.sleep(1)
+        again = legacy()
+        again["metadata"]["uid"] = "rq-made-anew"
+        server.transport, server.others["/api/v1/resourcequotas"] = transport, [again]
+        async with running(server) as new:
+            await new.settle(f"{TRANSLATE}{NAMESPACE}/team")
+            assert await reserve(new, "6Gi") is None
+        stopping.resumed.set()
+        await late
+    assert [one["uid"] for one in server.objects[path]["status"]["reservations"]] == ["u"]
 
 
 async def test_a_quota_that_somebody_made_under_the_name_of_a_translation_is_not_touched() -> None:
