@@ -7,9 +7,9 @@ Kubernetes makes the claim within 0.2 s after that (tried on 1.37.1), and takes 
 Flow: an informer of converted, pending pods -> `reconcile` reads the pod, works out its templates again from
 what was asked for, and creates what is not there.
 
-What a leader that was stopped (SIGSTOP) can do when it goes on after it lost the Lease: make a template late. It
-is the one that any other replica would have made, or finds its name taken by that; where its pod is gone, its
-owner is, and Kubernetes collects it. So nothing is asked before a write.
+What a leader that was stopped (SIGSTOP) can do when it goes on after it lost the Lease: make a template late.
+It is the one that any other replica would have made, or finds its name taken by that; where its pod is gone,
+its owner is, and Kubernetes collects it. So nothing is asked before a write.
 
 Limits: a template is worked out from the amounts that are recorded in the pod, never taken from it: whoever
 may create pods gets no other templates by it than conversion makes. A template of the same name that belongs

@@ -3,8 +3,8 @@
 Flow: `reconcile` looks at one policy: it reads the policy, then each node that has a turn, decides
 (`controller.rollouts.deciding`) and writes the policy's status with the resourceVersion that it read. So two
 controllers cannot give a turn each where there is room for one, and nothing is remembered between two looks.
-That holds for a leader as well that was stopped (SIGSTOP) and writes after it lost the Lease: it is a conflict,
-or nobody has given a turn since it read who has one.
+That holds for a leader as well that was stopped (SIGSTOP) and writes after it lost the Lease: it is a
+conflict, or nobody has given a turn since it read who has one.
 
 Limits: writes only while the Lease is held. A policy without `maxUnavailable` has no status. A policy or a
 status that cannot be decoded is left alone. A node counts as back once the publisher of this replica has seen
