@@ -16,6 +16,7 @@ Rules that people see:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ from driver.conversion.settings import ConversionSettings
 from driver.conversion.ways import is_soft
 from driver.quantities import MIB, Form
 
+_BYTES = re.compile(r"[0-9.][MGT]$")
+"""Of 1000 and more the API server makes `1k`, so what is larger than that alone is sure to be bytes."""
 Amounts = Mapping[str, object]
 """Names of one container, as the cluster calls them -> quantity as JSON holds it."""
 
@@ -179,7 +182,8 @@ class _Reader:
         self._around.warn(
             f"{self._field('memory')}: no template holds so much, so the whole card is given, as under HAMi."
         )
-        return Ask(family=self._family, count=ask.count, at_least_mib=memory)
+        has = min(memory, entry.memory_whole_mib or memory)
+        return Ask(family=self._family, count=ask.count, at_least_mib=has)
 
     def _parts(self, count: int) -> Ask:
         entry = self._entry
@@ -207,6 +211,11 @@ class _Reader:
                     field=self._field(sizes[0]),
                     remedy=f"Ask for {self._family.count} too.",
                 )
+        elif count > 1 and entry.size_of_one:
+            self._around.warn(
+                f"{self._field('count')}: {count} cards are given; under HAMi it was a size of one. Ask by "
+                "amounts alone for a part of a card."
+            )
         elif not count and sizes:
             self._around.warn(f"{self._field('count')}: 0 cards are asked for, so no amount counts.")
         if count > 1 and count % entry.group:
@@ -249,7 +258,8 @@ class _Reader:
         if entry.memory_in_bytes:
             quantity = parsed(value, unit=unit, field=field)
             amount = quantity.rounded_up
-            if quantity.form is Form.BINARY and 0 < amount <= unit.most * size:
+            suffixed = quantity.form is Form.BINARY or _BYTES.search(str(value).strip())
+            if suffixed and 0 < amount <= unit.most * size:
                 return -(-amount // MIB)
         return whole_number(value, unit=unit, field=field) * (size // MIB)
 

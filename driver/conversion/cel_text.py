@@ -14,6 +14,8 @@ from driver.conversion.errors import LegacyChoiceError
 _ATTRIBUTES = 'device.attributes["dragoman.dev"]'
 HELD_BY_MPS = f'{_ATTRIBUTES}.coresIsolation == "service"'
 """True for cards whose caps on compute MPS holds."""
+HELD = f'{_ATTRIBUTES}.memoryIsolation != "none"'
+"""True for cards of which something holds limits of memory."""
 _PLAIN = frozenset(string.ascii_letters + string.digits + " -_.:/+()[]{}<>=*#@!?,;|&%$^~'")
 
 
@@ -56,6 +58,11 @@ def type_contains(texts: Sequence[str], *, prefix: str, field: str) -> str:
 def vendor_is(vendor: str) -> str:
     """True for devices of a vendor, by its short name: a class for partitions has those of all vendors."""
     return f'{_ATTRIBUTES}.vendor == "{vendor}"'
+
+
+def profile_is(profile: str) -> str:
+    """True for partitions of this profile, as the vendor's table names it."""
+    return f'("profile" in {_ATTRIBUTES} && {_ATTRIBUTES}.profile == "{profile}")'
 
 
 def memory_is(operator: str, mib: int) -> str:

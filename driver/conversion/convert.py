@@ -35,6 +35,9 @@ _MIRROR = "kubernetes.io/config.mirror"
 """Annotation of the image of a pod that a kubelet runs from a file: nothing in it could be changed."""
 
 
+_SYSTEM = "kubernetes.io/os"
+
+
 def _no_class(_resource: str) -> None:
     """Names stand for no class."""
 
@@ -92,7 +95,8 @@ def convert(
             allocates, it serves such names itself.
 
     Returns:
-        None if the pod asks for none of the names, was converted already, or is not to be converted.
+        None if the pod asks for none of the names, was converted already, is not to be converted, or is one
+        for Windows.
 
     Raises:
         ConversionError: It cannot be converted as it is.
@@ -102,7 +106,7 @@ def convert(
         return None
     metadata, spec = _object(pod, "metadata"), _object(pod, "spec")
     labels, annotations = _object(metadata, "labels"), _object(metadata, "annotations")
-    if opted_out(labels) or _MIRROR in annotations:
+    if opted_out(labels) or _MIRROR in annotations or _for_windows(spec):
         return None
     if CONVERTED_ANNOTATION in annotations or CONVERTED_LABEL in labels:
         raise ConvertedPodError(
@@ -165,6 +169,12 @@ def templates_of(
     served = _served(names, settings, class_of)
     plan = plan_of(pod, record.asked, settings=settings, stock=stock, served=served)
     return (_template(record.template, plan),) if plan.uses else ()
+
+
+def _for_windows(spec: Mapping[str, Any]) -> bool:
+    """Whether the pod runs on nodes that have no agent, so that only a device plugin can serve it."""
+    system, selector = _object(spec, "os"), _object(spec, "nodeSelector")
+    return "windows" in (system.get("name"), selector.get(_SYSTEM))
 
 
 def _served(names: Iterable[str], settings: ConversionSettings, class_of: ClassOf) -> dict[str, str]:

@@ -20,7 +20,8 @@ from driver.conversion.choosing import Choice
 from driver.conversion.containers import Container
 from driver.conversion.errors import ConversionError
 from driver.conversion.names import Family
-from driver.conversion.partitions import PARTITION_CLASS
+from driver.conversion.partitions import PARTITION_CLASS, offered
+from driver.conversion.stock import Stock
 from driver.conversion.ways import Way
 from driver.isolation.rules import BESIDE_REMEDY, beside
 
@@ -35,6 +36,7 @@ def check_held(
     asks: Sequence[Ask],
     *,
     choice_of: Callable[[Family], Choice],
+    stock: Stock,
     served: Mapping[str, str],
     warn: Callable[[str], None],
 ) -> None:
@@ -44,6 +46,7 @@ def check_held(
         container: The container.
         asks: What it asks for.
         choice_of: How the pod chooses cards of a family.
+        stock: The cluster's cards.
         served: The DeviceClasses that names stand for that are not in the catalogue.
         warn: Takes a sentence for whoever made the pod.
 
@@ -53,7 +56,10 @@ def check_held(
     if container.wants_no_control:
         warn(f"{container.path}.env: CUDA_DISABLE_CONTROL lifts no limit here; a whole card has none.")
     for ask in asks:
-        _warn_unheld(container, ask, warn=warn)
+        choice = choice_of(ask.family)
+        # A partition is held by the card itself.
+        if Way.PARTITION not in choice.ways or not offered(ask, choice=choice, stock=stock):
+            _warn_unheld(container, ask, warn=warn)
     limited = [ask for ask in asks if not ask.whole and IsolationLevel.PRELOAD in ask.family.vendor.isolation]
     if limited and container.privileged:
         raise ConversionError(
@@ -68,7 +74,7 @@ def check_held(
         choice = choice_of(ask.family)
         if Way.MPS in choice.ways:
             _check_mps(container, ask, asks, choice=choice, warn=warn)
-        if Way.PARTITION in choice.ways and ask.count > 1:
+        if Way.PARTITION in choice.ways and ask.family.entry.modes != (Way.SHARE,) and ask.count > 1:
             warn(f"{_field(container, ask)}: a program of CUDA sees one MIG device, however many there are.")
 
 

@@ -1,4 +1,4 @@
-"""What a container asks for, asked of partitions: the mode `mig`.
+"""What a container asks for, asked of partitions: the mode `mig`, and templates where the cluster has them.
 
 Flow: an ask and the partitions that the cluster has -> alternatives of one request, smallest size first.
 
@@ -12,6 +12,7 @@ Rules that people see:
 * Percent goes by what a profile is called: `3g.20gb` is 50 percent of a card of 40 GiB, though it has a
   little less. So does an amount that no partition has, if the name of one says it: a card of 40960 MiB has
   no partition of as much.
+* Of cards that are cut by templates the one that holds what is asked, by its name, and no larger one.
 
 Limits: at most 8 alternatives, those for shares included. Which cards can be cut, and so which sizes there
 are, is what AcceleratorNodes tell at this moment.
@@ -65,13 +66,17 @@ def partitions_of(
         path: Path of the container's limits, for warnings.
         warn: Takes a sentence for whoever made the pod.
     """
+    form = _Form(count=count, choice=choice)
+    kinds = [kind for kind in stock if kind.profile and choice.fits(kind)]
+    if ask.family.entry.templates:
+        name = _template(ask)
+        found = [kind.memory_mib for kind in kinds if name and kind.profile == name]
+        return [form.option(_memory(min(found)), cel_text.profile_is(name))] if found else []
     if ask.cores:
         warn(
             f"{path}[{ask.family.resources['cores']}]: a partition has the compute of its profile; only "
             "memory is asked for."
         )
-    form = _Form(count=count, choice=choice)
-    kinds = [kind for kind in stock if kind.profile and choice.fits(kind)]
     if not ask.memory_mib and not ask.memory_percent:
         return [form.option({"cores": format_count(CORES_PER_CARD)})]
     if ask.memory_percent:
@@ -90,6 +95,22 @@ def partitions_of(
         f"called so large is given, of {called[0].memory_mib} MiB."
     )
     return [form.of_size(size) for size in called[:most]]
+
+
+def offered(ask: Ask, *, choice: Choice, stock: Stock) -> bool:
+    """Whether the cluster offers partitions of which one could be meant."""
+    kinds = [kind for kind in stock if kind.profile and choice.fits(kind)]
+    if ask.family.entry.templates:
+        name = _template(ask)
+        return bool(name) and any(kind.profile == name for kind in kinds)
+    return bool(kinds)
+
+
+def _template(ask: Ask) -> str:
+    """The template that the amounts are of; "" for a whole card."""
+    if not ask.memory_mib:
+        return ""
+    return next((one.name for one in ask.family.entry.templates if one.memory_mib == ask.memory_mib), "")
 
 
 def _in_percent(kind: CardKind) -> int:

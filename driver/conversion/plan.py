@@ -7,8 +7,9 @@ decides.
 Rules that people see:
 
 * App containers and sidecars have requests of their own. An init container that asks for the very same as an
-  app container, or as an init container before it, uses that one's: they run one after the other. Any other
-  init container has requests of its own, which are held as long as the pod lives.
+  app container, as a sidecar that starts after it, or as an init container before it, uses that one's: they
+  run one after the other. Any other init container has requests of its own, which are held as long as the
+  pod lives.
 * Cards of one container differ from each other, also if it asks by several names of one vendor.
 * A claim has at most 32 requests and is given at most 32 devices; more is refused.
 * For extended resources that stand for DeviceClasses of ours: see `driver.conversion.by_class`.
@@ -38,10 +39,9 @@ from driver.conversion.errors import ConversionError
 from driver.conversion.held import capped_by_mps, check_held
 from driver.conversion.names import Family
 from driver.conversion.places import Place
-from driver.conversion.requests import request_of, whole_devices
+from driver.conversion.requests import is_parted, request_of, whole_devices
 from driver.conversion.settings import ConversionSettings
 from driver.conversion.stock import Stock
-from driver.conversion.ways import Way
 
 JSON = dict[str, Any]
 
@@ -146,19 +146,23 @@ class _Planner:
         number = {one.name: len(asks) + sum(one.name in by for by in counts.values()) for one, asks in found}
         self._alone = {name for name, asks in number.items() if asks == 1 and _LABEL.fullmatch(name)}
         self._taken = set(self._alone)
-        # App containers and sidecars first: init containers look for one to follow.
-        made: list[tuple[tuple[Ask, ...], tuple[str, ...]]] = []
-        for container, asks in asking:
+        # App containers and sidecars first: init containers look for one to follow, that starts after them.
+        made: list[tuple[int, tuple[Ask, ...], tuple[str, ...]]] = []
+        for place, (container, asks) in enumerate(asking):
             if not container.in_turn:
                 self._plan.uses[container.name] = self._requests(container, asks)
-                if container.path.startswith("spec.containers"):
-                    made.append((asks, self._plan.uses[container.name]))
-        for container, asks in asking:
+                made.append((place, asks, self._plan.uses[container.name]))
+        # App containers are the first choice: they start last.
+        made.sort(key=lambda one: asking[one[0]][0].path.startswith("spec.initContainers"))
+        for place, (container, asks) in enumerate(asking):
             if container.in_turn:
-                names = next((names for other, names in made if other == asks), None)
+                names = next(
+                    (names for starts, other, names in made if starts > place and other == asks), None
+                )
                 if names is None:
                     names = self._requests(container, asks)
-                    made.append((asks, names))
+                    # Init containers after this one start when it has ended.
+                    made.append((len(asking), asks, names))
                     self._plan.warn(
                         f"{container.path}: no container asks for the same, so what this one asks for is "
                         "held as long as the pod lives."
@@ -209,7 +213,14 @@ class _Planner:
             path=f"{container.path}.resources.limits",
         )
         if any(not one.whole for one in asks):
-            check_held(container, asks, choice_of=self._choice, served=self._served, warn=self._plan.warn)
+            check_held(
+                container,
+                asks,
+                choice_of=self._choice,
+                stock=self._stock,
+                served=self._served,
+                warn=self._plan.warn,
+            )
         return asks
 
     def _core_policy(self, container: Container, family: Family) -> CorePolicy:
@@ -234,27 +245,27 @@ class _Planner:
         for ask in asks:
             by_vendor.setdefault(ask.family.vendor.name, []).append(ask)
         for group in by_vendor.values():
-            apart = len(group) > 1
+            apart, parted = len(group) > 1, False
             mine: list[str] = []
             for ask in group:
                 for _ in range(ask.count if apart else 1):
                     name = self._name(container)
-                    self._plan.requests.append(
-                        request_of(
-                            ask,
-                            name=name,
-                            count=1 if apart else ask.count,
-                            choice=self._choice(ask.family),
-                            stock=self._stock,
-                            path=f"{container.path}.resources.limits",
-                            warn=self._plan.warn,
-                        )
+                    made = request_of(
+                        ask,
+                        name=name,
+                        count=1 if apart else ask.count,
+                        choice=self._choice(ask.family),
+                        stock=self._stock,
+                        path=f"{container.path}.resources.limits",
+                        warn=self._plan.warn,
                     )
+                    self._plan.requests.append(made)
+                    parted |= is_parted(made)
                     self._plan.places.append(self._place(container, ask.family))
                     self._configure(ask, name)
                     mine.append(name)
             if sum(ask.count for ask in group) > 1:
-                self._constrain(mine, group)
+                self._constrain(mine, group, parted=parted)
             names += mine
         return tuple(names)
 
@@ -263,11 +274,9 @@ class _Planner:
         asked = {role: name for role, name in family.resources.items() if name in mine}
         return Place(limits=f"{container.path}.resources.limits", asked=asked)
 
-    def _constrain(self, names: Sequence[str], group: Sequence[Ask]) -> None:
-        apart = group[0].family.told_apart_by
-        if any(Way.PARTITION in self._choice(ask.family).ways for ask in group):
-            # Cards and their partitions have it.
-            apart = _ADDRESS
+    def _constrain(self, names: Sequence[str], group: Sequence[Ask], *, parted: bool) -> None:
+        # Cards and their partitions have the address.
+        apart = _ADDRESS if parted else group[0].family.told_apart_by
         self._plan.constraints.append({"requests": list(names), "distinctAttribute": apart})
         if any(self._choice(ask.family).one_numa_node for ask in group):
             self._plan.constraints.append({"requests": list(names), "matchAttribute": _NUMA})

@@ -15,7 +15,7 @@ from driver.conversion import cel_text
 from driver.conversion.asks import Ask
 from driver.conversion.choosing import Choice
 from driver.conversion.errors import CardSizesUnknownError
-from driver.conversion.partitions import partitions_of
+from driver.conversion.partitions import PARTITION_CLASS, offered, partitions_of
 from driver.conversion.stock import Stock
 from driver.conversion.ways import Way
 from driver.quantities import MIB, format_bytes, format_count
@@ -50,10 +50,12 @@ def request_of(
         CardSizesUnknownError: Percent of a card whose size is not known, or is one of too many.
     """
     shares = any(way is not Way.PARTITION for way in choice.ways)
-    options = _shares(ask, choice, count=count, stock=stock, path=path) if shares else []
+    # Of a pod that takes a share as well nobody knows that it means partitions before there are some.
+    known = Way.PARTITION in choice.ways and (not shares or offered(ask, choice=choice, stock=stock))
+    # Who is cut by templates is held by the card itself: no share that nothing holds takes the place of that.
+    held = known and bool(ask.family.entry.templates)
+    options = _shares(ask, choice, count=count, stock=stock, path=path, held=held) if shares else []
     if Way.PARTITION in choice.ways:
-        # Of a pod that takes a share as well nobody knows that it means partitions before there are some.
-        known = not shares or any(kind.profile and choice.fits(kind) for kind in stock)
         most = _MAX_ALTERNATIVES - len(options)
         parts = (
             partitions_of(ask, count=count, choice=choice, stock=stock, most=most, path=path, warn=warn)
@@ -76,15 +78,22 @@ def request_of(
     return {"name": name, "firstAvailable": options}
 
 
+def is_parted(request: JSON) -> bool:
+    """Whether a partition may be given for the request."""
+    options = request.get("firstAvailable") or [request["exactly"]]
+    return any(one["deviceClassName"] == PARTITION_CLASS for one in options)
+
+
 def whole_devices(*, name: str, device_class: str, count: int) -> JSON:
     """A request for whole devices of a class."""
     exactly = {"deviceClassName": device_class, "allocationMode": "ExactCount", "count": count}
     return {"name": name, "exactly": exactly}
 
 
-def _shares(ask: Ask, choice: Choice, *, count: int, stock: Stock, path: str) -> list[JSON]:
+def _shares(ask: Ask, choice: Choice, *, count: int, stock: Stock, path: str, held: bool) -> list[JSON]:
     if not ask.memory_percent:
-        return [{"name": "share", **_option(ask, choice, count=count, memory_mib=ask.memory_mib)}]
+        more = (cel_text.HELD,) if held else ()
+        return [{"name": "share", **_option(ask, choice, *more, count=count, memory_mib=ask.memory_mib)}]
     return [
         {
             "name": f"of-{size}-mib",
@@ -96,8 +105,8 @@ def _shares(ask: Ask, choice: Choice, *, count: int, stock: Stock, path: str) ->
     ]
 
 
-def _option(ask: Ask, choice: Choice, *, count: int, memory_mib: int, size: int = 0) -> JSON:
-    selectors = list(choice.selectors)
+def _option(ask: Ask, choice: Choice, *more: str, count: int, memory_mib: int, size: int = 0) -> JSON:
+    selectors = [*choice.selectors, *more]
     if ask.at_least_mib:
         selectors.append(cel_text.memory_is(">=", ask.at_least_mib))
     if size:

@@ -2,12 +2,11 @@
 
 Flow: the annotation's text and the modes that the family's table knows -> `ways_of`, in the pod's order.
 
-Rules that people see: several modes, divided by commas, mean any of them, and what is written first is tried
-first. `hami-core` is a share by amounts, whatever holds its limits on the node that is chosen, so it includes
-`mps`. `mps` is a share on a card whose cap on compute MPS holds. `mig` is a partition. Modes that nobody
-knows do not count beside one that is known.
-
-Limits: 64 modes; a text with more is read as far as that.
+Rules that people see: several modes mean any of them, and what is written first is tried first; what divides
+them does not matter, as HAMi looks for its words anywhere in the text. `hami-core` is a share by amounts,
+whatever holds its limits on the node that is chosen, so it includes `mps`. `mps` is a share on a card whose
+cap on compute MPS holds. `mig` is a partition. Without a mode, cards that are cut by templates are cut into
+partitions where the cluster has some, and shared where it has none.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from enum import StrEnum
 
 from driver.conversion.errors import LegacyChoiceError
 from driver.conversion.names import Family
-
-_MOST = 64
 
 
 class Way(StrEnum):
@@ -30,21 +27,20 @@ class Way(StrEnum):
 
 
 def ways_of(family: Family, annotations: Mapping[str, str]) -> tuple[Way, ...]:
-    """The ways that the pod accepts, each once; a share where it says nothing.
+    """The ways that the pod accepts, each once.
 
     Raises:
         LegacyChoiceError: None of its modes is known.
     """
     key = family.entry.annotation("mode")
-    said = [one.strip() for one in annotations.get(key, "").split(",", maxsplit=_MOST)]
-    modes = list(dict.fromkeys(one for one in said if one))
-    if not modes:
-        return (Way.SHARE,)
-    found = [Way(one) for one in modes if one in family.entry.modes]
+    said = annotations.get(key, "")
+    if not said.strip():
+        return (Way.PARTITION, Way.SHARE) if family.entry.templates else (Way.SHARE,)
+    found = [Way(one) for one in sorted(family.entry.modes, key=said.find) if one in said]
     if not found:
         known = " or ".join(family.entry.modes)
         raise LegacyChoiceError(
-            f"{','.join(modes)[:40]!r} is no mode that is known here.",
+            f"{said[:40]!r} is no mode that is known here.",
             field=f"metadata.annotations[{key}]",
             remedy=f"Write {known}, or leave it out.",
         )
@@ -53,5 +49,4 @@ def ways_of(family: Family, annotations: Mapping[str, str]) -> tuple[Way, ...]:
 
 def is_soft(family: Family, annotations: Mapping[str, str]) -> bool:
     """Whether the pod asks by name that a library hold its limits, so that any amount can be had."""
-    said = annotations.get(family.entry.annotation("mode"), "").split(",", maxsplit=_MOST)
-    return Way.SHARE in [one.strip() for one in said]
+    return Way.SHARE in annotations.get(family.entry.annotation("mode"), "")

@@ -30,7 +30,7 @@ from driver.places import card_of
 from driver.vendors.ascend_vnpu import AscendVnpus, VnpusNotUnderstoodError
 from driver.vendors.base import UNREADABLE, CardHealth, Discovery
 from driver.vendors.dcmi import Dcmi, DcmiChip, load_dcmi
-from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames, LegacyTemplate
 from driver.vendors.pci import PROCESSING_ACCELERATOR, PciFunction
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone, missing
@@ -72,6 +72,7 @@ def _legacy(
     *,
     models: tuple[str, ...],
     memory_most_mib: int,
+    memory_whole_mib: int = 0,
     cores_of: int,
     templates: Sequence[tuple[str, int, int]],
     group: int = 1,
@@ -83,6 +84,7 @@ def _legacy(
         # Some write the name of the resource for the model, with or without a blank.
         models=tuple(dict.fromkeys((*models, word, word.replace("Ascend", "Ascend ")))),
         memory_most_mib=memory_most_mib,
+        memory_whole_mib=memory_whole_mib,
         group=group,
         type_name=word,
         templates=tuple(
@@ -107,18 +109,6 @@ FACTS = VendorFacts(
     # Its partitions, vNPUs, by hardware.
     isolation=(IsolationLevel.HARDWARE, IsolationLevel.NONE),
     brought=(IsolationLevel.PRELOAD,),
-    tried={
-        **ON_FIXTURE,
-        Feature.DISCOVERY: Tried.MOCK,
-        Feature.IDENTITY: Tried.MOCK,
-        Feature.MODEL: Tried.MOCK,
-        Feature.MEMORY: Tried.MOCK,
-        Feature.EDITS: Tried.MOCK,
-        Feature.HEALTH: Tried.MOCK,
-        Feature.MEMORY_LIMIT: Tried.MOCK,
-        Feature.CORES_LIMIT: Tried.MOCK,
-        Feature.PARTITIONS: Tried.FIXTURE,
-    },
     sources=(
         "Huawei mind-cluster: dcmi_interface_api.h, and what its exporter and device plugin make of it.",
         "Huawei Ascend Docker Runtime: base.list, devices, ASCEND_VISIBLE_DEVICES=void.",
@@ -173,6 +163,7 @@ FACTS = VendorFacts(
             "Ascend310P",
             models=("Ascend 310P3",),
             memory_most_mib=24576,
+            memory_whole_mib=21527,
             cores_of=8,
             templates=(("vir01", 3072, 1), ("vir02", 6144, 2), ("vir04", 12288, 4)),
         ),

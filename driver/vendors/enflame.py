@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, normal_address
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
@@ -34,7 +34,6 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x1E36}),
     identity=Identity.PCI,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "Answers of `efsmi -q` recorded on cards by other projects; device nodes as they use them.",
         "HAMi's configuration: names; 2.9 sizes shares in percent, 2.10 in MiB.",
@@ -49,6 +48,7 @@ FACTS = VendorFacts(
             count="enflame.com/drs-gcu",
             memory="enflame.com/gcu-memory",
             cores="enflame.com/gcu-core",
+            size_of_one=True,
             annotations=_ANNOTATIONS,
             source="HAMi 2.10",
         ),

@@ -53,7 +53,7 @@ class LegacyNames:
         whole: Each counted one is a whole card, whatever else is asked.
         memory: Resource that says how much memory each gets; "" if there is none.
         memory_unit: Bytes of one unit of `memory`.
-        memory_in_bytes: An amount of `memory` with a binary suffix (`4Gi`) is bytes, not units.
+        memory_in_bytes: An amount of `memory` with a suffix (`4Gi`, `4G`) is bytes, not units.
         memory_percent: Resource that says it in percent of the card; "" if there is none.
         cores: Resource that says how much compute each gets; "" if there is none.
         cores_of: How many units of `cores` are a whole card.
@@ -62,9 +62,12 @@ class LegacyNames:
         templates: The sizes in which the card can be cut; a request gets the smallest that holds it.
         memory_most_mib: The most that can be asked of one card; between the greatest template and this, the
             card is given whole. 0 where nothing is known.
+        memory_whole_mib: What a card that is given whole has at least, where that is less than can be asked;
+            0 for as much as is asked.
         parts: Parts of a card that each counted one is, where it is no share by amounts: 2 for a half.
         parts_fill: As many parts as a card has are the card, rather than parts of several cards.
         group: Cards are counted by so many: one alone becomes a group, other counts have to be whole groups.
+        size_of_one: A count above 1 was a size of one card in the system of `source`, not several cards.
         several_whole: Where several are asked for, the system of `source` gave each whole.
         defaults: The administrator's defaults for amounts that are not asked for are for these names.
         type_prefix: What the system of `source` put in front of the model to make the type that annotations
@@ -90,9 +93,11 @@ class LegacyNames:
     memory_steps_mib: tuple[int, ...] = ()
     templates: tuple[LegacyTemplate, ...] = ()
     memory_most_mib: int = 0
+    memory_whole_mib: int = 0
     parts: int = 1
     parts_fill: bool = False
     group: int = 1
+    size_of_one: bool = False
     several_whole: bool = False
     defaults: bool = False
     type_prefix: str = ""

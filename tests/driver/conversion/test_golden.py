@@ -56,7 +56,7 @@ def test_every_template_has_a_golden_file_in_which_its_size_is_asked(count: str,
         if any(count in one for one in limits_of(case))
         for document in case.get("templates", ())
         for request in document["spec"]["spec"]["devices"]["requests"]
-        if "capacity" in request["exactly"]
+        if "capacity" in request.get("exactly", {})
     ]
     mib = template.memory_mib
     memory = f"{mib // 1024}Gi" if mib % 1024 == 0 else f"{mib}Mi"

@@ -142,10 +142,11 @@ def _check_uses(document: dict[str, Any], made: dict[str, Any], devices: dict[st
     together = [used[one["name"]] for one in containers(document) if not in_turn(one)]
     names = [name for group in together for name in group]
     assert len(names) == len(set(names))
-    # One after the other: a request of an init container's is its own, or all of one app container's.
-    for one in containers(document):
+    # One after the other: a request of an init container's is its own, or all of one that starts after it.
+    every = list(containers(document))
+    for place, one in enumerate(every):
         if in_turn(one) and used[one["name"]]:
-            others = [used[other["name"]] for other in document["spec"]["containers"]]
+            others = [used[other["name"]] for other in every[place:] if not in_turn(other)]
             assert used[one["name"]] in others or set(used[one["name"]]).isdisjoint(names)
     assert {name for group in used.values() for name in group} == set(counts)
 

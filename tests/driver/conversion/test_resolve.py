@@ -11,7 +11,7 @@ import pytest
 from driver.allocation import Snapshot, allocate
 from driver.allocation.limits import check_claim
 from driver.api.asked import carry_over, restored
-from driver.cards import Card, IsolationLevel
+from driver.cards import Card, IsolationLevel, Partition
 from driver.conversion import CardKind, stock_of
 from driver.quantities import MIB, parse_quantity
 from driver.slices import publication_of
@@ -180,6 +180,30 @@ def test_a_pod_that_takes_a_partition_too_gets_one_where_no_share_is_left() -> N
     assert [one["device"] for one in allocated(devices, [card, *parts])] == [card.name]
     withheld = replace(card, unpublished="MIG")
     assert [one["device"] for one in allocated(devices, [withheld, *parts])] == [parts[0].name]
+
+
+def test_a_template_is_a_partition_where_there_is_one_and_a_share_only_of_a_card_that_something_holds() -> (
+    None
+):
+    kind = CardKind(vendor="ascend", model="Ascend 910B3", memory_mib=65536)
+    unheld, held, cut = cards_of(kind, number=3)
+    held = replace(held, memory_isolation=IsolationLevel.PRELOAD)
+    part = Card(
+        name=f"{cut.name}-vnpu-0-0-1",
+        vendor="ascend",
+        model=kind.model,
+        memory_bytes=16384 << 20,
+        cores=25,
+        pci_bus_id=cut.pci_bus_id,
+        shareable=False,
+        partition=Partition(card_uuid=cut.uuid, profile="vir05_1c_16g"),
+    )
+    limits = {"huawei.com/Ascend910B3": "1", "huawei.com/Ascend910B3-memory": "16000"}
+    devices = devices_of(converted(pod(limits), stock=stock_of([unheld, held, cut, part])))
+    assert [one["device"] for one in allocated(devices, [unheld, held, cut, part])] == [part.name]
+    assert [one["device"] for one in allocated(devices, [unheld, held])] == [held.name]
+    nothing_known = devices_of(converted(pod(limits), stock=stock_of([unheld])))
+    assert [one["device"] for one in allocated(nothing_known, [unheld, held])] == [unheld.name]
 
 
 def test_under_mps_only_a_card_is_given_whose_caps_it_holds() -> None:

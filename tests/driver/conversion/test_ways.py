@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from driver.conversion import CardKind, ConversionError
-from tests.driver.conversion.pods import converted, devices_of, pod
+from tests.driver.conversion.pods import JSON, asked, converted, devices_of, pod
 
 GPU, MODE = "nvidia.com/gpu", "nvidia.com/vgpu-mode"
 
@@ -49,3 +49,13 @@ def test_a_cap_that_is_not_to_hold_asks_nothing_of_mps() -> None:
     document["spec"]["containers"][0]["env"] = [{"name": "GPU_CORE_UTILIZATION_POLICY", "value": "disable"}]
     (config,) = devices_of(converted(document))["config"]
     assert "minimumIsolation" not in config["opaque"]["parameters"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"os": {"name": "windows"}}, {"nodeSelector": {"kubernetes.io/os": "windows"}}],
+    ids=["os", "nodeSelector"],
+)
+def test_a_pod_for_windows_is_left_to_that_systems_device_plugins(spec: JSON) -> None:
+    assert asked(pod({GPU: "1"}, **spec)) is None
+    assert asked(pod({GPU: "1"}, os={"name": "linux"}, nodeSelector={})) is not None
