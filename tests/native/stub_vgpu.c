@@ -12,7 +12,9 @@
  * For tests alone: DRAGOMAN_STUB=lazy opens the region when dragoman_stub_use() is called and not at load;
  * DRAGOMAN_STUB=idle never; DRAGOMAN_STUB_USE_n="bytes percent" is what the process claims to use of card n.
  *
- * Limits: nothing is intercepted, nothing throttled. Where the real library opens its region at the first CUDA
+ * A launch waits while `recent_kernel` is below 0, as in the real one.
+ *
+ * Limits: nothing is intercepted, nothing throttled, one card waits for all. Where the real library opens its region at the first CUDA
  * or NVML call, this one does so at load unless it is told otherwise, so that no test misses it.
  */
 #define _GNU_SOURCE
@@ -160,16 +162,6 @@ EXPORT void dragoman_stub_use(void)
         open_region();
 }
 
-/* What a launch of a kernel does. */
-EXPORT void dragoman_stub_launch(void)
-{
-    dragoman_stub_use();
-    if (region != NULL) {
-        region->recent_kernel = 2;
-        region->last_kernel = (uint64_t)time(NULL);
-    }
-}
-
 /* Whether launches are slowed down now: 1 = yes, 0 = no. */
 EXPORT int dragoman_stub_throttled(void)
 {
@@ -179,6 +171,27 @@ EXPORT int dragoman_stub_throttled(void)
     if (policy != NULL && strcasecmp(policy, "disable") == 0)
         return 0;
     return region == NULL || region->utilization_switch != 0;
+}
+
+/* How many kernels were launched: where the real one has another spare number of the last process' slot. */
+static uint64_t *launched(void) { return &region->slots[PROCESSES - 1].spare[1]; }
+
+/*
+ * What a launch of a kernel does, in the order of the real one: it is noted first, and only who has a cap that
+ * holds now looks whether he has to wait.
+ */
+EXPORT void dragoman_stub_launch(void)
+{
+    dragoman_stub_use();
+    if (region == NULL)
+        return;
+    region->last_kernel = (uint64_t)time(NULL);
+    if (region->cores[0] > 0 && region->cores[0] < 100 && dragoman_stub_throttled()) {
+        while (*(volatile int32_t *)&region->recent_kernel < 0)
+            sleep(1);
+        region->recent_kernel = 2;
+    }
+    ++*launched();
 }
 
 /* Memory limit of a card in bytes; 0 = none. */

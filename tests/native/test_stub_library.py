@@ -4,11 +4,15 @@ import json
 import os
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from driver.isolation import region as layout
+from kubelet_plugin.host import NodeHost
 from tests.native.build import probe, probe_rootfs, stub_library
 
 MIB = 1 << 20
@@ -132,3 +136,57 @@ def test_the_image_of_the_probe_holds_its_loader_and_libraries() -> None:
     assert "libc.so.6" in names
     assert any(name.startswith("ld-linux") for name in names)
     assert all(path.is_file() for path in probe_rootfs().values())
+
+
+LAUNCHES = layout.TAIL - 8
+"""Where the stub library counts launches."""
+
+
+def _launches(path: Path) -> int:
+    return int.from_bytes(path.read_bytes()[LAUNCHES:][:8], "little")
+
+
+def _soon(look: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 15
+    while not (found := look()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("cap", "policy", "switch", "waits"),
+    [
+        ("30", "force", 1, True),
+        ("30", "default", 1, True),
+        ("30", "default", 0, False),
+        ("30", "disable", 1, False),
+        ("100", "force", 1, False),
+    ],
+)
+def test_only_who_has_a_cap_that_holds_waits_before_a_launch_until_it_is_let_go(
+    tmp_path: Path, cap: str, policy: str, switch: int, waits: bool
+) -> None:
+    region, host = tmp_path / "shared.cache", NodeHost()
+    variables = environment(
+        tmp_path,
+        CUDA_DEVICE_SM_LIMIT_0=cap,
+        GPU_CORE_UTILIZATION_POLICY=policy,
+        CUDA_TASK_PRIORITY="0",
+        DRAGOMAN_PROBE="busy",
+    )
+    ask({**variables, "DRAGOMAN_PROBE": ""})
+    layout.write_number(str(region), field=layout.UTILIZATION_SWITCH, value=switch, host=host)
+    with subprocess.Popen([probe()], env=variables, stdout=subprocess.PIPE) as running:
+        try:
+            assert _soon(lambda: _launches(region) > 0)
+            assert layout.make_wait(str(region), host=host)
+            began, before = int(time.time()), _launches(region)
+            if waits:
+                # It notes that it is about to launch, and does not.
+                assert _soon(lambda: layout.read_region(str(region), host=host).last_kernel > began)
+                assert _launches(region) == before
+                assert layout.let_go(str(region), host=host)
+            assert _soon(lambda: _launches(region) > before)
+            assert layout.read_region(str(region), host=host).recent_kernel == (2 if waits else layout.WAIT)
+        finally:
+            running.kill()
