@@ -34,7 +34,7 @@ from driver.vendors.amd_layout import Cut, compute_mode, memory_mode, read_cut
 from driver.vendors.amd_modes import WHOLE
 from driver.vendors.amd_partitions import AmdPartitions, render_node
 from driver.vendors.base import UNREADABLE, CardHealth, Discovery
-from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.kfd import KfdTopology, kfd_topology, unique_id, vram_bytes
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, driver_of, drm_nodes, pci_function
@@ -77,12 +77,7 @@ FACTS = VendorFacts(
     # Its partitions by hardware.
     isolation=(IsolationLevel.HARDWARE, IsolationLevel.NONE),
     brought=(IsolationLevel.PRELOAD,),
-    tried={
-        **ON_FIXTURE,
-        Feature.HEALTH: Tried.FIXTURE,
-        Feature.MEMORY_LIMIT: Tried.MOCK,
-        Feature.PARTITIONS: Tried.FIXTURE,
-    },
+    offered_by_node=(IsolationLevel.KERNEL,),
     sources=(
         "Linux: documentation of amdgpu's sysfs files, amdkfd's topology.",
         "ROCm/k8s-device-plugin and ROCm/k8s-gpu-dra-driver: device nodes, partition files.",

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
-from driver.vendors.facts import ON_FIXTURE, Feature, Identity, Tried, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, normal_address, pci_function
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
@@ -48,7 +48,6 @@ FACTS = VendorFacts(
     pci_vendors=frozenset(),
     identity=Identity.PCI,
     isolation=(IsolationLevel.NONE,),
-    tried={**ON_FIXTURE, Feature.MODEL: Tried.ABSENT},
     sources=(
         "BirenTech's device plugin: `/sys/class/biren`, `mem_info`, `/dev/biren/card_<N>`, `/dev/biren-m`.",
         "HAMi 2.10's configuration: names.",

@@ -18,7 +18,7 @@ from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
 from driver.quantities import MIB
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, normal_address
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
@@ -35,16 +35,15 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0xCABC}),
     identity=Identity.UUID,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "Cambricon/cambricon-k8s-device-plugin: device nodes, CAMBRICON_VISIBLE_DEVICES.",
         "Scripts that read `cnmon info`: its keys. HAMi's configuration: names, units of 256 MB.",
+        "The public list of PCI IDs.",
     ),
     guessed=(
         "How `cnmon info` indents its blocks: no whole answer of it was found; keys are found at any depth.",
         "That card N of cnmon is `/dev/cambricon_dev<N>`, as Cambricon's plugin takes it.",
         "That `CAMBRICON_VISIBLE_DEVICES=void` keeps Cambricon's runtime from adding cards, as others' do.",
-        "The PCI vendor ID is other projects'; the public list of PCI IDs has none of Cambricon's.",
     ),
     offered_as=("cambricon.com/",),
     legacy=(

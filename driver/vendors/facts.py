@@ -3,43 +3,17 @@
 Flow: each vendor's file has one `FACTS`; `driver.vendors.catalogue` collects them; `hack/generate` writes
 DeviceClasses and tables from them.
 
-Limits: `tried` is a claim about tests. The conformance test fails when it says that a feature was tried on a
-fixture and the fixture's run did not show it, or showed it and it is not said.
+Limits: how far each feature was tried is not said here: the conformance test records what it has shown
+(`tests/driver/vendors/tried.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from driver.cards import DRIVER_NAME, IsolationLevel
 from driver.vendors.legacy import LegacyNames
-
-
-class Feature(StrEnum):
-    """What a vendor's file can do."""
-
-    DISCOVERY = "cards found"
-    IDENTITY = "stable identity"
-    MODEL = "model"
-    MEMORY = "memory"
-    PLACE = "NUMA node, PCIe root"
-    EDITS = "container edits"
-    HEALTH = "health"
-    MEMORY_LIMIT = "memory limit held"
-    CORES_LIMIT = "cap on compute held"
-    PARTITIONS = "partitions"
-
-
-class Tried(StrEnum):
-    """How far a feature was tried; the order is from best to worst."""
-
-    SILICON = "silicon"
-    MOCK = "mock library"
-    FIXTURE = "fixture"
-    NOT = "not tried"
-    ABSENT = "none"
 
 
 class Identity(StrEnum):
@@ -61,7 +35,7 @@ class VendorFacts:
         identity: What its cards are named by.
         isolation: Levels at which a share of its cards can be held, strongest first.
         brought: Further levels, for which an administrator has to bring something of another's to the node.
-        tried: How far each feature was tried; a feature that is left out was not tried.
+        offered_by_node: Further levels, which the node's kernel or driver offers or does not.
         sources: Where formats, paths and IDs were read, as sentences.
         guessed: What no source says, or only one that is not the vendor's, as sentences.
         legacy: Names of extended resources that people used for its cards.
@@ -76,7 +50,7 @@ class VendorFacts:
     identity: Identity
     isolation: tuple[IsolationLevel, ...]
     brought: tuple[IsolationLevel, ...] = ()
-    tried: Mapping[Feature, Tried] = field(default_factory=dict)
+    offered_by_node: tuple[IsolationLevel, ...] = ()
     sources: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
     legacy: tuple[LegacyNames, ...] = ()
@@ -87,22 +61,3 @@ class VendorFacts:
     def device_class(self) -> str:
         """Name of its DeviceClass."""
         return f"{self.name}.{DRIVER_NAME}"
-
-    def how_tried(self, feature: Feature) -> Tried:
-        """How far the feature was tried."""
-        return self.tried.get(feature, Tried.NOT)
-
-
-ON_FIXTURE: Mapping[Feature, Tried] = {
-    Feature.DISCOVERY: Tried.FIXTURE,
-    Feature.IDENTITY: Tried.FIXTURE,
-    Feature.MODEL: Tried.FIXTURE,
-    Feature.MEMORY: Tried.FIXTURE,
-    Feature.PLACE: Tried.FIXTURE,
-    Feature.EDITS: Tried.FIXTURE,
-    Feature.HEALTH: Tried.ABSENT,
-    Feature.MEMORY_LIMIT: Tried.ABSENT,
-    Feature.CORES_LIMIT: Tried.ABSENT,
-    Feature.PARTITIONS: Tried.ABSENT,
-}
-"""A vendor whose cards are found and given out whole, and of which nothing else is known yet."""

@@ -19,7 +19,7 @@ from typing import Any
 from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.kfd import vram_bytes
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import DISPLAY, PROCESSING_ACCELERATOR, PciFunction, drm_nodes, normal_address
@@ -41,7 +41,6 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x1D94}),
     identity=Identity.PCI,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "Answers of hy-smi recorded on cards by other projects.",
         "Hygon's instructions for containers: device nodes, /opt/hyhal.",

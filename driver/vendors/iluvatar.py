@@ -16,7 +16,7 @@ from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
 from driver.quantities import MIB
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, normal_address
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
@@ -33,16 +33,15 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x1E3E}),
     identity=Identity.UUID,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "Answers and fields of ixsmi recorded on MR-V100 cards by other projects.",
         "Deep-Spark/ix-device-plugin: `/dev/iluvatar<N>`. HAMi's configuration: names, units of 256 MB.",
+        "The public list of PCI IDs.",
     ),
     guessed=(
         "That card N of ixsmi is `/dev/iluvatar<N>`: Iluvatar's plugin says minor number, others say index.",
         "That `/dev/itrctl` is optional.",
         "That `ILUVATAR_COREX_VISIBLE_DEVICES=none` keeps Iluvatar's runtime from adding cards.",
-        "The PCI vendor ID is other projects'; the public list of PCI IDs has none of Iluvatar's.",
     ),
     offered_as=("iluvatar.com/", "iluvatar.ai/"),
     legacy=tuple(

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from driver.cards import Card, IsolationLevel
 from driver.host import Host
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import DISPLAY, PciFunction, driver_of, drm_nodes
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor
@@ -41,7 +41,7 @@ _CARD = re.compile(r"card[0-9]{1,6}")
 _PER_TILE = ("physical_vram_size_bytes", "memory/physical_vram_size_bytes")
 
 _MODELS = {
-    0x0B69: "Data Center GPU Max 1550",
+    0x0B69: "Data Center GPU Max 1450",
     0x0BD5: "Data Center GPU Max 1550",
     0x0BD9: "Data Center GPU Max 1100",
     0x0BDA: "Data Center GPU Max 1100",
@@ -66,7 +66,8 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x8086}),
     identity=Identity.PCI,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
+    # xe counts memory by cgroup; i915 does not.
+    offered_by_node=(IsolationLevel.KERNEL,),
     sources=(
         "Linux: cgroup v2 (`dmem.capacity`), sysfs files of xe and i915, PCI IDs of both.",
         "intel/intel-device-plugins-for-kubernetes: device nodes, resource names.",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import CO_PROCESSOR, PROCESSING_ACCELERATOR, PciFunction, normal_address
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
@@ -36,7 +36,6 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x1D22, 0x2057}),
     identity=Identity.PCI,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "Lines of `xpu_smi -m` recorded on P800 cards by other projects; `/dev/xpu<N>`, `/dev/xpuctrl`.",
         "HAMi's configuration: names, steps of 24, 48 and 96 GiB.",

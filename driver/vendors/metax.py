@@ -20,7 +20,7 @@ from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
 from driver.quantities import MIB
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, drm_nodes, normal_address
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
@@ -48,15 +48,14 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x9999}),
     identity=Identity.UUID,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "Answers of `mx-smi` and `mx-smi -L` recorded on cards by other projects.",
         "MetaX' instructions for containers: device nodes. HAMi's configuration: names, units of 1 GiB.",
+        "The public list of PCI IDs.",
     ),
     guessed=(
         "That all cards share `/dev/mxcd`, and that a program may use only those whose DRM nodes it has.",
         "That `/dev/mxnd` and `/dev/mxgd` are needed where they exist.",
-        "The PCI vendor ID is other projects'; the public list of PCI IDs has none of MetaX'.",
     ),
     offered_as=("metax-tech.com/",),
     legacy=(

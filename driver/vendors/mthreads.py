@@ -17,7 +17,7 @@ from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
 from driver.quantities import MIB
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, drm_nodes, normal_address
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor, gone
@@ -31,7 +31,6 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x1ED5}),
     identity=Identity.UUID,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "Answers of mthreads-gmi recorded on MTT S5000 cards by other projects; device nodes they use.",
         "HAMi's configuration: names, units of 512 MiB, 16 units of compute a card.",

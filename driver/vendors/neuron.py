@@ -20,7 +20,7 @@ from typing import Any
 from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import PciFunction, normal_address
 from driver.vendors.pci_vendor import Described, Description, Needs, PciVendor
@@ -48,7 +48,6 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x1D0F}),
     identity=Identity.PCI,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "AWS' documentation: `neuron-ls --json-output`, the driver's sysfs tree, `/dev/neuron<N>`.",
         "AWS' Neuron driver: PCI device IDs. HAMi's configuration: names.",

@@ -6,7 +6,7 @@ Source of the names: HAMi's device plugin, scheduler and webhook; Volcano's vgpu
 from __future__ import annotations
 
 from driver.cards import IsolationLevel
-from driver.vendors.facts import Feature, Identity, Tried, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 
 _ANNOTATIONS = (
@@ -27,18 +27,7 @@ FACTS = VendorFacts(
     identity=Identity.UUID,
     # Its partitions, MIG instances, by hardware; shares of a card by the others.
     isolation=(IsolationLevel.HARDWARE, IsolationLevel.PRELOAD, IsolationLevel.NONE),
-    tried={
-        Feature.DISCOVERY: Tried.MOCK,
-        Feature.IDENTITY: Tried.MOCK,
-        Feature.MODEL: Tried.MOCK,
-        Feature.MEMORY: Tried.MOCK,
-        Feature.PLACE: Tried.FIXTURE,
-        Feature.EDITS: Tried.MOCK,
-        Feature.HEALTH: Tried.MOCK,
-        Feature.MEMORY_LIMIT: Tried.MOCK,
-        Feature.PARTITIONS: Tried.MOCK,
-        Feature.CORES_LIMIT: Tried.MOCK,
-    },
+    offered_by_node=(IsolationLevel.KERNEL, IsolationLevel.SERVICE),
     sources=(
         "NVML's documentation and nvidia-ml-py; the driver's file lists; the Container Toolkit's CDI specs.",
         "HAMi-core: the contract of its preload library.",

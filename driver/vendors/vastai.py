@@ -17,7 +17,7 @@ from typing import Any
 from driver.cards import Card, IsolationLevel
 from driver.errors import InvalidInputError
 from driver.host import Host
-from driver.vendors.facts import ON_FIXTURE, Identity, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.legacy import LegacyNames
 from driver.vendors.pci import (
     CO_PROCESSOR,
@@ -41,13 +41,12 @@ FACTS = VendorFacts(
     pci_vendors=frozenset({0x1EC6}),
     identity=Identity.PCI,
     isolation=(IsolationLevel.NONE,),
-    tried=ON_FIXTURE,
     sources=(
         "Other projects' parsers of `vasmi getmem --display-format=json`.",
         "HAMi's configuration: names; its device plugin: libvaml.",
+        "The public list of PCI IDs.",
     ),
     guessed=(
-        "The PCI vendor ID is other projects'; the public list of PCI IDs has none of Vastai's.",
         "The JSON: no answer of a real card was found, only code that reads it.",
         "That sysfs links the card's nodes to its PCI function, as drivers of character devices do.",
     ),

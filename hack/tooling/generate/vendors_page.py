@@ -1,27 +1,33 @@
 """Makes the page of vendors: classes, how far each feature was tried, what is guessed, names of before.
 
-Flow: everything comes from `FACTS` of each vendor's file, and from what was recorded on a real node; the
-conformance test holds the column of fixtures to what it saw, the cluster test the record.
+Flow: everything comes from `FACTS` of each vendor's file, and from two records that tests write: how far each
+feature was tried (the conformance test), and what containers had on a real node (the cluster test).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from driver.cards import DRIVER_NAME, ISOLATION_ORDER
 from driver.vendors import catalogue
-from driver.vendors.facts import Feature, VendorFacts
+from driver.vendors.facts import VendorFacts
 from driver.vendors.legacy import LegacyNames
 from tooling.generate import vendor_containers
 
+TRIED = Path(__file__).resolve().parents[3] / "tests" / "driver" / "vendors" / "recorded" / "tried.json"
+
 _MATRIX = (
-    "How far each feature was tried. *silicon*: on a real card. *mock library*: against a library of the "
+    "How far each feature was tried, as the tests recorded it. *mock library*: against a library of the "
     "vendor's interface that tests script. *fixture*: against a folder of sysfs files and answers of the "
-    "vendor's programs. *none*: there is nothing to try: the feature is missing."
+    "vendor's programs. *none*: there is nothing to try: the feature is missing. **Nothing was tried on a "
+    "card.**"
 )
 _WHOLE = (
-    "Where no limit can be held, `memoryIsolation` and `coresIsolation` of the card are `none`: a share is "
-    "then an agreement, and a policy has to allow that."
+    "[isolation.md](../isolation.md) says what each of these holds and needs. Where no limit can be held, "
+    "`memoryIsolation` and `coresIsolation` of the card are `none`: a share is then an agreement, and a "
+    "policy has to allow that."
 )
 _LEGACY = (
     "Extended resources that people asked for before, and what they meant. Amounts of memory are rounded up "
@@ -68,20 +74,24 @@ def page() -> str:
 
 
 def matrix(vendors: Sequence[VendorFacts]) -> list[str]:
-    """The table of vendors and features."""
+    """The table of vendors and features, as it was recorded; one that was not tried yet has no row."""
+    recorded: dict[str, dict[str, str]] = json.loads(TRIED.read_text())
+    rows = [(facts.title, recorded[facts.name]) for facts in vendors if facts.name in recorded]
+    features = list(rows[0][1])
     return [
-        f"| vendor | {' | '.join(Feature)} |",
-        f"|{'---|' * (len(Feature) + 1)}",
-        *(
-            f"| {facts.title} | {' | '.join(facts.how_tried(feature) for feature in Feature)} |"
-            for facts in vendors
-        ),
+        f"| vendor | {' | '.join(features)} |",
+        f"|{'---|' * (len(features) + 1)}",
+        *(f"| {title} | {' | '.join(tried[feature] for feature in features)} |" for title, tried in rows),
     ]
 
 
 def _row(facts: VendorFacts) -> str:
     ids = ", ".join(f"`{number:04x}`" for number in sorted(facts.pci_vendors)) or "unknown"
-    said = dict.fromkeys(facts.isolation, "") | dict.fromkeys(facts.brought, " (brought by an administrator)")
+    said = (
+        dict.fromkeys(facts.isolation, "")
+        | dict.fromkeys(facts.offered_by_node, " (where the node offers it)")
+        | dict.fromkeys(facts.brought, " (brought by an administrator)")
+    )
     held = ", ".join(f"{level}{said[level]}" for level in ISOLATION_ORDER if level in said)
     return f"| {facts.title} | `{facts.device_class}` | {ids} | {facts.identity} | {held} |"
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,45 +18,26 @@ from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, effective_poli
 from driver.cards import Card, IsolationLevel, device_name
 from driver.cdi import ContainerEdits
 from driver.errors import DeviceGoneError, PrepareError
-from driver.isolation.base import Availability
 from driver.isolation.none import NoIsolation
-from driver.isolation.preload import PreloadSettings
-from driver.isolation.preload_amd import PreloadAmd
-from driver.isolation.preload_ascend import PreloadAscend
-from driver.isolation.preload_by_vendor import PreloadByVendor
-from driver.isolation.preload_one_card import OneCardPreload
+from driver.isolation.service import Service
 from driver.partitions.base import Partitioner
 from driver.quantities import parse_quantity
 from driver.slices import publication_of
-from driver.vendors.base import Vendor
 from driver.vendors.catalogue import VENDORS
-from driver.vendors.facts import Feature, Identity, Tried, VendorFacts
+from driver.vendors.facts import Identity, VendorFacts
 from driver.vendors.registry import NodeVendors
 from kubelet_plugin.host import NodeHost
 from kubelet_plugin.inventory import Inventory
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.policy_source import PolicyView
-from tests.driver.vendors.fixture_node import NODES, FixtureNode, read_node
+from tests.driver.vendors import tried
+from tests.driver.vendors.fixture_node import NODES, read_node
+from tests.driver.vendors.shown import OnFixture, preloaded, shown
 from tests.support.folder_host import FolderHost
 from tests.support.node_world import NODE, World, claim, pod, prepare, unprepare
 from tooling.generate.device_classes import device_classes
 
 FACTS = {facts.name: facts for facts in VENDORS}
-
-
-@dataclass
-class OnFixture:
-    """A vendor on its fixture."""
-
-    facts: VendorFacts
-    node: FixtureNode
-    host: FolderHost
-    vendor: Vendor
-
-    def cards(self) -> tuple[Card, ...]:
-        found = self.vendor.discover(self.host)
-        assert found.problems == ()
-        return found.cards
 
 
 @pytest.fixture(params=sorted(FACTS))
@@ -252,45 +232,20 @@ def test_a_card_without_its_device_nodes_is_not_given_out(tested: OnFixture) -> 
     assert "/dev/" in str(refused.value)
 
 
-def test_what_the_matrix_says_was_tried_is_what_this_run_shows(tested: OnFixture) -> None:
-    seen = _seen(tested)
-    best = Tried.MOCK if tested.node.library else Tried.FIXTURE
-    for feature in Feature:
-        said = tested.facts.how_tried(feature)
-        if feature in (Feature.MEMORY_LIMIT, Feature.CORES_LIMIT):
-            can = _preloaded(tested)
-            held = can.memory if feature is Feature.MEMORY_LIMIT else can.cores
-            assert (said is Tried.ABSENT) == (not held), feature
-        elif feature is Feature.PARTITIONS:
-            assert (said is Tried.ABSENT) == (not isinstance(tested.vendor, Partitioner)), feature
-        elif feature in seen:
-            assert said in {Tried.SILICON, best, Tried.FIXTURE}, feature
-            assert said is not Tried.SILICON or tested.facts.name in _TRIED_ON_SILICON
-        else:
-            assert said in {Tried.ABSENT, Tried.NOT}, feature
+def test_the_matrix_in_docs_says_what_this_run_shows(tested: OnFixture) -> None:
+    tried.compare(tested.facts.name, shown(tested))
 
 
 def test_shares_are_held_at_the_levels_that_the_facts_name(tested: OnFixture) -> None:
-    levels = {*tested.facts.isolation, *tested.facts.brought}
-    assert _preloaded(tested).memory == (IsolationLevel.PRELOAD in levels)
-    assert IsolationLevel.NONE in levels
-
-
-_TRIED_ON_SILICON: frozenset[str] = frozenset()
-"""Vendors with a recorded run on real cards."""
-
-
-def _preloaded(tested: OnFixture) -> Availability:
-    """What a node's preload libraries hold of the vendor's cards, where all of them are there."""
-    common = PreloadSettings(library="/libvgpu.so", files_dir="/files", region_dir="/regions")
-    libraries = {"ascend": "/libvnpu.so", "amd": "/libamvgpu.so"}
-    for path in (common.library, *libraries.values()):
-        tested.host.add(path)
-    kin: dict[str, OneCardPreload] = {
-        "ascend": PreloadAscend(replace(common, library=libraries["ascend"])),
-        "amd": PreloadAmd(replace(common, library=libraries["amd"])),
-    }
-    return PreloadByVendor(common, kin=kin).available(card=tested.cards()[0], host=tested.host)
+    facts = tested.facts
+    levels = (*facts.isolation, *facts.brought, *facts.offered_by_node)
+    assert len(levels) == len(set(levels))
+    assert preloaded(tested).memory == (IsolationLevel.PRELOAD in levels)
+    assert Service(cast("Any", None)).available(
+        card=replace(tested.cards()[0], driver_version="615.1"), host=tested.host
+    ).cores == (IsolationLevel.SERVICE in levels)
+    assert isinstance(tested.vendor, Partitioner) == (IsolationLevel.HARDWARE in levels)
+    assert facts.isolation[-1] is IsolationLevel.NONE
 
 
 def _allocated(cards: list[Card], *, vendor: str, pci: str) -> list[dict[str, Any]]:
@@ -322,21 +277,6 @@ def _lose_all_cards() -> None:
     for variable in ("MOCK_NVML_FILE", "MOCK_DCMI_FILE"):
         if os.environ[variable]:
             Path(os.environ[variable]).write_text("init\t0\n")
-
-
-def _seen(tested: OnFixture) -> set[Feature]:
-    cards = tested.cards()
-    seen = {Feature.DISCOVERY, Feature.IDENTITY, Feature.MEMORY} if cards else set()
-    fallback = re.compile(f"{tested.facts.title} [0-9a-f]{{4}}")
-    if not any(fallback.fullmatch(card.model) for card in cards):
-        seen.add(Feature.MODEL)
-    if all(card.pcie_root and card.numa_node is not None for card in cards):
-        seen.add(Feature.PLACE)
-    if all(tested.vendor.edits(card, host=tested.host).device_nodes for card in cards):
-        seen.add(Feature.EDITS)
-    if all(one.health != "Unknown" for one in tested.vendor.health(cards, host=tested.host)):
-        seen.add(Feature.HEALTH)
-    return seen
 
 
 class _NoIsolationAllowed:

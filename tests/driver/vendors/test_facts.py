@@ -5,11 +5,9 @@ import sys
 
 import pytest
 
-from driver.cards import IsolationLevel
 from driver.errors import InvalidInputError
 from driver.quantities import MIB
 from driver.vendors.catalogue import VENDORS
-from driver.vendors.facts import Feature, Tried
 from driver.vendors.legacy import LegacyNames, LegacyTemplate
 from driver.vendors.registry import ENTRIES, make_vendor
 
@@ -26,28 +24,6 @@ def test_every_vendor_says_where_it_was_read(facts: object) -> None:
 def test_no_two_vendors_claim_one_pci_id() -> None:
     claimed = [number for facts in VENDORS for number in facts.pci_vendors]
     assert len(claimed) == len(set(claimed))
-
-
-def test_a_limit_that_nothing_holds_is_never_said_to_be_tried() -> None:
-    for facts in VENDORS:
-        held = (*facts.isolation, *facts.brought) != (IsolationLevel.NONE,)
-        tried = [facts.how_tried(feature) for feature in (Feature.MEMORY_LIMIT, Feature.CORES_LIMIT)]
-        assert (tried != [Tried.ABSENT, Tried.ABSENT]) is held
-        assert facts.isolation[-1] is IsolationLevel.NONE
-
-
-def test_a_feature_of_which_nothing_is_said_was_not_tried() -> None:
-    assert VENDORS[0].how_tried(Feature.DISCOVERY) is not Tried.NOT
-    assert (
-        type(VENDORS[0])(
-            name="x",
-            title="X",
-            pci_vendors=frozenset(),
-            identity=VENDORS[0].identity,
-            isolation=(IsolationLevel.NONE,),
-        ).how_tried(Feature.HEALTH)
-        is Tried.NOT
-    )
 
 
 def test_a_legacy_name_means_one_thing() -> None:
