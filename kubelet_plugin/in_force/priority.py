@@ -106,8 +106,9 @@ class Turns:
             before = self._owed.get(path, 0.0)
             after = before - passed if percent is None else before + passed * percent / (100 - percent)
             self._owed[path] = max(0.0, after)
-        through = {path for path in self._through if self._owed.get(path, 0.0) > 0.0}
-        through |= {path for path in self._held if self._owed[path] >= THROUGH_S}
+        # By tenths: what rounding leaves of many amounts would let through for one step more.
+        through = {path for path in self._through if self._owed.get(path, 0.0) >= 0.1}
+        through |= {path for path in self._held if self._owed[path] >= THROUGH_S - 0.1}
         self._through = through & waiting.keys()
         self._held = {path: percent for path, percent in waiting.items() if path not in self._through}
         self._owed = {path: owed for path, owed in self._owed.items() if owed > 0.0}
