@@ -23,6 +23,9 @@ API_VERSION: Final = "dragoman.dev/v1alpha1"
 
 Model = TypeVar("Model", bound="Document")
 
+_TYPES = {"int": "a whole number", "str": "a text", "bool": "true or false"}
+"""What pydantic adds to the place of a field that may be of several types."""
+
 
 class Document(BaseModel):
     """Base of every document of the group `dragoman.dev`."""
@@ -96,11 +99,28 @@ def _read(
         # Through JSON, because strict mode refuses a list for a tuple and a str for an enum in Python mode.
         return model.model_validate_json(json.dumps(document), by_alias=True, by_name=False), []
     except ValidationError as invalid:
-        return None, invalid.errors(include_url=False)
+        return None, _joined(invalid.errors(include_url=False))
     except RecursionError:
         raise ConfigError("This nests too deeply to be read.", field=field) from None
     except (TypeError, ValueError) as invalid:
         raise ConfigError(f"This is not a JSON object: {invalid}.", field=field) from None
+
+
+def _joined(misfits: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The same with one misfit for a field that may be of several types, where pydantic has one for each."""
+    types: dict[tuple[int | str, ...], list[str]] = {}
+    for one in misfits:
+        if one["loc"] and one["loc"][-1] in _TYPES:
+            types.setdefault(one["loc"][:-1], []).append(_TYPES[str(one["loc"][-1])])
+    found: list[ErrorDetails] = []
+    for one in misfits:
+        several = types.get(one["loc"][:-1], []) if one["loc"] and one["loc"][-1] in _TYPES else []
+        if len(several) < 2:
+            found.append(one)
+        elif not any(other["loc"] == one["loc"][:-1] for other in found):
+            message = f"Input should be {' or '.join(several)}"
+            found.append({**one, "type": "several_types", "loc": one["loc"][:-1], "msg": message})
+    return found
 
 
 def _config_error(model: type[Document], first: ErrorDetails, *, field: str, others: int = 0) -> ConfigError:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from driver.api.base import Document
 from driver.errors import QuantityError
-from driver.quantities import MIB, parse_quantity
+from driver.quantities import MAX_AMOUNT, MIB, parse_quantity
 
 MAX_RESERVATIONS = 2048
 """Reservations that a quota holds at once: an object has at most 1.5 MiB, and one takes about 250 bytes."""
@@ -67,7 +67,9 @@ class QuotaAmounts(Document):
 class AcceleratorQuotaSpec(Document):
     """What is limited, and for which claims."""
 
-    hard: QuotaAmounts = Field(description="What all claims of the namespace may ask for together.")
+    hard: QuotaAmounts = Field(
+        default=QuotaAmounts(), description="What all claims of the namespace may ask for together."
+    )
     max_per_claim: QuotaAmounts = Field(
         default=QuotaAmounts(), description="What a single claim may ask for at most."
     )
@@ -99,7 +101,7 @@ class AcceleratorQuotaSpec(Document):
     def _limits_something(self) -> AcceleratorQuotaSpec:
         given = (self.hard, self.max_per_claim)
         if all(one.memory is None and one.cores is None and one.cards is None for one in given):
-            raise ValueError("Nothing is limited; give memory, cores or cards in hard")
+            raise ValueError("Nothing is limited; give memory, cores or cards in hard or in maxPerClaim")
         return self
 
     @property
@@ -148,4 +150,6 @@ def _whole(value: int | str) -> int:
         raise ValueError(str(invalid)) from None
     if not amount.is_integer or amount.nano < 0:
         raise ValueError(f"{value!r} is not a whole number, 0 or more")
+    if amount.rounded_up > MAX_AMOUNT:
+        raise ValueError(f"{value!r} is more than can be counted with; leave out what is not to be limited")
     return amount.rounded_up

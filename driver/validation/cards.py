@@ -26,6 +26,8 @@ from driver.selection import Selection
 from driver.validation.limits import MAX_UNITS
 
 _UUID = "uuid"
+_SAID = ("vendor", "model")
+"""Attributes whose values are known one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class _Kind:
 class _Held:
     kinds: Mapping[_Kind, int]
     uuids: tuple[str, ...]
+    said: Mapping[tuple[str, str], int]
 
 
 class KnownCards:
@@ -51,6 +54,7 @@ class KnownCards:
         self._held: dict[str, _Held] = {}
         self._kinds: dict[_Kind, tuple[int, Device]] = {}
         self._uuids: Counter[str] = Counter()
+        self._said: Counter[tuple[str, str]] = Counter()
         self._memory: dict[str, int] = {}
         self._fleet.follow(self)
 
@@ -72,22 +76,28 @@ class KnownCards:
         """See `driver.fleet.Follower`."""
         kinds: dict[_Kind, int] = {}
         uuids: list[str] = []
+        said: Counter[tuple[str, str]] = Counter()
         for number, device in zip(group.slots.numbers, group.devices, strict=True):
             kind = _Kind(tuple(sorted(device.capacity.items(), key=lambda one: one[0])), device.shareable)
             kinds[kind] = kinds.get(kind, 0) | 1 << number
             _, uuid = device.attributes.get(_UUID, ("", ""))
             if uuid and isinstance(uuid, str):
                 uuids.append(uuid)
+            for name in _SAID:
+                _, value = device.attributes.get(name, ("", ""))
+                if value and isinstance(value, str):
+                    said[name, value] += 1
             self._kinds.setdefault(kind, (0, device))
         for kind, bits in kinds.items():
             before, example = self._kinds[kind]
             self._kinds[kind] = (before | bits, example)
         self._uuids.update(uuids)
+        self._said.update(said)
         # A policy may reserve some of what a slice does not tell of.
         self._memory.update(dict.fromkeys(uuids, 0))
         known = {card.uuid: card.physical_memory_mib * MIB for card in group.cards.values()}
         self._memory.update({uuid: known[uuid] for uuid in uuids if uuid in known})
-        self._held[group.key] = _Held(kinds, tuple(uuids))
+        self._held[group.key] = _Held(kinds, tuple(uuids), said)
 
     def went(self, key: str) -> None:
         """See `driver.fleet.Follower`."""
@@ -99,6 +109,8 @@ class KnownCards:
                 self._kinds[kind] = (left, example)
             else:
                 del self._kinds[kind]
+        self._said.subtract(held.said)
+        self._said += Counter()
         for uuid in held.uuids:
             self._uuids[uuid] -= 1
             if not self._uuids[uuid]:
@@ -134,6 +146,10 @@ class KnownCards:
     def has(self, source: str, domain: str, name: str) -> bool:
         """Whether any card has an attribute or capacity (`source`: `attributes` or `capacity`)."""
         return (source, domain, name) in self._paths()
+
+    def said(self, name: str) -> set[str]:
+        """The different texts that cards say of their `vendor` or `model`."""
+        return {value for attribute, value in self._said if attribute == name}
 
     def names(self, source: str, domain: str) -> list[str]:
         """The names that cards have in a domain."""

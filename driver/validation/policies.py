@@ -1,4 +1,4 @@
-"""What is wrong with an AcceleratorPolicy or an AcceleratorQuota.
+"""What is wrong with an AcceleratorPolicy.
 
 Flow: the spec is decoded as its readers decode it; then its settings are held against each other, against the
 cluster's cards, and against other policies.
@@ -18,7 +18,6 @@ from typing import Any
 
 from driver.api.base import decode
 from driver.api.policy import AcceleratorPolicySpec, CardOverride, CardSettings, NodeSelector
-from driver.api.quota import AcceleratorQuotaSpec, QuotaAmounts
 from driver.cards import IsolationLevel
 from driver.errors import ConfigError
 from driver.quantities import format_bytes, parse_quantity
@@ -56,33 +55,6 @@ def check_policy(found: Mapping[str, Any], *, facts: ClusterFacts, notes: Notes)
         _card(card, field=field, facts=facts, notes=notes)
     name = str(mapping(found, "metadata", field="").get("name") or "")
     _others(name, spec, facts=facts, notes=notes)
-
-
-def check_quota(found: Mapping[str, Any], *, facts: ClusterFacts, notes: Notes) -> None:
-    """Notes what is wrong with an AcceleratorQuota."""
-    try:
-        spec = decode(AcceleratorQuotaSpec, mapping(found, "spec", field=""), field="spec")
-    except (ConfigError, ObjectUnreadableError) as refused:
-        notes.refuse(refused)
-        return
-    for name in ("memory", "cores", "cards"):
-        hard, most = _whole(spec.hard, name), _whole(spec.max_per_claim, name)
-        if hard is not None and most is not None and most > hard:
-            notes.warn(
-                f"One claim can never have so much: {name} of spec.hard is less.",
-                field=f"spec.maxPerClaim.{name}",
-            )
-    for place, name in enumerate(spec.device_class_names):
-        if facts.classes and name not in facts.classes:
-            near = nearest(name, (one for one in facts.classes if facts.is_ours(one)))
-            notes.warn(
-                f"There is no DeviceClass {shown(name)}. {near}".strip(),
-                field=f"spec.deviceClassNames[{place}]",
-            )
-
-
-def _whole(amounts: QuotaAmounts, name: str) -> int | None:
-    return {"memory": amounts.memory_mib, "cores": amounts.cores_percent, "cards": amounts.card_count}[name]
 
 
 def _check_size(cards: Sequence[CardOverride]) -> None:

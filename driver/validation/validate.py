@@ -16,7 +16,8 @@ from driver.validation.classes import check_class
 from driver.validation.errors import ObjectTooLargeError, ObjectUnreadableError
 from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Findings, Notes
-from driver.validation.policies import check_policy, check_quota
+from driver.validation.policies import check_policy
+from driver.validation.quotas import check_quota
 from driver.validation.reading import mapping
 
 __all__ = ["KINDS", "ClusterFacts", "Findings", "validate"]

@@ -125,24 +125,3 @@ def test_two_policies_of_one_priority_that_disagree_are_warned_of() -> None:
     )
     assert not policy(facts(policies=[other]), sharing=False).warnings
     assert not policy(facts(policies=[other]), sharing=True, priority=1).warnings
-
-
-def quota(**spec: Any) -> Findings:
-    return validate("AcceleratorQuota", {"metadata": {"name": "q"}, "spec": spec}, facts=facts())
-
-
-def test_a_quota_is_decoded_strictly() -> None:
-    (error,) = quota(hard={"memroy": "64Gi"}).errors
-    assert (error.field, error.remedy) == ("spec.hard.memroy", "Did you mean 'memory'?")
-    assert quota(hard={"memory": "64Gi"}) == Findings()
-
-
-def test_a_quota_whose_cap_for_one_claim_is_above_all_is_warned_of() -> None:
-    assert quota(hard={"cores": 100}, maxPerClaim={"cores": 200}).warnings == (
-        "spec.maxPerClaim.cores: One claim can never have so much: cores of spec.hard is less.",
-    )
-
-
-def test_a_quota_for_a_class_that_does_not_exist_is_warned_of_with_the_nearest() -> None:
-    (warning,) = quota(hard={"cards": 1}, deviceClassNames=["nvida.dragoman.dev"]).warnings
-    assert warning.endswith("Did you mean nvidia.dragoman.dev?")
