@@ -282,13 +282,14 @@ class _Planner:
             self._plan.constraints.append({"requests": list(names), "matchAttribute": _NUMA})
 
     def _configure(self, ask: Ask, name: str) -> None:
-        parameters: JSON = {"apiVersion": API_VERSION, "kind": "ShareConfig"}
+        said: JSON = {}
         if ask.core_policy is not CorePolicy.FORCE:
-            parameters["corePolicy"] = ask.core_policy.value
-        elif capped_by_mps(ask, self._choice(ask.family)):
-            parameters["minimumIsolation"] = {"cores": IsolationLevel.SERVICE.value}
-        else:
+            said["corePolicy"] = ask.core_policy.value
+        if capped_by_mps(ask, self._choice(ask.family)):
+            said["minimumIsolation"] = {"cores": IsolationLevel.SERVICE.value}
+        if not said:
             return
+        parameters = {"apiVersion": API_VERSION, "kind": "ShareConfig", **said}
         for entry in self._plan.config:
             if entry["opaque"]["parameters"] == parameters:
                 entry["requests"].append(name)

@@ -31,7 +31,7 @@ class ConversionSettings:
         memory_factors: Units of a resource of memory that one of its own is, by its default name
             (`memoryFactor`, Volcano's `gpuMemoryFactor`); 1 where nothing is said.
         core_policy: Whether caps on compute of NVIDIA shares hold, where the container does not say it
-            (`gpuCorePolicy`; its `default` is `force` here).
+            (`gpuCorePolicy`; the default of its chart is `default`).
         renamed: What this cluster calls a resource, by the name that it has by default
             (`resourceCountName` and its kin).
         left_alone: Default names of counting resources that are not converted, with all that belong to them:

@@ -270,8 +270,10 @@ class Conversion(Values):
         ge=0,
         description="Cards of an NVIDIA container that asks for memory or compute alone. 0: it is refused.",
     )
-    core_policy: Literal["force", "disable"] = Field(
-        default="force", description="Whether caps on compute hold where the container does not say it."
+    core_policy: Literal["force", "default", "disable"] = Field(
+        default="force",
+        description="Whether caps on compute hold where the container does not say it. default: as "
+        "corePolicy: default of a ShareConfig.",
     )
     memory_factors: dict[str, int] = Field(
         default={}, description="Name of a resource of memory: how many of its units one of it is."
