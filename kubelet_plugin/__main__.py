@@ -28,8 +28,10 @@ def main() -> None:
         settings = parse_settings(sys.argv[1:], environment=os.environ)
         # Late, so that --help and a wrong flag answer at once.
         from kubelet_plugin.app import run_agent  # noqa: PLC0415
+        from kubelet_plugin.heap import share_one_heap  # noqa: PLC0415
         from kubelet_plugin.logs import configure_logs  # noqa: PLC0415
 
+        share_one_heap()
         configure_logs(settings.log_level)
         asyncio.run(run_agent(settings))
     except DragomanError as refused:

@@ -13,7 +13,6 @@ from driver.errors import ConfigError
 from driver.host import Host
 from driver.vendors.base import Vendor
 from driver.vendors.registry import NodeVendors
-from driver.vendors.simulated import parse_simulated_node, simulated_vendors
 from kubelet_plugin.settings import Settings
 
 VendorSource = Callable[[], Sequence[Vendor]]
@@ -42,6 +41,8 @@ class SimulatedVendors:
             ConfigError: The file is missing or does not describe a node.
         """
         import yaml  # noqa: PLC0415 - only simulated nodes are YAML
+
+        from driver.vendors.simulated import parse_simulated_node, simulated_vendors  # noqa: PLC0415
 
         try:
             found = self._path.stat()
