@@ -3,8 +3,8 @@
 Flow: the inventory puts the cards' health on the `HealthBoard` after each look; every open stream gets the
 whole list at once, again when it changes, and again before the kubelet would hold it for stale.
 
-Limits: so far a card is Healthy or Unknown. A lost card drops out of the list, which the kubelet shows as
-Unknown after its time-out.
+Limits: a card that leaves the inventory drops out of the list, which the kubelet shows as Unknown after its
+time-out.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from kubelet_plugin.health import HEARTBEAT_S, TIMEOUT_S, HealthBoard, add_healt
 LOCALHOST = (("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1))
 GOOD = CardHealth(name="card-0", health="Healthy", message="fine")
 LOST = CardHealth(name="card-1", health="Unknown", message="lost")
+ILL = CardHealth(name="card-2", health="Unhealthy", message="CardLost: it fell off the bus")
 
 
 async def read(stream: Any) -> Any:
@@ -41,7 +42,7 @@ async def test_a_stream_begins_with_all_cards_and_hears_of_changes(short_dir: Pa
         stub = health_v1_pb2_grpc.DRAResourceHealthStub(channel)
         stream = stub.NodeWatchResources(health_v1_pb2.NodeWatchResourcesRequest())
         first = await read(stream)
-        found.post([GOOD, LOST])
+        found.post([GOOD, LOST, ILL])
         second = await read(stream)
         stream.cancel()
     await endpoint.stop(grace_s=0)
@@ -52,13 +53,14 @@ async def test_a_stream_begins_with_all_cards_and_hears_of_changes(short_dir: Pa
     assert [(d.device.device_name, d.health, d.message) for d in second.devices] == [
         ("card-0", health_v1_pb2.HEALTHY, "fine"),
         ("card-1", health_v1_pb2.UNKNOWN, "lost"),
+        ("card-2", health_v1_pb2.UNHEALTHY, ILL.message),
     ]
 
 
 @pytest.mark.asyncio
 async def test_kubelets_up_to_1_36_get_the_same_under_v1alpha1(short_dir: Path) -> None:
     found = board()
-    found.post([GOOD])
+    found.post([GOOD, LOST, ILL])
     endpoint = Endpoint(short_dir / "a.sock", add_services=lambda server: add_health_services(server, found))
     await endpoint.start()
     endpoint.publish()
@@ -68,7 +70,11 @@ async def test_kubelets_up_to_1_36_get_the_same_under_v1alpha1(short_dir: Path) 
         first = await read(stream)
         stream.cancel()
     await endpoint.stop(grace_s=0)
-    assert first.devices[0].health == health_v1alpha1_pb2.HEALTHY
+    assert [(d.device.pool_name, d.device.device_name, d.health) for d in first.devices] == [
+        ("worker/dragoman", "card-0", health_v1alpha1_pb2.HEALTHY),
+        ("worker/dragoman", "card-1", health_v1alpha1_pb2.UNKNOWN),
+        ("worker/dragoman", "card-2", health_v1alpha1_pb2.UNHEALTHY),
+    ]
 
 
 @pytest.mark.asyncio
