@@ -97,9 +97,8 @@ def choice_of(family: Family, annotations: Mapping[str, str], *, warn: Callable[
 
 def _named(family: Family, annotations: Mapping[str, str], *, attribute: str) -> list[str]:
     found = []
-    for role in ("useUUID", "avoidUUID"):
-        key = family.entry.annotation(role)
-        if key in annotations:
+    for role, key in family.entry.annotations:
+        if role in ("useUUID", "avoidUUID") and key in annotations:
             found += _uuids(annotations[key], use=role == "useUUID", attribute=attribute, field=_field(key))
     return found
 

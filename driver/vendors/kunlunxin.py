@@ -30,6 +30,13 @@ _WORD = re.compile(r'"([^"]{0,64})"|(\S{1,64})')
 _NUMBER_COLUMN, _SERIAL_COLUMN, _TOTAL_COLUMN, _MODEL_COLUMN = 2, 3, 18, 21
 _COLUMNS = 22
 
+_ANNOTATIONS = (
+    ("useUUID", "hami.io/use-xpu-uuid"),
+    ("avoidUUID", "hami.io/no-use-xpu-uuid"),
+    ("useUUID", "baidu.com/use-gpuuuid"),
+    ("avoidUUID", "baidu.com/nouse-gpuuuid"),
+)
+
 FACTS = VendorFacts(
     name="kunlunxin",
     title="Kunlunxin",
@@ -52,16 +59,13 @@ FACTS = VendorFacts(
             memory="kunlunxin.com/vxpu-memory",
             memory_steps_mib=(24576, 49152, 98304),
             memory_most_mib=98304,
-            annotations=(
-                ("useUUID", "hami.io/use-xpu-uuid"),
-                ("avoidUUID", "hami.io/no-use-xpu-uuid"),
-            ),
+            annotations=_ANNOTATIONS,
             source="HAMi 2.9 and 2.10",
         ),
         LegacyNames(
             count="kunlunxin.com/xpu",
             whole=True,
-            annotations=(("useUUID", "baidu.com/use-gpuuuid"), ("avoidUUID", "baidu.com/nouse-gpuuuid")),
+            annotations=_ANNOTATIONS,
             source="HAMi 2.9 and 2.10",
         ),
     ),

@@ -76,7 +76,7 @@ class LegacyNames:
         modes: The words that the annotation with the role `mode` may have: `hami-core` for a share by
             amounts, `mps` for one that MPS holds, `mig` for a partition.
         annotations: Pod annotations that choose cards: role (`useUUID`, `avoidUUID`, `useType`, `avoidType`,
-            `mode`, `qos`, `numaBind`) -> key.
+            `mode`, `qos`, `numaBind`) -> key. Of UUIDs all keys of a role count.
     """
 
     count: str

@@ -56,7 +56,11 @@ FACTS = VendorFacts(
             count="vastaitech.com/va",
             type_prefix="Vastai-",
             whole=True,
-            annotations=(("useUUID", "vastaitech.com/use-gpuuuid"), ("useType", "vastaitech.com/use-va")),
+            annotations=(
+                ("useUUID", "vastaitech.com/use-gpuuuid"),
+                ("avoidUUID", "vastaitech.com/nouse-gpuuuid"),
+                ("useType", "vastaitech.com/use-va"),
+            ),
             source="HAMi 2.9 and 2.10",
         ),
     ),
