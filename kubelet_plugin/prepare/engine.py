@@ -5,14 +5,15 @@ alone; claims of one call run at the same time; one claim is never worked on twi
 
 Flow: where the API server can be asked from any thread, a call for one claim goes the way of `quick`. All
 else: fetch and plan on the event loop (`planning`), everything that touches the disk in one job of a thread
-pool (`effects`). How many are at work on a card is bounded (`lanes`); what unprepares has threads of its own.
+pool (`effects`). How many are at work on a card is bounded (`lanes`), and nothing else bounds their threads
+(`workers`); what unprepares has threads of its own.
 
 Repeats: the claim is read to notice another allocation. Where the API server is away, what the record says is
 answered. A record is never changed by a repeat: limits of running containers stay what they were told, also
 under a policy that became stricter.
 
 Limits: a call that the kubelet gives up is finished all the same, since the thread cannot be stopped, and the
-claim's lock is held until then.
+claim's lock is held until then. What hangs when the agent ends is left behind (`close`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,13 +43,17 @@ from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord
 from kubelet_plugin.prepare.restoring import Restoring
 from kubelet_plugin.prepare.shares_of import check_claim, devices_here, fingerprint, has_results_here
 from kubelet_plugin.prepare.state import Doubt, StateFolder
+from kubelet_plugin.prepare.workers import Workers
+from kubelet_plugin.threads import in_daemon_thread
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
-_THREADS = 32
-"""So many that the seats (`lanes`) of three vendors whose drivers all hang leave some."""
+CLOSE_S = 5.0
+"""For so long what still runs is waited for at the end: the kubelet's calls have had `app.DRAIN_S` before,
+and the kubelet kills the agent after 30 s (the chart's terminationGracePeriodSeconds)."""
 _QUICK_THREADS = 32
+"""How many ask the API server, or wait a moment for a seat, at once; who has a seat counts no more."""
 _MAX_LOOK_UPS = 16
 """How many holders of a full card are looked up to find out whether waiting helps."""
 
@@ -119,12 +124,13 @@ class PrepareEngine:
         self._effects = Effects(
             state=self._state, cdi_folder=settings.cdi_folder, source=cards, phases=self._phases
         )
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
-        self._lanes = Lanes(cards.cards)
-        # Threads of their own: what is prepared must not keep an unprepare waiting.
-        self._undo_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unprepare")
+        # Seats alone bound what prepares and unprepares: no number of drivers that hang takes all threads.
+        self._pool = Workers("prepare")
+        self._undo_pool = Workers("unprepare")
+        self._quick_pool = Workers("quick", most=_QUICK_THREADS)
+        self._lanes = Lanes(cards.cards, threads=self._quick_pool)
+        # Seats of their own: what is prepared must not keep an unprepare waiting.
         self._undo_lanes = Lanes(cards.cards)
-        self._quick_pool = ThreadPoolExecutor(_QUICK_THREADS, thread_name_prefix="quick")
         self._quick: QuickPath | None = None
         if claims_here is not None:
             self._quick = QuickPath(
@@ -157,14 +163,34 @@ class PrepareEngine:
         """
         self._unrestored = await self._restoring.round()
 
-    async def close(self) -> None:
-        """Finishes what runs and gives files back."""
-        while self._running:
-            await asyncio.wait(self._running)
-        await self._restoring.close()
-        await asyncio.to_thread(self._quick_pool.shutdown)
-        await asyncio.to_thread(self._pool.shutdown)
-        await asyncio.to_thread(self._undo_pool.shutdown)
+    async def close(self, *, timeout_s: float = CLOSE_S) -> None:
+        """Finishes what runs, as far as it is not late, and gives files back.
+
+        What hangs is left behind, and ends with the process as if that were killed, which every step of it
+        bears: a claim that was being prepared has its record, or nothing; one that was being unprepared has
+        its record until all of it is gone. Nobody was answered, so the kubelet asks the next agent again,
+        which finds what is there by the record and finishes it. What is lost is the answer, and for its wait
+        the time that the driver hangs.
+
+        Args:
+            timeout_s: How long to wait for all of it together.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        restoring = asyncio.create_task(self._restoring.close())
+        while self._running and loop.time() < deadline:
+            await asyncio.wait(self._running, timeout=deadline - loop.time())
+        await asyncio.wait({restoring}, timeout=max(0.0, deadline - loop.time()))
+        pools = (self._quick_pool, self._pool, self._undo_pool)
+        ended = (
+            in_daemon_thread(partial(one.end, timeout_s=max(0.0, deadline - loop.time())), name="close")
+            for one in pools
+        )
+        left = sum(await asyncio.gather(*ended))
+        if left or self._running:
+            _log.error("work that hangs is left behind", claims=len(self._running), threads=left)
+            # The lock goes with the process: what a thread that comes back does is done under it until then.
+            return
         self._state.close()
 
     @property

@@ -7,7 +7,12 @@ Flow: a claim takes a seat on each of its cards and of their vendors -> work in 
 Where all are taken the next claim waits without a thread. Where the one who has been there longest has been
 for `PATIENCE_S`, it is refused instead, for a retry: as long as others come and go, waiting helps.
 
-Limits: of cards that nobody knows the name counts; claims that have none share one lane.
+There are as many threads as seats are taken (`workers`), so vendors that hang take none from others. Of one
+vendor's cards so many may hang before the others of that vendor are held up as `EACH_CARD` goes into
+`EACH_VENDOR`.
+
+Limits: of cards that nobody knows the name counts, up to its first hyphen for the vendor; claims that have
+none share one lane.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 from driver.cards import Card
 from driver.errors import PrepareError
@@ -25,8 +30,10 @@ from driver.errors import PrepareError
 PATIENCE_S = 20.0
 """For so long whatever a claim needs of its cards may take before others are refused: making partitions and
 waiting for services take seconds."""
+HANGS_S = 1.0
+"""A thread waits for nobody who has been at work for longer: if nothing is wrong that takes milliseconds."""
 EACH_CARD = 4
-EACH_VENDOR = 8
+EACH_VENDOR = 32
 _LaneKey = tuple[str, str]
 
 
@@ -37,12 +44,23 @@ class DriverHangsError(PrepareError):
     retriable: ClassVar[bool] = True
 
 
+class Aside(Protocol):
+    """The part of `kubelet_plugin.prepare.workers.Workers` that is needed here."""
+
+    def step_aside(self) -> None:
+        """The calling thread counts no more among those that may be at work."""
+
+    def step_back(self) -> None:
+        """It counts again."""
+
+
 class Seat:
     """A claim's place among those that are worked on; left at the end of the `with` block."""
 
     def __init__(self, lanes: Lanes, keys: frozenset[_LaneKey]) -> None:
         self._lanes = lanes
         self.keys = keys
+        self.thread: Aside | None = None
         self.since = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -57,10 +75,12 @@ class Lanes:
 
     Args:
         cards: The node's cards, from memory.
+        threads: Those that ask for a seat while they are at work; they step aside while they have one.
     """
 
-    def __init__(self, cards: Callable[[], Mapping[str, Card]]) -> None:
+    def __init__(self, cards: Callable[[], Mapping[str, Card]], *, threads: Aside | None = None) -> None:
         self._cards = cards
+        self._threads = threads
         self._changed = threading.Condition()
         self._taken: dict[_LaneKey, list[Seat]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
@@ -69,8 +89,18 @@ class Lanes:
         """A seat for work on cards of these names, for threads; None if none is free in time."""
         keys = self._keys(devices)
         with self._changed:
+            full = self._full(keys)
+            if full is not None and self._oldest(full) >= HANGS_S:
+                # Others need the thread.
+                return None
             self._changed.wait_for(lambda: self._full(keys) is None, timeout=wait_s)
-            return self._take(keys) if self._full(keys) is None else None
+            if self._full(keys) is not None:
+                return None
+            seat = self._take(keys)
+        if self._threads is not None:
+            seat.thread = self._threads
+            self._threads.step_aside()
+        return seat
 
     async def enter(self, devices: Collection[str]) -> Seat:
         """A seat for work on cards of these names.
@@ -92,6 +122,8 @@ class Lanes:
 
     def leave(self, seat: Seat) -> None:
         """Gives a seat back."""
+        if seat.thread is not None:
+            seat.thread.step_back()
         with self._changed:
             for key in seat.keys:
                 self._taken[key].remove(seat)
@@ -116,7 +148,7 @@ class Lanes:
         return None
 
     def _patience(self, key: _LaneKey) -> float:
-        waited = time.monotonic() - min(seat.since for seat in self._taken[key])
+        waited = self._oldest(key)
         if waited < PATIENCE_S:
             return PATIENCE_S - waited
         what = " ".join(key) if key[1] else "a card that nobody knows"
@@ -126,13 +158,17 @@ class Lanes:
             remedy="Look at the card's health and the node's kernel log. The kubelet tries again.",
         )
 
+    def _oldest(self, key: _LaneKey) -> float:
+        """For how long the one who has been there longest has been."""
+        return time.monotonic() - min(seat.since for seat in self._taken[key])
+
     def _keys(self, devices: Collection[str]) -> frozenset[_LaneKey]:
         cards = self._cards()
         keys = {("card", "")} if not devices else set()
         for device in devices:
             card = cards.get(device)
             if card is None:
-                keys.add(("card", device))
+                keys |= {("card", device), ("vendor", device.partition("-")[0])}
                 continue
             part_of = card.uuid if card.partition is None else card.partition.card_uuid
             keys |= {("card", part_of or device), ("vendor", card.vendor)}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,7 +145,7 @@ class Claims:
         self.objects: dict[tuple[str, str, str], JSON] = {}
         self.away = False
         self.asked: list[tuple[str, str]] = []
-        self.was_asked = asyncio.Event()
+        self.was_asked = threading.Event()
         self.put(*objects)
 
     def put(self, *objects: JSON) -> None:

@@ -479,7 +479,7 @@ async def test_a_call_that_is_given_up_is_finished_and_answered_next_time(world:
     world.add(found, pod())
     async with world.engine() as engine:
         call = asyncio.create_task(engine.prepare([ref(found)]))
-        await world.claims.was_asked.wait()
+        assert await asyncio.to_thread(world.claims.was_asked.wait, 10)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -540,7 +540,7 @@ async def test_the_event_loop_goes_on_while_another_agent_holds_the_lock(world: 
         other = os.open(world.folder / "state" / "lock", os.O_RDWR)
         fcntl.flock(other, fcntl.LOCK_EX)
         waiting = asyncio.create_task(prepare(engine, found))
-        await world.claims.was_asked.wait()
+        assert await asyncio.to_thread(world.claims.was_asked.wait, 10)
         for _ in range(20):
             await asyncio.to_thread(engine.use, "card-0")
             assert engine.records == {}
