@@ -54,9 +54,10 @@ goes out, in order. After the answer about a Pod, {"templates": [...]} follows i
 ResourceClaimTemplates that the controller makes once the pod is stored, but for their owner.
 
 FILE holds manifests of the cluster: AcceleratorNodes (or ResourceSlices), DeviceClasses, AcceleratorPolicies,
-AcceleratorQuotas, ResourceQuotas, Namespaces, ResourceClaims that exist. A quota whose status says what is
-used is taken at its word; for any other the claims of the file are counted. Claims that are admitted count
-for the lines after them, dry runs do not. The controller's settings can be in FILE too:
+AcceleratorQuotas, ResourceQuotas, Namespaces, ResourceClaims that exist; as YAML or JSON, in lists or one
+after the other. Objects of other kinds are passed over, and named on standard error. A quota whose status
+says what is used is taken at its word; for any other the claims of the file are counted. Claims that are
+admitted count for the lines after them, dry runs do not. The controller's settings can be in FILE too:
 
   apiVersion: dragoman.dev/v1alpha1
   kind: ReplaySettings
@@ -239,6 +240,8 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _parser().parse_args(argv)
     scene = read_scene(options.cluster)
+    for one in scene.passed_over:
+        print(f"hack/replay: {one}", file=sys.stderr)
     settings = (scene.settings or ReplaySettings()).complete(release=options.release, mode=options.mode)
     replayed = Replay(scene, settings)
     return asyncio.run(replay(sys.stdin.buffer, replayed, one_document=options.one_document))

@@ -1,7 +1,7 @@
 """The cluster that `hack/replay admit` answers for, read from manifests.
 
-Flow: documents -> `Scene`, by kind; whatever is of no use here, or cannot be read, ends with the document's
-number and name.
+Flow: documents -> `Scene`, by kind. What cannot be read, or is of a kind that might have been meant to count,
+ends with the document's number and name; other objects of a cluster's dump are passed over, and named.
 
 Limits: AcceleratorNodes count more than ResourceSlices of the same node, since slices are made of them. A
 slice is read back into cards, which says less of them: how much a policy reserves is not in it.
@@ -9,7 +9,10 @@ slice is read back into cards, which says less of them: how much a policy reserv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,9 @@ JSON = dict[str, Any]
 
 PASSED_OVER = ("Node", "Pod", "ResourceClaimTemplate", "Lease", "ConfigMap", "Service", "ServiceAccount")
 """Kinds that a dump of a cluster may hold and that no answer depends on."""
+_OURS = "dragoman.dev"
+_ALIKE = 0.8
+_SOMETHING = re.compile(r"\S")
 
 
 @dataclass
@@ -47,6 +53,7 @@ class Scene:
         claims: ResourceClaims that exist.
         namespaces: Labels by name.
         settings: What the file says of the controller's settings; None if nothing.
+        passed_over: Where objects are of which nothing is known here, as sentences.
     """
 
     cards: dict[str, list[Card]] = field(default_factory=dict)
@@ -57,6 +64,7 @@ class Scene:
     claims: list[JSON] = field(default_factory=list)
     namespaces: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: ReplaySettings | None = None
+    passed_over: list[str] = field(default_factory=list)
 
 
 def read_scene(paths: list[Path]) -> Scene:
@@ -84,8 +92,9 @@ def read_scene(paths: list[Path]) -> Scene:
                 kind = str(one.get("kind") or "")
                 where = f"{path}: document {number}: {kind} {_name(one)}"
                 if kind not in readers:
-                    known = ", ".join(sorted(readers))
-                    raise ReplayError(f"{where}: the kind {kind!r} is not known here. Known kinds: {known}.")
+                    _refuse_misspelt(one, kind, known=readers, where=where)
+                    scene.passed_over.append(f"{where}: objects of this kind play no part here.")
+                    continue
                 try:
                     readers[kind](one)
                 except DragomanError as invalid:
@@ -97,19 +106,50 @@ def read_scene(paths: list[Path]) -> Scene:
     return scene
 
 
+def _refuse_misspelt(one: JSON, kind: str, *, known: Iterable[str], where: str) -> None:
+    """Refuses what would have counted had it been written as it was meant."""
+    version = str(one.get("apiVersion") or "")
+    near = difflib.get_close_matches(kind, known, n=1, cutoff=_ALIKE)
+    if version and kind and not near and version.partition("/")[0] != _OURS:
+        return
+    told = f"Did you mean {near[0]}?" if near else f"Known kinds: {', '.join(sorted(known))}."
+    raise ReplayError(f"{where}: the kind {kind!r} is not known here. {told}")
+
+
 def _documents(path: Path) -> Iterator[Any]:
     try:
-        # JSON is YAML, but libyaml refuses none of it and takes a tenth of the time of Python's own parser.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        yield from yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader)
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as unreadable:
         raise ReplayError(f"{path} cannot be read: {unreadable}") from None
+    try:
+        yield from _json(text) or _yaml(text)
     except (yaml.YAMLError, RecursionError) as invalid:
         raise ReplayError(f"{path} is no YAML: {' '.join(str(invalid).split())}") from None
 
 
+def _yaml(text: str) -> Iterator[Any]:
+    # Python's own parser takes ten times as long as libyaml.
+    return yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _json(text: str) -> list[Any]:
+    """JSON documents one after the other, which is no YAML; none if it is not that."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while (begin := _SOMETHING.search(text, at)) is not None:
+        try:
+            one, at = decoder.raw_decode(text, begin.start())
+        except ValueError:
+            return []
+        found.append(one)
+    return found
+
+
 def _objects(document: Any, *, where: str) -> Iterator[JSON]:
     if document is None:
+        return
+    if isinstance(document, list):
+        for one in document:
+            yield from _objects(one, where=where)
         return
     if not isinstance(document, dict):
         raise ReplayError(f"{where} is no object.")
@@ -155,7 +195,9 @@ def _slice(scene: Scene, one: JSON) -> None:
         spec = one["spec"]
         if spec["driver"] != DRIVER_NAME:
             return
-        node = str(spec.get("nodeName") or node_of_pool(str(spec["pool"]["name"])) or name)
+        node = str(
+            spec.get("nodeName") or node_of_pool(str((spec.get("pool") or {}).get("name") or "")) or name
+        )
         fenced = spec.get("nodeSelector") == FENCE
         cards = [_card(device, fenced=fenced) for device in spec.get("devices") or []]
     except DragomanError as invalid:
@@ -192,7 +234,12 @@ def _card(device: Mapping[str, Any], *, fenced: bool) -> Card:
             fields[_LEVELS[name]] = IsolationLevel(content)
         else:
             extra[name] = content
-    capacity = device["capacity"]
+    capacity = {
+        str(name).removeprefix(f"{DRIVER_NAME}/"): value
+        for name, value in (device.get("capacity") or {}).items()
+    }
+    if "memory" not in capacity:
+        raise ValueError(f"device {device.get('name')} has no memory")
     cores = (capacity.get("cores") or {}).get("requestPolicy") or {}
     least = str((cores.get("validRange") or {}).get("min") or "0")
     return Card(

@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonpatch
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -398,10 +399,78 @@ def test_settings_can_be_in_the_file(replay: Any, tmp_path: Path) -> None:
     assert response["warnings"]
 
 
+def _manifests() -> list[JSON]:
+    return [one for one in yaml.safe_load_all(CLUSTER.read_text()) if one]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda docs: "\n".join(map(json.dumps, docs)),
+        lambda docs: "".join(json.dumps(one, indent=1) for one in docs),
+        json.dumps,
+        lambda docs: json.dumps({"apiVersion": "v1", "kind": "List", "items": docs}),
+        lambda docs: "\ufeff" + yaml.safe_dump_all(docs).replace("\n", "\r\n"),
+    ],
+    ids=["a line each", "one after the other", "an array", "a List", "with a BOM and CRLF"],
+)
+def test_a_cluster_is_the_same_however_it_is_written(replay: Any, tmp_path: Path, written: Any) -> None:
+    path = tmp_path / "cluster.json"
+    path.write_text(written(_manifests()), newline="")
+    asked = [review("ResourceClaim", claim(memory=memory)) for memory in ("90Gi", "70Gi")]
+    assert replay(*asked, cluster=path).documents == replay(*asked).documents
+
+
+def test_objects_that_play_no_part_are_passed_over_and_named(
+    replay: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "dump.yaml"
+    others = "---\napiVersion: {}\nkind: {}\nmetadata: {{name: x}}\n"
+    path.write_text(
+        CLUSTER.read_text() + others.format("apps/v1", "Deployment") + others.format("v1", "Secret")
+    )
+    asked = review("ResourceClaim", claim(memory="90Gi"))
+    assert replay(asked, cluster=path).responses == replay(asked).responses
+    command.main(("admit", "--cluster", str(path)))
+    said = capsys.readouterr().err
+    assert "Deployment x: objects of this kind play no part here." in said
+    assert "Secret x" in said
+
+
+def test_attributes_and_capacities_of_slices_may_have_the_drivers_domain(replay: Any, tmp_path: Path) -> None:
+    device = {
+        "name": "nvidia-9",
+        "allowMultipleAllocations": True,
+        "attributes": {
+            "dragoman.dev/vendor": {"string": "nvidia"},
+            "dragoman.dev/model": {"string": "H200"},
+        },
+        "capacity": {"dragoman.dev/memory": {"value": "100Gi"}, "dragoman.dev/cores": {"value": "100"}},
+    }
+    made = {
+        "kind": "ResourceSlice",
+        "metadata": {"name": "s"},
+        "spec": {"driver": "dragoman.dev", "nodeName": "n9", "devices": [device]},
+    }
+    path = tmp_path / "slice.json"
+    path.write_text(json.dumps(made))
+    (response,) = replay(
+        review("ResourceClaim", claim(memory="90Gi")), flags=("--cluster", str(path))
+    ).responses
+    assert response["allowed"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("kind: Gadget\nmetadata: {name: g}", "the kind 'Gadget' is not known here. Known kinds:"),
+        ("apiVersion: dragoman.dev/v1alpha1\nkind: Gadget\nmetadata: {name: g}", "Known kinds:"),
+        ("apiVersion: v1\nkind: Namespaces\nmetadata: {name: g}", "Did you mean Namespace?"),
+        ("apiVersion: v1\nmetadata: {name: g}", "the kind '' is not known here"),
+        (
+            "kind: ResourceSlice\nmetadata: {name: s}\nspec: {driver: dragoman.dev, devices: [{name: d}]}",
+            "device d has no memory",
+        ),
         ("- 1", "is no object"),
         ("{a: [", "is no YAML"),
         ("kind: AcceleratorNode\nmetadata: {name: n}\nstatus: {cards: [{name: x}]}", "AcceleratorNode n"),
