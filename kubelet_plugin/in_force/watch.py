@@ -147,6 +147,8 @@ class InForceWatch:
                 self._give_caps_back()
                 self._waiting.let_go(clock=now)
                 found.not_come_to |= limited.keys()
+        else:
+            self._waiting.let_go(clock=now)
         self._judge(limited, found, now=now)
         self._post(found, uses, limited)
 
