@@ -55,9 +55,10 @@ ResourceClaimTemplates that the controller makes once the pod is stored, but for
 
 FILE holds manifests of the cluster: AcceleratorNodes (or ResourceSlices), DeviceClasses, AcceleratorPolicies,
 AcceleratorQuotas, ResourceQuotas, Namespaces, ResourceClaims that exist; as YAML or JSON, in lists or one
-after the other. Objects of other kinds are passed over, and named on standard error. A quota whose status
-says what is used is taken at its word; for any other the claims of the file are counted. Claims that are
-admitted count for the lines after them, dry runs do not. The controller's settings can be in FILE too:
+after the other. Without any DeviceClass those of the chart are there. Objects of other kinds are passed
+over, and named on standard error. A quota whose status says what is used is taken at its word; for any other
+the claims of the file are counted. Claims that are admitted count for the lines after them, dry runs do not.
+The controller's settings can be in FILE too:
 
   apiVersion: dragoman.dev/v1alpha1
   kind: ReplaySettings

@@ -3,8 +3,9 @@
 Flow: documents -> `Scene`, by kind. What cannot be read, or is of a kind that might have been meant to count,
 ends with the document's number and name; other objects of a cluster's dump are passed over, and named.
 
-Limits: AcceleratorNodes count more than ResourceSlices of the same node, since slices are made of them. A
-slice is read back into cards, which says less of them: how much a policy reserves is not in it.
+Limits: where cards are there and no DeviceClass is, those of the chart are. AcceleratorNodes count more than
+ResourceSlices of the same node, since slices are made of them. A slice is read back into cards, which says
+less of them: how much a policy reserves is not in it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from driver.cards import DRIVER_NAME, Card, IsolationLevel, node_of_pool
 from driver.errors import DragomanError
 from driver.quantities import parse_quantity
 from driver.slices import FENCE
+from tooling.generate.device_classes import VENDORS, device_classes
 from tooling.replay.admit_settings import KIND as SETTINGS
 from tooling.replay.admit_settings import ReplaySettings, read_settings
 from tooling.replay.errors import ReplayError
@@ -103,6 +105,8 @@ def read_scene(paths: list[Path]) -> Scene:
                     raise ReplayError(f"{where}: it cannot be read: {odd!r}") from None
     for one in slices:
         _slice(scene, one)
+    if scene.cards and not scene.classes:
+        scene.classes = {_name(one): one for one in device_classes(VENDORS)}
     return scene
 
 

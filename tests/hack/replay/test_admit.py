@@ -421,6 +421,19 @@ def test_a_cluster_is_the_same_however_it_is_written(replay: Any, tmp_path: Path
     assert replay(*asked, cluster=path).documents == replay(*asked).documents
 
 
+def test_without_any_class_those_of_the_chart_are_there(replay: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cards.yaml"
+    path.write_text(yaml.safe_dump_all(one for one in _manifests() if one["kind"] == "AcceleratorNode"))
+    found = replay(
+        review("ResourceClaim", claim(memory="90Gi")),
+        review("ResourceClaim", claim(memory="70Gi")),
+        review("ResourceClaim", claim(device_class="nvida.dragoman.dev")),
+        cluster=path,
+    )
+    assert [one["allowed"] for one in found.responses] == [False, True, True]
+    assert "Did you mean nvidia.dragoman.dev?" in found.responses[2]["warnings"][0]
+
+
 def test_objects_that_play_no_part_are_passed_over_and_named(
     replay: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
