@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from driver.api.share_config import CorePolicy
+from driver.api.share_config import CorePolicy, Priority
 from driver.cards import CORES_PER_CARD
 from driver.conversion.amounts import CARDS, PERCENT, Unit, memory_unit, parsed, whole_number
 from driver.conversion.errors import LegacyAmountError
@@ -47,6 +47,7 @@ class Ask:
         at_least_mib: Memory that a card has to have of which all is asked for; 0 for any card.
         cores: Cap on compute in percent; 0 for none.
         core_policy: Whether the cap holds.
+        priority: Whether it goes before others of its card; None where nobody says so.
     """
 
     family: Family
@@ -56,6 +57,7 @@ class Ask:
     at_least_mib: int = 0
     cores: int = 0
     core_policy: CorePolicy = CorePolicy.FORCE
+    priority: Priority | None = None
 
     @property
     def whole(self) -> bool:
@@ -119,10 +121,6 @@ class _Reader:
 
     def ask(self) -> Ask | None:
         amounts = {role: self._number(role) for role in self._asked}
-        if "priority" in amounts:
-            self._around.warn(
-                f"{self._field('priority')}: priorities are not known here; all shares of a card are equal."
-            )
         count = self._count(amounts)
         if count == 0:
             return None
@@ -130,7 +128,15 @@ class _Reader:
             return self._parts(count)
         if self._entry.whole:
             return Ask(family=self._family, count=count)
-        return self._sized(count, amounts)
+        return self._prior(self._sized(count, amounts), amounts)
+
+    def _prior(self, ask: Ask, amounts: Mapping[str, int]) -> Ask:
+        if "priority" not in amounts:
+            return ask
+        if ask.whole:
+            self._around.warn(f"{self._field('priority')}: no effect on whole cards, which nobody shares.")
+            return ask
+        return replace(ask, priority=Priority.LOW if amounts["priority"] else Priority.HIGH)
 
     def _sized(self, count: int, amounts: Mapping[str, int]) -> Ask:
         memory, percent = amounts.get("memory", 0), amounts.get("memory_percent", 0)

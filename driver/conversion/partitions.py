@@ -6,8 +6,10 @@ Rules that people see:
 
 * Memory alone decides, as under HAMi: a partition has at least as much as is asked. Its compute is that of
   its profile, so a cap on compute asks for nothing.
-* On a node the smallest size of which one is free is given, since each size that the cluster has is an
-  alternative of its own; the last alternative is any that is large enough, whatever the cluster has later.
+* Where partitions are made for claims the smallest size of each model is an alternative, and no larger one:
+  where that has no place a larger one has none either, and a quota counts the largest that could be given.
+  Of partitions that are there each size is one. On a node the smallest of which one is free is given.
+* Where no such partition is known, any that is large enough.
 * No memory, or 100 percent, is a partition of all of a card's compute (`7g.40gb`).
 * Percent goes by what a profile is called: `3g.20gb` is 50 percent of a card of 40 GiB, though it has a
   little less. So does an amount that no partition has, if the name of one says it: a card of 40960 MiB has
@@ -15,7 +17,7 @@ Rules that people see:
 * Of cards that are cut by templates the one that holds what is asked, by its name, and no larger one.
 
 Limits: at most 8 alternatives, those for shares included. Which cards can be cut, and so which sizes there
-are, is what AcceleratorNodes tell at this moment.
+are, is what AcceleratorNodes tell at this moment; sizes that come later are for pods that come later.
 """
 
 from __future__ import annotations
@@ -82,14 +84,12 @@ def partitions_of(
     if ask.memory_percent:
         sizes = _sizes(kinds, lambda kind: _in_percent(kind) >= ask.memory_percent)
         return [form.of_size(size) for size in sizes[:most]]
-    any_of_it = form.option(_memory(ask.memory_mib))
     sizes = _sizes(kinds, lambda kind: kind.memory_mib >= ask.memory_mib)
-    if sizes or not kinds:
-        listed = sizes[: most - 1] if len(sizes) > 1 else []
-        return [*map(form.of_size, listed), any_of_it]
+    if sizes:
+        return [form.of_size(size) for size in sizes[:most]]
     called = _sizes(kinds, lambda kind: kind.called_mib >= ask.memory_mib)
     if not called:
-        return [any_of_it]
+        return [form.option(_memory(ask.memory_mib))]
     warn(
         f"{path}[{ask.family.resources['memory']}]: no partition has {ask.memory_mib} MiB; one that is "
         f"called so large is given, of {called[0].memory_mib} MiB."
@@ -119,13 +119,19 @@ def _in_percent(kind: CardKind) -> int:
 
 
 def _sizes(kinds: Sequence[CardKind], holds: Callable[[CardKind], bool]) -> list[_Size]:
+    meant: set[CardKind] = set()
+    made: set[str] = set()
+    for kind in sorted(filter(holds, kinds), key=lambda one: one.memory_mib):
+        if kind.there or kind.model not in made:
+            meant.add(kind)
+        if not kind.there:
+            made.add(kind.model)
     found = []
-    for size in sorted({kind.memory_mib for kind in kinds}):
+    for size in sorted({kind.memory_mib for kind in meant}):
         same = [kind for kind in kinds if kind.memory_mib == size]
-        enough = {kind.model for kind in same if holds(kind)}
-        if enough:
-            all_of_it = all(map(holds, same))
-            found.append(_Size(memory_mib=size, models=() if all_of_it else tuple(sorted(enough))))
+        enough = sorted({kind.model for kind in meant if kind.memory_mib == size})
+        unasked = {kind.model for kind in same} - set(enough)
+        found.append(_Size(memory_mib=size, models=tuple(enough) if unasked else ()))
     return found
 
 

@@ -285,6 +285,8 @@ class _Planner:
         said: JSON = {}
         if ask.core_policy is not CorePolicy.FORCE:
             said["corePolicy"] = ask.core_policy.value
+        if ask.priority is not None:
+            said["priority"] = ask.priority.value
         if capped_by_mps(ask, self._choice(ask.family)):
             said["minimumIsolation"] = {"cores": IsolationLevel.SERVICE.value}
         if not said:

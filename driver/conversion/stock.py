@@ -23,6 +23,7 @@ class CardKind:
         memory_mib: Memory that may be given out, in MiB.
         model: As `Card.model`.
         profile: As `Partition.profile`; "" for a card.
+        there: Of a partition whether it is there; otherwise it is one that can be made for a claim.
         of_mib: Of a partition the memory of its card, in MiB; 0 where that is not known, and for a card.
     """
 
@@ -31,6 +32,7 @@ class CardKind:
     model: str
     profile: str = ""
     of_mib: int = 0
+    there: bool = False
 
     @property
     def called_mib(self) -> int:
@@ -66,6 +68,7 @@ def stock_of(cards: Iterable[Card]) -> Stock:
                 memory_mib=card.memory_mib,
                 profile=profile,
                 of_mib=of_mib,
+                there=bool(card.partition) and not card.is_promise,
             )
         )
     return tuple(sorted(kinds))

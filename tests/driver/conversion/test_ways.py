@@ -28,7 +28,7 @@ def test_a_privileged_container_has_no_part_of_a_card_by_partition_either() -> N
 
 def test_a_request_has_no_more_alternatives_than_the_api_knows() -> None:
     many = tuple(
-        CardKind(vendor="nvidia", model="A", memory_mib=size, profile=f"1g.{size}gb", of_mib=100)
+        CardKind(vendor="nvidia", model="A", memory_mib=size, profile=f"1g.{size}gb", of_mib=100, there=True)
         for size in range(50, 70)
     )
     cards = tuple(CardKind(vendor="nvidia", model="A", memory_mib=size) for size in range(1000, 1006))
