@@ -5,8 +5,9 @@ Flow: `charge_of` takes an `Ask`, a quota's `Scope` and the `Stock` and gives a 
 Rules: alternatives count the worst of them, in each amount. A request for memory alone counts no compute, as
 it runs without a cap, unless the card has a default. One that names no memory gets a whole card, and a share
 that takes all of a card's memory counts all of its compute. Cards that cannot be shared count whole, whatever
-is asked of them. `allocationMode: All` counts 32 devices, as in Kubernetes' ResourceQuota. Where several
-kinds of cards could be given, the worst counts, so that a charge never grows by what the scheduler decides.
+is asked of them; so do partitions, with the memory and compute that they have. `allocationMode: All` counts
+32 devices, as in Kubernetes' ResourceQuota. Where several kinds of cards could be given, the worst counts, so
+that a charge never grows by what the scheduler decides.
 
 Limits: pure; it changes only with the cluster's cards and classes. A claim of somebody hostile costs bounded
 time: of very many or very long selectors only the first are in its `Ask`.
@@ -155,8 +156,8 @@ def _of_kinds(option: Option, kinds: frozenset[CardKind], *, whole_mib: int | No
     for kind in fitting:
         is_whole = asked is None or asked == kind.memory_mib or not kind.shareable
         memory = asked if asked is not None and kind.shareable else kind.memory_mib
-        if asked is None and whole_mib is not None:
+        if asked is None and whole_mib is not None and not kind.partition:
             memory = whole_mib
-        cores = CORES_PER_CARD if is_whole else kind.default_cores if option.cores is None else option.cores
+        cores = kind.cores if is_whole else kind.default_cores if option.cores is None else option.cores
         worst = worst.worst(Charge(memory_mib=memory, cores=cores, cards=1))
     return worst, True

@@ -40,6 +40,8 @@ class CardKind:
         memory_mib: Memory that it gives out.
         shareable: Whether it can be given to several.
         default_cores: Compute in percent of a share that asks for none: 0 for no cap, or all of it.
+        cores: Compute that it has, in percent of a card.
+        partition: Whether it is a part of a card, such as a MIG instance, and not a card.
     """
 
     vendor: str
@@ -47,6 +49,8 @@ class CardKind:
     memory_mib: int
     shareable: bool = True
     default_cores: int = 0
+    cores: int = CORES_PER_CARD
+    partition: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,13 +215,16 @@ class Stock:
 
 def _kind(device: Mapping[str, Any]) -> CardKind:
     attributes, capacity = device.get("attributes") or {}, device.get("capacity") or {}
-    cores = (capacity.get("cores") or {}).get("requestPolicy") or {}
+    cores = capacity.get("cores") or {}
+    has = min(_number(cores.get("value")), CORES_PER_CARD)
     return CardKind(
         vendor=str((attributes.get("vendor") or {}).get("string") or ""),
         model=str((attributes.get("model") or {}).get("string") or "").lower(),
         memory_mib=_number((capacity.get("memory") or {}).get("value")) // MIB,
         shareable=device.get("allowMultipleAllocations") is True,
-        default_cores=min(_number(cores.get("default")), CORES_PER_CARD),
+        default_cores=min(_number((cores.get("requestPolicy") or {}).get("default")), CORES_PER_CARD),
+        cores=has or CORES_PER_CARD,
+        partition="profile" in attributes,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from driver.api.share_config import ShareConfig
-from driver.cards import Card
+from driver.cards import Card, Partition
 from driver.quota.amounts import NOTHING, Charge
 from driver.quota.asks import Ask, ask_of, drivers_of
 from driver.quota.charging import Counted, Scope, charge_of, check_known
@@ -133,6 +133,27 @@ def test_admin_access_counts_nothing() -> None:
 def test_a_card_that_cannot_be_shared_counts_whole() -> None:
     stock = stock_of(card("c", gib=40, shareable=False))
     assert charge(claim(option("1Gi", "10")), stock) == Charge(memory_mib=40 << 10, cores=100, cards=1)
+
+
+def partition(name: str, *, gib: int, cores: int) -> Card:
+    part = Partition(card_uuid="GPU-1", profile=name, exists=True)
+    return card(f"nvidia-1-mig-{cores}-0-1", gib=gib, cores=cores, shareable=False, partition=part)
+
+
+def test_a_partition_counts_its_own_memory_and_compute_and_not_those_of_its_card() -> None:
+    stock = stock_of(partition("1g.10gb", gib=10, cores=14), partition("3g.40gb", gib=40, cores=42))
+    small = option(
+        selectors=[{"cel": {"expression": 'device.attributes["dragoman.dev"].profile == "1g.10gb"'}}]
+    )
+    assert counted(claim(small), stock).charge == Charge(memory_mib=10 << 10, cores=14, cards=1)
+    # Without a selector either may be given.
+    assert counted(claim(option()), stock).charge == Charge(memory_mib=40 << 10, cores=42, cards=1)
+
+
+def test_what_a_quota_says_a_whole_card_counts_is_not_said_of_partitions() -> None:
+    stock = stock_of(partition("1g.10gb", gib=10, cores=14))
+    found = counted(claim(option()), stock, Scope(whole_card_mib=80 << 10))
+    assert found.charge == Charge(memory_mib=10 << 10, cores=14, cards=1)
 
 
 def test_a_card_that_is_not_offered_cannot_be_got() -> None:
