@@ -122,6 +122,7 @@ class Card:
         memory_isolation: Strongest method in force for memory on this node for this card.
         cores_isolation: The same for compute.
         shareable: False where a policy gives the card out whole only.
+        one_process: Whether the driver refuses a second process on it (compute mode EXCLUSIVE_PROCESS).
         allow_uncapped: False where a policy refuses shares without a cap on compute.
         allow_high_priority: Whether a policy lets shares go before others.
         low_priority_percent: Percent of the time in which shares of low priority compute however busy one of
@@ -148,6 +149,7 @@ class Card:
     memory_isolation: IsolationLevel = IsolationLevel.NONE
     cores_isolation: IsolationLevel = IsolationLevel.NONE
     shareable: bool = True
+    one_process: bool = False
     allow_uncapped: bool = True
     allow_high_priority: bool = False
     low_priority_percent: int = LOW_PRIORITY_PERCENT

@@ -386,6 +386,9 @@ class Inventory:
             memory = IsolationLevel.KERNEL if by_kernel else IsolationLevel.HARDWARE
             return card.with_isolation(memory=memory, cores=IsolationLevel.HARDWARE)
         memory, cores = levels_for(card, order=policy.isolation, methods=self._methods, host=self._host)
+        if card.one_process and not _all_join_mps(card, memory=memory, cores=cores):
+            # A second share's first program would fail, with an error of CUDA's that names neither.
+            card = replace(card, shareable=False)
         return card.with_isolation(memory=memory, cores=cores)
 
     def _view(self) -> PolicyView:
@@ -409,3 +412,9 @@ class Inventory:
             counts[key] = counts.get(key, 0) + 1
         for (vendor, told), number in counts.items():
             self._metrics.gauge("cards", number, vendor=vendor, offered=told)
+
+
+def _all_join_mps(card: Card, *, memory: IsolationLevel, cores: IsolationLevel) -> bool:
+    """Whether all programs of shares come to the card by the one process of its MPS server."""
+    service = IsolationLevel.SERVICE
+    return memory is service or (cores is service and not card.allow_uncapped)

@@ -44,7 +44,17 @@ from driver.vendors.nvidia_files import (
 from driver.vendors.nvidia_mig import NvidiaMig
 from driver.vendors.nvidia_toolkit import ToolkitSpecs, UnusableSpecError
 from driver.vendors.nvidia_xids import fault_of
-from driver.vendors.nvml import Nvml, NvmlCard, NvmlError, NvmlEvent, NvmlState, PynvmlNvml
+from driver.vendors.nvml import (
+    EXCLUSIVE_PROCESS,
+    EXCLUSIVE_THREAD,
+    PROHIBITED,
+    Nvml,
+    NvmlCard,
+    NvmlError,
+    NvmlEvent,
+    NvmlState,
+    PynvmlNvml,
+)
 from driver.vendors.reading import listing, optional
 
 _LIBRARY = "libnvidia-ml.so.1"
@@ -65,6 +75,11 @@ _RECOVERY = {
     7: "a reboot of the system",
 }
 _NEW_POD = "Delete the pod; a new one is scheduled to a card that is there."
+_PROHIBITED = "The card's compute mode is PROHIBITED: no program may use it until nvidia-smi -c DEFAULT."
+_ONE_PROCESS = (
+    "NVIDIA card {uuid} is in a compute mode that refuses a second process (EXCLUSIVE_PROCESS), so it is "
+    "given out whole, or by shares that MPS holds; nvidia-smi -i {uuid} -c DEFAULT lets it be shared."
+)
 
 
 class Nvidia:
@@ -101,6 +116,7 @@ class Nvidia:
             try:
                 card = _card(found, driver_version=listing.driver_version, host=host)
                 cards += self._with_partitions(card, found, problems, host=host)
+                problems += [_ONE_PROCESS.format(uuid=found.uuid)] if card.one_process else []
             except InvalidInputError as invalid:
                 problems.append(f"NVIDIA card {found.uuid or found.pci_bus_id} is left out: {invalid}")
         return Discovery(
@@ -332,8 +348,15 @@ def _card(found: NvmlCard, *, driver_version: str, host: Host) -> Card:
         pci_bus_id=address,
         pcie_root=_pcie_root(host.resolve(device)) if host.exists(device) else "",
         numa_node=_numa_node(optional(f"{device}/numa_node", host=host)),
-        unpublished=IN_PARTITION_MODE if found.mig else "",
+        unpublished=_why_not(found),
+        one_process=not found.mig and found.compute_mode in (EXCLUSIVE_THREAD, EXCLUSIVE_PROCESS),
     )
+
+
+def _why_not(found: NvmlCard) -> str:
+    if found.mig:
+        return IN_PARTITION_MODE
+    return _PROHIBITED if found.compute_mode == PROHIBITED else ""
 
 
 def _pcie_root(device: str) -> str:

@@ -62,6 +62,10 @@ class NvmlError(Exception):
         self.no_room = no_room
 
 
+DEFAULT, EXCLUSIVE_THREAD, PROHIBITED, EXCLUSIVE_PROCESS = range(4)
+"""NVML's compute modes; the second is of old drivers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NvmlCard:
     """One card, as NVML tells it now.
@@ -74,6 +78,7 @@ class NvmlCard:
         minor: N of `/dev/nvidiaN`; may be another one after a reboot.
         architecture: `Ampere`, `Hopper`, ...; "" where the driver does not tell.
         mig: Whether the card is in MIG mode.
+        compute_mode: Who may use it: one of `DEFAULT`, `EXCLUSIVE_THREAD`, `PROHIBITED`, `EXCLUSIVE_PROCESS`.
     """
 
     uuid: str
@@ -83,6 +88,7 @@ class NvmlCard:
     minor: int
     architecture: str
     mig: bool
+    compute_mode: int = DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,6 +396,7 @@ def _card(nvml: Any, handle: Any) -> NvmlCard:
         minor=int(nvml.nvmlDeviceGetMinorNumber(handle)),
         architecture=_architecture(nvml, handle),
         mig=_mig(nvml, handle),
+        compute_mode=int(_told(lambda: nvml.nvmlDeviceGetComputeMode(handle), nvml, otherwise=DEFAULT)),
     )
 
 

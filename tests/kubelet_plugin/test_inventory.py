@@ -17,6 +17,7 @@ from driver.cards import Card, Fault, IsolationLevel, Partition
 from driver.cdi import ContainerEdits
 from driver.errors import ConfigError, DeviceGoneError
 from driver.host import Host
+from driver.isolation.base import Availability
 from driver.isolation.none import NoIsolation
 from driver.shares import Share
 from driver.vendors.base import CardHealth, Discovery
@@ -112,6 +113,46 @@ async def test_the_policy_shapes_the_cards() -> None:
     await found.refresh()
     assert found.cards()["a"].memory_mib == 800
     assert not found.cards()["a"].shareable
+
+
+class Method(NoIsolation):
+    def __init__(self, *, memory: bool, cores: bool) -> None:
+        self._can = Availability(memory=memory, cores=cores)
+
+    def available(self, *, card: Card, host: Host) -> Availability:
+        return self._can
+
+
+@pytest.mark.parametrize(
+    ("memory", "settings", "shareable"),
+    [
+        # Whoever has a share is limited in memory by MPS, and so comes through its server.
+        (True, {"isolation": ["service"]}, True),
+        (True, {"isolation": ["none", "service"]}, False),
+        # A share without a cap on compute would not.
+        (False, {"isolation": ["service", "none"]}, False),
+        (False, {"isolation": ["service", "none"], "allowUncapped": False}, True),
+        (True, {"isolation": ["none"]}, False),
+        (True, {"isolation": ["service"], "sharing": False}, False),
+    ],
+)
+async def test_a_card_for_one_process_is_shared_by_the_one_process_of_mps_alone(
+    memory: bool, settings: dict[str, object], shareable: bool
+) -> None:
+    found = Inventory(
+        vendors=lambda: [TestVendor("nvidia", card("a", one_process=True), card("b"))],
+        methods={
+            IsolationLevel.NONE: NoIsolation(),
+            IsolationLevel.SERVICE: Method(memory=memory, cores=True),
+        },
+        host=MemoryHost({}),
+        policies=Policies(policy(**settings)),
+        metrics=Metrics(),
+    )
+    await found.refresh()
+    told = {name: one.shareable for name, one in found.cards().items()}
+    assert told == {"a": shareable, "b": "sharing" not in settings}
+    assert not found.cards()["a"].unpublished
 
 
 async def test_an_excluded_card_stays_known_but_is_not_offered() -> None:

@@ -13,7 +13,7 @@
  * 15 (GPU is lost), `error=<code>` with any other. Each xid and dbe line is delivered once to each event set that was
  * made before the line was written. `remap` is 1 (a row waits to be remapped), 2 (it could not be) or -1 (the card
  * remaps no rows); `retired=1` says that a page waits to be retired; `recovery` is the action that the driver asks
- * for, -1 where it does not tell.
+ * for, -1 where it does not tell; `compute` is the compute mode (0 default, 2 prohibited, 3 one process), -1 likewise.
  *
  * MIG: a card with `mig` 0 or 1 has the profiles of an A100 with 40 GB. What is made and removed, and the mode where
  * it was switched, stand in the file's neighbour `<file>.mig`, which outlives the process and is replaced as a whole:
@@ -57,7 +57,7 @@ struct card {
     char uuid[96], name[96], pci[32];
     unsigned long long memory;
     unsigned int minor, arch;
-    int mig, error, remap, retired, recovery, busy, reset;
+    int mig, error, remap, retired, recovery, busy, reset, compute;
 };
 
 struct world {
@@ -105,6 +105,7 @@ static void field(struct card *card, const char *key, const char *value)
     else if (!strcmp(key, "remap")) card->remap = atoi(value);
     else if (!strcmp(key, "retired")) card->retired = atoi(value);
     else if (!strcmp(key, "recovery")) card->recovery = atoi(value);
+    else if (!strcmp(key, "compute")) card->compute = atoi(value);
     else if (!strcmp(key, "busy")) card->busy = atoi(value);
     else if (!strcmp(key, "reset")) card->reset = atoi(value);
     else if (!strcmp(key, "error")) card->error = atoi(value);
@@ -318,6 +319,17 @@ EXPORT int nvmlDeviceGetMinorNumber(void *device, unsigned int *minor)
     int code = look(device, &card);
     if (code == SUCCESS)
         *minor = card->minor;
+    return code;
+}
+
+EXPORT int nvmlDeviceGetComputeMode(void *device, unsigned int *mode)
+{
+    struct card *card;
+    int code = look(device, &card);
+    if (code == SUCCESS && card->compute < 0)
+        return NOT_SUPPORTED;
+    if (code == SUCCESS)
+        *mode = (unsigned int)card->compute;
     return code;
 }
 

@@ -67,6 +67,36 @@ def test_a_card_is_described_by_nvml_and_sysfs(vendor: Nvidia, world: NvmlWorld,
     )
 
 
+@pytest.mark.parametrize("mode", ["1", "3"])
+def test_a_card_that_refuses_a_second_process_is_known_as_that_and_told(
+    vendor: Nvidia, world: NvmlWorld, host: FolderHost, mode: str
+) -> None:
+    world.card(0, compute=mode)
+    found = vendor.discover(host)
+    assert [(card.one_process, card.unpublished) for card in found.cards] == [(True, "")]
+    (problem,) = found.problems
+    assert f"nvidia-smi -i {UUIDS[0]} -c DEFAULT" in problem
+
+
+def test_a_card_that_refuses_every_process_is_not_offered(
+    vendor: Nvidia, world: NvmlWorld, host: FolderHost
+) -> None:
+    world.card(0, compute="2")
+    card = one_card(vendor, host)
+    assert "PROHIBITED" in card.unpublished
+    assert not card.one_process
+
+
+@pytest.mark.parametrize("mode", ["0", "-1"])
+def test_a_card_in_the_default_mode_or_whose_driver_tells_none_is_for_any_number_of_processes(
+    vendor: Nvidia, world: NvmlWorld, host: FolderHost, mode: str
+) -> None:
+    world.card(0, compute=mode)
+    found = vendor.discover(host)
+    assert [(card.one_process, card.unpublished) for card in found.cards] == [(False, "")]
+    assert found.problems == ()
+
+
 def test_a_node_without_numa_has_none(vendor: Nvidia, world: NvmlWorld, host: FolderHost) -> None:
     world.card(0)
     host.add("/sys/devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0/numa_node", "-1\n")
