@@ -3,8 +3,9 @@
 Flow: `assemble` makes informers, queues and parts from a client and the settings, and connects them;
 `controller.running` runs them.
 
-Limits: starts nothing. Which parts there are depends on the mode: explaining where kube-scheduler allocates,
-allocating where this controller does. Admission's parts are put together by `controller.admitting`.
+Limits: starts nothing. Which parts there are depends on the mode: explaining where kube-scheduler allocates
+(`controller.mode_native`), allocating where this controller does (`controller.mode_controller`). Admission's
+parts are put together by `controller.admitting`, those that roll policies out by `controller.rolling`.
 """
 
 from __future__ import annotations
@@ -12,28 +13,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from controller import mode_controller, mode_native
 from controller.admitting import Admitting, Around, admitting
-from controller.allocating.allocator import WAKE
-from controller.allocating.answers import Answer
-from controller.allocating.aside import aside
-from controller.allocating.held_up import HoldUps
-from controller.allocating.part import Allocating, Surroundings
+from controller.allocating.part import Allocating
 from controller.allocating.pod_fit import NodeFacts, node_facts
 from controller.allocating.telling import Telling
 from controller.allocating.vanished import Vanished
-from controller.allocating.views import ClaimView as AllocatableClaim
-from controller.allocating.views import ClassView as AllocatableClass
 from controller.claim_parts import ClaimParts, claims_informer
 from controller.class_parts import ClassParts
-from controller.events import Events, Subject
-from controller.explaining.answers import note_of
+from controller.events import Events
 from controller.explaining.classes import is_ours, is_standard_name
-from controller.explaining.explainer import Explainer, Sources
-from controller.explaining.views import UNSCHEDULED, pod_view
+from controller.explaining.explainer import Explainer
 from controller.handover import Handover, known_release
 from controller.lease import LeaderElection, LeaseSettings
 from controller.metrics import Metrics
 from controller.mode import ModeState, ModeWatch, Verdict
+from controller.mode_controller import OwnAllocator, own_allocator
+from controller.mode_native import explaining
 from controller.policies import PolicyCheck
 from controller.publishing.publisher import Publisher, Rights
 from controller.publishing.recreation import Recreation
@@ -43,20 +39,18 @@ from controller.publishing.views import Inventory, NodeView, agent_view, invento
 from controller.queue import WorkQueue
 from controller.rolling import Rolling, rolling
 from controller.settings import CONTROLLER, Settings
-from driver.allocation.placement import PlacementPolicy
 from driver.api.policy import NamedPolicy
 from driver.cards import DRIVER_NAME
 from driver.kube.client import KubeClient
-from driver.kube.informer import Handler, Informer, Selection
+from driver.kube.informer import Informer, Selection
 from driver.kube.resources import (
     ACCELERATOR_NODES,
     DEVICE_CLASSES,
-    LEASES,
     NODES,
     PODS,
     RESOURCE_SLICES,
 )
-from driver.kube.store import Part, Store, Watched
+from driver.kube.store import Part, Watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +119,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     )
 
     events = Events(client, instance=identity, metrics=metrics)
-    ours: _Ours | None = None
+    ours: OwnAllocator | None = None
 
     def mode_changed(state: ModeState) -> None:
         metrics.native_possible.set(_MODE_VALUES[state.verdict])
@@ -175,54 +169,38 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
         informers.append(classes)
     explainer = None
     if settings.mode == CONTROLLER:
-        ours = _ours(
+        ours = own_allocator(
             client,
             settings,
-            stores=stores,
-            nodes=nodes,
-            claims=Part(claims, lambda one: one.allocatable),
-            classes=Part(classes, lambda one: one.allocatable),
-            handover=handover,
-            election=election,
-            mode=mode,
-            tell=explain_queue,
-            events=events,
-            metrics=metrics,
+            mode_controller.Shared(
+                stores=stores,
+                nodes=nodes,
+                claims=Part(claims, lambda one: one.allocatable),
+                classes=Part(classes, lambda one: one.allocatable),
+                wake=(agents, slices),
+                handover=handover,
+                election=election,
+                mode=mode,
+                tell=explain_queue,
+                events=events,
+                metrics=metrics,
+            ),
         )
-        for watched in (agents, slices):
-            watched.subscribe(_wake(ours.allocating, after_s=settings.handover_wait))
         informers += ours.allocating.informers
     elif settings.explain:
-        explained = Part(claims, lambda one: one.explained)
-        explained_classes = Part(classes, lambda one: one.explained)
-        pods = Informer(
+        explainer, pods = explaining(
             client,
-            PODS,
-            pod_view,
-            name="waiting pods",
-            selection=Selection(field_selector=UNSCHEDULED),
-            page_size=50,
+            settings,
+            mode_native.Shared(
+                stores=stores,
+                claims=Part(claims, lambda one: one.explained),
+                classes=Part(classes, lambda one: one.explained),
+                mode=lambda: mode.state,
+                queue=explain_queue,
+                events=events,
+            ),
         )
         informers.append(pods)
-        changes = _Changes()
-        explained.subscribe(changes.note)
-        explained_classes.subscribe(changes.note)
-        slices.subscribe(changes.note)
-        explainer = Explainer(
-            Sources(
-                pods=pods,
-                claims=explained,
-                classes=explained_classes,
-                slices=stores.slice_specs,
-                nodes=stores.nodes_with_slices,
-                mode=lambda: mode.state,
-                changes=changes.count,
-            ),
-            events,
-            again_s=settings.explain_again,
-            after_s=settings.explain_after,
-        )
-        pods.subscribe(lambda key, _before, _after: explain_queue.add(key, after_s=settings.explain_after))
     admits = _admits(
         client,
         settings,
@@ -266,68 +244,6 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ours:
-    """What there is in mode controller only."""
-
-    allocating: Allocating
-    telling: Telling | None
-
-
-def _ours(
-    client: KubeClient,
-    settings: Settings,
-    *,
-    stores: Stores,
-    nodes: Informer[NodeFacts],
-    claims: Store[AllocatableClaim],
-    classes: Store[AllocatableClass],
-    handover: Handover,
-    election: LeaderElection,
-    mode: ModeWatch,
-    tell: WorkQueue,
-    events: Events,
-    metrics: Metrics,
-) -> _Ours:
-    telling: Telling | None = None
-
-    def answered(answer: Answer) -> None:
-        if telling is not None and telling.note(answer):
-            tell.add(answer.pod, after_s=settings.explain_after)
-
-    around = Surroundings(
-        left_s=lambda: election.left_s,
-        offered=lambda node: stores.agent_ready(node) and handover.over(node),
-        release=lambda: known_release(mode.state.release),
-        amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],
-        answered=answered,
-    )
-    allocating = Allocating(
-        client,
-        nodes,
-        stores.inventories,
-        around,
-        claims=claims,
-        classes=classes,
-        policy=_placement(settings),
-        orphaned_s=settings.orphaned_after,
-        hold_ups=HoldUps(events, lease=lambda: _lease(election), counted=metrics.held_up.set),
-        unplaced_s=settings.unplaced_after,
-        run=aside(),
-    )
-    handover.follow(pods=allocating.sources.pods, claims=allocating.sources.claims)
-    if settings.explain:
-        telling = Telling(
-            allocating.sources,
-            allocating.books,
-            events,
-            question_of=allocating.allocator.question,
-            note_of=lambda found, single: note_of(found, single=single),
-            again_s=settings.explain_again,
-        )
-    return _Ours(allocating=allocating, telling=telling)
-
-
 def _admits(
     client: KubeClient,
     settings: Settings,
@@ -354,7 +270,7 @@ def _admits(
         classes=Part(classes, lambda one: one.document),
         held=lambda: election.held,
         release=lambda: known_release(mode.state.release),
-        amounts_kept=lambda: _AMOUNTS_KEPT[mode.state.verdict],
+        amounts_kept=lambda: mode.state.amounts_kept,
         class_is_ours=lambda one: is_ours(dict(one)),
         standard=is_standard_name,
         events=events,
@@ -368,48 +284,4 @@ def _admits(
     return admits
 
 
-def _lease(election: LeaderElection) -> Subject:
-    names = election.settings
-    return Subject(resource=LEASES, name=names.name, namespace=names.namespace, uid=election.uid)
-
-
-def _placement(settings: Settings) -> PlacementPolicy:
-    return PlacementPolicy.parse(
-        {
-            "nodes": settings.placement_nodes,
-            "cards": settings.placement_cards,
-            "topology": settings.placement_topology,
-        }
-    )
-
-
-def _wake(allocating: Allocating, *, after_s: float) -> Handler[Any]:
-    """A handler that looks again at what waits, now and when a change over to us is old enough."""
-
-    def handler(key: str, before: object, after: object) -> None:
-        if before != after:
-            allocating.wake()
-            allocating.queue.add(f"{WAKE}{key}", after_s=after_s + 1)
-
-    return handler
-
-
-class _Changes:
-    """Counts changes of several stores."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def note(self, _key: str, _before: object, _after: object) -> None:
-        self._count += 1
-
-    def count(self) -> int:
-        return self._count
-
-
-_AMOUNTS_KEPT: dict[Verdict, bool | None] = {
-    Verdict.POSSIBLE: True,
-    Verdict.IMPOSSIBLE: False,
-    Verdict.UNKNOWN: None,
-}
 _MODE_VALUES: dict[Verdict, int] = {Verdict.POSSIBLE: 1, Verdict.IMPOSSIBLE: 0, Verdict.UNKNOWN: -1}

@@ -61,6 +61,11 @@ class ModeState:
     message: str = ""
     release: str = ""
 
+    @property
+    def amounts_kept(self) -> bool | None:
+        """Whether the API server keeps the amounts that claims ask for; None if that is not known."""
+        return None if self.verdict is Verdict.UNKNOWN else self.verdict is Verdict.POSSIBLE
+
 
 NOT_ASKED = ModeState(
     verdict=Verdict.UNKNOWN, reason="NotProbed", message="The API server was not asked yet what it can do."

@@ -19,7 +19,7 @@ asks for devices of several drivers is not allocated: kube-scheduler could not a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -40,6 +40,7 @@ from controller.allocating.turns import Turns
 from controller.allocating.unplaced import Unplaced
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, PodView
+from controller.allocating.waiting import WAKE, Waiting
 from controller.allocating.writing import Wanted
 from driver.allocation.placement import PlacementPolicy
 from driver.errors import AllocationError, ClaimError, ConfigError
@@ -52,10 +53,6 @@ _COSTLY_S = 1.0
 """Processor time of a decision that is a costly one."""
 _COSTLY_FACTOR = 20
 """How many times as long as a costly decision took its pod waits for the next one."""
-WAKE = "wake/"
-"""Keys that begin so, when it is their turn, wake up the pods that wait because nothing fitted."""
-TURN = "turn/"
-"""As `WAKE`, for the pods of the namespace that comes behind."""
 UNPLACED = "unplaced/"
 """Key of the look at pods that have their cards and are not placed."""
 _REFUSED = (400, 403, 413, 422)
@@ -70,7 +67,11 @@ class _Booked:
 
 
 class Allocator:
-    """Decides and writes."""
+    """Decides and writes.
+
+    Attributes:
+        waiting: Pods that wait.
+    """
 
     def __init__(
         self,
@@ -112,6 +113,7 @@ class Allocator:
         self._books = books
         self._usage = usage
         self._turns = turns
+        self._pods_of = pods_of
         self._nodes = Nodes(sources, usage)
         self._questions = Questions(sources, self._nodes)
         self._again = again
@@ -119,9 +121,7 @@ class Allocator:
         self._policy = policy
         self._refused_nodes = RefusedNodes()
         self._unplaced = Unplaced(after_s=unplaced_s)
-        # Whether it is cards that are missing, by pod for which nothing fitted.
-        self._waiting: dict[str, bool] = {}
-        self._rests: dict[str, float] = {}
+        self.waiting = Waiting(sources, turns=turns, unplaced=self._unplaced, again=again)
         self._sending = Sending(client, left_s=left_s)
         self._reading = Reading(
             client, sources, self._sending, pods_of=pods_of, hold_ups=hold_ups, wall_clock=wall_clock
@@ -144,12 +144,11 @@ class Allocator:
         """Another replica may have led meanwhile: all claims are read anew first; all keys there are."""
         self._reading.begin()
         self._storing.begin()
-        self._waiting.clear()
-        self._rests.clear()
+        self.waiting.clear()
         self._unplaced.clear()
         self._expect_those_on_their_way()
         claims = dict.fromkeys((*self._books.all_doubted(), *self._sources.claims.keys()))
-        return [*self.waiting_pods(), *(f"claim/{key}" for key in claims)]
+        return [*self.waiting.all_pods(), *(f"claim/{key}" for key in claims)]
 
     def _expect_those_on_their_way(self) -> None:
         """Counts the pods whose claims are allocated, by whomever, and that are not bound yet."""
@@ -177,19 +176,6 @@ class Allocator:
         self._reading.end()
         await self._sending.ended()
 
-    def refused_pods(self, namespace: str = "") -> list[str]:
-        """Keys of the pods (of a namespace) for which nothing fitted, in the order in which to try them."""
-        return self._in_turn(key for key in self._waiting if not namespace or key.startswith(f"{namespace}/"))
-
-    def waiting_pods(self) -> list[str]:
-        """Keys of all pods that wait for claims, in the order in which they should be tried."""
-        return self._in_turn(self._sources.pods.keys())
-
-    def _in_turn(self, keys: Iterable[str]) -> list[str]:
-        views = [(view, key) for key in keys if (view := self._pod(key)) is not None and view.may_need]
-        views.sort(key=lambda one: (-one[0].priority, one[0].created, one[1]))
-        return [f"pod/{key}" for _, key in views]
-
     async def reconcile(self, key: str) -> float | None:
         """Looks at a pod or a claim.
 
@@ -210,7 +196,14 @@ class Allocator:
             if view is not None and view.may_need:
                 self._answered(Answer(pod=name, error=held_up))
             raise
-        return await (self._reconcile_pod(name) if kind == "pod" else self._storing.reconcile(name))
+        if kind == "pod":
+            return await self._reconcile_pod(name)
+        try:
+            return await self._storing.reconcile(name)
+        except AllocationHeldUpError as held_up:
+            for pod in self._pods_of(name):
+                self._answered(Answer(pod=pod, error=held_up))
+            raise
 
     def question(self, key: str) -> Question | None:
         """What is asked for a pod (`namespace/name`) now; None where that cannot be told."""
@@ -256,7 +249,7 @@ class Allocator:
                 # Trying again will hardly help, so whoever waits for the pod has to be told.
                 self._answered(Answer(pod=key, error=failed))
                 # What is written and taken back is seen, and would bring the pod back at once.
-                self._rests[key] = _now() + _AGAIN_S
+                self.waiting.rest(key, _AGAIN_S)
             raise
         self._answered(found.answer)
         return None
@@ -267,22 +260,8 @@ class Allocator:
         if view is None or not view.may_need:
             self._forget(key, view)
             return None
-        rest_s = self._rest_s(key, view)
+        rest_s = self.waiting.turn_s(key, view)
         return view if rest_s is None else rest_s or None
-
-    def _rest_s(self, key: str, view: PodView) -> float | None:
-        """Seconds that a pod has to rest, 0 if it will be woken up; None if it need not."""
-        rest_s = max(self._rests.get(key, 0.0) - _now(), self._unplaced.rest_s(key, view, now=_now()))
-        if rest_s > 0:
-            return rest_s
-        namespace = key.partition("/")[0]
-        rest_s = self._turns.rest_s(namespace, now=_now())
-        if not rest_s:
-            return None
-        # All of them come back together then, in the order in which they should be tried.
-        self._waiting.setdefault(key, False)
-        self._again(f"{TURN}{namespace}", rest_s)
-        return 0.0
 
     async def _decide_and_book(self, key: str, read: LongTexts) -> _Booked | float | None:
         # Once more: others had their turn since it was read.
@@ -302,7 +281,7 @@ class Allocator:
             mine = self._questions.mine(key, waiting, read.asked)
             self._questions.refuse_pod(view, ours=bool(mine))
             if not mine:
-                self._waiting.pop(key, None)
+                self.waiting.settled(key)
                 self._expect(key, view, claims)
                 if self._unplaced.note(key, view, [claim for _, claim in claims], now=_now()):
                     self._again(UNPLACED, self._unplaced.after_s)
@@ -318,7 +297,7 @@ class Allocator:
         self._sending.check()
         if self._books.news != news or not self._still(key, view, claims, node=decision.node):
             return _SOON_S
-        self._waiting.pop(key, None)
+        self.waiting.settled(key)
         if not view.node:
             self._usage.expect(key, node=decision.node, asks=view.asks)
         self._storing.fits_beside(key, claims)
@@ -338,13 +317,13 @@ class Allocator:
     def _refused(
         self, answer: Answer, view: PodView, claims: Sequence[tuple[str, ClaimView]], read: LongTexts
     ) -> float:
-        self._waiting[answer.pod] = answer.decision is not None
+        self.waiting.refused(answer.pod, by_cards=answer.decision is not None)
         self._turns.used(answer.pod.partition("/")[0], self._spent_s, now=_now())
         self._answered(answer)
         self._storing.loosen(answer.pod, claims)
         if read:
             # Each try costs a request and a long text, whoever wakes it up.
-            self._rests[answer.pod] = _now() + _AGAIN_S
+            self.waiting.rest(answer.pod, _AGAIN_S)
         return self._refused_nodes.next_end(view.uid, now=_now()) or _AGAIN_S
 
     def give_back(self) -> float | None:
@@ -354,9 +333,7 @@ class Allocator:
             Seconds after which to look again; None if nobody has cards in vain.
         """
         self._sending.check()
-        short = [key for key, short in self._waiting.items() if short]
-        needing = [(key, view) for key in short if (view := self._pod(key)) and view.may_need]
-        for key in self._unplaced.look(needing, now=_now()):
+        for key in self._unplaced.look(self.waiting.short_of_cards(), now=_now()):
             if (view := self._pod(key)) is not None:
                 self._usage.unexpect(key)
                 self._storing.loosen(key, self._questions.claims_of(key, view) or (), at_once=True)
@@ -364,9 +341,8 @@ class Allocator:
         return self._unplaced.next_look_s(now=_now())
 
     def _forget(self, key: str, view: PodView | None) -> None:
-        self._waiting.pop(key, None)
+        self.waiting.forget(key)
         self._unplaced.forget(key)
-        self._rests.pop(key, None)
         if view is not None and not view.may_need:
             self._refused_nodes.forget(view.uid)
 
@@ -405,7 +381,7 @@ class Allocator:
             self._spent_s += self._books.took_s
             if self._books.took_s > _COSTLY_S:
                 # Whoever makes selectors that take long may not have all the time there is.
-                self._rests[key] = _now() + _COSTLY_FACTOR * self._books.took_s
+                self.waiting.rest(key, _COSTLY_FACTOR * self._books.took_s)
         return Answer(pod=key, claims=tuple(claims), decision=decision)
 
     def _pod(self, key: str) -> PodView | None:

@@ -1,6 +1,7 @@
-"""Makes whatever an earlier leader sent for a claim a conflict, by changing the claim once.
+"""Makes whatever was sent for a claim, and may not be stored yet, a conflict: by changing the claim once.
 
 Purpose: `controller.allocating.sending` says why whoever begins to lead has to do so, and for which claims.
+The same goes for a write of this replica's own that got no answer (`settled`).
 
 Flow: `fence` takes Kubernetes' finalizer off a claim that is not allocated. Where somebody's webhook or
 policy refuses that, it writes a status that gives nothing and takes it back: an allocation without devices,
@@ -9,12 +10,13 @@ the late write itself, which few who guard metadata and specs refuse. `unblanked
 left that ended between the two.
 
 A blank allocation is safe for whoever sees it: no node has the label that it wants, so kube-scheduler places
-no pod by it (and takes it back, if it looks just then). kube-controller-manager would reserve it for a pod
-that was made for its node, and the kubelet would start that pod without cards; so none is written for a claim
-that such a pod names.
+no pod by it, and takes it back if it looks just then (tried on 1.34.4 and 1.36.3). kube-controller-manager
+would reserve it for a pod that was made for its node, and the kubelet would start that pod without cards; so
+none is written for a claim that such a pod names.
 
-Limits: where the status is refused as well, or a pod stands in the way, nothing is allocated by anybody: the
-late write could give any card. `AllocationHeldUpError` says so, and why.
+Limits: where the status is refused as well, or a pod stands in the way, `AllocationHeldUpError` says so. Of
+an earlier leader's write nobody knows which card it gives, so nothing is allocated then; what this replica's
+own gives stays in its books.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from datetime import UTC, datetime
 
 from controller.allocating.errors import AllocationHeldUpError
 from controller.allocating.sending import Claims
-from controller.allocating.writing import may_be_written, put_status, unprotected
+from controller.allocating.writing import Wanted, may_be_written, put_status, unprotected
 from driver.api.share_allocation import config_entry, is_share_allocation
 from driver.kube.client import JSON, ApiError, ConflictError, NotFoundError
 from driver.kube.resources import RESOURCE_CLAIMS
@@ -69,8 +71,30 @@ async def unblanked(client: Claims, claim: JSON) -> JSON | None:
         return None
 
 
+async def settled(client: Claims, wanted: Wanted, *, may_blank: bool, now: datetime) -> JSON | None:
+    """What is stored of a claim whose write got no answer; None if it is gone or another one by now.
+
+    A write that is still on its way to the server could be stored after the claim was read. So a claim
+    without an allocation is changed: what comes late finds another resourceVersion.
+
+    Raises:
+        AllocationHeldUpError: It may not be changed.
+        ApiError: It cannot be told yet.
+        LeadershipLostError: This replica does not lead any more.
+    """
+    try:
+        claim = await client.get(RESOURCE_CLAIMS, wanted.name, namespace=wanted.namespace)
+    except NotFoundError:
+        return None
+    if claim["metadata"].get("uid") != wanted.uid:
+        return None
+    if is_blank(claim):
+        return await unblanked(client, claim)
+    return await fence(client, claim, may_blank=may_blank, now=now)
+
+
 async def fence(client: Claims, claim: JSON, *, may_blank: bool, now: datetime) -> JSON | None:
-    """Makes whatever another leader sent for this version of a claim a conflict; the claim as it is stored.
+    """Makes whatever was sent for this version of a claim a conflict; the claim as it is stored.
 
     It is changed at most once: where that is a conflict somebody else has changed it, and that does as well.
 
@@ -135,9 +159,8 @@ async def _changed(client: Claims, claim: JSON, change: Callable[[], Awaitable[J
 def _held_up(claim: JSON, refused: ApiError) -> AllocationHeldUpError:
     metadata = claim["metadata"]
     return AllocationHeldUpError(
-        f"ResourceClaim {metadata['namespace']}/{metadata['name']} may not be changed by the controller that "
-        f"began to lead ({refused}). An allocation that an earlier one sent for it could still be stored, so "
-        "no cards are given out, to nobody.",
+        f"ResourceClaim {metadata['namespace']}/{metadata['name']} may not be changed by the controller "
+        f"({refused}). An allocation that was sent for it earlier could still be stored.",
         field="metadata.finalizers",
         remedy="Let the controller's service account update ResourceClaims and their status in the admission "
         "webhook or policy that refuses it, or delete the claim.",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.allocating.allocator import TURN, UNPLACED, WAKE, Allocator
+from controller.allocating.allocator import UNPLACED, Allocator
 from controller.allocating.answers import Answer
 from controller.allocating.aside import Run, at_once
 from controller.allocating.books import Books
@@ -27,6 +27,7 @@ from controller.allocating.turns import Turns
 from controller.allocating.usage import NodeUsage
 from controller.allocating.vanished import Vanished
 from controller.allocating.views import ClaimView, ClassView, PodView, pod_view
+from controller.allocating.waiting import TURN, WAKE
 from controller.queue import WorkQueue
 from driver.allocation.placement import PlacementPolicy
 from driver.kube.client import KubeClient
@@ -158,7 +159,7 @@ class Allocating:
         """Handles a key of the queue; as `Allocator.reconcile`."""
         if key.startswith((WAKE, TURN)):
             namespace = key.removeprefix(TURN) if key.startswith(TURN) else ""
-            for pod in self.allocator.refused_pods(namespace):
+            for pod in self.allocator.waiting.refused_pods(namespace):
                 self.queue.add(pod)
             return None
         if key == UNPLACED:
@@ -227,5 +228,5 @@ class Allocating:
         if before != after:
             self.books.class_changed(key, after)
             # Also of pods that were passed over: their claims may be ours from now on.
-            for pod in self.allocator.waiting_pods():
+            for pod in self.allocator.waiting.all_pods():
                 self.queue.add(pod)

@@ -22,11 +22,12 @@ import structlog
 
 from controller.allocating.books import Books
 from controller.allocating.errors import ClaimChangedError
+from controller.allocating.fencing import settled
 from controller.allocating.sending import Sending
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
 from controller.allocating.views import ClaimView, PodView
-from controller.allocating.writing import Wanted, release, settled, write
+from controller.allocating.writing import Wanted, release, write
 from controller.lease import LeadershipLostError
 from driver.allocation import Decision
 from driver.errors import AllocationError
@@ -159,6 +160,7 @@ class Storing:
         """Looks at a claim (`namespace/name`); seconds until it should be looked at again, or None.
 
         Raises:
+            AllocationHeldUpError: It cannot be told what is stored, since the claim may not be changed.
             ApiError: It cannot be told what is stored, or the release failed.
             LeadershipLostError: This replica does not lead any more.
         """
@@ -236,7 +238,10 @@ class Storing:
         self._books.drop(wanted.uid)
 
     async def _settle(self, doubted: Wanted) -> None:
-        stored = await settled(self._sending, doubted)
+        claim = f"{doubted.namespace}/{doubted.name}"
+        pods = map(self._sources.pods.get, self._pods_of(claim))
+        may_blank = not any(pod is not None and pod.node for pod in pods)
+        stored = await settled(self._sending, doubted, may_blank=may_blank, now=self._wall_clock())
         if stored is not None:
             self._sources.claims.observe(stored)
         if stored is not None and (stored.get("status") or {}).get("allocation"):

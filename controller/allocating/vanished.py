@@ -9,7 +9,9 @@ sees them end, and tells whoever asked by `subscribe`. A claim that is made anew
 one, by its UID.
 
 Limits: every replica sees it for itself, and a process that starts afterwards does not know of it: the claim
-was the only thing that said what is held. The chart's policy `in-use.dragoman.dev` prevents it.
+was the only thing that said what is held, and a pod whose claim is gone does not even say whose it was. The
+chart's policy `in-use.dragoman.dev` prevents it. Where that is not installed the node's agent keeps what the
+pod has, and refuses whoever else is given it.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ is always set, since kube-scheduler from 1.36 on would otherwise set it when it 
 server refuses as a change of an immutable field (seen on 1.36.3).
 
 Limits: three requests for a claim. Where no answer comes it is not known what the server did: the caller
-keeps the allocation in its books until `settled` says what is stored. Each request is sent only while this
-replica leads, and what still comes late finds another resourceVersion: `sending` says why.
+keeps the allocation in its books until `fencing.settled` says what is stored. Each request is sent only while
+this replica leads, and what still comes late finds another resourceVersion: `sending` says why.
 """
 
 from __future__ import annotations
@@ -126,28 +126,6 @@ async def release(client: Claims, claim: JSON) -> JSON:
     # Nobody holds it, or the one pod that we reserved it for; the server allows no holder without allocation.
     stored = await put_status(client, claim, {})
     return await unprotected(client, stored)
-
-
-async def settled(client: Claims, wanted: Wanted) -> JSON | None:
-    """What is stored of a claim whose write got no answer; None if it is gone or another one by now.
-
-    A write that is still on its way to the server could be stored after the claim was read. So a claim
-    without an allocation is changed (its finalizer is taken off): what comes late finds another
-    resourceVersion.
-
-    Raises:
-        ApiError: It cannot be told yet.
-        LeadershipLostError: This replica does not lead any more.
-    """
-    try:
-        claim = await client.get(RESOURCE_CLAIMS, wanted.name, namespace=wanted.namespace)
-    except ApiError as failed:
-        if failed.status == 404:
-            return None
-        raise
-    if claim["metadata"].get("uid") != wanted.uid:
-        return None
-    return await unprotected(client, claim) if may_be_written(claim) else claim
 
 
 def may_be_written(claim: JSON) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
-from tests.cluster.support import waiting
+from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import NAMESPACES, Api, Refused
 from tests.cluster.support.manifests import request, sharing
 from tests.cluster.support.space import Space
@@ -13,6 +15,14 @@ from tests.cluster.support.space import Space
 pytestmark = pytest.mark.cluster
 
 FINALIZER = "resource.kubernetes.io/delete-protection"
+UNGUARDED = "test.dragoman.dev/unguarded"
+_BINDINGS = Resource(
+    group="admissionregistration.k8s.io",
+    version="v1",
+    plural="validatingadmissionpolicybindings",
+    kind="ValidatingAdmissionPolicyBinding",
+    namespaced=False,
+)
 _ROLE_BINDINGS = Resource(
     group="rbac.authorization.k8s.io",
     version="v1",
@@ -104,3 +114,48 @@ def test_a_namespace_goes_with_the_claims_that_its_pods_use(space: Space) -> Non
     space.api.delete(NAMESPACES, other)
 
     waiting.wait_gone(space.api, NAMESPACES, other, seconds=120)
+
+
+@pytest.fixture
+def unguarded(space: Space) -> Iterator[Space]:
+    """A namespace that the policy leaves out, as where nobody installed it."""
+    left_out = {"matchExpressions": [{"key": UNGUARDED, "operator": "DoesNotExist"}]}
+    space.set_labels({UNGUARDED: "true"})
+    _select(space, {"namespaceSelector": left_out})
+    yield space
+    _select(space, None)
+
+
+def _select(space: Space, resources: object) -> None:
+    space.api.patch(_BINDINGS, "in-use.dragoman.dev", {"spec": {"matchResources": resources}})
+
+
+def test_without_the_policy_the_node_refuses_whoever_is_given_a_card_that_a_pod_runs_with(
+    unguarded: Space, tenant: Api
+) -> None:
+    space, card = unguarded, cards.NVIDIA_24
+    whole = request(cel=cards.on(card))
+    space.create(*sharing("p", whole))
+    space.running("p")
+    name = space.claim_of("p")["metadata"]["name"]
+    tenant.delete(RESOURCE_CLAIMS, name, namespace=space.name)
+    waiting.eventually(lambda: _takes_it_off(tenant, name, space), what="nobody guards the finalizer")
+    waiting.wait_gone(space.api, RESOURCE_CLAIMS, name, namespace=space.name)
+
+    space.create(*sharing("q", whole))
+
+    # kube-scheduler knows nothing of the claim any more; the node does.
+    said = space.event("q", card.device, reason="FailedPrepareDynamicResources", seconds=60)
+    assert "others are on it" in said
+    space.running("p")
+    space.delete("p")
+    space.touch("q")
+    space.running("q", seconds=180)
+
+
+def _takes_it_off(tenant: Api, name: str, space: Space) -> bool:
+    try:
+        tenant.patch(RESOURCE_CLAIMS, name, {"metadata": {"finalizers": None}}, namespace=space.name)
+    except Refused as refused:
+        return refused.status == 404
+    return True

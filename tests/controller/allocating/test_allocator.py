@@ -426,7 +426,7 @@ async def test_pods_that_were_refused_are_tried_in_the_order_of_priority_and_age
     for name, priority in (("low", 0), ("high", 10), ("middle", 5)):
         world.ask(name, priority=priority)
     await world.reconcile("low", "high", "middle")
-    assert world.part.allocator.refused_pods() == [
+    assert world.part.allocator.waiting.refused_pods() == [
         f"pod/default/{name}" for name in ("high", "middle", "low")
     ]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from controller.allocating.allocator import WAKE
 from controller.allocating.errors import AllocationLostError
 from controller.allocating.refused import RefusedNodes
+from controller.allocating.waiting import WAKE
 from controller.allocating.writing import FINALIZER
 from controller.lease import LeadershipLostError
 from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for

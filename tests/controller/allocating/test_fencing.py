@@ -252,3 +252,42 @@ async def test_a_blank_allocation_holds_nothing_and_is_for_no_node() -> None:
     reserved = {**claim["status"], "reservedFor": [{"resource": "pods", "name": "p", "uid": "p"}]}
     assert not is_blank({**claim, "status": reserved})
     assert not is_blank({**claim, "status": {"allocation": {"devices": {}}}})
+
+
+async def unanswered(world: World) -> None:
+    """An allocation of a's claim is sent, and nobody knows whether it will be stored."""
+    world.ask("a")
+    world.refuse = lambda request: UnreachableError("timed out", status=0) if is_status(request) else None
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    assert world.part.books.all_doubted() == ["default/a"]
+
+
+async def test_a_write_without_an_answer_is_settled_by_the_status_where_the_claim_may_not_be_changed() -> (
+    None
+):
+    world = World()
+    await unanswered(world)
+    world.refuse = lambda request: (
+        error_for(403, message=DENIED) if request.method == "PUT" and not is_status(request) else None
+    )
+    await world.part.reconcile("claim/default/a")
+    assert world.part.books.all_doubted() == []
+    assert world.allocation("a") is None
+    await world.reconcile("a")
+    assert world.node_of("a") == "n1"
+
+
+async def test_where_that_is_refused_as_well_its_pods_are_told_and_what_it_may_get_stays_booked() -> None:
+    world = World()
+    await unanswered(world)
+    world.refuse = lambda request: error_for(403, message=DENIED) if request.method == "PUT" else None
+    with pytest.raises(AllocationHeldUpError):
+        await world.part.reconcile("claim/default/a")
+    assert world.answers[-1].pod == "default/a"
+    assert world.reason() == "AllocationHeldUp"
+    assert world.part.books.all_doubted() == ["default/a"]
+    world.refuse = lambda _request: None
+    world.ask("b", "1000Mi")
+    await world.reconcile("b")
+    assert world.allocation("b") is None

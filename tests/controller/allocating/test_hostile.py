@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from controller.allocating.allocator import TURN
 from controller.allocating.turns import FACTOR, FREE_S
 from controller.allocating.views import claim_view
+from controller.allocating.waiting import TURN
 from driver.api.share_allocation import GivenShare, config_entry
 from driver.kube.client import ApiError, error_for
 from tests.controller.allocating.world import World
@@ -121,13 +121,13 @@ async def test_pods_that_rest_come_back_in_the_order_in_which_they_should_be_tri
     for name in ("c", "b", "a"):
         world.ask(name, "5000Mi", priority={"a": 3, "b": 2, "c": 1}[name])
     await world.reconcile("first", "c", "b", "a")
-    assert world.part.allocator.refused_pods("default") == [
+    assert world.part.allocator.waiting.refused_pods("default") == [
         "pod/default/first",
         "pod/default/a",
         "pod/default/b",
         "pod/default/c",
     ]
-    assert world.part.allocator.refused_pods("other") == []
+    assert world.part.allocator.waiting.refused_pods("other") == []
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.allocating.allocator import WAKE
+from controller.allocating.waiting import WAKE
 from tests.controller.allocating.world import World
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
@@ -138,3 +138,13 @@ async def test_nothing_is_kept_of_a_claim_that_nobody_had_reserved() -> None:
     world.store(claim)
     take_the_claim_away(world)
     assert await second_gets_it(world)
+
+
+async def test_a_process_that_starts_afterwards_knows_nothing_of_it_and_leaves_it_to_the_node() -> None:
+    world = await in_use()
+    take_the_claim_away(world)
+    afterwards = World()
+    afterwards.pod("first", "first", status={"phase": "Running"}, nodeName="n1")
+    afterwards.part.begin()
+    assert not afterwards.part.vanished.in_use("uid-first")
+    assert await second_gets_it(afterwards)
