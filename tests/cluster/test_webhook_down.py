@@ -15,7 +15,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.admission.certificates import CERTIFICATE_DAYS, Bundle, renewed
-from driver.kube.resources import DEVICE_CLASSES, MUTATING_WEBHOOKS, PODS, SECRETS, VALIDATING_WEBHOOKS
+from driver.kube.resources import (
+    DEVICE_CLASSES,
+    MUTATING_WEBHOOKS,
+    PODS,
+    RESOURCE_CLAIM_TEMPLATES,
+    RESOURCE_CLAIMS,
+    SECRETS,
+    VALIDATING_WEBHOOKS,
+)
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import DEPLOYMENTS, JSON, Refused
 from tests.cluster.support.images import Images
@@ -91,6 +99,11 @@ def test_a_pod_of_before_is_refused_by_the_name_of_the_webhook(away: Installatio
 def test_the_system_is_never_locked_out(away: Installation) -> None:
     made = away.api.create(PODS, legacy("system", SHARE), namespace="kube-system", dry_run=True)
     assert "resourceClaims" not in made["spec"]
+    for one, kind in (
+        (claim("system", request(memory="1Gi")), RESOURCE_CLAIMS),
+        (template("system", request(memory="1Gi")), RESOURCE_CLAIM_TEMPLATES),
+    ):
+        away.api.create(kind, one, namespace="kube-system", dry_run=True)
 
 
 def test_claims_of_ours_wait_for_quotas_and_those_of_others_do_not(away: Installation, place: Space) -> None:

@@ -462,6 +462,27 @@ def test_neither_the_system_nor_this_release_waits_for_a_webhook() -> None:
     assert set(selector["values"]) == {"kube-system", "dragoman-system"}
 
 
+def test_a_claim_is_asked_about_by_one_webhook_and_one_of_the_system_by_that_which_keeps_nobody_out() -> None:
+    hooks = _webhooks({})
+    ours, others = hooks["quotas.dragoman.dev"], hooks["claims.dragoman.dev"]
+    assert (ours["failurePolicy"], others["failurePolicy"]) == ("Fail", "Ignore")
+    named, system = (one["expression"] for one in ours["matchConditions"])
+    assert system == "!(request.namespace == 'kube-system')"
+    (condition,) = others["matchConditions"]
+    # Each claim meets one of the two conditions, and none meets both.
+    assert condition["expression"] == f"request.namespace == 'kube-system' || !({named})"
+    assert ours["namespaceSelector"] == others["namespaceSelector"]
+    assert ours["rules"] == others["rules"]
+
+
+def test_nothing_of_this_release_is_kept_out_by_what_checks() -> None:
+    checking = ("quotas.dragoman.dev", "claims.dragoman.dev", "settings.dragoman.dev")
+    hooks = _webhooks({})
+    for name in checking:
+        (requirement,) = hooks[name]["namespaceSelector"]["matchExpressions"]
+        assert (requirement["operator"], requirement["values"]) == ("NotIn", ["dragoman-system"])
+
+
 def test_only_mode_controller_stamps_claims() -> None:
     native = [one for one in render({}) if one["kind"] == "MutatingWebhookConfiguration"]
     assert [hook["name"] for one in native for hook in one["webhooks"]] == [

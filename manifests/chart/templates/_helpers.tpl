@@ -106,6 +106,11 @@ objectSelector:
 has(object.spec.devices) && has(object.spec.devices.requests) && object.spec.devices.requests.exists(r, (has(r.exactly) && (r.exactly.deviceClassName.endsWith('.dragoman.dev') || r.exactly.deviceClassName in {{ $classes }})) || (has(r.firstAvailable) && r.firstAvailable.exists(s, s.deviceClassName.endsWith('.dragoman.dev') || s.deviceClassName in {{ $classes }})))
 {{- end }}
 
+{{/* CEL: whether the object is one of those that run the cluster. */}}
+{{- define "dragoman.isSystem" -}}
+request.namespace == 'kube-system'
+{{- end }}
+
 {{/* Labels that select: they never change. Call with (list $ "agent"). */}}
 {{- define "dragoman.selector" -}}
 app.kubernetes.io/name: dragoman
