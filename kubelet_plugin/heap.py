@@ -1,11 +1,11 @@
 """One heap for all threads.
 
 glibc gives each new thread a heap of its own, up to eight for each core, and what was once touched of one
-stays resident. Of the idle agent's dozen threads, most of them gRPC's, that was 1 MiB (measured). Most of what
-Python makes does not go that way, so hardly anybody waits for the one that is left.
+stays resident. Of the idle agent's dozen threads, most of them gRPC's, that was 1 MiB (measured). Most of
+what Python makes does not go that way, so hardly anybody waits for the one that is left.
 
-Limits: glibc's; other C libraries have no such call, and are left alone. Heaps that are there already stay, so
-this comes before threads are made.
+Limits: glibc's; other C libraries have no such call, and are left alone. Heaps that are there already stay,
+so this comes before threads are made.
 """
 
 from __future__ import annotations
