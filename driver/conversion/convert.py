@@ -290,7 +290,7 @@ def _hints(
             ours = catalogue.roles[name][0].vendor.device_class
             yield hints.of_class(name, other=classes[name], ours=ours)
     for one in containers:
-        yield from hints.of_neighbours(one, catalogue, served)
+        yield from hints.of_neighbours(one, catalogue, {*served, *classes})
 
 
 def _template(name: str, plan: Plan) -> JSON:

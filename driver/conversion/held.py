@@ -74,7 +74,10 @@ def check_held(
         choice = choice_of(ask.family)
         if Way.MPS in choice.ways:
             _check_mps(container, ask, asks, choice=choice, warn=warn)
-        if Way.PARTITION in choice.ways and ask.family.entry.modes != (Way.SHARE,) and ask.count > 1:
+        parted = Way.PARTITION in choice.ways and (
+            Way.SHARE not in choice.ways or offered(ask, choice=choice, stock=stock)
+        )
+        if parted and not ask.family.entry.templates and ask.count > 1:
             warn(f"{_field(container, ask)}: a program of CUDA sees one MIG device, however many there are.")
 
 

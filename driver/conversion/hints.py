@@ -55,7 +55,7 @@ def of_neighbours(container: Container, catalogue: Catalogue, served: Collection
     Args:
         container: The container.
         catalogue: The names.
-        served: Names that are converted though they are none of these.
+        served: Names that are served though they are none of these, converted or by a class.
     """
     limits = container.amounts("limits")
     domains = {name.partition("/")[0] for name in limits if name in catalogue.names}

@@ -79,6 +79,11 @@ def partitions_of(
             f"{path}[{ask.family.resources['cores']}]: a partition has the compute of its profile; only "
             "memory is asked for."
         )
+    if not kinds:
+        warn(
+            f"metadata.annotations[{ask.family.entry.annotation('mode')}]: the cluster offers no such "
+            "partition; the pod waits until a policy does (partitions: Dynamic)."
+        )
     if not ask.memory_mib and not ask.memory_percent:
         return [form.option({"cores": format_count(CORES_PER_CARD)})]
     if ask.memory_percent:
