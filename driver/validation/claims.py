@@ -27,6 +27,7 @@ from driver.validation.findings import Notes
 from driver.validation.giving import Giving
 from driver.validation.itself import Asked, check_itself
 from driver.validation.limits import MAX_CONSTRAINTS, MAX_DEVICES, MAX_NAMES, MAX_SELECTORS
+from driver.validation.priorities import check_priorities
 from driver.validation.reading import as_mapping, entries, mapping, names, nearest, shown, text
 from driver.validation.requests import Option
 from driver.validation.selectors import Selectors
@@ -74,6 +75,7 @@ def check_claim(
     if notes.failed:
         return
     _check_partitions(asked.options, amounts, notes=notes)
+    check_priorities(asked, amounts, policies=facts.policies, notes=notes)
     giving = Giving(facts, selectors, notes, strict=not (made or facts.cards_may_come))
     giving.check(asked, compiled, amounts)
     giving.check_constraints(constraints, {option.request for option in asked.options})

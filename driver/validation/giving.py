@@ -41,6 +41,7 @@ from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Notes
 from driver.validation.itself import Asked
 from driver.validation.limits import MAX_SELECTORS
+from driver.validation.priorities import HELD_BY_PRELOAD, NOT_HELD, said_of
 from driver.validation.reading import as_mapping, entries, mapping, nearest, text
 from driver.validation.requests import Option
 from driver.validation.selectors import Selectors
@@ -137,6 +138,7 @@ class Giving:
             return _Problem(field=picked.field, sentence=picked.sentence)
         if option.admin:
             return None
+        self._priority(option, picked.cards, asked)
         return (
             self._amounts(option, picked.cards, amounts)
             or self._cap(option, picked.cards, amounts, asked)
@@ -202,6 +204,12 @@ class Giving:
         where = f"{said.field}.corePolicy"
         error = UncappedShareError(sentence, field=where, remedy="Leave corePolicy: disable out.")
         return _Problem(field=where, sentence=sentence, error=error)
+
+    def _priority(self, option: Option, cards: int, asked: Asked) -> None:
+        said = said_of(option.label, asked.configs)
+        held = self._selectors.of_class([HELD_BY_PRELOAD]) if said is not None else None
+        if said is not None and held is not None and not cards & held:
+            self._notes.warn(NOT_HELD.format(request=option.label), field=f"{said.field}.priority")
 
     def _count(self, option: Option, cards: int) -> _Problem | None:
         if option.count < 2:
