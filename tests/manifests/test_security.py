@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.manifests.support.helm import render
-from tests.manifests.support.security import lines
+from tests.manifests.support.security import host_mounts, lines
 from tests.manifests.test_chart import SETS
 
 pytestmark = pytest.mark.cluster
@@ -58,6 +58,21 @@ def test_nothing_is_explained_that_no_value_gives() -> None:
     # What the controller's pods have, one of the two has.
     given = {line for _, line in _given()}
     assert not {line for _, line in _explained()} - given
+
+
+def test_nothing_of_the_node_is_writable_but_the_kubelets_two_folders_cdi_and_our_own() -> None:
+    written = {path for values in VALUES for path, writable in host_mounts(render(values)) if writable}
+    kubelet = re.compile(r"(/\w+)+/kubelet/plugins(_registry|/dragoman\.dev)")
+    others = {path for path in written if not kubelet.fullmatch(path)}
+    assert len(others) < len(written)
+    assert others == {
+        "/var/run/cdi",
+        "/run/dragoman",
+        "/run/dragoman-mps",
+        "/var/lib/dragoman/hook",
+        "/var/lib/dragoman/preload",
+        "/var/lib/dragoman/state",
+    }
 
 
 def test_as_the_chart_comes_no_pod_is_privileged_or_in_a_namespace_of_the_node() -> None:

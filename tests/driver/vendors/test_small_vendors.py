@@ -94,6 +94,24 @@ def test_intels_memory_of_all_tiles_counts_and_half_of_them_is_not_enough(tmp_pa
     assert len(discover(node, tmp_path / "half").cards) == 2
 
 
+def test_intels_memory_of_all_regions_that_the_kernel_counts_is_the_cards(tmp_path: Path) -> None:
+    node = read_node("intel")
+    path = "/sys/fs/cgroup/dmem.capacity"
+    node.files[path] += "drm/0000:9a:00.0/vram1 51539607552\n"
+    memory = {card.pci_bus_id: card.memory_mib for card in discover(node, tmp_path).cards}
+    assert memory["0000:9a:00.0"] == 2 * 49152
+
+
+def test_a_metax_card_comes_with_the_nodes_that_newer_drivers_have(tmp_path: Path) -> None:
+    node = read_node("metax")
+    node.devices += ["/dev/mxnd", "/dev/mxgd"]
+    host = node.host(tmp_path)
+    vendor = node.vendor(host)
+    (card, _) = vendor.discover(host).cards
+    nodes = {one.path for one in vendor.edits(card, host=host).device_nodes}
+    assert {"/dev/mxcd", "/dev/mxnd", "/dev/mxgd"} < nodes
+
+
 def test_intels_graphics_of_a_processor_are_neither_cards_nor_problems(tmp_path: Path) -> None:
     node = read_node("intel")
     assert any("0000:00:02.0" in path for path in node.files)

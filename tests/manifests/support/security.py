@@ -26,6 +26,23 @@ def lines(documents: Iterable[Document]) -> set[str]:
     }
 
 
+def host_mounts(documents: Iterable[Document]) -> set[tuple[str, bool]]:
+    """Folders of the node that any container sees, and whether it may write there."""
+    found = set()
+    for one in documents:
+        if one["kind"] not in _WORKLOADS:
+            continue
+        spec = one["spec"]["template"]["spec"]
+        paths = {
+            each["name"]: each["hostPath"]["path"] for each in spec.get("volumes", []) if "hostPath" in each
+        }
+        for container in (*spec.get("initContainers", []), *spec["containers"]):
+            for mount in container.get("volumeMounts", []):
+                if mount["name"] in paths:
+                    found.add((paths[mount["name"]], not mount.get("readOnly")))
+    return found
+
+
 def _component(workload: Document) -> str:
     labels: Document = workload["spec"]["template"]["metadata"]["labels"]
     return str(labels["app.kubernetes.io/component"])
