@@ -86,11 +86,12 @@ def _warn_unheld(container: Container, ask: Ask, *, warn: Callable[[str], None])
     # A partition has sizes of its own and is asked for by another name.
     if ask.whole or not {*vendor.isolation} <= {IsolationLevel.HARDWARE, IsolationLevel.NONE}:
         return
-    if vendor.brought:
+    where = ["an administrator has brought what holds it"] if vendor.brought else []
+    where += [f"the node offers it ({level})" for level in vendor.offered_by_node]
+    if where:
         warn(
-            f"{container.path}: a limit of a part of a card of {vendor.title} is held only where an "
-            "administrator has brought what holds it; elsewhere a policy has to allow that nothing "
-            "does (isolation: none)."
+            f"{container.path}: a limit of a part of a card of {vendor.title} is held only where "
+            f"{' or '.join(where)}; elsewhere a policy has to allow that nothing does (isolation: none)."
         )
     else:
         warn(
