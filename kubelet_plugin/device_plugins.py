@@ -73,7 +73,8 @@ class DevicePlugins:
 
     def why_not(self, vendor: str) -> str:
         """Why cards of a vendor are not to be offered; "" if they may be."""
-        for name in sorted(self._seen):
+        # Until the kubelet answers, what was there before the restart counts: it may be slow after a boot.
+        for name in sorted(self._seen.keys() | self._remembered):
             if not self._is_of(name, vendor):
                 continue
             if name in self._now.offered:

@@ -148,6 +148,21 @@ async def test_after_a_boot_the_plugin_is_waited_for() -> None:
     assert again.why_not("nvidia") == ""
 
 
+async def test_a_kubelet_that_does_not_answer_after_a_boot_makes_nobody_forget_the_plugin() -> None:
+    node = Node(NVIDIA)
+    await node.plugins().look()
+    node.answer = None
+    booted = node.plugins()
+    await booted.first()
+    assert "until a moment ago" in booted.why_not("nvidia")
+    assert booted.why_not("amd") == ""
+    node.answer = NOTHING
+    await booted.look()
+    await asyncio.sleep(SETTLE_S + 1)
+    await booted.look()
+    assert booted.why_not("nvidia") == ""
+
+
 async def test_no_answer_changes_nothing() -> None:
     node = Node(NVIDIA)
     plugins = node.plugins()
