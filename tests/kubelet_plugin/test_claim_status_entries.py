@@ -113,6 +113,25 @@ async def test_a_cap_that_its_author_disabled_is_not_said_to_hold() -> None:
     assert entry["data"]["coresIsolation"] == ""
 
 
+FIRST = {"type": "Priority", "status": "True", "reason": "GoesFirst", "message": "It does."}
+
+
+async def test_only_a_share_of_high_priority_tells_whether_that_counts() -> None:
+    def told(priority: str, said: dict[str, str] | None, *, before: list[Any] | None = None) -> list[Any]:
+        share = record(replace(share_record(), priority=priority))
+        [entry] = entries_of(share, present=before or [], now="t", priority_of=lambda _: said)
+        return [one for one in entry["conditions"] if one["type"] == "Priority"]
+
+    (condition,) = told("high", FIRST)
+    assert condition == {**FIRST, "lastTransitionTime": "t"}
+    assert told("low", FIRST) == told("", FIRST) == told("high", None) == []
+    present = entries_of(
+        record(replace(share_record(), priority="high")), present=[], now="s", priority_of=lambda _: FIRST
+    )
+    # An agent that has just started and knows no policy yet.
+    assert told("high", None, before=present) == [{**FIRST, "lastTransitionTime": "s"}]
+
+
 async def test_a_share_whose_only_limit_is_disabled_is_not_limited() -> None:
     alone = share_record(whole=True)
     disabled = replace(alone, core_policy="disable", memory_level=None, cores_level=None)

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from driver.api.policy import effective_policy
 from driver.cards import Card, IsolationLevel
 from driver.cdi import ContainerEdits
 from driver.shares import Share
 from kubelet_plugin.in_force.book import Verdict
 from kubelet_plugin.in_force.start import LimitsInForce
+from kubelet_plugin.inventory import Snapshot
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef, FileClaimSource
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
@@ -45,11 +47,26 @@ class Told:
 
 
 class Cards:
+    vendor = "nvidia"
+
     def cards(self) -> Mapping[str, Card]:
-        return {}
+        return {"nvidia-1": card(self.vendor)}
 
     def vendor_edits(self, card: Card) -> ContainerEdits:
         raise NotImplementedError
+
+
+def card(vendor: str = "nvidia", *, allowed: bool = False) -> Card:
+    return Card(name="nvidia-1", vendor=vendor, model="m", memory_bytes=1 << 34, allow_high_priority=allowed)
+
+
+def snapshot(*, allowed: bool = True, complete: bool = True) -> Snapshot:
+    return Snapshot(
+        cards={"nvidia-1": card(allowed=allowed)},
+        policy=effective_policy([], node_labels={}),
+        problems=(),
+        complete=complete,
+    )
 
 
 def limits(*records: ClaimRecord, deadline: str = "30") -> tuple[LimitsInForce, Told]:
@@ -148,6 +165,57 @@ async def test_nobody_looks_before_a_limited_share_is_prepared(
     await asyncio.sleep(60)
     running.cancel()
     assert bool(made_one) is made
+
+
+HIGH = replace(SHARE, priority="high")
+OTHERWISE = replace(HIGH, memory_level=IsolationLevel.KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("share", "allowed", "settings", "said"),
+    [
+        (HIGH, True, "30", "nvidia", ("True", "GoesFirst")),
+        (HIGH, False, "30", "nvidia", ("False", "NotAllowed")),
+        (HIGH, True, "0", "nvidia", ("False", "NotWatched")),
+        (HIGH, True, "30", "amd", ("False", "NotHeldByPreload")),
+        (
+            replace(HIGH, memory_level=IsolationLevel.KERNEL),
+            True,
+            "30",
+            "nvidia",
+            ("False", "NotHeldByPreload"),
+        ),
+    ],
+)
+def test_whether_high_priority_counts_becomes_a_condition(
+    share: ShareRecord,
+    allowed: bool,
+    settings: tuple[str, str],
+    said: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deadline, vendor = settings
+    monkeypatch.setattr(Cards, "vendor", vendor)
+    found, _ = limits(record(share), deadline=deadline)
+    found.look_at_policy(snapshot(allowed=allowed))
+    condition = found.priority_of(share)
+    assert condition is not None
+    assert (condition["type"], condition["status"], condition["reason"]) == ("Priority", *said)
+    section = (Path(__file__).parents[3] / "docs/in-force.md").read_text().partition("## Who waits")[2]
+    assert f"| `{said[0]}` | `{said[1]}` |" in section
+
+
+def test_before_policies_are_known_nothing_is_said_of_priority() -> None:
+    found, told = limits(record(HIGH))
+    found.look_at_policy(snapshot(complete=False))
+    assert (found.priority_of(HIGH), told.claims) == (None, [])
+
+
+def test_a_policy_that_changes_is_told_to_claims_of_high_priority_on_its_cards_and_to_no_others() -> None:
+    found, told = limits(record(HIGH), record(SHARE), record(replace(SHARE, priority="low")))
+    for allowed, times in ((True, 1), (True, 1), (False, 2), (True, 3)):
+        found.look_at_policy(snapshot(allowed=allowed))
+        assert told.claims == [REF] * times
 
 
 class _Endless:

@@ -246,6 +246,17 @@ async def test_the_config_of_a_request_reaches_its_isolation(world: World) -> No
     assert (record.shares[0].core_policy, record.shares[0].cores_level) == ("disable", None)
 
 
+@pytest.mark.parametrize(("said", "stored"), [({"priority": "high"}, "high"), ({}, "")])
+async def test_the_priority_that_the_author_states_is_remembered(
+    world: World, said: dict[str, str], stored: str
+) -> None:
+    found = claim("claim", result(cores="30"), config=(share_config(**said),))
+    world.add(found, pod())
+    async with world.engine() as engine:
+        await prepare(engine, found)
+        assert engine.records[uid_of("claim")].shares[0].priority == stored
+
+
 async def test_a_full_card_is_refused_for_good_while_its_holders_live(world: World) -> None:
     first = claim("first", result(memory="600Mi"))
     second = claim("second", result(memory="500Mi", share="b"), owner="other", pods=("other",))

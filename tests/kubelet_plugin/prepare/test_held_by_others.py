@@ -76,6 +76,23 @@ async def test_what_another_claim_was_told_counts_and_not_what_a_policy_says_by_
     assert refused.value.reason == "CorePolicyConflict"
 
 
+async def test_shares_of_different_priority_from_two_claims_in_one_container_are_refused(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.cards.found = {
+        name: card(name, pci=f"0000:0{number}:00.0") for number, name in enumerate(("card-0", "card-1"))
+    }
+    told = claim("told", result(cores="20"), config=(share_config("gpu", priority="high"),))
+    ours = claim("ours", result(device="card-1", cores="20", share="b"))
+    both = container("app", ("gpu", ""), ("more", ""))
+    world.add(told, ours, pod(claims={"gpu": "told", "more": "ours"}, containers=(both,)))
+    async with world.engine() as engine:
+        with pytest.raises(IsolationError, match="different priorities") as refused:
+            await prepare(engine, told)
+        assert refused.value.reason == "PriorityConflict"
+
+
 async def test_a_limited_share_beside_a_partition_of_another_claim_is_refused(tmp_path: Path) -> None:
     world = World(tmp_path)
     part = card(
