@@ -1,7 +1,8 @@
 """Amounts of extended resources as whole numbers in the unit of their name.
 
 Limits: extended resources are whole numbers. The API server writes 4000 as `4k` and keeps `16Gi`, so a
-decimal suffix is no mistake and a binary one always is; what is finer than one is a mistake too.
+decimal suffix is no mistake and a binary one is, but for less than 1Mi: nobody means so few bytes, and to
+HAMi `4Ki` are 4096 of the unit. What is finer than one is a mistake too.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def whole_number(value: object, *, unit: Unit, field: str) -> int:
         LegacyAmountError: It is no whole number from 0 to `unit.most`.
     """
     quantity = parsed(value, unit=unit, field=field)
-    if quantity.form is Form.BINARY and quantity.nano:
+    if quantity.form is Form.BINARY and quantity.nano and not _of_units(quantity, unit):
         raise LegacyAmountError(
             f"{_shown(value)} is not a number of {unit.what}.", field=field, remedy=_instead(quantity, unit)
         )
@@ -70,6 +71,11 @@ def whole_number(value: object, *, unit: Unit, field: str) -> int:
             remedy=f"Write at most {unit.most}; one is {_one(unit)}.",
         )
     return number
+
+
+def _of_units(quantity: Quantity, unit: Unit) -> bool:
+    """Whether an amount with a binary suffix can be no amount of bytes, so that it is a number: `4Ki` MiB."""
+    return bool(unit.size_bytes) and 0 < quantity.rounded_up < MIB
 
 
 def parsed(value: object, *, unit: Unit, field: str) -> Quantity:

@@ -261,7 +261,7 @@ def test_an_amount_may_be_written_as_the_api_server_writes_it(value: object, mib
     [
         ("16Gi", 'for 16Gi write "16384"'),
         ("4096Mi", 'for 4096Mi write "4096"'),
-        ("1Ki", 'for 1Ki write "1"'),
+        ("1Mi", 'for 1Mi write "1"'),
         ("1Ei", "without a suffix"),
         ("-1Gi", "without a suffix"),
         ("1.5", "whole number"),
