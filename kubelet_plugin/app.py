@@ -107,6 +107,7 @@ class Agent:
             claims_here=parts.make_claims_here(self._client),
             cards=self._inventory,
             recorder=_PhaseRecorder(self._metrics),
+            pod_resources=PodResourcesClient(settings.pod_resources_socket) if self._client else None,
         )
         self._board = HealthBoard(pool=pool_name(settings.node_name))
         self._teller: ClaimTeller | None = None

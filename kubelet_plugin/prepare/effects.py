@@ -21,7 +21,7 @@ import structlog
 from driver.cards import Card, IsolationLevel
 from driver.cdi import ContainerEdits
 from driver.cdi.spec import serialise, spec_document
-from driver.errors import DeviceGoneError, DragomanError
+from driver.errors import DeviceGoneError, DragomanError, StateError
 from driver.isolation.choose import Chosen
 from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.cdi_files import CdiFiles
@@ -32,6 +32,24 @@ from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord, ShareRecord
 from kubelet_plugin.prepare.state import StateBusyError, StateFolder
 
 _log = structlog.get_logger(__name__)
+
+
+class FormerAllocationError(StateError):
+    """The claim is prepared by another allocation, which nobody has given back.
+
+    Attributes:
+        record: What is prepared.
+    """
+
+    reason = "FormerAllocation"
+    retriable = True
+
+    def __init__(self, record: ClaimRecord, why: str) -> None:
+        super().__init__(
+            f"Claim {record.namespace}/{record.name} is prepared on this node by another allocation. {why}",
+            remedy="The kubelet tries again.",
+        )
+        self.record = record
 
 
 class Effects:
@@ -81,10 +99,16 @@ class Effects:
             return f"What is left of claim {uid}, which has no record, cannot be removed: {refused}"
         return ""
 
-    def commit(self, plan: Plan) -> ClaimRecord:
+    def commit(self, plan: Plan, *, replacing: ClaimRecord | None = None) -> ClaimRecord:
         """Prepares a planned claim; nothing of it is left if that fails, unless others rely on it by then.
 
+        Args:
+            plan: The plan.
+            replacing: The record of another allocation that is undone for it, since nobody uses it any more.
+
         Raises:
+            FormerAllocationError: There is another one. The plan may be the older of the two: while it was
+                carried out the claim may have been released, allocated anew, and prepared by another agent.
             DragomanError: The guard, the isolation or the disk refuses.
         """
         self._state.refresh()
@@ -92,7 +116,8 @@ class Effects:
             wanted = decide(plan, source=self._source, prepared=self._state.find)
         former = self._state.find(wanted.uid)
         if former is not None and former.allocation != wanted.allocation:
-            # It was released and allocated anew, which Kubernetes allows only when no pod uses it.
+            if former != replacing:
+                raise FormerAllocationError(former, "It is not known yet whether a pod still uses it.")
             self._undo(former)
         record, made = self._state.reserve(wanted, cards=plan.cards, as_before=self._holds_already(wanted))
         if record.allocation != wanted.allocation:
@@ -362,7 +387,8 @@ class Effects:
                 if not item.share.admin:
                     self._source.undo(item.share, chosen=_chosen(item))
         with self._phases.time("state"):
-            self._state.release(record.uid)
+            # While a driver hung, another agent may have done the same and prepared the claim anew.
+            self._state.release(record.uid, only=record)
 
     def _edits(self, item: ShareRecord, *, cards: Mapping[str, Card]) -> ContainerEdits:
         card = cards.get(item.share.device)

@@ -32,8 +32,8 @@ from driver.cards import pool_name
 from driver.errors import ClaimError, DragomanError, KubeError, PrepareError
 from driver.kube.client import JSON
 from kubelet_plugin.prepare.cards import CardSource
-from kubelet_plugin.prepare.claims import ClaimMissingError, ClaimRef, ClaimSource
-from kubelet_plugin.prepare.effects import Effects
+from kubelet_plugin.prepare.claims import ClaimMissingError, ClaimRef, ClaimSource, PodResources
+from kubelet_plugin.prepare.effects import Effects, FormerAllocationError
 from kubelet_plugin.prepare.lanes import Lanes
 from kubelet_plugin.prepare.ledger import CardFullError, CardUse
 from kubelet_plugin.prepare.phases import Phases, Recorder
@@ -113,9 +113,11 @@ class PrepareEngine:
         cards: CardSource,
         recorder: Recorder | None = None,
         claims_here: ClaimSource | None = None,
+        pod_resources: PodResources | None = None,
     ) -> None:
         self._place = Place(node=settings.node, pool=pool_name(settings.node))
         self._claims = claims
+        self._pod_resources = pod_resources
         self._cards = cards
         self._phases = Phases(recorder)
         self._state = StateFolder(
@@ -302,14 +304,43 @@ class PrepareEngine:
         )
 
     async def _commit(self, plan: Plan) -> ClaimRecord:
-        devices = frozenset(item.share.device for item in plan.given)
         try:
-            return await self._in_thread(lambda: self._effects.commit(plan), devices=devices)
+            return await self._commit_once(plan)
+        except FormerAllocationError as held:
+            former = held.record
+        await self._check_replaceable(former, plan=plan)
+        return await self._commit_once(plan, replacing=former)
+
+    async def _commit_once(self, plan: Plan, *, replacing: ClaimRecord | None = None) -> ClaimRecord:
+        devices = frozenset(item.share.device for item in plan.given)
+        commit = partial(self._effects.commit, plan, replacing=replacing)
+        try:
+            return await self._in_thread(commit, devices=devices)
         except CardFullError as full:
             if not await self._find_releasing(full.holders):
                 raise
         # Says now that waiting helps, or succeeds, if the release is through by now.
-        return await self._in_thread(lambda: self._effects.commit(plan), devices=devices)
+        return await self._in_thread(commit, devices=devices)
+
+    async def _check_replaceable(self, former: ClaimRecord, *, plan: Plan) -> None:
+        """Whether what is prepared of a claim by another allocation may go for this one.
+
+        Raises:
+            FormerAllocationError: It was allocated anew since it was read for the plan, or one of the
+                kubelet's pods uses what is prepared: as after etcd was restored to an older state.
+            KubeError: The API server does not say.
+        """
+        ref = plan.ref
+        now = await self._claims.get_claim(namespace=ref.namespace, name=ref.name)
+        check_claim(now, ref)
+        if fingerprint(now, pool=self._place.pool) != plan.allocation:
+            raise FormerAllocationError(former, "It was allocated anew while it was prepared.")
+        in_use = frozenset() if self._pod_resources is None else await self._pod_resources.claims_in_use()
+        if in_use is None:
+            raise FormerAllocationError(former, "The kubelet does not say whether a pod uses it.")
+        # Of a claim of which the kubelet knows nothing that is prepared, it does not know the UID.
+        if ref.uid in {one.uid for one in in_use}:
+            raise FormerAllocationError(former, "The kubelet says that a pod uses it.")
 
     async def _find_releasing(self, holders: frozenset[str]) -> bool:
         """Marks those holders whose claims are gone or released; whether there are any."""

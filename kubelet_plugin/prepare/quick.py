@@ -5,8 +5,8 @@ steps changes threads twice, which took a sixth of a prepare (measured). `QuickP
 the thread that it is called in.
 
 Flow: claim -> repeat, or plan -> commit: the steps and the refusals of the engine's own way. What that does
-on the event loop for good reasons is left to it, by None: a full card, a claim that names no card of here, a
-card that so many are at work on already that one has to wait.
+on the event loop for good reasons is left to it, by None: a full card, a claim that is prepared by another
+allocation, one that names no card of here, a card that so many are at work on already that one has to wait.
 
 Limits: blocks, for threads only. The source's coroutines must not suspend (`HereTransport`). The caller holds
 the claim's lock.
@@ -21,7 +21,7 @@ from driver.errors import DragomanError, KubeError
 from driver.kube.client import JSON
 from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.claims import ClaimRef, ClaimSource
-from kubelet_plugin.prepare.effects import Effects
+from kubelet_plugin.prepare.effects import Effects, FormerAllocationError
 from kubelet_plugin.prepare.lanes import Lanes
 from kubelet_plugin.prepare.ledger import CardFullError
 from kubelet_plugin.prepare.phases import Phases
@@ -116,8 +116,9 @@ class QuickPath:
                 return known
         try:
             return self._prepare(claim, ref, reader=reader)
-        except CardFullError:
-            # Whether waiting helps is found out by asking for many claims at once.
+        except (CardFullError, FormerAllocationError):
+            # Whether waiting helps is found out by asking for many claims at once; whether what is there may
+            # go, by asking the kubelet too.
             return None
         except DragomanError:
             # The other agent on this node may have prepared it, when it was not to be refused yet.

@@ -272,8 +272,12 @@ class StateFolder:
                     return True
         return False
 
-    def release(self, uid: str) -> None:
+    def release(self, uid: str, *, only: ClaimRecord | None = None) -> None:
         """Gives back what a claim holds, durably; no error if that is nothing.
+
+        Args:
+            uid: UID of the claim.
+            only: What was undone of it; what is there by now stays if it is another record.
 
         Raises:
             StateError: The lock is not to be had.
@@ -282,6 +286,8 @@ class StateFolder:
         with self._exclusive():
             doubt = self._doubts.get(uid)
             if uid not in self._records and doubt is None:
+                return
+            if only is not None and self._records.get(uid, only) != only:
                 return
             with storage_errors(self._path(uid)):
                 self._changes.announce(uid)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from driver.api.share_config import ShareConfig
     from driver.shares import Share
+    from kubelet_plugin.prepare.claims import PodResources
     from kubelet_plugin.prepare.phases import Recorder
 
 JSON = dict[str, Any]
@@ -240,6 +241,8 @@ class World:
     quick: bool = False
     """Whether calls for one claim go the quick way, in one thread."""
     claims: Claims = field(default_factory=Claims)
+    kubelet: PodResources | None = None
+    """Who says which claims are in use; None where nobody is asked."""
     cards: Cards = field(init=False)
 
     def __post_init__(self) -> None:
@@ -259,6 +262,7 @@ class World:
             settings,
             claims=self.claims,
             claims_here=self.claims if self.quick else None,
+            pod_resources=self.kubelet,
             cards=self.cards,
             recorder=recorder,
         )
