@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ import pytest
 
 from driver.isolation import region as layout
 from driver.isolation.region import read_region
+from driver.kube.resources import ACCELERATOR_POLICIES
 from kubelet_plugin.host import NodeHost
 from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON
@@ -347,6 +349,156 @@ def test_who_lets_go_of_the_cap_has_none_while_nobody_else_computes_on_the_card(
     own.patch_agent_selector({"dragoman.dev/nowhere": None})
     own.wait_ready()
     place.delete("gentle")
+
+
+class _Race:
+    """Two pods with shares of one card, of which one goes first, and the kernels that they launch."""
+
+    def __init__(self, own: FourCards, place: Space) -> None:
+        self.own = own
+        self.place = place
+
+    def policy(self, **spec: Any) -> None:
+        body = {"kind": "AcceleratorPolicy", "metadata": {"name": "test-priority"}, "spec": spec}
+        self.own.api.apply({"apiVersion": "dragoman.dev/v1alpha1", **body})
+
+    def starts(self, name: str, **config: str) -> None:
+        wanted = request(memory="2Gi", cores="10", cel=on(CARDS[2]))
+        made, pod = sharing(name, wanted, config=[share_config(**config)] if config else [])
+        env = _env(DRAGOMAN_PROBE="busy", DRAGOMAN_STUB="lazy")
+        pod["spec"] |= {"containers": [container("app", "card", env=env)], "terminationGracePeriodSeconds": 2}
+        self.place.create(made, pod)
+        self.place.running(name)
+
+    def launches(self, name: str) -> int:
+        path = str(_region_path(self.own, self.place, name))
+        return int.from_bytes(NodeHost().read_part(path, offset=layout.TAIL - 8, length=8), "little")
+
+    def pid(self, name: str) -> int:
+        uid = self.place.pod(name)["metadata"]["uid"]
+        (pid,) = self.own.own_node.container_pids(pod_uid=uid, container="app")
+        return pid
+
+    def stops(self, name: str, *, seconds: float) -> float:
+        """Waits until one that launches each second has launched nothing for three; how long that took."""
+        began = since = time.monotonic()
+        before = self.launches(name)
+        while time.monotonic() - since < 3:
+            assert time.monotonic() - began < seconds, f"{name} launches on"
+            time.sleep(0.1)
+            now = self.launches(name)
+            before, since = now, since if now == before else time.monotonic()
+        return since - began
+
+    def goes_on(self, name: str, *, seconds: float) -> float:
+        """Waits until it launches; how long that took."""
+        began, before = time.monotonic(), self.launches(name)
+        waiting.eventually(
+            lambda: self.launches(name) > before + 1, what=f"{name} launches again", seconds=seconds
+        )
+        return time.monotonic() - began
+
+    def says(self, name: str) -> tuple[str, str]:
+        """Status and reason of the condition Priority of a pod's claim."""
+        return next(
+            (
+                (condition["status"], condition["reason"])
+                for entry in self.place.claim_of(name)["status"].get("devices") or []
+                for condition in entry["conditions"]
+                if condition["type"] == "Priority"
+            ),
+            ("", ""),
+        )
+
+
+@pytest.fixture(scope="module")
+def race(own: FourCards, place: Space) -> Iterator[_Race]:
+    found = _Race(own, place)
+    found.starts("low")
+    found.starts("high", priority="high")
+    yield found
+    own.api.delete(ACCELERATOR_POLICIES, "test-priority")
+    for name in ("low", "high"):
+        place.delete(name)
+
+
+def test_a_share_that_says_that_it_goes_first_does_not_unless_a_policy_allows_it(race: _Race) -> None:
+    waiting.eventually(
+        lambda: race.says("high") == ("False", "NotAllowed"), what="the claim says so", seconds=30
+    )
+    assert race.says("low") == ("", "")
+    with pytest.raises(AssertionError, match="launches on"):
+        race.stops("low", seconds=12)
+
+
+def test_one_of_low_priority_stops_while_one_of_high_priority_computes_and_goes_on_after(
+    own: FourCards, place: Space, race: _Race
+) -> None:
+    race.policy(allowHighPriority=True, lowPriorityPercent=0)
+    took = race.stops("low", seconds=30)
+    print(f"\nfrom the policy to the last launch of low priority: {took:.1f} s")  # noqa: T201
+    before = race.launches("high")
+    waiting.eventually(lambda: race.launches("high") > before, what="the other one computes on")
+    waiting.eventually(lambda: _series(own, "share_waiting", pod="low") == [1.0], what="it is told")
+    assert _series(own, "share_waiting", pod="high") == [0.0]
+    waiting.eventually(lambda: race.says("high") == ("True", "GoesFirst"), what="the claim says so")
+    own.own_node.signal(race.pid("high"), signal.SIGSTOP)
+    print(f"from the end of the other to the second launch: {race.goes_on('low', seconds=40):.1f} s")  # noqa: T201
+    race.starts("brief", priority="high")
+    print(f"from another's start to the last launch: {race.stops('low', seconds=30):.1f} s")  # noqa: T201
+    place.delete("brief")
+    race.goes_on("low", seconds=40)
+    own.own_node.signal(race.pid("high"), signal.SIGCONT)
+    race.stops("low", seconds=30)
+
+
+def test_who_waits_has_a_part_of_the_time_however_busy_the_other_is(race: _Race) -> None:
+    race.policy(allowHighPriority=True, lowPriorityPercent=50)
+    for _ in range(2):
+        race.goes_on("low", seconds=40)
+        race.stops("low", seconds=40)
+    race.policy(allowHighPriority=True, lowPriorityPercent=0)
+
+
+def test_who_waits_goes_on_when_no_policy_allows_it_any_more(own: FourCards, race: _Race) -> None:
+    race.stops("low", seconds=30)
+    own.api.delete(ACCELERATOR_POLICIES, "test-priority")
+    print(f"\nfrom the policy's end to the second launch: {race.goes_on('low', seconds=30):.1f} s")  # noqa: T201
+    waiting.eventually(lambda: race.says("high") == ("False", "NotAllowed"), what="the claim says so")
+
+
+def test_an_agent_that_is_killed_leaves_nobody_waiting_once_its_successor_runs(
+    own: FourCards, race: _Race
+) -> None:
+    race.policy(allowHighPriority=True, lowPriorityPercent=0)
+    race.stops("low", seconds=30)
+    agent = own.agent()
+    (pid, *_) = own.own_node.container_pids(pod_uid=agent["metadata"]["uid"], container=own.agent_container)
+    # So that nobody is made to wait again, and what the successor does at its start is seen.
+    own.own_node.signal(race.pid("high"), signal.SIGSTOP)
+    own.own_node.signal(pid, signal.SIGKILL)
+    try:
+        took = race.goes_on("low", seconds=60)
+        print(f"\nfrom the agent's end to the second launch: {took:.1f} s")  # noqa: T201
+        restarts = agent["status"]["containerStatuses"][0]["restartCount"]
+        own.wait_agent(lambda one: one["status"]["containerStatuses"][0]["restartCount"] > restarts)
+        said = own.target.must("kubectl", "logs", agent["metadata"]["name"], "--namespace", own.namespace)
+        assert "shares waited for an agent that was killed" in said
+    finally:
+        own.own_node.signal(race.pid("high"), signal.SIGCONT)
+
+
+def test_nobody_waits_without_an_agent(own: FourCards, race: _Race) -> None:
+    race.stops("low", seconds=60)
+    own.patch_agent_selector({"dragoman.dev/nowhere": "true"})
+    try:
+        print(f"\nfrom the agent's leave to the second launch: {race.goes_on('low', seconds=60):.1f} s")  # noqa: T201
+        before = race.launches("low")
+        waiting.eventually(lambda: race.launches("low") > before + 10, what="it goes on for good")
+    finally:
+        own.patch_agent_selector({"dragoman.dev/nowhere": None})
+        own.wait_ready()
+    race.stops("low", seconds=60)
 
 
 def _look_at(place: Space, pod: str, one: Combination) -> None:

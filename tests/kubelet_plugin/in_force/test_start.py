@@ -174,17 +174,11 @@ OTHERWISE = replace(HIGH, memory_level=IsolationLevel.KERNEL)
 @pytest.mark.parametrize(
     ("share", "allowed", "settings", "said"),
     [
-        (HIGH, True, "30", "nvidia", ("True", "GoesFirst")),
-        (HIGH, False, "30", "nvidia", ("False", "NotAllowed")),
-        (HIGH, True, "0", "nvidia", ("False", "NotWatched")),
-        (HIGH, True, "30", "amd", ("False", "NotHeldByPreload")),
-        (
-            replace(HIGH, memory_level=IsolationLevel.KERNEL),
-            True,
-            "30",
-            "nvidia",
-            ("False", "NotHeldByPreload"),
-        ),
+        (HIGH, True, ("30", "nvidia"), ("True", "GoesFirst")),
+        (HIGH, False, ("30", "nvidia"), ("False", "NotAllowed")),
+        (HIGH, True, ("0", "nvidia"), ("False", "NotWatched")),
+        (HIGH, True, ("30", "amd"), ("False", "NotHeldByPreload")),
+        (OTHERWISE, True, ("30", "nvidia"), ("False", "NotHeldByPreload")),
     ],
 )
 def test_whether_high_priority_counts_becomes_a_condition(
