@@ -18,7 +18,12 @@ _DYING_S = 0.2
 
 
 def killed_while(
-    agent: AgentProcess, run: Callable[[], None], *, threads: Collection[int], at: tuple[str, int]
+    agent: AgentProcess,
+    run: Callable[[], None],
+    *,
+    threads: Collection[int],
+    at: tuple[str, int],
+    follow: bool = True,
 ) -> tuple[bool, Calls]:
     """Has an agent work, and die at a system call if it comes to that.
 
@@ -27,12 +32,13 @@ def killed_while(
         run: Asks it for something; a connection that breaks is how it dies.
         threads: The threads that are watched.
         at: A system call, and the how manieth of each of these threads it is.
+        follow: As for `traced`.
 
     Returns:
         Whether the agent died, and the calls that were seen.
     """
     died = False
-    with traced(threads, options=kill_at(*at)) as calls:
+    with traced(threads, options=kill_at(*at), follow=follow) as calls:
         try:
             run()
         except grpc.RpcError as broken:

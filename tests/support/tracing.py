@@ -78,12 +78,22 @@ def threads_of(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def traced(threads: Collection[int], *, options: tuple[str, ...] = ()) -> Iterator[Calls]:
-    """Traces threads while the body runs; the calls are there afterwards."""
+def traced(
+    threads: Collection[int], *, options: tuple[str, ...] = (), follow: bool = True
+) -> Iterator[Calls]:
+    """Traces threads while the body runs; the calls are there afterwards.
+
+    Args:
+        threads: The threads.
+        options: Further options of strace.
+        follow: Whether threads and programs that are started meanwhile are traced as well, and so are all
+            threads of the process.
+    """
     calls = Calls({})
     with tempfile.TemporaryDirectory(prefix="strace-") as folder:
         output = Path(folder) / "calls"
-        command = ["strace", "-ff", "-y", "-s", "300", "-e", f"trace={CLASSES}", "-o", str(output), *options]
+        apart = "-ff" if follow else "--output-separately"
+        command = ["strace", apart, "-y", "-s", "300", "-e", f"trace={CLASSES}", "-o", str(output), *options]
         command += [part for thread in threads for part in ("-p", str(thread))]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
