@@ -9,7 +9,7 @@ Rules: an entry without `requests` means all of them; within one object nothing 
 claim's entry overrides a class's: `driver.api.share_config`.) Amounts that the webhook carried over from the
 request say the same twice, which is no conflict.
 
-Limits: entries of other drivers are passed over.
+Limits: entries of other drivers are passed over, with a word where their parameters are ours.
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ def _read(entry: Any, *, field: str, notes: Notes) -> Said | None:
     entry = as_mapping(entry, field=field)
     opaque = mapping(entry, "opaque", field=field)
     if opaque.get("driver") != DRIVER_NAME:
+        _remark(opaque, field=f"{field}.opaque", notes=notes)
         return None
     where = f"{field}.opaque.parameters"
     _refuse_allocation(entry, field=where)
@@ -143,6 +144,18 @@ def _read(entry: Any, *, field: str, notes: Notes) -> Said | None:
         config=config,
         amounts=amounts,
     )
+
+
+def _remark(opaque: Mapping[str, Any], *, field: str, notes: Notes) -> None:
+    """Warns of parameters of ours that are addressed to somebody else: nobody would read them."""
+    parameters = opaque.get("parameters")
+    version = parameters.get("apiVersion") if isinstance(parameters, Mapping) else None
+    if isinstance(version, str) and version.startswith(f"{DRIVER_NAME}/"):
+        notes.warn(
+            f"{shown(opaque.get('driver'))} reads no parameters of {DRIVER_NAME}, so they have no effect. "
+            f"Did you mean {DRIVER_NAME}?",
+            field=f"{field}.driver",
+        )
 
 
 def _refuse_allocation(entry: Mapping[str, Any], *, field: str) -> None:

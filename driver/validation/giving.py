@@ -12,7 +12,8 @@ Rules, in the order of certainty:
 * where they pick cards and none of these has the amounts, empty as it may be: an error, since whoever picks a
   card of 80 GiB and asks 100 of it means something else; a warning where larger cards may come
   (`ClusterFacts.cards_may_come`), and for claims that Kubernetes makes from a template, which was judged;
-* where no node has `count` of them: a warning, as cards fail and are repaired;
+* where no node has `count` of them: a warning, as cards fail and are repaired; the same where none holds
+  limits as strongly as a configuration wants it, as methods are installed;
 * of sub-requests it is enough that one can be served.
 
 Limits: what others hold plays no part, nor whether cards are offered at this moment.
@@ -22,15 +23,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from driver.allocation.capacity import Shortage, consumptions
 from driver.allocation.errors import CapacityRequestError
 from driver.allocation.models import Device
-from driver.api.share_config import CorePolicy
-from driver.cards import DRIVER_NAME
-from driver.cel import Selector
+from driver.api.share_config import CorePolicy, OnUnavailable
+from driver.cards import DRIVER_NAME, ISOLATION_ORDER, IsolationLevel, at_least
+from driver.cel import Selector, compile_selector
 from driver.quantities import Quantity, format_bytes
+from driver.validation.configs import Said
 from driver.validation.errors import (
     AmountTooLargeError,
     ObjectTooLargeError,
@@ -142,6 +145,7 @@ class Giving:
         return (
             self._amounts(option, picked.cards, amounts)
             or self._cap(option, picked.cards, amounts, asked)
+            or self._isolation(option, picked.cards, amounts, asked)
             or self._count(option, picked.cards)
         )
 
@@ -211,6 +215,38 @@ class Giving:
         if said is not None and held is not None and not cards & held:
             self._notes.warn(NOT_HELD.format(request=option.label), field=f"{said.field}.priority")
 
+    def _isolation(
+        self, option: Option, cards: int, amounts: Mapping[str, Quantity], asked: Asked
+    ) -> _Problem | None:
+        """Whether any card's limits are held as strongly as a configuration wants it, as its node tells."""
+        for said in asked.configs:
+            if not said.means(option.label) or said.config.on_unavailable is not OnUnavailable.FAIL_CLOSED:
+                continue
+            for dimension, minimum in (
+                ("memory", said.config.minimum_isolation.memory),
+                ("cores", said.config.minimum_isolation.cores),
+            ):
+                if minimum is None or not self._limits(dimension, cards, amounts, said):
+                    continue
+                found = self._cards.select(_held_by(dimension, minimum))
+                if not cards & (found.true | found.raises):
+                    those = "The card" if cards.bit_count() == 1 else f"None of the {cards.bit_count()} cards"
+                    what = "that it picks has no" if cards.bit_count() == 1 else "that it picks has a"
+                    return _Problem(
+                        field=f"{said.field}.minimumIsolation.{dimension}",
+                        sentence=f"{those} {what} limit of {dimension} held by {minimum} or stronger.",
+                    )
+        return None
+
+    def _limits(self, dimension: str, cards: int, amounts: Mapping[str, Quantity], said: Said) -> bool:
+        """Whether there is a limit at all that would have to be held."""
+        wanted = amounts.get(dimension)
+        if wanted is None or wanted.nano == 0:
+            return False
+        if dimension == "cores":
+            return said.config.core_policy is not CorePolicy.DISABLE
+        return all(wanted.rounded_up < _memory(device) for device in self._cards.kinds(cards))
+
     def _count(self, option: Option, cards: int) -> _Problem | None:
         if option.count < 2:
             return None
@@ -234,6 +270,13 @@ def expressions_of(device_class: Mapping[str, Any]) -> list[str] | None:
     except (ObjectUnreadableError, ObjectTooLargeError):
         return None
     return found
+
+
+@cache
+def _held_by(dimension: str, minimum: IsolationLevel) -> Selector:
+    """What holds for cards whose limits are held so strongly."""
+    strong = ", ".join(f'"{one}"' for one in ISOLATION_ORDER if at_least(one, minimum))
+    return compile_selector(f'device.attributes["{DRIVER_NAME}"].{dimension}Isolation in [{strong}]')
 
 
 def _memory(device: Device) -> int:

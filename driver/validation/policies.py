@@ -53,6 +53,7 @@ def check_policy(found: Mapping[str, Any], *, facts: ClusterFacts, notes: Notes)
         field = f"spec.cards[{place}]"
         _without_effect(card, field=field, unless_excluded=True, notes=notes)
         _card(card, field=field, facts=facts, notes=notes)
+    _reserved(spec, facts=facts, notes=notes)
     name = str(mapping(found, "metadata", field="").get("name") or "")
     _others(name, spec, facts=facts, notes=notes)
 
@@ -169,6 +170,19 @@ def _card(card: CardOverride, *, field: str, facts: ClusterFacts, notes: Notes) 
                 field=f"{field}.reservedMemory",
                 remedy="Reserve less, or set excluded: true.",
             )
+        )
+
+
+def _reserved(spec: AcceleratorPolicySpec, *, facts: ClusterFacts, notes: Notes) -> None:
+    """Warns of a reserve that leaves nothing of any card there is."""
+    known = facts.cards.uuids.values()
+    if spec.reserved_memory is None or not known or not all(known):
+        return
+    largest = max(known)
+    if parse_quantity(spec.reserved_memory).rounded_up >= largest:
+        notes.warn(
+            f"Nothing is left of any card of this cluster: the largest has {format_bytes(largest)}.",
+            field="spec.reservedMemory",
         )
 
 

@@ -128,3 +128,15 @@ def test_configs_of_a_class_must_not_contradict_each_other() -> None:
     entries = [config({**SHARE, "corePolicy": "force"}), config({**SHARE, "corePolicy": "disable"})]
     found = validate("DeviceClass", device_class(OURS, config=entries), facts=facts())
     assert told(found) == [("ConflictingConfig", "spec.config[1].opaque.parameters.corePolicy")]
+
+
+def test_parameters_of_ours_for_a_misspelt_driver_are_warned_of_since_nobody_reads_them() -> None:
+    entry = {"opaque": {"driver": "dragoman.de", "parameters": {**SHARE, "minimumIsolation": {}}}}
+    found = findings(claim(request(), config=[entry]))
+    assert not found.errors
+    (warning,) = found.warnings
+    assert warning.startswith("spec.devices.config[0].opaque.driver: 'dragoman.de' reads no parameters of")
+    assert warning.endswith("Did you mean dragoman.dev?")
+    for others in ({"apiVersion": "gpu.example.com/v1"}, {}, {"apiVersion": 7}):
+        entry = {"opaque": {"driver": "gpu.example.com", "parameters": others}}
+        assert not findings(claim(request(), config=[entry])).warnings

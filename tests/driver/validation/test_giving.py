@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from driver.cards import IsolationLevel
 from driver.validation.cards import KnownCards
 from tests.driver.validation.cluster import (
     SHARE,
@@ -192,6 +195,50 @@ def test_disabling_the_cap_is_refused_where_a_policy_refuses_it_on_every_card() 
     ]
     mixed = known(a=[card(0, allow_uncapped=False)], b=[card(0, node="b")])
     assert not findings(found, facts(mixed)).errors
+
+
+def strict(**minimum: str) -> Any:
+    return [config({**SHARE, "minimumIsolation": minimum})]
+
+
+def test_limits_that_no_card_holds_as_strongly_as_wanted_are_warned_of() -> None:
+    cards = facts(known(a=[card(number, memory_isolation=IsolationLevel.PRELOAD) for number in (0, 1)]))
+    asks = {"memory": "4Gi", "cores": "30"}
+    found = findings(claim(request(asks=asks), config=strict(memory="service")), cards)
+    assert not found.errors
+    (warning,) = found.warnings
+    where, _, sentence = warning.partition(": ")
+    assert where == "spec.devices.config[0].opaque.parameters.minimumIsolation.memory"
+    assert sentence == "None of the 2 cards that it picks has a limit of memory held by service or stronger."
+    (warning,) = findings(claim(request(asks=asks), config=strict(cores="preload")), cards).warnings
+    assert "minimumIsolation.cores" in warning
+    for enough in (strict(memory="preload"), strict(memory="none", cores="none")):
+        assert not findings(claim(request(asks=asks), config=enough), cards).warnings
+
+
+def test_one_card_that_holds_limits_strongly_enough_will_do() -> None:
+    cards = known(a=[card(0)], b=[card(0, node="b", memory_isolation=IsolationLevel.HARDWARE)])
+    asked = claim(request(asks={"memory": "4Gi"}), config=strict(memory="kernel"))
+    assert not findings(asked, facts(cards)).warnings
+
+
+@pytest.mark.parametrize(
+    ("asks", "more"),
+    [
+        ({}, {}),
+        ({"memory": "80Gi"}, {}),
+        ({"memory": "4Gi"}, {"onUnavailable": "FailOpen"}),
+        ({"memory": "80Gi", "cores": "0"}, {"minimumIsolation": {"cores": "kernel"}}),
+        (
+            {"memory": "80Gi", "cores": "9"},
+            {"minimumIsolation": {"cores": "kernel"}, "corePolicy": "disable"},
+        ),
+    ],
+)
+def test_what_has_no_limit_or_may_go_without_needs_nobody_to_hold_it(asks: Any, more: Any) -> None:
+    entry = config({**SHARE, "minimumIsolation": {"memory": "hardware"}, **more})
+    found = findings(claim(request(asks=asks), config=[entry]), facts(known(a=[card(0, gib=80)])))
+    assert not [one for one in found.warnings if "minimumIsolation" in one]
 
 
 def test_admin_access_takes_no_amounts() -> None:

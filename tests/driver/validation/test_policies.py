@@ -114,6 +114,16 @@ def test_reserving_all_memory_of_a_card_is_refused() -> None:
     assert not policy(cards, cards=[{"uuid": "GPU-n-0", "reservedMemory": "79Gi"}]).errors
 
 
+def test_a_reserve_that_leaves_nothing_of_any_card_is_warned_of() -> None:
+    sized = [card(number, gib=1, physical_memory_bytes=gib << 30) for number, gib in enumerate((40, 80))]
+    cards = facts(known(a=sized))
+    assert policy(cards, reservedMemory="80Gi").warnings == (
+        "spec.reservedMemory: Nothing is left of any card of this cluster: the largest has 80Gi.",
+    )
+    assert not policy(cards, reservedMemory="79Gi").warnings
+    assert not policy(facts(), reservedMemory="80Gi").warnings
+
+
 def test_two_policies_of_one_priority_that_disagree_are_warned_of() -> None:
     other = NamedPolicy(name="a", spec=decode(AcceleratorPolicySpec, {"sharing": False}))
     found = policy(facts(policies=[other]), sharing=True)
