@@ -152,6 +152,11 @@ def _without_effect(settings: CardSettings, *, field: str, unless_excluded: bool
             "No effect with sharing: false, since whole cards are never capped.",
             field=f"{field}.allowUncapped",
         )
+    if settings.sharing is False and settings.allow_high_priority and not settings.excluded:
+        notes.warn(
+            "No effect with sharing: false, since whole cards have nobody to go before.",
+            field=f"{field}.allowHighPriority",
+        )
 
 
 def _card(card: CardOverride, *, field: str, facts: ClusterFacts, notes: Notes) -> None:

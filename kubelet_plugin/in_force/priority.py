@@ -26,7 +26,8 @@ it looks again once a second. What a container writes into its own region ends i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from driver.api.share_config import Priority
 from driver.cards import Card, IsolationLevel
@@ -39,7 +40,8 @@ from kubelet_plugin.prepare.records import ShareRecord
 THROUGH_S = 10.0
 """For so long a share of low priority is let through at a time: two rounds, and ten looks of the library."""
 
-_LOCK_S = 1.0
+_LOCK_S = 0.1
+"""A round holds the lock while it writes a few bytes into memory."""
 
 
 def goes_first(record: ShareRecord, card: Card | None) -> bool:
@@ -158,6 +160,8 @@ class Waiting:
             self._free(but=held)
             # A process that had just looked and is about to note its launch writes over the number once.
             for path in (*held, *held):
+                # Who did not get the lock in time may have let go of everybody meanwhile.
+                goes_on()
                 if not self._over:
                     make_wait(path, host=self._host)
         return {
@@ -168,19 +172,25 @@ class Waiting:
 
     def let_go(self, *, clock: float) -> None:
         """Ends the wait of everybody, until the next round."""
-        with self._lock:
-            self._turns.step({}, now=clock)
+        with self._taken() as taken:
+            if taken:
+                self._turns.step({}, now=clock)
             self._free()
 
     def end(self) -> None:
         """Ends the wait of everybody, for good: no round does anything any more."""
         self._over = True
-        # Who holds it writes into memory. If that hangs all the same, what it finds after that is `_over`.
-        locked = self._lock.acquire(timeout=_LOCK_S)
-        try:
+        with self._taken():
             self._free()
+
+    @contextmanager
+    def _taken(self) -> Iterator[bool]:
+        """The lock, if it can be had: a round that hangs must not keep anybody from being let go."""
+        taken = self._lock.acquire(timeout=_LOCK_S)
+        try:
+            yield taken
         finally:
-            if locked:
+            if taken:
                 self._lock.release()
 
     def _free(self, *, but: Collection[str] = ()) -> None:

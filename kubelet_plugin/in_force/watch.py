@@ -135,7 +135,7 @@ class InForceWatch:
             pods = await self._pods()
             if pods is None:
                 # Who computes is not known either, and the kubelet may be away for long.
-                self._waiting.let_go(clock=now)
+                await self._let_go(now=now)
                 return
             running = await self._containers.running(pods, records=records, now=now)
             seen = await self._look([one for one in running if one.uses & limited.keys()], limited, now=now)
@@ -145,10 +145,10 @@ class InForceWatch:
                 uses = await self._use(found, limited, now=now)
             else:
                 self._give_caps_back()
-                self._waiting.let_go(clock=now)
+                await self._let_go(now=now)
                 found.not_come_to |= limited.keys()
         else:
-            self._waiting.let_go(clock=now)
+            await self._let_go(now=now)
         self._judge(limited, found, now=now)
         self._post(found, uses, limited)
 
@@ -156,6 +156,10 @@ class InForceWatch:
         """For when nobody is there to do so as soon as a neighbour begins to compute."""
         usage.give_caps_back(self._wanted, host=self._host)
         self._wanted = {}
+
+    async def _let_go(self, *, now: float) -> None:
+        """For when nobody knows who computes."""
+        await self._looks.once("waiting", lambda _: self._waiting.let_go(clock=now))
 
     async def _look(
         self, ours: list[RunningContainer], limited: Mapping[ShareKey, Limited], *, now: float
@@ -189,7 +193,7 @@ class InForceWatch:
         uses = await self._looks.once("regions", read)
         if uses is None:
             self._give_caps_back()
-            self._waiting.let_go(clock=now)
+            await self._let_go(now=now)
         return uses or []
 
     def _relieve(self, uses: list[usage.Use], limited: Mapping[ShareKey, Limited]) -> None:

@@ -94,6 +94,13 @@ def test_settings_of_excluded_cards_are_warned_of() -> None:
 
 
 def test_a_cap_on_cards_that_are_given_out_whole_is_warned_of() -> None:
+    assert policy(sharing=False, allowHighPriority=True).warnings == (
+        (
+            "spec.allowHighPriority: No effect with sharing: false, since whole cards have nobody to go "
+            "before."
+        ),
+    )
+    assert not policy(sharing=True, allowHighPriority=True, lowPriorityPercent=10).warnings
     assert policy(sharing=False, allowUncapped=False).warnings == (
         "spec.allowUncapped: No effect with sharing: false, since whole cards are never capped.",
     )

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -325,6 +327,46 @@ def test_the_end_waits_for_a_round_under_way_and_leaves_nobody_waiting(node: Nod
     ends.join(10)
     assert not late.is_alive()
     assert not ends.is_alive()
+    assert node.waits() == set()
+
+
+@pytest.mark.parametrize("how", ["let go", "end"])
+def test_a_round_that_hangs_keeps_nobody_from_being_let_go_and_writes_nothing_after_that(
+    node: Node, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.round(HIGH, LOW)
+    inside, goes_on = threading.Event(), threading.Event()
+    given_up: list[bool] = []
+    let_go = Preload.let_go
+
+    def hangs(self: Preload, **arguments: Any) -> int:
+        if threading.current_thread() is late:
+            inside.set()
+            assert goes_on.wait(10)
+        return let_go(self, **arguments)
+
+    def still() -> None:
+        if given_up:
+            raise LookGivenUpError
+
+    def round_again() -> None:
+        with suppress(LookGivenUpError):
+            node.made.round(uses, now=NOW, clock=STEP, goes_on=still)
+
+    monkeypatch.setattr(Preload, "let_go", hangs)
+    uses = node.uses(HIGH, LOW)
+    late = threading.Thread(target=round_again)
+    late.start()
+    assert inside.wait(10)
+    if how == "end":
+        node.made.end()
+    else:
+        given_up.append(True)
+        node.made.let_go(clock=STEP)
+    assert node.waits() == set()
+    goes_on.set()
+    late.join(10)
+    assert not late.is_alive()
     assert node.waits() == set()
 
 
