@@ -29,6 +29,7 @@ from controller.allocating.answers import Answer
 from controller.allocating.books import Books
 from controller.allocating.candidates import Nodes
 from controller.allocating.errors import AllocationHeldUpError, AllocationLostError
+from controller.allocating.expecting import Expecting
 from controller.allocating.held_up import HoldUps
 from controller.allocating.question import Question, Questions
 from controller.allocating.reading import LongTexts, Reading
@@ -116,6 +117,7 @@ class Allocator:
         self._pods_of = pods_of
         self._nodes = Nodes(sources, usage)
         self._questions = Questions(sources, self._nodes)
+        self._expecting = Expecting(sources, usage, nodes=self._nodes, questions=self._questions)
         self._again = again
         self._answered = answered
         self._policy = policy
@@ -146,30 +148,9 @@ class Allocator:
         self._storing.begin()
         self.waiting.clear()
         self._unplaced.clear()
-        self._expect_those_on_their_way()
+        self._expecting.begin()
         claims = dict.fromkeys((*self._books.all_doubted(), *self._sources.claims.keys()))
         return [*self.waiting.all_pods(), *(f"claim/{key}" for key in claims)]
-
-    def _expect_those_on_their_way(self) -> None:
-        """Counts the pods whose claims are allocated, by whomever, and that are not bound yet."""
-        self._usage.expect_nobody()
-        for key in self._sources.pods.keys():  # noqa: SIM118 - a store, no dict
-            view = self._pod(key)
-            if view is not None and view.waits:
-                self._expect(key, view, self._questions.claims_of(key, view) or ())
-
-    def _expect(self, key: str, view: PodView, claims: Sequence[tuple[str, ClaimView]]) -> None:
-        """Counts a pod whose claims are all allocated, if kube-scheduler can bind it to their node."""
-        nodes = {claim.node for _, claim in claims if claim.ours}
-        if view.node:
-            # It is counted as one that is there.
-            return
-        if len(nodes) != 1 or not all(claim.allocated for _, claim in claims) or self._usage.expected(key):
-            return
-        (node,) = nodes
-        # One that does not fit would hold what it never gets.
-        if self._nodes.fits(view, node):
-            self._usage.expect(key, node=node, asks=view.asks)
 
     async def ended(self) -> None:
         """Waits until nothing that was written is under way; at most as long as is left of the Lease."""
@@ -196,6 +177,7 @@ class Allocator:
             if view is not None and view.may_need:
                 self._answered(Answer(pod=name, error=held_up))
             raise
+        await self._expecting.all_on_their_way()
         if kind == "pod":
             return await self._reconcile_pod(name)
         try:
@@ -282,7 +264,7 @@ class Allocator:
             self._questions.refuse_pod(view, ours=bool(mine))
             if not mine:
                 self.waiting.settled(key)
-                self._expect(key, view, claims)
+                self._expecting.expect(key, view, claims)
                 if self._unplaced.note(key, view, [claim for _, claim in claims], now=_now()):
                     self._again(UNPLACED, self._unplaced.after_s)
                 return None

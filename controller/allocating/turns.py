@@ -49,6 +49,8 @@ class Turns:
             self._used[namespace] = used
         else:
             self._until[namespace] = now + FACTOR * used
+            # Of namespaces that nobody asks about any more, nothing is kept.
+            self._until = {one: until for one, until in self._until.items() if until > now}
 
     def rest_s(self, namespace: str, *, now: float) -> float:
         """For how many seconds a namespace has to rest; 0 if it may go on."""
