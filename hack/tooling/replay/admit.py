@@ -47,6 +47,7 @@ JSON = dict[str, Any]
 MOST_BYTES = 16 << 20
 """A longer line is no request: API servers take objects of at most 3 MiB, and a review holds two of them."""
 _MALFORMED = 400
+_NAMESPACED = ("Pod", "ResourceClaim", "ResourceClaimTemplate", "AcceleratorQuota")
 
 EPILOG = """\
 AdmissionReviews (admission.k8s.io/v1) come on standard input, one JSON document a line; one answer a line
@@ -139,7 +140,7 @@ class Replay:
         Raises:
             ValueError: It is none.
         """
-        request = read(review)
+        request = _placed(read(review))
         reply = Reply()
         await decide(request, self.knowledge, webhook=Webhook.MUTATING, reply=reply)
         stored = request
@@ -147,7 +148,7 @@ class Replay:
             stored = replace(request, object=jsonpatch.apply_patch(dict(request.object), reply.patch))
             await decide(stored, self.knowledge, webhook=Webhook.VALIDATING, reply=reply)
         if request.kind == "ResourceClaim" and request.operation == "DELETE" and not request.dry_run:
-            await self._quotas.released(namespace=request.namespace or "default", name=request.name)
+            await self._quotas.released(namespace=request.namespace, name=request.name)
         made = None
         if request.kind == "Pod":
             made = self._made(stored) if reply.allowed else {"templates": []}
@@ -176,8 +177,7 @@ class Replay:
         for one in templates_of(pod, settings=settings, stock=stock, class_of=class_of):
             # The controller adds what the webhook would add.
             made = jsonpatch.apply_patch(one, additions(TEMPLATE, one, replace(self.knowledge, stamps=True)))
-            namespace = request.namespace or metadata.get("namespace") or "default"
-            found.append({**made, "metadata": {**made["metadata"], "namespace": namespace}})
+            found.append({**made, "metadata": {**made["metadata"], "namespace": request.namespace}})
         return found
 
     def _convert(self, pod: Mapping[str, Any], *, identity: str) -> Converted | None:
@@ -278,6 +278,15 @@ def _parser() -> argparse.ArgumentParser:
         help='templates of pods stand in the answer itself, under the key "templates"',
     )
     return parser
+
+
+def _placed(request: Request) -> Request:
+    """The request with its namespace, which API servers always send and people leave out."""
+    if request.namespace or request.kind not in _NAMESPACED:
+        return request
+    metadata = (request.object or request.old or {}).get("metadata")
+    found = metadata.get("namespace") if isinstance(metadata, Mapping) else None
+    return replace(request, namespace=str(found or "default"))
 
 
 def _lines(source: IO[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -421,6 +421,17 @@ def test_a_cluster_is_the_same_however_it_is_written(replay: Any, tmp_path: Path
     assert replay(*asked, cluster=path).documents == replay(*asked).documents
 
 
+@pytest.mark.parametrize("metadata", [{"namespace": "kube-system"}, {}])
+def test_a_request_without_a_namespace_is_about_that_of_its_object(replay: Any, metadata: JSON) -> None:
+    made = pod(nvidia_com__gpu="1")
+    made["metadata"] |= metadata
+    asked = review("Pod", made)
+    del asked["request"]["namespace"]
+    (found,) = replay(asked).documents
+    templates = found[1]["templates"]
+    assert [one["metadata"]["namespace"] for one in templates] == ([] if metadata else ["default"])
+
+
 def test_without_any_class_those_of_the_chart_are_there(replay: Any, tmp_path: Path) -> None:
     path = tmp_path / "cards.yaml"
     path.write_text(yaml.safe_dump_all(one for one in _manifests() if one["kind"] == "AcceleratorNode"))
