@@ -104,8 +104,11 @@ def required_version(devices: Mapping[str, ContainerEdits]) -> str:
 
 
 def serialise(document: Mapping[str, Any]) -> bytes:
-    """The document as JSON text: the same document always gives the same bytes."""
-    return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode()
+    """The document as JSON text on one line: the same document always gives the same bytes.
+
+    Not indented: Python does that by itself instead of in C, which was a tenth of a prepare (measured).
+    """
+    return (json.dumps(document, sort_keys=True, ensure_ascii=True) + "\n").encode()
 
 
 def _check_edits(edits: ContainerEdits, *, name: str) -> None:

@@ -16,13 +16,15 @@ that an administrator made.
 
 Limits: nodes of one card and those that all cards need (`/dev/nvidiactl`) look the same here, so two claims
 count as rivals only if one has all nodes of the other; whether that is wrong, the vendor is asked. `rivals`
-and `same_driver` touch memory alone.
+and `same_driver` touch memory alone, and cost as much as there are cards and not as there are claims.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from driver.cards import Card
 from driver.cdi import ContainerEdits
@@ -49,13 +51,6 @@ class HandedOut:
         partition: Whether it is a partition.
     """
 
-    @property
-    def of_partition(self) -> frozenset[str]:
-        """Paths of the device nodes that open the partition and nothing else; none of a card."""
-        if not self.partition:
-            return frozenset()
-        return frozenset(node.path for node in self.limits.device_nodes)
-
     uid: str
     device: str
     card: str
@@ -65,19 +60,40 @@ class HandedOut:
     driver_version: str = ""
     partition: bool = False
 
+    @property
+    def of_partition(self) -> frozenset[str]:
+        """Paths of the device nodes that open the partition and nothing else; none of a card."""
+        if not self.partition:
+            return frozenset()
+        return frozenset(node.path for node in self.limits.device_nodes)
+
+    @property
+    def opens(self) -> _Opens:
+        """What it opens: all that plays a part in whether it is a rival of another one."""
+        return _Opens(card=self.card, nodes=self.nodes, of_partition=self.of_partition)
+
+
+class _Opens(NamedTuple):
+    card: str
+    nodes: frozenset[str]
+    of_partition: frozenset[str]
+
 
 class HandedOutCards:
     """By CDI device: what is handed out, as far as this process knows."""
 
     def __init__(self, source: CardSource) -> None:
         self._source = source
+        self._lock = threading.Lock()
         self._known: dict[str, HandedOut] = {}
+        # The same once more by what is opened: all shares of a card open the same.
+        self._opening: dict[_Opens, dict[str, HandedOut]] = {}
 
     def note(
         self, cdi_device: str, *, uid: str, card: Card, reach: ContainerEdits, limits: ContainerEdits
     ) -> None:
         """Remembers what a CDI device is made of."""
-        self._known[cdi_device] = HandedOut(
+        found = HandedOut(
             uid=uid,
             device=card.name,
             card=_card_of(card),
@@ -87,6 +103,8 @@ class HandedOutCards:
             driver_version=card.driver_version,
             partition=card.partition is not None,
         )
+        with self._lock:
+            self._put(cdi_device, found)
 
     def note_nodes(self, record: ClaimRecord, nodes: Mapping[str, frozenset[str]]) -> None:
         """Remembers what a file that this process did not write leads to.
@@ -98,25 +116,45 @@ class HandedOutCards:
         cards = self._source.cards()
         for item in record.shares:
             card = cards.get(item.share.device)
-            if item.cdi_device in nodes and item.cdi_device not in self._known:
-                self._known[item.cdi_device] = HandedOut(
-                    uid=record.uid,
-                    device=item.share.device,
-                    card=_card_of(card) if card is not None else item.share.device,
-                    nodes=nodes[item.cdi_device],
-                    partition=card is not None and card.partition is not None,
-                )
+            if item.cdi_device not in nodes:
+                continue
+            found = HandedOut(
+                uid=record.uid,
+                device=item.share.device,
+                card=_card_of(card) if card is not None else item.share.device,
+                nodes=nodes[item.cdi_device],
+                partition=card is not None and card.partition is not None,
+            )
+            with self._lock:
+                if item.cdi_device not in self._known:
+                    self._put(item.cdi_device, found)
 
     def forget(self, record: ClaimRecord) -> None:
         """Forgets a claim."""
-        for item in record.shares:
-            self._known.pop(item.cdi_device, None)
+        with self._lock:
+            for item in record.shares:
+                self._drop(item.cdi_device)
 
     def keep(self, wanted: Callable[[str], bool]) -> None:
         """Forgets all claims but those with such UIDs."""
-        for cdi_device, found in list(self._known.items()):
-            if not wanted(found.uid):
-                self._known.pop(cdi_device, None)
+        unwanted = [(name, found) for name, found in list(self._known.items()) if not wanted(found.uid)]
+        with self._lock:
+            for cdi_device, found in unwanted:
+                if self._known.get(cdi_device) is found:
+                    self._drop(cdi_device)
+
+    def _put(self, cdi_device: str, found: HandedOut) -> None:
+        self._drop(cdi_device)
+        self._known[cdi_device] = found
+        self._opening.setdefault(found.opens, {})[cdi_device] = found
+
+    def _drop(self, cdi_device: str) -> None:
+        former = self._known.pop(cdi_device, None)
+        if former is not None:
+            alike = self._opening[former.opens]
+            del alike[cdi_device]
+            if not alike:
+                del self._opening[former.opens]
 
     def limits(self, cdi_device: str) -> ContainerEdits | None:
         """What the methods of isolation gave; None where this process did not write that."""
@@ -140,15 +178,25 @@ class HandedOutCards:
 
     def rivals(self, record: ClaimRecord) -> tuple[HandedOut, ...]:
         """What other claims were given of other cards though it is what this claim was given."""
-        ours = [self._known[item.cdi_device] for item in record.shares if item.cdi_device in self._known]
-        others = [other for other in list(self._known.values()) if other.uid != record.uid]
-        return tuple(other for other in others if any(_same_nodes(other, own) for own in ours))
+        with self._lock:
+            ours = {
+                self._known[item.cdi_device].opens for item in record.shares if item.cdi_device in self._known
+            }
+            return tuple(
+                other
+                for opens, alike in self._opening.items()
+                if any(_same_nodes(opens, own) for own in ours)
+                for other in alike.values()
+                if other.uid != record.uid
+            )
 
     def partitions_beside(self, record: ClaimRecord) -> tuple[HandedOut, ...]:
         """The partitions of other claims on the cards that this claim is given partitions of."""
         cards = self._source.cards()
         found = (cards.get(item.share.device) for item in record.shares)
         beside = {_card_of(card) for card in found if card is not None and card.partition is not None}
+        if not beside:
+            return ()
         return tuple(
             other
             for other in list(self._known.values())
@@ -206,7 +254,7 @@ def _card_of(card: Card) -> str:
     return uuid or card.name
 
 
-def _same_nodes(one: HandedOut, other: HandedOut) -> bool:
+def _same_nodes(one: _Opens, other: _Opens) -> bool:
     if one.card == other.card:
         return bool(one.of_partition & other.nodes or other.of_partition & one.nodes)
     if not one.nodes or not other.nodes:
