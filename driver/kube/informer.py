@@ -44,6 +44,7 @@ Handler = Callable[[str, T | None, T | None], None]
 _WATCH_S = 290
 _SHORT_WATCH_S = 1.0
 _FAILURES_BEFORE_LIST = 3
+_IN_A_ROW = 20
 
 _log = structlog.get_logger("informer")
 
@@ -196,10 +197,23 @@ class Informer(Generic[T]):
         if _number(listed) < self.version:
             _log.warning("the server's history was set back", kind=self.resource.kind, version=listed)
             self._ahead = {key: began for key, began in self._ahead.items() if began == self._began}
+        if not self.synced.is_set():
+            await self._begin(found)
         self._version = listed
         self._take_over(found, _number(self._version))
         self.lists += 1
         self.synced.set()
+
+    async def _begin(self, found: dict[str, _Entry[T]]) -> None:
+        """Takes over the first list, a few objects at a time: nobody relies on the store yet.
+
+        Handlers may look at each object for a millisecond, and there are thousands.
+        """
+        for number, (key, entry) in enumerate(found.items(), 1):
+            if key not in self._ahead:
+                self._set(key, entry)
+            if number % _IN_A_ROW == 0:
+                await asyncio.sleep(0)
 
     def _take_over(self, found: dict[str, _Entry[T]], listed: int) -> None:
         for key, entry in list(self._store.items()):

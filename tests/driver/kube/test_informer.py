@@ -101,6 +101,28 @@ async def test_it_is_not_synced_before_the_last_page_arrived() -> None:
     task.cancel()
 
 
+async def test_handlers_of_a_long_first_list_leave_others_their_turn_and_it_is_synced_after_them() -> None:
+    world = World([page(*(node(f"n{number}", 1) for number in range(100)))], page_size=100)
+    turns, seen = 0, []
+
+    def note(_key: str, _before: Any, _after: Any) -> None:
+        seen.append((turns, world.informer.synced.is_set(), world.informer.version))
+
+    async def others() -> None:
+        nonlocal turns
+        while not world.informer.synced.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    world.informer.subscribe(note)
+    running = asyncio.create_task(others())
+    await world.run_for(1)
+    await running
+    assert len(seen) == 100
+    assert seen[-1][0] - seen[0][0] >= 4
+    assert {(synced, version) for _, synced, version in seen} == {(False, 0)}
+
+
 async def test_the_watch_begins_where_the_list_ended_and_asks_for_bookmarks() -> None:
     world = World([page(version=42)])
     await world.run_for(1)
