@@ -22,7 +22,7 @@ import posixpath
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -64,6 +64,7 @@ _VENDOR_ID = "0x10de"
 _DISPLAY = "0x03"  # base class of VGA (0x0300) and 3D (0x0302) controllers
 _PCI_ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
 _AFTER_AN_ERROR_S = 1.0
+_MOST_EVENTS = 1000
 _DOUBLE_BIT = "The driver reported an uncorrectable (double-bit) memory error."
 _CERTAIN = frozenset({"CardLost", CARD_MISSING, "ResetRequired", "RowRemapFailed"})
 _RECOVERY = {
@@ -178,10 +179,18 @@ class Nvidia:
             return None
         if event is None:
             return ()
-        if event.uuid not in names:
-            return None
-        found = [_fault(event, name=name) for name in names[event.uuid]]
+        events = (event, *self._more_events(list(names), host=host))
+        found = [_fault(one, name=name) for one in events for name in names.get(one.uuid, ())]
         return tuple(fault for fault in found if fault is not None) or None
+
+    def _more_events(self, uuids: Sequence[str], *, host: Host) -> Iterator[NvmlEvent]:
+        """What waits already: programs that are at fault again and again must hold up no card's fault."""
+        with suppress(NvmlError):
+            for _ in range(_MOST_EVENTS):
+                event = self._asked(host).wait(uuids, timeout_s=0)
+                if event is None:
+                    return
+                yield event
 
     @property
     def instances_outlive_boot(self) -> bool:

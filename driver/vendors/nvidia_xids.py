@@ -6,7 +6,7 @@ own device plugin and DRA driver pass over: 13, 31, 43, 45, 68, 109.
 Three kinds, and what is in no table is of the third:
 
 * an application's own: counted and nothing else;
-* told by a state as well (rows remapped, pages retired, an error that was contained): the driver is asked for
+* told by a state as well (rows remapped, pages retired, what the driver wants done): the driver is asked for
   the state every few seconds, and the state knows when it is over, so the event makes that question come at
   once;
 * the card's: the card is suspected; of those in `CERTAIN`, NVIDIA says that nothing can go on without a
@@ -21,9 +21,9 @@ APPLICATION = frozenset({13, 31, 43, 45, 68, 109})
 """Illegal instructions and addresses, channels torn down, a decoder fed nonsense, a context switch held up:
 the program ends, the card is as good as before."""
 
-TOLD_BY_STATE = frozenset({63, 92, 94})
+TOLD_BY_STATE = frozenset({63, 92, 94, 154})
 """A row remapping or page retirement was recorded; many single-bit errors; an uncorrectable error was
-contained."""
+contained; what the driver asks for (a reset, a drain, nothing any more) is another by now."""
 
 CERTAIN = frozenset({48, 62, 64, 79, 95, 119, 120, 140, 143})
 

@@ -1,8 +1,8 @@
 """Asking the vendors for their cards' health, each in a thread of its own.
 
-Limits: a vendor that hangs holds nobody up. It is not asked again while it hangs; its cards are of unknown
-health, and after `HANGS_AFTER_S` have a fault, because a driver that answers no question will hardly run
-programs.
+Limits: a vendor that hangs holds the others up once, for `PATIENCE_S`. It is not asked again while it hangs,
+and nobody waits for it any more; its cards are of unknown health, and after `HANGS_AFTER_S` have a fault,
+because a driver that answers no question will hardly run programs.
 """
 
 from __future__ import annotations
@@ -55,13 +55,14 @@ class HealthQuestions:
             cards: The vendors and their cards.
             missing: Cards that no vendor lists any more.
         """
+        fresh = []
         for vendor, some in cards:
             if vendor.name not in self._open:
                 task = asyncio.create_task(self._answer(vendor, some), name=f"health-{vendor.name}")
                 self._open[vendor.name] = _Question(self._clock(), task)
-        waiting = [question.task for question in self._open.values()]
-        if waiting:
-            await asyncio.wait(waiting, timeout=PATIENCE_S)
+                fresh.append(task)
+        if fresh:
+            await asyncio.wait(fresh, timeout=PATIENCE_S)
         found: list[CardHealth] = []
         for vendor, some in cards:
             found += self._collect(vendor, some)

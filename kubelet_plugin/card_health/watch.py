@@ -1,12 +1,13 @@
 """The watch: asks, listens, judges, and tells everybody.
 
-Flow: every `EVERY_S`, and at once after a report, all vendors are asked (`questions`); beside that one task
-for each vendor that has events waits for them, in a thread. Both feed the `HealthBook`. A verdict that
-changed goes to the inventory (AcceleratorNode, and so slices), to the claims that hold the card, to the
-health stream, to metrics, and into the file that survives a restart.
+Flow: every `EVERY_S`, and at once after a report about a card, all vendors are asked (`questions`); beside
+that one task for each vendor that has events waits for them, in a thread. Both feed the `HealthBook`. A
+verdict that changed goes to the inventory (AcceleratorNode, and so slices), to the claims that hold the card,
+to the health stream, to metrics, and into the file that survives a restart.
 
 Limits: a fault is published within `EVERY_S` and the patience for a slow vendor. Nothing here blocks the
-event loop.
+event loop. Programs can make a driver report their own faults as fast as they like: these are counted, make
+nobody be asked, and are logged once in `LOGGED_AGAIN_S`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ EVERY_S = 2.0
 WAIT_S = 5.0
 """For so long one wait for a driver's reports lasts."""
 
+SOONEST_S = 0.5
+"""However much is reported, it makes vendors be asked no more often than once in this time."""
+
+AFTER_REPORT_S = 0.2
+"""A pause after what a driver reported: it has more at once, if it has more."""
+
+LOGGED_AGAIN_S = 60.0
+_MAX_LOGGED = 1024
 _NO_SOURCE_S = 10.0
 _AFTER_FAILURE_S = 5.0
 _MAX_MESSAGE = 512
@@ -79,6 +88,7 @@ class HealthWatch:
         self._faults: Mapping[str, Fault] | None = None
         self._kept: Mapping[str, Any] | None = None
         self._ask_now = asyncio.Event()
+        self._logged: dict[tuple[str, str], float] = {}
         inventory.await_verdicts()
 
     def fault_of(self, device: str) -> Fault | None:
@@ -90,6 +100,8 @@ class HealthWatch:
         await self._inventory.ready.wait()
         if self._faults is None:
             await self._recall()
+        loop = asyncio.get_running_loop()
+        sooner_at = float("-inf")
         while True:
             self._ask_now.clear()
             await self.look()
@@ -97,6 +109,8 @@ class HealthWatch:
                 await asyncio.wait_for(self._ask_now.wait(), EVERY_S)
             except TimeoutError:
                 continue
+            await asyncio.sleep(max(0.0, sooner_at + SOONEST_S - loop.time()))
+            sooner_at = loop.time()
 
     async def listen(self) -> None:
         """Waits for what drivers report, until cancelled."""
@@ -137,18 +151,33 @@ class HealthWatch:
         reports = await in_daemon_thread(
             lambda: source.wait_for_faults(cards, host=self._host, timeout_s=WAIT_S), name="faults"
         )
-        for report in reports or ():
-            self._report(report)
-        if reports != ():
+        counted = [self._report(report) for report in reports or ()]
+        if reports is None or any(counted):
             self._ask_now.set()
+        if reports:
+            await asyncio.sleep(AFTER_REPORT_S)
 
-    def _report(self, report: CardFault) -> None:
+    def _report(self, report: CardFault) -> bool:
+        """Takes a report; whether it is about the card."""
         ignored = report.xid in self._ignored().get(report.name, frozenset())
         whose = "application" if report.of_application else "ignored" if ignored else "card"
         self._metrics.count("card_faults_total", reason=report.reason, of=whose)
-        log.warning("fault reported", card=report.name, reason=report.reason, of=whose)
-        if whose == "card":
-            self._book.reported(report, now=asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        if self._is_to_be_logged(report, now=now):
+            log.warning("fault reported", card=report.name, reason=report.reason, of=whose)
+        if whose != "card":
+            return False
+        self._book.reported(report, now=now)
+        return True
+
+    def _is_to_be_logged(self, report: CardFault, *, now: float) -> bool:
+        key = report.name, report.reason
+        if now - self._logged.get(key, float("-inf")) < LOGGED_AGAIN_S:
+            return False
+        if len(self._logged) >= _MAX_LOGGED:
+            self._logged.clear()
+        self._logged[key] = now
+        return True
 
     async def _judge(self) -> None:
         at = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

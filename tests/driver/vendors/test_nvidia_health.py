@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from driver.cards import Card
 from driver.vendors.base import CardFault, CardHealth, FaultSource
 from driver.vendors.nvidia import Nvidia
 from driver.vendors.nvidia_xids import APPLICATION, CERTAIN, TOLD_BY_STATE, fault_of
-from driver.vendors.nvml import NvmlError, PynvmlNvml
+from driver.vendors.nvml import NvmlError, NvmlEvent, PynvmlNvml
 from tests.driver.vendors.driver_root import add_device_nodes
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld, loader
 from tests.support.folder_host import FolderHost
@@ -198,11 +198,16 @@ def test_a_double_bit_error_is_a_fault(hearing: Hearing, world: NvmlWorld, cards
 
 
 def test_an_xid_that_a_state_tells_makes_the_state_be_asked_for(hearing: Hearing, world: NvmlWorld) -> None:
-    world.xids = [(0, 63), (0, 74)]
+    world.xids = [(0, 63)]
+    world.write()
+    until = time.monotonic() + 10
+    while None not in hearing.heard and time.monotonic() < until:
+        time.sleep(0.005)
+    assert None in hearing.heard
+    world.xids = [(0, 63), (0, 63), (0, 74)]
     world.write()
     (fault,) = hearing.faults(1)
     assert fault.xid == 74
-    assert None in hearing.heard
 
 
 def test_reports_are_heard_again_after_the_driver_was_away(
@@ -217,6 +222,24 @@ def test_reports_are_heard_again_after_the_driver_was_away(
     world.write()
     assert again.faults(1)[0].xid == 79
     again.end()
+
+
+def test_what_waits_already_is_heard_at_once_and_no_more_than_so_much(
+    host: FolderHost, cards: tuple[Card, ...]
+) -> None:
+    class Queue:
+        left = 3000
+
+        def wait(self, uuids: Sequence[str], *, timeout_s: float) -> NvmlEvent | None:
+            self.left -= 1
+            return NvmlEvent(uuid=UUIDS[0], xid=79 if self.left == 2001 else 13) if self.left else None
+
+    queue = Queue()
+    vendor = Nvidia(nvml=queue)  # type: ignore[arg-type]
+    found = vendor.wait_for_faults(cards, host=host, timeout_s=5) or ()
+    assert (len(found), {fault.xid for fault in found}) == (1001, {13, 79})
+    queue.left = 3
+    assert len(vendor.wait_for_faults(cards, host=host, timeout_s=5) or ()) == 2
 
 
 def test_without_a_card_to_listen_to_a_wait_still_takes_its_time(vendor: Nvidia, host: FolderHost) -> None:

@@ -31,7 +31,7 @@ def test_these_are_an_applications_own_and_never_certain(xid: int) -> None:
     assert (found.certain, found.of_application) == (False, True)
 
 
-@pytest.mark.parametrize("xid", [63, 92, 94])
+@pytest.mark.parametrize("xid", [63, 92, 94, 154])
 def test_of_these_the_cards_state_is_asked(xid: int) -> None:
     assert fault_of(xid, name="card") is None
 

@@ -87,6 +87,18 @@ async def test_a_vendor_that_hangs_holds_nobody_up_and_is_not_asked_again() -> N
     world.slow.gate.set()
 
 
+async def test_a_vendor_that_hangs_costs_the_others_a_wait_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.slow.gate.clear()
+    await world.ask()
+    # Whoever waited for it now would wait for longer than a test may take.
+    monkeypatch.setattr(questions, "PATIENCE_S", 3600.0)
+    world.quick.health_now = "Unhealthy"
+    found = await asyncio.wait_for(world.ask(), 10)
+    assert (found["a"].health, found["b"].health) == ("Unhealthy", "Unknown")
+    world.slow.gate.set()
+
+
 async def test_cards_of_a_vendor_that_hangs_for_long_have_a_fault_until_it_answers() -> None:
     world = World()
     world.slow.gate.clear()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from driver.api.base import decode
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, effective_policy
@@ -22,7 +23,7 @@ from kubelet_plugin import inventory as inventories
 from kubelet_plugin.card_health import questions, watch
 from kubelet_plugin.card_health.book import HOLD_OFF_S
 from kubelet_plugin.card_health.memory import HealthFile
-from kubelet_plugin.card_health.watch import EVERY_S, HealthWatch
+from kubelet_plugin.card_health.watch import AFTER_REPORT_S, EVERY_S, SOONEST_S, HealthWatch
 from kubelet_plugin.health import HealthBoard
 from kubelet_plugin.inventory import Inventory
 from kubelet_plugin.metrics import Metrics
@@ -312,3 +313,55 @@ async def test_a_vendor_whose_reports_fail_is_listened_to_again(
         vendor.reports.append(CardFault(name="a", reason="Xid79", message="", xid=79))
         await asyncio.sleep(10)
         assert set(world.faults) == {"a"}
+
+
+class Storm(Reporting):
+    """Reports the same fault of `a` whenever it is asked, and counts how often its cards are asked for."""
+
+    def __init__(self, fault: CardFault) -> None:
+        super().__init__()
+        self.fault, self.asked, self.waited = fault, 0, 0
+
+    def health(self, cards: Sequence[Card], *, host: Host) -> tuple[CardHealth, ...]:
+        self.asked += 1
+        return super().health(cards, host=host)
+
+    def wait_for_faults(
+        self, cards: Sequence[Card], *, host: Host, timeout_s: float
+    ) -> tuple[CardFault, ...] | None:
+        self.waited += 1
+        found, self.reports = tuple(self.reports), []
+        return (self.fault, *found)
+
+
+OF_PROGRAM = CardFault(name="a", reason="Xid13", message="", xid=13, of_application=True)
+OF_CARD = CardFault(name="a", reason="Xid79", message="", xid=79, certain=True)
+
+
+async def test_a_program_that_is_at_fault_again_and_again_makes_nobody_be_asked_for_the_card(
+    tmp_path: Path,
+) -> None:
+    vendor = Storm(OF_PROGRAM)
+    world = World(tmp_path, vendor=vendor)
+    with capture_logs() as logs:
+        async with world.running():
+            await asyncio.sleep(50)
+            assert vendor.asked <= 50 / EVERY_S + 2
+            assert vendor.waited <= 50 / AFTER_REPORT_S + 2
+            assert world.faults == {}
+            # What the card reports meanwhile is heard all the same.
+            vendor.reports.append(CardFault(name="b", reason="Xid79", message="", xid=79))
+            await asyncio.sleep(1)
+            assert set(world.faults) == {"b"}
+    assert len([one for one in logs if one.get("reason") == "Xid13"]) == 1
+
+
+async def test_however_fast_a_card_reports_faults_drivers_are_asked_no_faster_than_they_should_be(
+    tmp_path: Path,
+) -> None:
+    vendor = Storm(OF_CARD)
+    world = World(tmp_path, vendor=vendor)
+    async with world.running():
+        await asyncio.sleep(50)
+        assert set(world.faults) == {"a"}
+        assert vendor.asked <= 50 / SOONEST_S + 2
