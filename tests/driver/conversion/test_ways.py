@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from driver.allocation.limits import check_claim
 from driver.conversion import CardKind, ConversionError
+from driver.quantities import MIB, parse_quantity
 from tests.driver.conversion.pods import JSON, asked, converted, devices_of, pod
 
 GPU, MODE = "nvidia.com/gpu", "nvidia.com/vgpu-mode"
+MEMORY, PERCENT, CORES = "nvidia.com/gpumem", "nvidia.com/gpumem-percentage", "nvidia.com/gpucores"
 
 
 def test_a_share_and_a_partition_of_one_vendor_are_refused_in_one_container() -> None:
@@ -59,3 +64,62 @@ def test_a_cap_that_is_not_to_hold_asks_nothing_of_mps() -> None:
 def test_a_pod_for_windows_is_left_to_that_systems_device_plugins(spec: JSON) -> None:
     assert asked(pod({GPU: "1"}, **spec)) is None
     assert asked(pod({GPU: "1"}, os={"name": "linux"}, nodeSelector={})) is not None
+
+
+PARTITIONS = st.lists(
+    st.builds(
+        CardKind,
+        vendor=st.just("nvidia"),
+        model=st.sampled_from(["A", "B", "C"]),
+        memory_mib=st.integers(1, 41) | st.sampled_from([4864, 9856, 19968]),
+        profile=st.sampled_from(["1g.5gb", "2g.10gb", "3g.20gb", "1g"]),
+        of_mib=st.sampled_from([0, 40, 40960]),
+        there=st.booleans(),
+    ),
+    max_size=24,
+)
+CARDS = st.lists(
+    st.builds(
+        CardKind, vendor=st.just("nvidia"), model=st.just("A"), memory_mib=st.sampled_from([40, 40960])
+    ),
+    max_size=2,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    mode=st.lists(st.sampled_from(["hami-core", "mps", "mig", "x"]), min_size=1, max_size=4).map(",".join),
+    amounts=st.sampled_from(
+        [{}, {MEMORY: "4000"}, {MEMORY: "40"}, {PERCENT: "50"}, {PERCENT: "100"}, {CORES: "30"}]
+    ),
+    count=st.integers(1, 3),
+    partitions=PARTITIONS,
+    cards=CARDS,
+)
+def test_whatever_is_in_stock_no_alternative_gives_less_than_is_asked_or_more_than_the_mode_says(
+    mode: str, amounts: JSON, count: int, partitions: list[CardKind], cards: list[CardKind]
+) -> None:
+    stock = tuple(sorted({*partitions, *cards}))
+    try:
+        found = converted(pod({GPU: str(count), **amounts}, annotations={MODE: mode}), stock=stock)
+    except ConversionError:
+        return
+    check_claim(devices_of(found), "spec.devices")
+    (request,) = devices_of(found)["requests"]
+    options = request.get("firstAvailable") or [request["exactly"]]
+    words = mode.split(",")
+    for one in options:
+        is_part = one["deviceClassName"] == "partition.dragoman.dev"
+        assert ("mig" in words) if is_part else {"hami-core", "mps"} & {*words}
+        assert one["count"] == count
+        asked = one.get("capacity", {}).get("requests", {})
+        if is_part:
+            assert asked
+            wanted = int(amounts.get(MEMORY, 0))
+            has = int(parse_quantity(asked.get("memory", "0")).exact) // MIB
+            called = {kind.called_mib for kind in partitions if kind.memory_mib == has}
+            assert has >= wanted or any(size >= wanted for size in called)
+        elif amounts and amounts != {PERCENT: "100"}:
+            assert asked
+        service = 'coresIsolation == "service"' in str(one)
+        assert service is (not is_part and "hami-core" not in words)
