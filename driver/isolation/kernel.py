@@ -24,8 +24,8 @@ Decided here:
 On older kernels NVIDIA's driver from release 615 on counts and limits by itself, and is told through NVML
 by a second program, at the same stage and with the same care (`driver.isolation.kernel_nvml`).
 
-Source: the kernel's cgroup-v2 document ("DMEM"). Regions are `drm/<PCI address>/vram<n>` of amdgpu and xe,
-and `nvidia/<PCI address>/vidmem` of NVIDIA's driver 615 and later.
+Source: the kernel's cgroup-v2 document ("DMEM"), and its drivers: regions are `drm/<PCI address>/vram` of
+amdgpu, `.../vram0` and `.../vram1` of xe, and `nvidia/<PCI address>/vidmem` of NVIDIA's driver 615 and later.
 
 Limits:
 * Never run on a kernel with this controller; see docs/isolation.md.

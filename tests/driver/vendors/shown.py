@@ -135,7 +135,8 @@ def _context(card: Card, can: Availability) -> ShareContext:
 def _hook_for(tested: OnFixture, driver_counts: bool) -> bool:
     """Whether the kernel's hook is told the share's limit, where the driver counts memory by cgroup."""
     card = tested.cards()[0]
-    region = {"nvidia": "nvidia/{}/vidmem"}.get(tested.facts.name, "drm/{}/vram0").format(card.pci_bus_id)
+    drivers = {"nvidia": "nvidia/{}/vidmem", "amd": "drm/{}/vram"}
+    region = drivers.get(tested.facts.name, "drm/{}/vram0").format(card.pci_bus_id)
     tested.host.add("/cgroup/cgroup.controllers", "cpu dmem memory\n")
     tested.host.add("/cgroup/dmem.capacity", f"{region} {card.memory_bytes}\n" if driver_counts else "")
     tested.host.add("/hook")
