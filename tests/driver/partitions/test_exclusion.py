@@ -104,16 +104,19 @@ class Cluster:
         ]
 
 
-ASKED = st.tuples(st.sampled_from(["card", "part"]), st.sampled_from([None, 1, 4, 10, 19, 40]), st.booleans())
+Asked = tuple[str, int | None, bool]
+"""Whether a card or a part of one, how many GiB, and whether the eldest claim gives its own back first."""
 
 
-@given(st.lists(ASKED, max_size=14))
-@settings(max_examples=15, deadline=None)
-def test_whatever_is_asked_no_part_of_a_card_is_allocated_twice(
-    asked: list[tuple[str, int | None, bool]],
-) -> None:
-    cluster = Cluster()
-    for number, (of, memory_gib, release) in enumerate(asked):
+def asked(*memory_gib: int | None) -> st.SearchStrategy[list[Asked]]:
+    """Claims one after the other, of cards and parts, for these amounts."""
+    one = st.tuples(st.sampled_from(["card", "part"]), st.sampled_from(memory_gib), st.booleans())
+    return st.lists(one, max_size=14)
+
+
+def give_in_turn(cluster: Cluster, claims: Sequence[Asked]) -> None:
+    """Gives each what there is, and looks every time whether any part of a card is given out twice."""
+    for number, (of, memory_gib, release) in enumerate(claims):
         if release and cluster.held:
             del cluster.held[next(iter(cluster.held))]
         cluster.give(claim(f"c{number}", of, memory_gib))
@@ -122,6 +125,26 @@ def test_whatever_is_asked_no_part_of_a_card_is_allocated_twice(
             assert not exclude(first, second)
         exclusive = [one["device"] for one in results if not one.get("shareID")]
         assert len(exclusive) == len(set(exclusive))
+
+
+@given(claims=asked(None, 1, 4, 10, 19, 40))
+@settings(max_examples=15, deadline=None)
+def test_whatever_is_asked_no_part_of_a_card_is_allocated_twice(claims: list[Asked]) -> None:
+    give_in_turn(Cluster(), claims)
+
+
+def test_what_is_given_out_twice_is_noticed() -> None:
+    class Careless(Cluster):
+        def give(self, one: JSON, *, release: str = "1.36") -> str:
+            held, self.held = self.held, {}
+            given_out = super().give(one, release=release)
+            self.held = {**held, **self.held}
+            return given_out
+
+    with pytest.raises(AssertionError):
+        give_in_turn(Careless(), [("part", 1, False), ("part", 1, False)])
+    with pytest.raises(AssertionError):
+        give_in_turn(Careless(), [("card", 1, False), ("part", 40, False)])
 
 
 def test_the_smallest_partition_that_has_what_is_asked_is_given_at_the_highest_slots() -> None:

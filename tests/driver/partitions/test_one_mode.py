@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, Partitions, effective_policy
 from driver.cards import Card
@@ -17,7 +15,7 @@ from driver.partitions.offer import offered
 from driver.places import exclude
 from driver.slices import publication_of, with_generation
 from driver.vendors.amd import Amd
-from tests.driver.partitions.test_exclusion import Cluster, claim
+from tests.driver.partitions.test_exclusion import Asked, Cluster, asked, claim, give_in_turn
 from tests.support.amd_node import AmdCard, AmdHost
 
 
@@ -99,26 +97,12 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     return [with_generation(one, 1) for one in slices]
 
 
-ASKED = st.tuples(
-    st.sampled_from(["card", "part"]), st.sampled_from([None, 1, 24, 40, 96, 190]), st.booleans()
-)
-
-
-@given(asked=st.lists(ASKED, max_size=14))
+@given(claims=asked(None, 1, 24, 40, 96, 190))
 @settings(max_examples=15, deadline=None)
 def test_whatever_is_asked_a_card_is_given_out_in_one_mode(
-    two: list[dict[str, object]], asked: list[tuple[str, int | None, bool]]
+    two: list[dict[str, object]], claims: list[Asked]
 ) -> None:
-    cluster = Cluster(two)
-    for number, (of, memory_gib, release) in enumerate(asked):
-        if release and cluster.held:
-            del cluster.held[next(iter(cluster.held))]
-        cluster.give(claim(f"c{number}", of, memory_gib))
-        results = cluster.results()
-        for first, second in combinations({one["device"] for one in results}, 2):
-            assert not exclude(first, second)
-        exclusive = [one["device"] for one in results if not one.get("shareID")]
-        assert len(exclusive) == len(set(exclusive))
+    give_in_turn(Cluster(two), claims)
 
 
 def test_a_card_is_full_when_all_partitions_of_its_mode_are_given(two: list[dict[str, object]]) -> None:
