@@ -173,10 +173,12 @@ def _rolled_out(space: Space) -> None:
     )
 
 
-def test_rolling_a_deployment_leaves_no_claim_and_no_template_behind(space: Space) -> None:
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_rolling_a_deployment_leaves_no_claim_and_no_template_behind(space: Space, times: int) -> None:
     space.api.create(DEPLOYMENTS, _deployment("0"), namespace=space.name)
     _rolled_out(space)
-    for number in range(1, 4):
+    for number in range(1, times + 1):
         space.api.patch(DEPLOYMENTS, "probe", _deployment(str(number)), namespace=space.name)
         _rolled_out(space)
     for one in space.pods():

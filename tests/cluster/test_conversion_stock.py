@@ -109,7 +109,8 @@ def test_a_pod_of_before_holds_what_its_twin_holds(place: Space, name: str) -> N
     nothing_left(place, but=("twin",))
 
 
+@pytest.mark.timeout(2400)
 def test_nothing_is_left_of_pods_that_are_rolled_made_again_or_cut_short(place: Space) -> None:
     # The same as where kube-scheduler allocates, on an API server that drops amounts.
-    converted.test_rolling_a_deployment_leaves_no_claim_and_no_template_behind(place)
+    converted.test_rolling_a_deployment_leaves_no_claim_and_no_template_behind(place, 20)
     converted.test_pods_made_again_under_their_name_and_jobs_cut_short_leave_nothing_twenty_times(place)

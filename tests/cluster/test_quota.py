@@ -232,6 +232,18 @@ def test_a_template_is_warned_about_early(limited: Space) -> None:
     )
 
 
+def _answered(installed: Installation) -> dict[str, float]:
+    """How many admission requests each replica has answered."""
+    found = {}
+    for one in installed.controllers():
+        name = one["metadata"]["name"]
+        text = installed.api.pod_get(name, namespace=installed.namespace, port=9090, path="/metrics")
+        lines = text.splitlines()
+        counts = [line for line in lines if line.startswith("dragoman_controller_admission_seconds_count")]
+        found[name] = sum(float(line.rpartition(" ")[2]) for line in counts)
+    return found
+
+
 @pytest.mark.timeout(600)
 def test_a_thousand_claims_at_once_never_take_more_and_are_exact_in_the_end(
     space: Space, installed: Installation
@@ -240,10 +252,12 @@ def test_a_thousand_claims_at_once_never_take_more_and_are_exact_in_the_end(
     make_quota(space, {"memory": f"{hard_gib}Gi"})
     watch = Watch(space.api, space.name).start()
     storm = Storm()
+    began, both = _answered(installed), {}
 
     def disturb() -> None:
         while len(storm.admitted) < 40:
             time.sleep(0.01)
+        both.update({name: count - began[name] for name, count in _answered(installed).items()})
         holder = space.api.get(LEASES, installed.lease, namespace=installed.namespace)["spec"]
         installed.kill_pod(holder["holderIdentity"].rpartition("_")[0])
         # Room is made meanwhile, and taken again.
@@ -260,7 +274,9 @@ def test_a_thousand_claims_at_once_never_take_more_and_are_exact_in_the_end(
         threads=100,
     )
     killer.join()
-    _log.info("%.1f s for %d claims: %s", storm.seconds, count, dict(storm.words))
+    _log.info("%.1f s for %d claims: %s; before the kill %s", storm.seconds, count, dict(storm.words), both)
+    assert len(both) == 2
+    assert min(both.values()) > 0, "both replicas reserved before one of them was killed"
     # Reservations of claims that a dying webhook admitted and nobody stored come back.
     installed.wait_controllers()
     wait_status(
