@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+import structlog
+
 from controller.allocating.errors import AllocationHeldUpError
 from controller.allocating.sending import Claims
 from controller.allocating.writing import Wanted, may_be_written, put_status, unprotected
@@ -31,6 +33,8 @@ from driver.api.share_allocation import config_entry, is_share_allocation
 from driver.kube.client import JSON, ApiError, ConflictError, NotFoundError
 from driver.kube.resources import RESOURCE_CLAIMS
 from driver.slices import FENCE
+
+_log = structlog.get_logger("allocating")
 
 _REFUSALS = (400, 403, 409, 413, 422)
 
@@ -59,15 +63,21 @@ def is_blank(claim: JSON) -> bool:
 
 
 async def unblanked(client: Claims, claim: JSON) -> JSON | None:
-    """Takes a blank allocation back; the claim as it is stored, None if it is gone.
+    """Takes a blank allocation back; the claim as it is stored, None if that is not known.
+
+    What is not taken back harms nobody: no allocation can be written over it, kube-scheduler takes it back
+    where a pod waits for the claim, and our allocator where none does.
 
     Raises:
-        ApiError: The server refused, or gave no answer; also a conflict, where somebody was faster.
         LeadershipLostError: This replica does not lead any more.
     """
     try:
         return await put_status(client, claim, {})
-    except NotFoundError:
+    except ApiError as failed:
+        metadata = claim["metadata"]
+        _log.warning(
+            "a blank allocation stays", claim=f"{metadata['namespace']}/{metadata['name']}", error=str(failed)
+        )
         return None
 
 
@@ -93,7 +103,9 @@ async def settled(client: Claims, wanted: Wanted, *, may_blank: bool, now: datet
     return await fence(client, claim, may_blank=may_blank, now=now)
 
 
-async def fence(client: Claims, claim: JSON, *, may_blank: bool, now: datetime) -> JSON | None:
+async def fence(
+    client: Claims, claim: JSON, *, may_blank: bool, now: datetime, insist: bool = False
+) -> JSON | None:
     """Makes whatever was sent for this version of a claim a conflict; the claim as it is stored.
 
     It is changed at most once: where that is a conflict somebody else has changed it, and that does as well.
@@ -103,6 +115,8 @@ async def fence(client: Claims, claim: JSON, *, may_blank: bool, now: datetime) 
         claim: A claim for which `may_be_written`, read since this replica leads.
         may_blank: Whether its status may be written: no pod that was made for its node names it.
         now: The time that an allocation carries.
+        insist: Whether the server gave no answer to this several times, though it did to others: a webhook
+            that hangs is taken for one that refuses.
 
     Returns:
         The claim; None if it is gone.
@@ -118,22 +132,24 @@ async def fence(client: Claims, claim: JSON, *, may_blank: bool, now: datetime) 
         try:
             return await _changed(client, claim, lambda: unprotected(client, claim))
         except ApiError as refused:
-            if not _is_refusal(refused):
+            if not _is_refusal(refused, insist=insist):
                 raise
             if not may_blank:
                 raise _held_up(claim, refused) from refused
         try:
             return await _changed(client, claim, lambda: _blanked(client, claim, now=now))
         except ApiError as refused:
-            if not _is_refusal(refused):
+            if not _is_refusal(refused, insist=insist):
                 raise
             raise _held_up(claim, refused) from refused
     except NotFoundError:
         return None
 
 
-def _is_refusal(failed: ApiError) -> bool:
+def _is_refusal(failed: ApiError, *, insist: bool) -> bool:
     """Whether somebody refused; else the same may work in a moment."""
+    if insist:
+        return not isinstance(failed, NotFoundError)
     # A webhook that does not answer and must be asked is an internal error, in these words.
     return failed.status in _REFUSALS or (failed.status == 500 and "webhook" in str(failed))
 

@@ -34,6 +34,8 @@ _PAGE = 50
 """Claims that are read at once, at most."""
 
 _FENCED_AT_ONCE = 8
+_PATIENCE = 3
+"""Tries that may end without an answer to a claim's change before that counts as a refusal."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Reading:
         self._hold_ups = hold_ups
         self._wall_clock = wall_clock
         self._held_up: dict[str, HeldUp] = {}
+        self._unanswered = 0
         self._lock = asyncio.Lock()
         self._done = False
         self._again_at = float("-inf")
@@ -91,6 +94,7 @@ class Reading:
     def begin(self) -> None:
         """All claims are to be read again."""
         self._done = False
+        self._unanswered = 0
         self.end()
 
     def end(self) -> None:
@@ -175,6 +179,7 @@ class Reading:
                 key = f"{metadata['namespace']}/{metadata['name']}"
                 self._held_up[key] = HeldUp(str(metadata.get("uid") or ""), one)
             elif isinstance(one, BaseException):
+                self._unanswered += 1
                 raise one
             elif one is not None:
                 self._sources.claims.observe(one)
@@ -185,7 +190,13 @@ class Reading:
         metadata = claim["metadata"]
         pods = map(self._sources.pods.get, self._pods_of(f"{metadata['namespace']}/{metadata['name']}"))
         may_blank = not any(pod is not None and pod.node for pod in pods)
-        return await fence(self._sending, claim, may_blank=may_blank, now=self._wall_clock())
+        return await fence(
+            self._sending,
+            claim,
+            may_blank=may_blank,
+            now=self._wall_clock(),
+            insist=self._unanswered >= _PATIENCE,
+        )
 
     def _may_be_ours(self, claim: JSON) -> bool:
         """Whether a leader may have allocated it: not where all its classes are those of other drivers."""

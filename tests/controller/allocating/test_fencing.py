@@ -201,6 +201,21 @@ async def test_a_webhook_that_does_not_answer_and_must_be_asked_is_a_refusal() -
     assert told.about
 
 
+@pytest.mark.parametrize("status", [0, 500, 504])
+async def test_a_webhook_that_hangs_is_taken_for_one_that_refuses_after_a_few_tries(status: int) -> None:
+    told = Told()
+    told.world.refuse = lambda request: (
+        error_for(status, message="no answer in time") if guards(request) else None
+    )
+    for _ in range(3):
+        with pytest.raises(ApiError):
+            await told.world.reconcile("a")
+        await asyncio.sleep(20)
+    await told.world.reconcile("a")
+    assert told.world.allocation("a")
+    assert told.world.allocation("left") is None
+
+
 async def test_no_blank_allocation_is_written_to_a_claim_that_a_pod_on_a_node_names() -> None:
     # kube-controller-manager would reserve it, and the kubelet start the pod without cards.
     told = Told()
@@ -219,6 +234,21 @@ async def test_a_blank_allocation_that_a_leader_left_is_taken_back_by_the_next_o
     world.part.begin()
     await world.reconcile("p")
     assert world.node_of("left") == "n1"
+
+
+async def test_one_that_cannot_be_taken_back_holds_nobody_up_and_is_released_when_no_pod_names_it() -> None:
+    world = World()
+    left(world, allocation=blank(now=NOW))
+    world.ask("a")
+    world.refuse = refuses_all
+    world.part.begin()
+    await world.reconcile("a")
+    assert world.allocation("a")
+    world.refuse = lambda _request: None
+    assert await world.part.reconcile("claim/default/left") == 60
+    await asyncio.sleep(60)
+    await world.part.reconcile("claim/default/left")
+    assert world.allocation("left") is None
 
 
 async def test_a_leader_that_hears_nothing_of_its_blank_allocation_takes_it_back_at_its_next_try() -> None:
