@@ -20,6 +20,7 @@ from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import JSON
 from tests.cluster.support.cards import SimulatedCard
 from tests.cluster.support.figures import Tell
+from tests.cluster.support.illness import LOST, TAINT, device_of, fall_ill, healthy_of, recover, taint_of
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
@@ -30,8 +31,6 @@ pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
 CARD = cards.NVIDIA_24
 OTHER = cards.NVIDIA_40
-TAINT = "dragoman.dev/unhealthy"
-LOST = b"Unhealthy CardLost! It fell off the bus.\n"
 
 
 @pytest.fixture(scope="module")
@@ -43,52 +42,6 @@ def own(images: Images, kubernetes_version: str) -> Iterator[Installation]:
 @pytest.fixture(scope="module")
 def place(own: Installation) -> Space:
     return open_space(own.target.api, "health")
-
-
-def _device(slices: list[JSON], card: SimulatedCard = CARD) -> JSON | None:
-    found = [one for each in slices for one in each["spec"].get("devices") or []]
-    return next((one for one in found if one["name"] == card.device), None)
-
-
-def _taint(slices: list[JSON], card: SimulatedCard = CARD) -> JSON | None:
-    device = _device(slices, card)
-    taints = (device or {}).get("taints") or []
-    return next((dict(one) for one in taints if one["key"] == TAINT), None)
-
-
-def _fall_ill(
-    installed: Installation,
-    done: Callable[[list[JSON]], object],
-    *,
-    what: str,
-    card: SimulatedCard = CARD,
-) -> float:
-    """Makes the card sick; seconds until the slices say so."""
-    began = time.monotonic()
-    installed.target.node.write_file(installed.health_file(card.uuid), LOST)
-    installed.wait_slices(done, what=what, seconds=30)
-    return time.monotonic() - began
-
-
-def _recover(
-    installed: Installation,
-    done: Callable[[list[JSON]], object],
-    *,
-    what: str,
-    card: SimulatedCard = CARD,
-) -> float:
-    began = time.monotonic()
-    installed.target.node.remove_files(installed.health_file(card.uuid))
-    installed.wait_slices(done, what=what, seconds=120)
-    return time.monotonic() - began
-
-
-def _healthy(claim: JSON) -> JSON | None:
-    for entry in claim["status"].get("devices") or []:
-        for condition in entry.get("conditions") or []:
-            if condition["type"] == "Healthy":
-                return dict(condition)
-    return None
 
 
 def _where(space: Space, pod: str) -> list[str]:
@@ -104,9 +57,9 @@ def _tolerating(name: str, card: SimulatedCard = CARD) -> list[JSON]:
 def test_a_card_that_falls_ill_is_tainted(own: Installation, place: Space, tell: Tell) -> None:
     place.create(*sharing("runs", request(memory="2Gi", cel=cards.on(CARD))))
     place.running("runs")
-    took = _fall_ill(own, _taint, what="the card is tainted")
+    took = fall_ill(own, taint_of, what="the card is tainted")
     tell(f"from the fault to the taint in the slice: {took:.2f} s")
-    taint = _taint(own.slices())
+    taint = taint_of(own.slices())
     assert taint is not None
     assert (taint["value"], taint["effect"]) == ("CardLost", "NoSchedule")
 
@@ -121,7 +74,9 @@ def test_the_inventory_says_what_is_wrong_with_the_card(own: Installation) -> No
 
 def test_the_claim_that_holds_the_card_is_told_and_its_pod_runs_on(own: Installation, place: Space) -> None:
     claim = place.claim_of("runs")["metadata"]["name"]
-    told = place.wait_claim(claim, lambda one: _healthy(one) or {}, what="tells that its card is not healthy")
+    told = place.wait_claim(
+        claim, lambda one: healthy_of(one) or {}, what="tells that its card is not healthy"
+    )
     assert (told["status"], told["reason"]) == ("False", "CardLost")
     assert "fell off the bus" in place.event("runs", CARD.device, reason="CardUnhealthy")
     pod = place.pod("runs")
@@ -150,10 +105,10 @@ def test_a_new_claim_goes_elsewhere_and_one_that_tolerates_the_fault_does_not(
 
 
 def test_a_restart_of_the_agent_does_not_make_the_card_well(own: Installation) -> None:
-    before = _taint(own.slices())
+    before = taint_of(own.slices())
     own.restart_agent_softly()
     own.wait_ready()
-    assert _taint(own.slices()) == before
+    assert taint_of(own.slices()) == before
 
 
 def test_a_card_that_flaps_does_not_flap_in_the_slices(own: Installation) -> None:
@@ -171,14 +126,14 @@ def test_a_card_that_flaps_does_not_flap_in_the_slices(own: Installation) -> Non
 def test_the_taint_goes_when_the_card_was_well_for_a_while_and_who_waited_for_it_runs(
     own: Installation, place: Space, tell: Tell
 ) -> None:
-    took = _recover(own, lambda now: _device(now) and not _taint(now), what="the taint is gone")
+    took = recover(own, lambda now: device_of(now) and not taint_of(now), what="the taint is gone")
     tell(f"from recovery to the slice without the taint: {took:.1f} s")
     assert took >= HOLD_OFF_S
     place.running("nowhere", seconds=90)
     claim = place.claim_of("runs")["metadata"]["name"]
     told = place.wait_claim(
         claim,
-        lambda one: c if (c := _healthy(one)) and c["status"] == "True" else {},
+        lambda one: c if (c := healthy_of(one)) and c["status"] == "True" else {},
         what="tells that its card is well again",
     )
     assert told["reason"] == "Recovered"
@@ -199,7 +154,7 @@ def test_where_a_policy_says_so_kubernetes_ends_the_pods_that_use_a_card_that_is
     place.create(*sharing("ends", request(memory="1Gi", cel=cards.on(OTHER))))
     place.create(*sharing("stays", request(memory="1Gi", cel=cards.on(CARD))))
     place.running("ends", "stays")
-    _fall_ill(own, _has_effect("NoExecute"), what="pods on the card are to end", card=OTHER)
+    fall_ill(own, _has_effect("NoExecute"), what="pods on the card are to end", card=OTHER)
     began = time.monotonic()
     waiting.wait_gone(own.api, PODS, "ends", namespace=place.name, seconds=60)
     tell(f"from the taint to the end of the pod: {time.monotonic() - began:.1f} s")
@@ -210,7 +165,7 @@ def test_where_a_policy_says_so_kubernetes_ends_the_pods_that_use_a_card_that_is
 
 
 def _has_effect(effect: str) -> Callable[[list[JSON]], bool]:
-    return lambda now: (_taint(now, OTHER) or {}).get("effect") == effect
+    return lambda now: (taint_of(now, OTHER) or {}).get("effect") == effect
 
 
 def test_our_own_allocator_keeps_new_claims_away_as_well_and_honours_tolerations(
@@ -221,7 +176,7 @@ def test_our_own_allocator_keeps_new_claims_away_as_well_and_honours_tolerations
     own.install()
     own.wait_ready()
     own.wait_slices(lambda now: now and all("nodeSelector" in one["spec"] for one in now), what="is fenced")
-    assert _taint(own.slices(), OTHER)
+    assert taint_of(own.slices(), OTHER)
     place.create(*sharing("elsewhere-2", request(memory="1Gi")))
     place.create(*sharing("nowhere-2", request(memory="1Gi", cel=cards.on(OTHER))))
     place.create(*_tolerating("tolerates-2", OTHER))
@@ -229,9 +184,9 @@ def test_our_own_allocator_keeps_new_claims_away_as_well_and_honours_tolerations
     assert _where(place, "elsewhere-2") == [CARD.device]
     assert _where(place, "tolerates-2") == [OTHER.device]
     assert "taint" in place.event("nowhere-2", reason="NoDevice", seconds=60).lower()
-    _recover(
+    recover(
         own,
-        lambda now: _device(now, OTHER) and not _taint(now, OTHER),
+        lambda now: device_of(now, OTHER) and not taint_of(now, OTHER),
         what="the taint is gone",
         card=OTHER,
     )
@@ -241,7 +196,7 @@ def test_our_own_allocator_keeps_new_claims_away_as_well_and_honours_tolerations
 def test_our_own_allocator_gives_no_card_that_has_just_fallen_ill(
     own: Installation, place: Space, tell: Tell
 ) -> None:
-    took = _fall_ill(own, _taint, what="the card is tainted")
+    took = fall_ill(own, taint_of, what="the card is tainted")
     tell(f"from the fault to the taint in a fenced slice: {took:.2f} s")
     place.create(*sharing("elsewhere-3", request(memory="1Gi")))
     place.create(*sharing("nowhere-3", request(memory="1Gi", cel=cards.on(CARD))))
@@ -266,9 +221,9 @@ def test_where_the_api_server_knows_no_taints_the_card_is_withdrawn_and_its_pod_
     space = open_space(no_taints.api, "withdrawn")
     space.create(*sharing("runs", request(memory="2Gi", cel=cards.on(CARD))))
     space.running("runs")
-    took = _fall_ill(no_taints, lambda now: now and _device(now) is None, what="the card is withdrawn")
+    took = fall_ill(no_taints, lambda now: now and device_of(now) is None, what="the card is withdrawn")
     tell(f"from the fault to the slice without the card: {took:.2f} s")
-    assert _device(no_taints.slices(), cards.NVIDIA_40) is not None
+    assert device_of(no_taints.slices(), cards.NVIDIA_40) is not None
     space.event("runs", CARD.device, reason="CardUnhealthy")
     assert space.pod("runs")["status"]["phase"] == "Running"
 
@@ -279,6 +234,6 @@ def test_where_the_api_server_knows_no_taints_the_card_is_withdrawn_and_its_pod_
     assert waiting.wait_for(
         no_taints.api, ACCELERATOR_NODES, no_taints.node, withdrawn, what="says that a card is withdrawn"
     )
-    _recover(no_taints, _device, what="the card is offered again")
+    recover(no_taints, device_of, what="the card is offered again")
     space.delete("runs")
     no_taints.expect_nothing_left(space.close())
