@@ -14,13 +14,13 @@ Limits: 64 entries a list, 64 bytes each, which is the longest that a card can b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from driver.conversion import cel_text
 from driver.conversion.errors import LegacyChoiceError
 from driver.conversion.names import Family
-from driver.conversion.stock import CardKind
+from driver.conversion.stock import CardKind, Stock
 from driver.conversion.ways import Way, ways_of
 
 _MOST_ENTRIES = 64
@@ -39,6 +39,7 @@ class Choice:
         selectors: CEL expressions for cards; all have to hold.
         of_partitions: The same for partitions of such cards.
         ways: The ways of sharing that the pod accepts, in its order; at least one.
+        implied: Whether it names none, and gets a partition for an amount since the cluster shares no card.
         fits: Whether a kind of card is left, as far as its vendor, model and memory tell.
         one_numa_node: Whether all cards of a container have to be at one NUMA node.
         best_effort: Whether caps on compute are not held (MetaX).
@@ -47,13 +48,22 @@ class Choice:
     selectors: tuple[str, ...]
     of_partitions: tuple[str, ...]
     ways: tuple[Way, ...]
+    implied: bool = False
     fits: Callable[[CardKind], bool]
     one_numa_node: bool = False
     best_effort: bool = False
 
 
-def choice_of(family: Family, annotations: Mapping[str, str], *, warn: Callable[[str], None]) -> Choice:
+def choice_of(
+    family: Family, annotations: Mapping[str, str], *, stock: Stock, warn: Callable[[str], None]
+) -> Choice:
     """Reads the annotations that the family's table names.
+
+    Args:
+        family: The names.
+        annotations: Of the pod.
+        stock: The cluster's cards, which say what a pod without a mode can mean.
+        warn: Takes a sentence for whoever made the pod.
 
     Raises:
         LegacyChoiceError: One cannot be kept to.
@@ -85,14 +95,25 @@ def choice_of(family: Family, annotations: Mapping[str, str], *, warn: Callable[
             return False
         return not any(cel_text.lowered(one) in name for one in unwanted)
 
+    implied = ways == (Way.SHARE,) and _only_partitions(family, annotations, filter(fits, stock))
     return Choice(
         selectors=(*models, *cards, *selectors, *([cel_text.HELD_BY_MPS] if Way.MPS in ways else ())),
         of_partitions=(cel_text.vendor_is(family.vendor.name), *models, *parents, *selectors),
-        ways=ways,
+        ways=(Way.PARTITION,) if implied else ways,
+        implied=implied,
         fits=fits,
         one_numa_node=annotations.get(entry.annotation("numaBind")) in _TRUE,
         best_effort=_best_effort(family, annotations, warn=warn),
     )
+
+
+def _only_partitions(family: Family, annotations: Mapping[str, str], kinds: Iterable[CardKind]) -> bool:
+    """Whether a pod without a mode could get nothing but partitions, as on HAMi's nodes in mode mig."""
+    said = annotations.get(family.entry.annotation("mode"), "").strip()
+    if said or Way.PARTITION not in family.entry.modes:
+        return False
+    profiles = [kind.profile for kind in kinds]
+    return bool(profiles) and all(profiles)
 
 
 def _named(family: Family, annotations: Mapping[str, str], *, attribute: str) -> list[str]:

@@ -235,7 +235,9 @@ class _Planner:
 
     def _choice(self, family: Family) -> Choice:
         if family not in self._choices:
-            self._choices[family] = choice_of(family, self._annotations, warn=self._plan.warn)
+            self._choices[family] = choice_of(
+                family, self._annotations, stock=self._stock, warn=self._plan.warn
+            )
         return self._choices[family]
 
     def _requests(self, container: Container, asks: tuple[Ask, ...]) -> tuple[str, ...]:

@@ -49,13 +49,19 @@ def request_of(
     Raises:
         CardSizesUnknownError: Percent of a card whose size is not known, or is one of too many.
     """
-    shares = any(way is not Way.PARTITION for way in choice.ways)
+    ways = (Way.SHARE,) if choice.implied and ask.whole else choice.ways
+    shares = any(way is not Way.PARTITION for way in ways)
     # Of a pod that takes a share as well nobody knows that it means partitions before there are some.
-    known = Way.PARTITION in choice.ways and (not shares or offered(ask, choice=choice, stock=stock))
+    known = Way.PARTITION in ways and (not shares or offered(ask, choice=choice, stock=stock))
     # Who is cut by templates is held by the card itself: no share that nothing holds takes the place of that.
     held = known and bool(ask.family.entry.templates)
     options = _shares(ask, choice, count=count, stock=stock, path=path, held=held) if shares else []
-    if Way.PARTITION in choice.ways:
+    if choice.implied and not shares:
+        warn(
+            f"{path}[{ask.family.count}]: the cluster shares no such card of {ask.family.vendor.title}, so a "
+            "partition is given."
+        )
+    if Way.PARTITION in ways:
         most = _MAX_ALTERNATIVES - len(options)
         parts = (
             partitions_of(ask, count=count, choice=choice, stock=stock, most=most, path=path, warn=warn)
@@ -70,7 +76,7 @@ def request_of(
                 remedy=_instead(ask),
             )
         named = [{"name": f"part-{number}", **one} for number, one in enumerate(parts, start=1)]
-        first = choice.ways[0] is Way.PARTITION
+        first = ways[0] is Way.PARTITION
         options = [*named, *options] if first else [*options, *named]
     if len(options) == 1 and not ask.memory_percent:
         (only,) = options

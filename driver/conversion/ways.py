@@ -6,7 +6,8 @@ Rules that people see: several modes mean any of them, and what is written first
 them does not matter, as HAMi looks for its words anywhere in the text. `hami-core` is a share by amounts,
 whatever holds its limits on the node that is chosen, so it includes `mps`. `mps` is a share on a card whose
 cap on compute MPS holds. `mig` is a partition. Without a mode, cards that are cut by templates are cut into
-partitions where the cluster has some, and shared where it has none.
+partitions where the cluster has some, and shared where it has none; an amount of other cards is a partition
+where the cluster has nothing else (`driver.conversion.choosing`).
 """
 
 from __future__ import annotations
