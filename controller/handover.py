@@ -15,12 +15,14 @@ look again is told by `changed`.
 
 Limits: a nomination may also come from preemption, of a pod that will get no card before we give it one; so
 nobody is waited for longer than `bind_s` after the fence. What comes later than that, what comes from a
-scheduler before 1.35 that waits for volumes, and a clock that differs from the API server's by more than
-`wait_s`, is left to the last guard: the agent refuses what does not fit any more.
+scheduler before 1.35 that waits for volumes, and a clock that is ahead of the API server's by more than
+`wait_s`, is left to the last guard: the agent refuses what does not fit any more. With one that is behind,
+what counts is how long this process has known the fence.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -103,6 +105,7 @@ class Handover:
         bind_s: float,
         changed: Callable[[str], None],
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Starts without any memory.
 
@@ -113,16 +116,20 @@ class Handover:
             bind_s: How long after the fence pods are waited for that it has chosen the node for.
             changed: Told each node for which something changed.
             wall_clock: The time.
+            clock: Seconds that only grow.
         """
         self._fenced_since = fenced_since
         self._wait = timedelta(seconds=wait_s)
         self._bind = timedelta(seconds=max(bind_s, wait_s))
         self._changed = changed
         self._wall_clock = wall_clock
+        self._clock = clock
+        # Since when each fence is known here, and by which time of the API server's.
+        self._seen: dict[str, tuple[str, float]] = {}
         self._pods: Watched[WaitingPod] | None = None
         self._claims: Watched[StoredClaim] | None = None
         self._chosen: dict[str, set[str]] = {}
-        self._others: dict[str, datetime] = {}
+        self._others: dict[str, tuple[datetime, float]] = {}
         self._over: dict[str, str] = {}
 
     def follow(self, *, pods: Watched[WaitingPod], claims: Watched[StoredClaim]) -> None:
@@ -144,20 +151,35 @@ class Handover:
         fenced = _moment(since)
         if since is None or fenced is None:
             self._over.pop(node, None)
+            self._seen.pop(node, None)
             return None
         if self._over.get(node) == since:
             return None
-        now = self._wall_clock()
-        quiet = max(fenced, self._others.get(node, fenced)) + self._wait
+        if self._seen.get(node, ("", 0.0))[0] != since:
+            self._seen[node] = (since, self._clock())
+        seen = self._seen[node][1]
+        quiet_s = max(
+            self._left_s(self._wait, *since_then)
+            for since_then in ((fenced, seen), self._others.get(node, (fenced, seen)))
+        )
         pods = self._on_their_way(node, before=fenced + self._wait)
-        until = max(quiet, fenced + self._bind) if pods else quiet
-        if now < until:
-            next_look = quiet if now < quiet else until
-            return Rest(pods=pods, until=until, left_s=(next_look - now).total_seconds())
+        left_s = max(quiet_s, self._left_s(self._bind, fenced, seen)) if pods else quiet_s
+        if left_s > 0:
+            until = self._wall_clock() + timedelta(seconds=left_s)
+            return Rest(pods=pods, until=until, left_s=quiet_s if quiet_s > 0 else left_s)
         self._over[node] = since
+        self._seen.pop(node, None)
         self._others.pop(node, None)
         self._changed(node)
         return None
+
+    def _left_s(self, wait: timedelta, since: datetime, known: float) -> float:
+        """Seconds that are left of a wait for something, by whichever clock has got further.
+
+        A clock that is behind the API server's must not keep cards from everybody until it has caught up.
+        """
+        by_the_time = since + wait - self._wall_clock()
+        return min(by_the_time.total_seconds(), known + wait.total_seconds() - self._clock())
 
     def _on_their_way(self, node: str, *, before: datetime) -> int:
         latest = before.strftime(_FORMAT)
@@ -191,7 +213,7 @@ class Handover:
         if before is None or before.allocated or after is None or not (after.allocated and after.held):
             return
         if not after.ours and after.node and self._fenced_since(after.node) is not None:
-            self._others[after.node] = self._wall_clock()
+            self._others[after.node] = (self._wall_clock(), self._clock())
             self._over.pop(after.node, None)
             self._changed(after.node)
 

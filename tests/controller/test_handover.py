@@ -68,6 +68,7 @@ class World:
     def __init__(self) -> None:
         self.fenced: str | None = stamp()
         self.now = BEGIN
+        self.seconds = 0.0
         self.changed: list[str] = []
         self.pods, self.claims = Store(), Store()
         self.handover = Handover(
@@ -76,6 +77,7 @@ class World:
             bind_s=BIND_S,
             changed=self.changed.append,
             wall_clock=lambda: self.now,
+            clock=lambda: self.seconds,
         )
         self.handover.follow(pods=self.pods, claims=self.claims)
 
@@ -97,6 +99,23 @@ def test_cards_rest_until_kube_scheduler_had_time_to_see_the_fence() -> None:
     assert world.at(29) == Rest(pods=0, until=BEGIN + timedelta(seconds=30), left_s=1.0)
     assert world.at(30) is None
     assert world.changed == ["n1"]
+
+
+def test_a_clock_that_is_behind_keeps_no_card_for_longer_than_the_fence_has_been_known() -> None:
+    world = World()
+    assert world.at(-3600) is not None
+    world.seconds = 29.0
+    rest = world.at(-3571)
+    assert rest is not None
+    assert rest.left_s == 1.0
+    world.seconds = 30.0
+    assert world.at(-3570) is None
+
+
+def test_a_clock_that_is_set_back_does_not_begin_the_rest_again() -> None:
+    world = World()
+    assert world.at(30) is None
+    assert world.at(-3600) is None
 
 
 def test_what_kube_scheduler_may_still_use_is_not_ours() -> None:
