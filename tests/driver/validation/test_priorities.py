@@ -85,6 +85,12 @@ def test_a_whole_card_has_nobody_to_go_before_or_to_wait_for(
     assert said.endswith("it asks for whole cards, which nobody shares.")
 
 
+def test_administrative_access_is_no_share_and_is_told_nothing() -> None:
+    entry = config({**SHARE, "priority": "low"})
+    asked = claim(request(adminAccess=True), config=[entry])
+    assert findings(asked, facts(known(a=[held()]))).warnings == ()
+
+
 @pytest.mark.parametrize("level", [IsolationLevel.KERNEL, IsolationLevel.SERVICE, IsolationLevel.NONE])
 def test_where_another_method_holds_limits_on_all_cards_it_is_told_to_have_no_effect(
     level: IsolationLevel,

@@ -180,6 +180,7 @@ def test_who_computes_anyhow_is_owed_nothing_more() -> None:
     assert all(turns.step({"low": 5}, now=number * STEP) for number in range(25, 60))
 
 
+@settings(deadline=None)
 @given(steps=st.lists(st.tuples(st.booleans(), st.floats(1, 60)), max_size=300), percent=st.integers(1, 99))
 def test_however_work_comes_and_goes_nobody_waits_longer_than_is_said(
     steps: list[tuple[bool, float]], percent: int
@@ -377,7 +378,7 @@ def test_where_no_share_has_a_region_nothing_is_done(tmp_path: Path) -> None:
     none.end()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(events=st.lists(st.integers(0, 9), max_size=30))
 def test_whatever_happens_no_share_of_high_priority_waits_and_after_the_end_nobody_does(
     events: list[int], tmp_path_factory: pytest.TempPathFactory

@@ -205,6 +205,14 @@ def test_before_policies_are_known_nothing_is_said_of_priority() -> None:
     assert (found.priority_of(HIGH), told.claims) == (None, [])
 
 
+def test_a_policy_for_another_card_is_told_to_nobody() -> None:
+    found, told = limits(record(HIGH))
+    found.look_at_policy(snapshot())
+    other = replace(card(allowed=True), name="nvidia-2")
+    found.look_at_policy(replace(snapshot(), cards={"nvidia-1": card(allowed=True), "nvidia-2": other}))
+    assert told.claims == [REF]
+
+
 def test_a_policy_that_changes_is_told_to_claims_of_high_priority_on_its_cards_and_to_no_others() -> None:
     found, told = limits(record(HIGH), record(SHARE), record(replace(SHARE, priority="low")))
     for allowed, times in ((True, 1), (True, 1), (False, 2), (True, 3)):
