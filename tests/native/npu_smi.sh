@@ -21,7 +21,8 @@
 #                                                it does anything ("asked"), when it has changed what it has to
 #                                                ("changed"), or when it has answered ("told"). WHAT is "both" if it
 #                                                dies then itself, "other" if it goes on, "self" if it dies alone;
-#                                                "wait": nobody dies, it waits while there is a file "waits".
+#   wait                                         a file: the next change is waited with when it is done, as long as
+#                                                there is a file "waits"
 #
 # Limits: the AI cores of a template are read from its name (vir05_1c_16g has 5). Two changes at the same moment are
 # not kept apart: who asks does that, or does not ask twice.
@@ -31,13 +32,17 @@ number=0 left=0 moment='' what=''
 at() {
     [ "$moment" = "$1" ] && [ "$left" = 1 ] || return 0
     rm -f "$folder/kill"
-    if [ "$what" = wait ]; then
-        : > "$folder/waits"
-        while [ -e "$folder/waits" ]; do sleep 0.1; done
-        return 0
-    fi
     [ "$what" = self ] || kill -9 "$PPID"
     [ "$what" = other ] || kill -9 $$
+}
+
+done_with_it() {
+    printf '%s: done\n' "$asked" >> "$folder/changes"
+    if [ -e "$folder/wait" ]; then
+        mv "$folder/wait" "$folder/waits"
+        while [ -e "$folder/waits" ]; do sleep 0.1; done
+    fi
+    at changed
 }
 
 refuse() {
@@ -117,8 +122,7 @@ setcreate-vnpu)
     write "$kept$card $chip $number $template
 "
     if [ -d "$folder/dev" ]; then : > "$folder/dev/vdavinci$number"; fi
-    printf '%s: done\n' "$asked" >> "$folder/changes"
-    at changed
+    done_with_it
     printf 'Status : OK\nMessage : Create vnpu success\n'
     ;;
 setdestroy-vnpu)
@@ -128,8 +132,7 @@ setdestroy-vnpu)
     done < "$folder/busy"
     write "$kept"
     rm -f "$folder/dev/vdavinci$number"
-    printf '%s: done\n' "$asked" >> "$folder/changes"
-    at changed
+    done_with_it
     printf 'Status : OK\nMessage : Destroy vnpu success\n'
     ;;
 *) refuse "unknown question" ;;

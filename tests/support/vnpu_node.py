@@ -164,9 +164,9 @@ class VnpuNode:
         file.unlink(missing_ok=True)
         return there
 
-    def hold(self, *, call: int, moment: str) -> None:
-        """Says at which of its next calls npu-smi waits; see there."""
-        self.kill(call=call, moment=moment, what="wait")
+    def hold_change(self) -> None:
+        """Has npu-smi wait when it has done what it is asked to change next."""
+        (self.state / "wait").touch()
 
     def held(self) -> bool:
         """Whether it waits."""
