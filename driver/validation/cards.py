@@ -24,6 +24,7 @@ from driver.fleet import Fleet, Group
 from driver.quantities import MIB
 from driver.selection import Selection
 from driver.validation.limits import MAX_UNITS
+from driver.validation.reading import nearest
 
 _UUID = "uuid"
 _SAID = ("vendor", "model")
@@ -154,6 +155,17 @@ class KnownCards:
     def names(self, source: str, domain: str) -> list[str]:
         """The names that cards have in a domain."""
         return [path[2] for path in self._paths() if len(path) == 3 and path[:2] == (source, domain)]
+
+    def domains(self, source: str, name: str) -> list[str]:
+        """The domains in which cards have a name."""
+        return sorted(path[1] for path in self._paths() if len(path) == 3 and path[::2] == (source, name))
+
+    def meant(self, source: str, domain: str, name: str) -> str:
+        """A sentence that suggests what was meant by a name that no card has; "" where nothing is near."""
+        elsewhere = self.domains(source, name)
+        if elsewhere:
+            return f"Did you mean {elsewhere[0]}/{name}?"
+        return nearest(name, self.names(source, domain))
 
     def _paths(self) -> Iterable[tuple[str, ...]]:
         return self._fleet.paths

@@ -45,7 +45,7 @@ from driver.validation.findings import Notes
 from driver.validation.itself import Asked
 from driver.validation.limits import MAX_SELECTORS
 from driver.validation.priorities import HELD_BY_PRELOAD, NOT_HELD, said_of
-from driver.validation.reading import as_mapping, entries, mapping, nearest, text
+from driver.validation.reading import as_mapping, entries, mapping, text
 from driver.validation.requests import Option
 from driver.validation.selectors import Selectors
 
@@ -106,7 +106,7 @@ class Giving:
             ours = not about or any(one.partition("/")[0] in requests for one in about)
             if not slash or not ours or self._cards.has("attributes", domain, name):
                 continue
-            near = nearest(name, self._cards.names("attributes", domain))
+            near = self._cards.meant("attributes", domain, name)
             self._notes.warn(
                 f"No card of this cluster has the attribute {attribute}. {near}".strip(), field=field
             )

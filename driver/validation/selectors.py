@@ -30,7 +30,6 @@ from driver.selection.reads import ROOT, reads_of
 from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Notes
 from driver.validation.limits import MAX_COMPILED, MAX_EXHAUSTED, MAX_JUDGED, MAX_SECONDS
-from driver.validation.reading import nearest
 
 _SHARING_FIELD = "allowMultipleAllocations"
 _FIRST_WITH_SHARING = (1, 36)
@@ -186,7 +185,7 @@ class Selectors:
                 continue
             source, domain, name = path
             what = "attribute" if source == "attributes" else "capacity"
-            near = nearest(name, known.names(source, domain))
+            near = known.meant(source, domain, name)
             return f"No card of this cluster has the {what} {domain}/{name}. {near}".rstrip()
         return ""
 

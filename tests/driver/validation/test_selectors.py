@@ -132,3 +132,13 @@ def test_a_release_that_nobody_knows_is_taken_for_the_newest(release: str) -> No
 def test_a_release_before_those_that_are_known_is_taken_for_the_oldest() -> None:
     text = "device.allowMultipleAllocations"
     assert told(findings(claim(request("gpu", text)), facts(release="1.30"))) == [("InvalidSelector", FIELD)]
+
+
+def test_a_name_that_cards_have_in_another_domain_is_suggested_with_it() -> None:
+    cards = facts(known(a=[card(0, numa_node=0)]))
+    wrong = 'device.attributes["dragoman.dev"].numaNode == 0'
+    (warning,) = findings(claim(request("gpu", wrong)), cards).warnings
+    assert warning.endswith("Did you mean resource.kubernetes.io/numaNode?")
+    same = [{"requests": [], "matchAttribute": "dragoman.dev/numaNode"}]
+    (warning,) = findings(claim(request(), constraints=same), cards).warnings
+    assert warning.endswith("Did you mean resource.kubernetes.io/numaNode?")
