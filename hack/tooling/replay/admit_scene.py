@@ -24,8 +24,9 @@ from driver.api.base import decode
 from driver.api.node import cards_of, decode_status
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
 from driver.api.quota import AcceleratorQuotaSpec
-from driver.cards import DRIVER_NAME, Card, IsolationLevel, node_of_pool
+from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card, IsolationLevel, Partition, node_of_pool
 from driver.errors import DragomanError
+from driver.places import place_of
 from driver.quantities import parse_quantity
 from driver.slices import FENCE
 from tooling.generate.device_classes import VENDORS, device_classes
@@ -246,8 +247,19 @@ def _card(device: Mapping[str, Any], *, fenced: bool) -> Card:
         raise ValueError(f"device {device.get('name')} has no memory")
     cores = (capacity.get("cores") or {}).get("requestPolicy") or {}
     least = str((cores.get("validRange") or {}).get("min") or "0")
+    name = str(device["name"])
+    if "profile" in extra and place_of(name) is not None:
+        fields["partition"] = Partition(
+            card_uuid=str(extra.pop("parentUUID", "")),
+            profile=str(extra.pop("profile")),
+            # One that is made for claims draws on its card's counters.
+            exists=not device.get("consumesCounters"),
+        )
+        whole = str((capacity.get("cores") or {}).get("value") or CORES_PER_CARD)
+        fields["cores"] = parse_quantity(whole).rounded_up
+        fenced = False
     return Card(
-        name=str(device["name"]),
+        name=name,
         memory_bytes=parse_quantity(str(capacity["memory"]["value"])).rounded_up,
         # Fenced slices do not say how cards are shared.
         shareable=fenced or device.get("allowMultipleAllocations") is True,

@@ -484,6 +484,38 @@ def test_attributes_and_capacities_of_slices_may_have_the_drivers_domain(replay:
     assert response["allowed"]
 
 
+def test_partitions_are_read_from_slices_as_well(replay: Any, tmp_path: Path) -> None:
+    def device(name: str, memory: str, **attributes: str) -> JSON:
+        said = {"vendor": "nvidia", "model": "A", **attributes}
+        return {
+            "name": name,
+            "attributes": {key: {"string": value} for key, value in said.items()},
+            "capacity": {"memory": {"value": memory}, "cores": {"value": "14"}},
+        }
+
+    devices = [
+        {**device("nvidia-9", "40Gi", uuid="GPU-9"), "allowMultipleAllocations": True},
+        device("nvidia-9-mig-0-0-1", "4864Mi", profile="1g.5gb", parentUUID="GPU-9"),
+        device("nvidia-9-mig-1-0-2", "9856Mi", profile="2g.10gb", parentUUID="GPU-9"),
+    ]
+    made = {
+        "kind": "ResourceSlice",
+        "metadata": {"name": "s"},
+        "spec": {"driver": "dragoman.dev", "nodeName": "n9", "devices": devices},
+    }
+    path = tmp_path / "slice.json"
+    path.write_text(json.dumps(made))
+    resources = {"limits": {"nvidia.com/gpu": "1", "nvidia.com/gpumem-percentage": "20"}}
+    pod = {
+        "metadata": {"annotations": {"nvidia.com/vgpu-mode": "mig"}},
+        "spec": {"containers": [{"name": "main", "resources": resources}]},
+    }
+    ((_, made_of_it),) = replay(review("Pod", pod), flags=("--cluster", str(path))).documents
+    (request,) = made_of_it["templates"][0]["spec"]["spec"]["devices"]["requests"]
+    (option,) = request["firstAvailable"]
+    assert option["capacity"] == {"requests": {"memory": "9856Mi"}}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
