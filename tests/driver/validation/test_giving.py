@@ -161,6 +161,13 @@ def test_distinct_attribute_keeps_shares_apart_on_every_release(names: list[str]
     assert not findings(found, facts(release="1.34", amounts_kept=False)).errors
 
 
+def test_a_constraint_of_another_request_does_not_keep_shares_apart() -> None:
+    constraint = {"requests": ["other"], "distinctAttribute": "dragoman.dev/uuid"}
+    two = (request(asks={"memory": "4Gi"}, count=2), request("other", asks={"memory": "1Gi"}, count=2))
+    found = findings(claim(*two, constraints=[constraint]), facts(release="1.34", amounts_kept=False))
+    assert told(found) == [("SharesOfOneCard", f"{EXACTLY}.count")]
+
+
 def test_match_attribute_does_not_keep_shares_apart() -> None:
     constraint = {"requests": ["gpu"], "matchAttribute": "dragoman.dev/model"}
     found = claim(request(asks={"memory": "4Gi"}, count=2), constraints=[constraint])
