@@ -7,7 +7,7 @@ something that happened (over when the driver says that nothing needs recovery, 
 for `REPORT_HOLDS_S`).
 
 The fault is named after its first cause; only a graver one renames it. An answer that could not be had is
-neither good nor bad.
+neither good nor bad: what passes until the next one that could does not count, and what was good before does.
 
 What an agent before this one knew of a card holds until somebody answers for the card, or, where nobody
 does, for as long as a missing card is waited for: a driver may list its cards late.
@@ -62,7 +62,10 @@ class _Card:
     answer: CardHealth | None = None
     reports: dict[str, _Report] = field(default_factory=dict)
     verdict: Verdict | None = None
-    good_since: float | None = None
+    good_for: float = 0.0
+    """How long nothing has been wrong, as far as anybody knew."""
+    good_at: float | None = None
+    """When it was last looked at, if nothing was wrong then."""
     relapses: int = 0
     recovered_at: float | None = None
     recalled_at: float | None = None
@@ -191,7 +194,7 @@ def _drop_reports(card: _Card, *, now: float, ignored: frozenset[int]) -> None:
 def _judge(card: _Card, *, now: float, at: str) -> None:
     cause = _cause(card)
     if cause is not None:
-        card.good_since = None
+        card.good_for, card.good_at = 0.0, None
         if card.verdict is None:
             card.relapses = card.relapses + 1 if _may_relapse(card, now=now) else 0
             card.verdict = Verdict(reason=cause[0], message=cause[1], since=at, certain=cause[2])
@@ -203,12 +206,13 @@ def _judge(card: _Card, *, now: float, at: str) -> None:
         return
     if card.answer is None or (card.answer.health == "Unknown" and card.answer.reason):
         # Nobody said that it is well.
-        card.good_since = None
+        card.good_at = None
         return
-    if card.good_since is None:
-        card.good_since = now
-    if now - card.good_since >= hold_off_s(card.relapses):
-        card.verdict, card.good_since, card.recovered_at = None, None, now
+    if card.good_at is not None:
+        card.good_for += now - card.good_at
+    card.good_at = now
+    if card.good_for >= hold_off_s(card.relapses):
+        card.verdict, card.good_for, card.good_at, card.recovered_at = None, 0.0, None, now
 
 
 def hold_off_s(relapses: int) -> float:

@@ -1,7 +1,8 @@
 """Asking the vendors for their cards' health, each in a thread of its own.
 
 Limits: a vendor that hangs holds the others up once, for `PATIENCE_S`. It is not asked again while it hangs,
-and nobody waits for it any more; its cards are of unknown health, and after `HANGS_AFTER_S` have a fault,
+and nobody waits for it any more. What it said last holds for `SLOW_S`, so that a driver that is slow every
+time does not come and go; then its cards are of unknown health, and after `HANGS_AFTER_S` they have a fault,
 because a driver that answers no question will hardly run programs.
 """
 
@@ -23,7 +24,11 @@ log = structlog.get_logger(__name__)
 PATIENCE_S = 2.0
 """For so long a round waits for a slow vendor; its answer counts in a later one."""
 
+SLOW_S = 20.0
 HANGS_AFTER_S = 60.0
+
+
+_UNASKED = CardHealth(name="", health="Unknown", message="Not asked yet.", reason=UNREADABLE)
 
 
 @dataclass
@@ -45,6 +50,7 @@ class HealthQuestions:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._open: dict[str, _Question] = {}
         self._failing: set[str] = set()
+        self._last: dict[str, Mapping[str, CardHealth]] = {}
 
     async def ask(
         self, cards: Sequence[tuple[Vendor, Sequence[Card]]], *, missing: frozenset[str]
@@ -73,9 +79,12 @@ class HealthQuestions:
         if question.task.done():
             del self._open[vendor.name]
             answers: Mapping[str, CardHealth] = {one.name: one for one in question.task.result()}
-            unasked = CardHealth(name="", health="Unknown", message="Not asked yet.", reason=UNREADABLE)
-            return [answers.get(card.name) or _named(unasked, card) for card in cards]
+            self._last[vendor.name] = answers
+            return [answers.get(card.name) or _named(_UNASKED, card) for card in cards]
         waited = self._clock() - question.since
+        if waited < SLOW_S and vendor.name in self._last:
+            answers = self._last[vendor.name]
+            return [answers.get(card.name) or _named(_UNASKED, card) for card in cards]
         slow = CardHealth(
             name="",
             health="Unhealthy" if waited >= HANGS_AFTER_S else "Unknown",

@@ -112,6 +112,18 @@ def test_an_answer_that_could_not_be_had_makes_no_fault_and_ends_none() -> None:
     assert told.look(GOOD, after=HOLD_OFF_S) == ""
 
 
+def test_a_driver_that_answers_every_other_time_keeps_no_card_ill_for_ever() -> None:
+    told = Told()
+    told.look(LOST)
+    told.look(GOOD)
+    looks = 0
+    while told.look(SILENT if looks % 3 == 0 else GOOD, after=2.0):
+        looks += 1
+        assert looks < HOLD_OFF_S * 2
+    # Only the time between two good answers counts.
+    assert told.now >= 2 * HOLD_OFF_S
+
+
 def test_a_card_whose_health_nobody_reads_recovers_by_being_there() -> None:
     told = Told()
     told.look(CardHealth(name="a", health="Unhealthy", reason="CardMissing", certain=True))

@@ -13,7 +13,7 @@ from driver.cdi import ContainerEdits
 from driver.host import Host
 from driver.vendors.base import CardHealth, Discovery
 from kubelet_plugin.card_health import questions
-from kubelet_plugin.card_health.questions import HANGS_AFTER_S, HealthQuestions
+from kubelet_plugin.card_health.questions import HANGS_AFTER_S, SLOW_S, HealthQuestions
 from tests.support.memory_host import MemoryHost
 from tests.support.node_world import card
 
@@ -84,6 +84,20 @@ async def test_a_vendor_that_hangs_holds_nobody_up_and_is_not_asked_again() -> N
         assert found["a"].health == "Healthy"
         assert (found["b"].health, found["b"].reason) == ("Unknown", "HealthUnreadable")
     assert (world.quick.times, world.slow.times) == (3, 1)
+    world.slow.gate.set()
+
+
+@pytest.mark.parametrize("said", ["Healthy", "Unhealthy"])
+async def test_what_a_vendor_said_last_holds_while_it_is_slow_and_not_for_longer(said: str) -> None:
+    world = World()
+    world.slow.health_now = said
+    await world.ask()
+    world.slow.gate.clear()
+    for world.now in (0.0, SLOW_S / 2, SLOW_S - 1):
+        assert (await world.ask())["b"].health == said
+    world.now = SLOW_S
+    found = await world.ask()
+    assert (found["b"].health, found["b"].reason) == ("Unknown", "HealthUnreadable")
     world.slow.gate.set()
 
 
