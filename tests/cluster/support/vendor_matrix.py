@@ -3,6 +3,7 @@
 Flow: `of_container` reads it from the container's own process -> one document for all vendors -> compared
 with `tests/cluster/recorded/vendors.json`, of which `hack/generate` writes the table in docs. With
 DRAGOMAN_RECORD=1 the file is written instead.
+`partitions.json` is the same for a partition of a card, each vendor's written by its own cluster's test.
 Limits: what every container has, with cards or without, is left out.
 """
 
@@ -14,9 +15,12 @@ import re
 from pathlib import Path
 
 from tests.cluster.support.api import JSON
+from tests.cluster.support.installation import Installation
 from tests.cluster.support.probe import Seen
+from tests.cluster.support.space import Space
 
 FILE = Path(__file__).resolve().parents[1] / "recorded" / "vendors.json"
+PARTITIONS = FILE.with_name("partitions.json")
 
 _EVERY_CONTAINER_HAS = re.compile(r"(KUBERNETES_.*|PATH|HOME|HOSTNAME)=")
 _EVERY_CONTAINER_MOUNTS = re.compile(
@@ -40,6 +44,14 @@ def of_container(seen: Seen, *, environment: bytes) -> JSON:
     }
 
 
+def of_pod(pod: str, *, place: Space, own: Installation) -> JSON:
+    """The same of the container of a pod of the probe."""
+    uid = place.pod(pod)["metadata"]["uid"]
+    (process,) = own.own_node.container_pids(pod_uid=uid, container="app")
+    environment = own.own_node.read_file(f"/proc/{process}/environ")
+    return of_container(place.seen(pod), environment=environment)
+
+
 def compare(found: JSON, *, kubernetes: str) -> None:
     """Holds what was found, by vendor, to what is recorded, or records it."""
     if os.environ.get("DRAGOMAN_RECORD"):
@@ -50,4 +62,24 @@ def compare(found: JSON, *, kubernetes: str) -> None:
     assert found == recorded, (
         "What containers have differs from what is recorded: see whether that is meant, then run these tests "
         "with DRAGOMAN_RECORD=1 and hack/generate."
+    )
+
+
+def compare_partition(vendor: str, partition: str, found: JSON, *, kubernetes: str) -> None:
+    """Holds what a container has of a partition of this vendor's card to what is recorded, or records it.
+
+    Args:
+        vendor: The vendor's name.
+        partition: Which part of the card it is, as the device's name ends.
+        found: What `of_container` tells.
+        kubernetes: The release of this run.
+    """
+    if os.environ.get("DRAGOMAN_RECORD"):
+        before = json.loads(PARTITIONS.read_text()) if PARTITIONS.exists() else {}
+        document = {**before, vendor: {"kubernetes": kubernetes, "partition": partition, "had": found}}
+        PARTITIONS.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    recorded = json.loads(PARTITIONS.read_text())[vendor]
+    assert (partition, found) == (recorded["partition"], recorded["had"]), (
+        f"What a container has of a partition ({vendor}) differs from what is recorded: see whether that is "
+        "meant, then run this test with DRAGOMAN_RECORD=1 and hack/generate."
     )
