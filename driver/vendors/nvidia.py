@@ -44,7 +44,8 @@ from driver.vendors.nvidia_files import (
 from driver.vendors.nvidia_mig import NvidiaMig
 from driver.vendors.nvidia_toolkit import ToolkitSpecs, UnusableSpecError
 from driver.vendors.nvidia_xids import fault_of
-from driver.vendors.nvml import (
+from driver.vendors.nvml import PynvmlNvml
+from driver.vendors.nvml_answers import (
     EXCLUSIVE_PROCESS,
     EXCLUSIVE_THREAD,
     PROHIBITED,
@@ -53,7 +54,6 @@ from driver.vendors.nvml import (
     NvmlError,
     NvmlEvent,
     NvmlState,
-    PynvmlNvml,
 )
 from driver.vendors.reading import listing, optional
 

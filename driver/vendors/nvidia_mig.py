@@ -35,7 +35,7 @@ from driver.places import Place
 from driver.quantities import MIB
 from driver.vendors import nvml_mig
 from driver.vendors.nvidia_files import DriverFilesMissingError, DriverNotReadyError
-from driver.vendors.nvml import Nvml, NvmlError
+from driver.vendors.nvml_answers import Nvml, NvmlError
 from driver.vendors.nvml_mig import MigInstance, MigProfile
 
 KIND = "mig"

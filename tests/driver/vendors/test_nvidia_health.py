@@ -14,7 +14,8 @@ from driver.cards import Card
 from driver.vendors.base import CardFault, CardHealth, FaultSource
 from driver.vendors.nvidia import Nvidia
 from driver.vendors.nvidia_xids import APPLICATION, CERTAIN, TOLD_BY_STATE, fault_of
-from driver.vendors.nvml import NvmlError, NvmlEvent, PynvmlNvml
+from driver.vendors.nvml import PynvmlNvml
+from driver.vendors.nvml_answers import NvmlError, NvmlEvent
 from tests.driver.vendors.driver_root import add_device_nodes
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld, loader
 from tests.support.folder_host import FolderHost

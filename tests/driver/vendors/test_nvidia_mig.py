@@ -19,7 +19,8 @@ from driver.vendors import nvml_mig
 from driver.vendors.nvidia import Nvidia
 from driver.vendors.nvidia_files import DriverFilesMissingError, DriverNotReadyError
 from driver.vendors.nvidia_mig import NvidiaMig
-from driver.vendors.nvml import NvmlError, PynvmlNvml
+from driver.vendors.nvml import PynvmlNvml
+from driver.vendors.nvml_answers import NvmlError
 from tests.driver.vendors.driver_root import add_device_nodes, recorded_root
 from tests.driver.vendors.mig_world import (
     P_1G,

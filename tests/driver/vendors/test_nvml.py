@@ -10,7 +10,8 @@ import pynvml
 import pytest
 
 from driver.vendors import nvml as module
-from driver.vendors.nvml import REGISTER_AGAIN_S, NvmlCard, NvmlError, PynvmlNvml
+from driver.vendors.nvml import REGISTER_AGAIN_S, PynvmlNvml
+from driver.vendors.nvml_answers import NvmlCard, NvmlError
 from tests.driver.vendors.nvml_world import UUIDS, NvmlWorld, loader
 
 
