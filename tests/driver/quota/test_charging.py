@@ -249,6 +249,22 @@ def test_a_selector_that_raises_is_taken_for_one_that_could_hold() -> None:
     assert charge(claim(raising), stock_of(A40, A80)).memory_mib == 80 << 10
 
 
+def test_a_card_on_which_a_selector_raises_counts_beside_those_for_which_it_holds() -> None:
+    stock = stock_of(card("small", gib=16, numa_node=0), card("large", gib=80))
+    numa = option(
+        selectors=[{"cel": {"expression": 'device.attributes["resource.kubernetes.io"].numaNode == 0'}}]
+    )
+    assert charge(claim(numa), stock).memory_mib == 80 << 10
+
+
+def test_a_class_of_every_driver_counts_while_there_are_no_cards_that_it_could_give() -> None:
+    stock = stock_of()
+    stock.put_class(class_of("everything", "true"))
+    stock.put_class(class_of("theirs", 'device.driver == "gpu.example.com"'))
+    assert charge(claim(option("4Gi", "30", cls="everything")), stock).cards == 1
+    assert charge(claim(option("4Gi", "30", cls="theirs")), stock) == NOTHING
+
+
 @pytest.mark.parametrize(
     "spec",
     [None, 7, {}, {"devices": 3}, {"devices": {"requests": [None, {}, {"name": "x", "exactly": 4}]}}],
