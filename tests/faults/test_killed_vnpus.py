@@ -236,6 +236,23 @@ def test_the_agent_or_npu_smi_may_die_at_some_calls_to_npu_smi(
     assert tried
 
 
+def test_a_vnpu_that_is_in_use_is_the_claims_until_it_can_be_removed_by_whichever_agent(node: Node) -> None:
+    node.begin("unprepare")
+    node.chips.use(_CHIP.number(2))
+    for _ in range(2):
+        assert "is in use" in node.agent.unprepare(node.ours)[uid_of("ours")]
+        assert "needs the same part of the card" in node.agent.prepare(node.overlaps)[uid_of("overlaps")]
+        assert len(node.notes()) == 1
+        node.agent.kill()
+        node.agent.start()
+    node.chips.use()
+    assert node.agent.unprepare(node.ours) == {uid_of("ours"): ""}
+    node.prepare(node.overlaps)
+    assert node.chips.vnpus(_CHIP) == {_CHIP.number(3): SMALL}
+    node.unprepare(node.overlaps)
+    assert node.notes() == []
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_the_agent_may_die_at_every_system_call_that_changes_anything_about_a_vnpu(
