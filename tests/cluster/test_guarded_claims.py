@@ -1,0 +1,136 @@
+"""Somebody's policy refuses the first writes of a leader: it goes on where it can, and says where it cannot.
+
+One cluster in mode controller for all of this file, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from driver.kube.resources import RESOURCE_CLAIMS, Resource
+from tests.cluster.support import cards, waiting
+from tests.cluster.support.api import JSON, Refused
+from tests.cluster.support.images import Images
+from tests.cluster.support.installation import Installation
+from tests.cluster.support.manifests import claim, request, sharing
+from tests.cluster.support.own_cluster import SOON_S, own_cluster
+from tests.cluster.support.space import Space, open_space
+
+pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
+
+FINALIZER = "resource.kubernetes.io/delete-protection"
+NAME = "guard.example.com"
+LEASE = "dragoman-controller"
+_POLICIES, _BINDINGS = (
+    Resource(
+        group="admissionregistration.k8s.io",
+        version="v1",
+        plural=f"{kind.lower()[:-1]}ies" if kind.endswith("y") else f"{kind.lower()}s",
+        kind=kind,
+        namespaced=False,
+    )
+    for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+)
+
+
+@pytest.fixture(scope="module")
+def own(images: Images, kubernetes_version: str) -> Iterator[Installation]:
+    """Dragoman in mode controller, in a cluster of its own."""
+    with own_cluster(
+        images,
+        purpose="guarded",
+        version=kubernetes_version,
+        controller={"mode": "controller", "handoverWait": SOON_S},
+    ) as installed:
+        yield installed
+
+
+@pytest.fixture(scope="module")
+def place(own: Installation) -> Space:
+    """One namespace for all tests of this file."""
+    return open_space(own.target.api, "guarded")
+
+
+@contextmanager
+def guarded(space: Space, *resources: str) -> Iterator[None]:
+    """A policy under which nobody may change the claim `left`, in one of these resources."""
+    api = space.api
+    rule = {
+        "apiGroups": ["resource.k8s.io"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": list(resources),
+        "resourceNames": ["left"],
+    }
+    api.create(
+        _POLICIES,
+        {
+            "metadata": {"name": NAME},
+            "spec": {
+                "matchConstraints": {"resourceRules": [rule]},
+                "validations": [{"expression": "false", "message": "nobody touches this one"}],
+            },
+        },
+    )
+    api.create(
+        _BINDINGS,
+        {"metadata": {"name": NAME}, "spec": {"policyName": NAME, "validationActions": ["Deny"]}},
+    )
+    try:
+        waiting.eventually(lambda: all(_refuses(space, one) for one in resources), what="the guard is there")
+        yield
+    finally:
+        api.delete(_BINDINGS, NAME)
+        api.delete(_POLICIES, NAME)
+
+
+def _refuses(space: Space, resource: str) -> bool:
+    part = resource.partition("/")[2]
+    try:
+        space.api.replace(RESOURCE_CLAIMS, space.claim("left"), namespace=space.name, subresource=part)
+    except Refused as refused:
+        return "nobody touches this one" in refused.message
+    return False
+
+
+def _leave_one(space: Space) -> JSON:
+    """A claim as a leader leaves it that ended between the finalizer and the allocation."""
+    left = claim("left", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40)))
+    left["metadata"]["finalizers"] = [FINALIZER]
+    (made,) = space.create(left)
+    return made
+
+
+def test_a_leader_that_may_not_take_a_finalizer_off_allocates_all_the_same(
+    own: Installation, place: Space
+) -> None:
+    made = _leave_one(place)
+    with guarded(place, "resourceclaims"):
+        own.restart_controllers()
+        place.create(*sharing("p", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))))
+        place.running("p", seconds=120)
+        stored = place.claim("left")
+    assert stored["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
+    assert "allocation" not in (stored.get("status") or {})
+    assert FINALIZER in stored["metadata"]["finalizers"]
+
+
+def test_where_it_may_change_nothing_of_a_claim_that_is_told_and_nothing_is_allocated_until_it_may(
+    own: Installation, place: Space
+) -> None:
+    with guarded(place, "resourceclaims", "resourceclaims/status"):
+        own.restart_controllers()
+        place.create(*sharing("q", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))))
+        place.event("q", "may not change a claim", reason="AllocationHeldUp", seconds=60)
+        said = waiting.wait_event(
+            own.api, namespace=own.namespace, about=LEASE, reason="AllocationHeldUp", seconds=30
+        )
+        assert f"ResourceClaim {place.name}/left" in said["message"]
+        assert "nobody touches this one" in said["message"]
+        place.event("left", "nobody touches this one", reason="AllocationHeldUp")
+        assert "allocation" not in (place.claim_of("q").get("status") or {})
+    place.running("q", seconds=120)
+    assert place.pod("p")["status"]["phase"] == "Running"
