@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
 from tests.cluster.support.space import Space, open_space
 from tests.cluster.test_conversion import SHARE, legacy, nothing_left
+from tests.cluster.test_dry_run import dry_runs, something_of_each_kind
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
@@ -114,3 +116,8 @@ def test_nothing_is_left_of_pods_that_are_rolled_made_again_or_cut_short(place: 
     # The same as where kube-scheduler allocates, on an API server that drops amounts.
     converted.test_rolling_a_deployment_leaves_no_claim_and_no_template_behind(place, 20)
     converted.test_pods_made_again_under_their_name_and_jobs_cut_short_leave_nothing_twenty_times(place)
+
+
+def test_a_dry_run_changes_nothing_either(place: Space, installed_here: Installation, tmp_path: Path) -> None:
+    with something_of_each_kind(place):
+        dry_runs(place, installed_here, folder=tmp_path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -158,9 +159,9 @@ def _changed() -> Iterator[JSON]:
     }
 
 
-@pytest.fixture
-def stored(space: Space, installed: Installation) -> Iterator[Space]:
-    """A namespace with something of each kind in it; the policy is for no node."""
+@contextmanager
+def something_of_each_kind(space: Space) -> Iterator[None]:
+    """Fills a namespace; the policy is for no node."""
     space.set_labels({"resource.kubernetes.io/admin-access": "true"})
     make_quota(space, {"memory": "64Gi"})
     space.api.create(ACCELERATOR_POLICIES, _policy(reservedMemory="1Gi"))
@@ -170,8 +171,8 @@ def stored(space: Space, installed: Installation) -> Iterator[Space]:
         claim("alone", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))),
         template("stored", request(memory="1Gi")),
     )
-    space.running("before")
-    yield space
+    space.running("before", seconds=120)
+    yield
     space.api.delete(ACCELERATOR_POLICIES, POLICY)
     space.api.delete(DEVICE_CLASSES, "dry-run")
     for kind in (ACCELERATOR_QUOTAS, RESOURCE_QUOTAS):
@@ -179,31 +180,37 @@ def stored(space: Space, installed: Installation) -> Iterator[Space]:
             space.api.delete(kind, one["metadata"]["name"], namespace=space.name)
 
 
-def test_a_dry_run_of_anything_changes_nothing_anywhere(
-    stored: Space, installed: Installation, tmp_path: Path
-) -> None:
+def dry_runs(space: Space, installed: Installation, *, folder: Path) -> None:
+    """Makes, changes and deletes everything as dry runs, and compares the cluster before and after."""
+
     def dry(verb: str, *rest: str) -> str:
-        place = ("--namespace", stored.name, "--dry-run=server")
+        place = ("--namespace", space.name, "--dry-run=server")
         return installed.target.must("kubectl", verb, *place, *rest)
 
-    before = _at_rest(stored.api)
+    before = _at_rest(space.api)
 
     for number, one in enumerate((*_new(), *_changed())):
-        path = tmp_path / f"{number}.json"
+        path = folder / f"{number}.json"
         path.write_text(json.dumps(one))
         for how in ((), ("--server-side", "--force-conflicts")):
             assert "(server dry run)" in dry("apply", *how, "--filename", str(path))
     for example in sorted((ROOT / "manifests" / "examples").glob("*.yaml")):
         dry("apply", "--filename", str(example))
-    for what in ("claim/alone", "pod/before"):
-        kind = "resourceclaim" if what.startswith("claim") else "pod"
-        dry("label", kind, what.partition("/")[2], "dry=run")
+    dry("label", "resourceclaim", "alone", "dry=run")
+    dry("label", "pod", "before", "dry=run")
     dry("delete", "pod,resourceclaim,resourceclaimtemplate,acceleratorquota", "--all")
     dry("delete", "acceleratorpolicy", POLICY)
     dry("delete", "deviceclass", "dry-run")
 
     # Longer than controllers take for what they have heard of.
     time.sleep(5)
-    after = _everything(stored.api)
+    after = _everything(space.api)
     assert sorted(set(before.items()) ^ set(after.items())) == []
-    assert stored.api.get(PODS, "before", namespace=stored.name)["status"]["phase"] == "Running"
+    assert space.api.get(PODS, "before", namespace=space.name)["status"]["phase"] == "Running"
+
+
+def test_a_dry_run_of_anything_changes_nothing_anywhere(
+    space: Space, installed: Installation, tmp_path: Path
+) -> None:
+    with something_of_each_kind(space):
+        dry_runs(space, installed, folder=tmp_path)
