@@ -25,11 +25,12 @@ from driver.errors import DeviceGoneError, DragomanError, StateError
 from driver.isolation.choose import Chosen
 from kubelet_plugin.prepare.cards import CardSource
 from kubelet_plugin.prepare.cdi_files import CdiFiles
+from kubelet_plugin.prepare.folder_lock import StateBusyError
 from kubelet_plugin.prepare.handed_out import Asked, HandedOutCards
 from kubelet_plugin.prepare.phases import Phases
 from kubelet_plugin.prepare.planning import Plan, decide
 from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord, ShareRecord
-from kubelet_plugin.prepare.state import StateBusyError, StateFolder
+from kubelet_plugin.prepare.state import StateFolder
 
 _log = structlog.get_logger(__name__)
 

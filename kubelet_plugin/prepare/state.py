@@ -23,19 +23,14 @@ which touch memory alone and wait for no lock.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
 import shutil
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from driver.cards import Card
-from driver.errors import StateError
 from kubelet_plugin.prepare.answers import Answers
 from kubelet_plugin.prepare.changes import ChangeLog
 from kubelet_plugin.prepare.durable import (
@@ -47,6 +42,7 @@ from kubelet_plugin.prepare.durable import (
     storage_errors,
     sync_folder,
 )
+from kubelet_plugin.prepare.folder_lock import FolderLock, StateBusyError
 from kubelet_plugin.prepare.ledger import CardUse, Ledger
 from kubelet_plugin.prepare.phases import Phases
 from kubelet_plugin.prepare.records import (
@@ -61,14 +57,6 @@ from kubelet_plugin.prepare.records import (
 
 _SUFFIX = ".json"
 _ASIDE = ".json.unreadable-"
-_LOCK_POLL_S = 0.002
-
-
-class StateBusyError(StateError):
-    """Another agent on this node holds the lock and does not let go (stopped, or its disk hangs)."""
-
-    reason: ClassVar[str] = "StateBusy"
-    retriable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +79,10 @@ class StateFolder:
 
     def __init__(self, folder: Path, *, phases: Phases, lock_wait_s: float = 5.0) -> None:
         self._claims = folder / "claims"
-        self._lock_path = folder / "lock"
+        self._lock = FolderLock(folder / "lock", wait_s=lock_wait_s)
         self._changes = ChangeLog(folder / "changes")
         self._answers = Answers(folder / "answers")
         self._phases = phases
-        self._lock_wait_s = lock_wait_s
-        self._lock = -1
-        self._mutex = threading.Lock()
         self._ledger = Ledger()
         self._records: dict[str, ClaimRecord] = {}
         self._doubts: dict[str, Doubt] = {}
@@ -113,7 +98,7 @@ class StateFolder:
         """
         with storage_errors(self._claims):
             make_folder(self._claims, mode=0o700)
-            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock.open()
             remove_leftovers(self._claims)
         # The first look at the folder reads everything.
         self.refresh()
@@ -122,11 +107,8 @@ class StateFolder:
 
     def close(self) -> None:
         """Gives lock and files back."""
-        with self._mutex:
-            self._changes.close()
-            if self._lock >= 0:
-                os.close(self._lock)
-                self._lock = -1
+        self._lock.close()
+        self._changes.close()
 
     @property
     def records(self) -> Mapping[str, ClaimRecord]:
@@ -300,36 +282,12 @@ class StateFolder:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        deadline = time.monotonic() + self._lock_wait_s
-        if not self._mutex.acquire(timeout=self._lock_wait_s):
-            raise self._busy()
-        try:
-            while True:
-                try:
-                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise self._busy() from None
-                    # Not a blocking call: an agent that is stopped while it holds the lock must not take
-                    # all our threads with it.
-                    time.sleep(_LOCK_POLL_S)
-            try:
-                self._catch_up()
-                yield
-            finally:
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
-        finally:
-            self._mutex.release()
-
-    def _busy(self) -> StateBusyError:
-        return StateBusyError(
-            f"The state of this node was locked for more than {self._lock_wait_s:g} s.",
-            remedy="Look for a second, stopped agent on the node. The kubelet tries again.",
-        )
+        with self._lock.held():
+            self._catch_up()
+            yield
 
     def _catch_up(self) -> None:
-        with storage_errors(self._lock_path):
+        with storage_errors(self._lock.path):
             seen = self._changes.seen()
             self._lost -= seen.uids
             if seen.everything:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from driver.shares import Share
+from kubelet_plugin.prepare.folder_lock import StateBusyError
 from kubelet_plugin.prepare.ledger import CardFullError, ReservationInDoubtError
 from kubelet_plugin.prepare.phases import Phases
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord, StateNewerError, encode
-from kubelet_plugin.prepare.state import StateBusyError, StateFolder
+from kubelet_plugin.prepare.state import StateFolder
 from tests.support.node_world import POOL, card
 
 if TYPE_CHECKING:
