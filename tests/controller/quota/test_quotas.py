@@ -120,6 +120,17 @@ async def test_a_refusal_is_decided_on_what_is_stored_now() -> None:
     assert cluster.store.reads > before
 
 
+async def test_a_quota_may_limit_single_claims_alone() -> None:
+    alone = quota(maxPerClaim={"memory": "8Gi"})
+    del alone["spec"]["hard"]
+    cluster = Cluster(alone)
+    assert isinstance(await cluster.tries(0, "9Gi"), QuotaPerClaimError)
+    assert [await cluster.tries(number % 2) for number in range(20)] == [None] * 20
+    await asyncio.sleep(1)
+    status = await cluster.count()
+    assert (status["hard"], status["used"]["memory"]) == ({}, "160Gi")
+
+
 async def test_all_quotas_of_a_namespace_hold_and_a_refusal_leaves_nothing_in_the_others() -> None:
     cluster = Cluster(quota("a", hard={"memory": "64Gi"}), quota("b", hard={"cards": 1}))
     assert await cluster.tries(0) is None
