@@ -33,6 +33,7 @@ from driver.partitions.base import (
     IN_PARTITION_MODE,
     Instance,
     PartitionBusyError,
+    PartitionNoRoomError,
     PartitionRefusedError,
     PartitionTarget,
 )
@@ -125,7 +126,18 @@ class AscendVnpus:
         if found is None:
             chip = self._now(target, host)
             number, template = self._wanted(target, chip)
-            self._set("create-vnpu", chip, "-f", template, "-v", str(number), host=host)
+            try:
+                self._set("create-vnpu", chip, "-f", template, "-v", str(number), host=host)
+            except PartitionBusyError as refused:
+                if not self._is_taken(chip, target.place, host=host):
+                    raise
+                raise PartitionNoRoomError(
+                    f"Chip {target.place.card} has no room for {target.place.name}: {refused.message} vNPUs "
+                    "that were not made for claims have taken it.",
+                    remedy="An administrator removes them (npu-smi info -t info-vnpu shows them), and the "
+                    "kubelet tries again; or delete the pod, and its replacement is scheduled where there is "
+                    "room.",
+                ) from None
             found = self.find_instance(target, host=host)
         if found is None:
             raise PartitionRefusedError(
@@ -174,6 +186,13 @@ class AscendVnpus:
                 f"Chip {place.card} has no place for {place.name} (any more).", remedy=_ANEW
             )
         return _first_of(chip) + place.start, template.name
+
+    def _is_taken(self, chip: DcmiChip, place: Place, *, host: Host) -> bool:
+        """Whether vNPUs are there that exclude it; False also where nobody can say."""
+        grid = self._grid(chip.name)
+        there = self._listed(chip, host=host)
+        places = grid.places(place.card, there, first=_first_of(chip)) if grid is not None else None
+        return any(place.overlaps(other) for other in places or ())
 
     def _first(self, card: Card, host: Host) -> int:
         return _first_of(self._of(card.uuid, card.name, host))

@@ -16,6 +16,7 @@ from driver.isolation.hardware import Hardware
 from driver.partitions.base import (
     IN_PARTITION_MODE,
     PartitionBusyError,
+    PartitionNoRoomError,
     PartitionRefusedError,
     PartitionTarget,
 )
@@ -199,6 +200,18 @@ def test_what_npu_smi_refuses_is_tried_again(vnpus: AscendVnpus, host: FolderHos
     assert refused.value.retriable
     with pytest.raises(PartitionBusyError):
         vnpus.make_instance(target(0, 1, 1), host=host)
+
+
+def test_a_place_that_others_have_taken_is_refused_by_name_so_that_the_pod_is_told(
+    vnpus: AscendVnpus, host: FolderHost, smi: NpuSmi
+) -> None:
+    smi.there, smi.refuses = {166: "vir10_3c_32g"}, True
+    with pytest.raises(PartitionNoRoomError, match="no room") as refused:
+        vnpus.make_instance(target(0, 2, 1), host=host)
+    assert not refused.value.retriable
+    with pytest.raises(PartitionBusyError, match="refuses create-vnpu"):
+        vnpus.make_instance(target(0, 0, 1), host=host)
+    assert smi.there == {166: "vir10_3c_32g"}
 
 
 def test_one_that_was_made_and_is_not_listed_is_refused(
