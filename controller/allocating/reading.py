@@ -86,6 +86,7 @@ class Reading:
         self._wall_clock = wall_clock
         self._held_up: dict[str, HeldUp] = {}
         self._unanswered = 0
+        self._listed = False
         self._lock = asyncio.Lock()
         self._done = False
         self._again_at = float("-inf")
@@ -93,7 +94,7 @@ class Reading:
 
     def begin(self) -> None:
         """All claims are to be read again."""
-        self._done = False
+        self._done = self._listed = False
         self._unanswered = 0
         self.end()
 
@@ -120,7 +121,11 @@ class Reading:
                     raise _held_up()
                 raise UnreachableError("The claims could not be read anew a moment ago.", status=0)
             try:
-                await self._pages()
+                if self._listed:
+                    await self._once_more()
+                else:
+                    await self._pages()
+                    self._listed = True
                 if self._held_up and self._hold_ups is not None:
                     await self._hold_ups.tell(self._held_up)
                 if self._held_up:
@@ -167,6 +172,21 @@ class Reading:
                 await self._fence(fenced[first : first + _FENCED_AT_ONCE])
             # Before the next one is read: all of it may be large.
             del page, items, fenced
+
+    async def _once_more(self) -> None:
+        """Tries those again that could not be changed; what nobody wrote before the list is no matter."""
+        left, self._listed = list(self._held_up), False
+        found: list[JSON] = []
+        for key in left:
+            namespace, _, name = key.partition("/")
+            claim = await self._get(RESOURCE_CLAIMS, name, namespace)
+            if claim["metadata"].get("uid"):
+                self._sources.claims.observe(claim)
+                found.append(claim)
+        self._held_up = {}
+        for first in range(0, len(found), _FENCED_AT_ONCE):
+            await self._fence(found[first : first + _FENCED_AT_ONCE])
+        self._listed = True
 
     async def _fence(self, claims: Iterable[JSON]) -> None:
         # Items of a list do not say what they are.

@@ -159,6 +159,28 @@ async def test_that_is_said_once_however_many_wait_and_again_only_after_a_while(
     assert len(told.sent.requests) == 4
 
 
+async def test_while_everybody_waits_only_those_claims_are_read_again() -> None:
+    told = Told()
+    told.world.refuse = refuses_all
+    for _ in range(3):
+        with pytest.raises(AllocationHeldUpError):
+            await told.world.reconcile("a")
+        await asyncio.sleep(30)
+    read = [one.path.rpartition("/")[2] for one in told.world.transport.requests if one.method == "GET"]
+    assert read == ["resourceclaims", "left", "left"]
+
+
+async def test_a_claim_that_is_deleted_meanwhile_holds_nobody_up_any_more() -> None:
+    told = Told()
+    told.world.refuse = refuses_all
+    with pytest.raises(AllocationHeldUpError):
+        await told.world.reconcile("a")
+    del told.world.stored["left"]
+    await asyncio.sleep(30)
+    await told.world.reconcile("a")
+    assert told.world.allocation("a")
+
+
 async def test_allocation_goes_on_as_soon_as_the_claim_may_be_changed() -> None:
     told = Told()
     told.world.refuse = refuses_all
