@@ -8,7 +8,8 @@ or a model that is not there now is a warning, since both may come.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from driver.api.base import decode
@@ -43,28 +44,33 @@ def check_quota(found: Mapping[str, Any], *, facts: ClusterFacts, notes: Notes) 
     _check_models(spec.models, facts=facts, notes=notes)
 
 
+def _strange(names: Sequence[str], known: Collection[str]) -> Iterator[tuple[int, str]]:
+    """The names that are not known, with their places, as many as are told of."""
+    return islice(((place, name) for place, name in enumerate(names) if name not in known), MAX_FINDINGS)
+
+
 def _check_classes(names: Sequence[str], *, facts: ClusterFacts, notes: Notes) -> None:
-    for place, name in enumerate(names):
-        if facts.classes and name not in facts.classes:
-            near = nearest(name, (one for one in facts.classes if facts.is_ours(one)))
-            notes.warn(
-                f"There is no DeviceClass {shown(name)}. {near}".strip(),
-                field=f"spec.deviceClassNames[{place}]",
-            )
+    if not facts.classes:
+        return
+    for place, name in _strange(names, facts.classes):
+        near = nearest(name, (one for one in facts.classes if facts.is_ours(one)))
+        notes.warn(
+            f"There is no DeviceClass {shown(name)}. {near}".strip(),
+            field=f"spec.deviceClassNames[{place}]",
+        )
 
 
 def _check_vendors(names: Sequence[str], *, facts: ClusterFacts, notes: Notes) -> None:
     known = _VENDORS | facts.cards.said("vendor")
     every = f"The vendors are {', '.join(sorted(known)[:32])}."
-    for place, name in enumerate(names):
-        if name not in known:
-            notes.refuse(
-                ConfigError(
-                    f"There is no vendor {shown(name)}, so nothing would be limited.",
-                    field=f"spec.vendors[{place}]",
-                    remedy=nearest(name.lower(), known) or every,
-                )
+    for place, name in _strange(names, known):
+        notes.refuse(
+            ConfigError(
+                f"There is no vendor {shown(name)}, so nothing would be limited.",
+                field=f"spec.vendors[{place}]",
+                remedy=nearest(name.lower(), known) or every,
             )
+        )
 
 
 def _check_models(names: Sequence[str], *, facts: ClusterFacts, notes: Notes) -> None:
@@ -72,13 +78,13 @@ def _check_models(names: Sequence[str], *, facts: ClusterFacts, notes: Notes) ->
     if not known:
         return
     small = {one.lower() for one in known}
-    for place, name in enumerate(names[: MAX_FINDINGS * 4]):
-        if name.lower() not in small:
-            near = nearest(name, known, cutoff=0.5)
-            notes.warn(
-                f"No card of this cluster is of model {shown(name)}: nothing is limited now. {near}".strip(),
-                field=f"spec.models[{place}]",
-            )
+    for place, _ in _strange([one.lower() for one in names], small):
+        name = names[place]
+        near = nearest(name, known, cutoff=0.5)
+        notes.warn(
+            f"No card of this cluster is of model {shown(name)}: nothing is limited now. {near}".strip(),
+            field=f"spec.models[{place}]",
+        )
 
 
 def _whole(amounts: QuotaAmounts, name: str) -> int | None:

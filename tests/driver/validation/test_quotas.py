@@ -8,6 +8,7 @@ import pytest
 
 from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Findings
+from driver.validation.limits import MAX_FINDINGS
 from driver.validation.validate import validate
 from tests.driver.validation.cluster import card, facts, known
 
@@ -80,3 +81,18 @@ def test_a_quota_for_a_model_that_no_card_is_of_is_warned_of_with_the_nearest() 
 
 def test_nothing_is_said_of_models_where_there_are_no_cards() -> None:
     assert quota(hard={"cards": 1}, models=["H100"]) == Findings()
+
+
+def test_of_very_many_names_only_the_first_that_are_strange_are_looked_at() -> None:
+    asked: list[str] = []
+
+    def is_ours(name: str) -> bool:
+        asked.append(name)
+        return True
+
+    cluster = facts(known(a=[card(0)]), is_ours=is_ours)
+    many = [f"nvidia-{number}" for number in range(20_000)]
+    found = quota(cluster, hard={"cards": 1}, deviceClassNames=many, vendors=["nvidia", *many], models=many)
+    assert len(found.errors) == len(found.warnings) == MAX_FINDINGS
+    assert found.errors[0].field == "spec.vendors[1]"
+    assert len(asked) <= MAX_FINDINGS * len(cluster.classes)
