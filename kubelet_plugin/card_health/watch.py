@@ -104,9 +104,11 @@ class HealthWatch:
         sooner_at = float("-inf")
         while True:
             self._ask_now.clear()
+            began = loop.time()
             await self.look()
             try:
-                await asyncio.wait_for(self._ask_now.wait(), EVERY_S)
+                # What a look waited for a slow vendor is not waited again.
+                await asyncio.wait_for(self._ask_now.wait(), max(0.0, began + EVERY_S - loop.time()))
             except TimeoutError:
                 continue
             await asyncio.sleep(max(0.0, sooner_at + SOONEST_S - loop.time()))

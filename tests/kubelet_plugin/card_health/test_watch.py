@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kubelet_plugin import inventory as inventories
 from kubelet_plugin.card_health import questions, watch
 from kubelet_plugin.card_health.book import HOLD_OFF_S
 from kubelet_plugin.card_health.memory import HealthFile
+from kubelet_plugin.card_health.questions import PATIENCE_S
 from kubelet_plugin.card_health.watch import AFTER_REPORT_S, EVERY_S, SOONEST_S, HealthWatch
 from kubelet_plugin.health import HealthBoard
 from kubelet_plugin.inventory import Inventory
@@ -365,3 +367,20 @@ async def test_however_fast_a_card_reports_faults_drivers_are_asked_no_faster_th
         await asyncio.sleep(50)
         assert set(world.faults) == {"a"}
         assert vendor.asked <= 50 / SOONEST_S + 2
+
+
+async def test_a_look_that_waited_for_a_slow_vendor_is_followed_by_the_next_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.running():
+        loop, looked = asyncio.get_running_loop(), []
+        look = world.watch.look
+
+        async def slow() -> None:
+            looked.append(loop.time())
+            await asyncio.sleep(PATIENCE_S)
+            await look()
+
+        monkeypatch.setattr(world.watch, "look", slow)
+        await asyncio.sleep(60)
+        assert {round(later - former, 3) for former, later in pairwise(looked)} == {max(EVERY_S, PATIENCE_S)}
