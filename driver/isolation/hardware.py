@@ -56,6 +56,9 @@ from driver.shares import Share
 REMEMBERED_S = 90.0
 """For so long one of our instances is not taken for somebody else's after it was removed."""
 
+LOOKED_AT_S = 30.0
+"""For so long one that was seen is taken to be there, where its number can be nobody else's."""
+
 
 class PartitionUnusableError(IsolationError):
     """There is an instance where the claim's partition is to be, and it cannot be used."""
@@ -103,6 +106,7 @@ class Hardware:
         self._clock = clock
         self._removed: dict[str, float] = {}
         self._removed_lock = threading.Lock()
+        self._seen: dict[str, float] = {}
 
     def ours(self) -> frozenset[str]:
         """Names of the partitions that were made, or are to be made, for claims.
@@ -135,6 +139,7 @@ class Hardware:
         with self._notes.lock(target.place.card):
             self._withdraw_lost(share, target, partitioner=partitioner, host=host)
             instance = self._instance(share, card, target, partitioner=partitioner, host=host)
+            self._seen[card.name] = self._clock()
             return partitioner.instance_edits(instance, host=host)
 
     def stands(self, card: Card, edits: ContainerEdits, *, host: Host) -> bool:
@@ -148,9 +153,21 @@ class Hardware:
         target = PartitionTarget(place=_place(card.name), card_uuid=card.partition.card_uuid)
         partitioner = self._of(target.place.card, vendor=card.vendor)
         if not partitioner.numbers_used_again:
-            return True
+            return self._is_there(card.name, target, partitioner=partitioner, host=host)
         found = partitioner.find_instance(target, host=host)
         return found is not None and found.complete and partitioner.instance_edits(found, host=host) == edits
+
+    def _is_there(
+        self, device: str, target: PartitionTarget, *, partitioner: Partitioner, host: Host
+    ) -> bool:
+        """Whether an instance is still there that cannot be taken for another; asked for now and then."""
+        now = self._clock()
+        if self._seen.get(device, -LOOKED_AT_S) > now - LOOKED_AT_S:
+            return True
+        if partitioner.find_instance(target, host=host) is None:
+            return False
+        self._seen[device] = now
+        return True
 
     def prepare_card(self, card: Card, *, host: Host) -> None:
         """Sees to it that a card that is partitioned on demand can be used as a whole, or shared.
@@ -326,6 +343,7 @@ class Hardware:
                     found = None
             with self._removed_lock:
                 self._removed[note.device] = self._clock()
+            self._seen.pop(note.device, None)
             self._notes.remove(note)
 
     def _is_old(self, note: Note, partitioner: Partitioner) -> bool:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, Partitions, effective_policy
 from driver.cards import Card
+from driver.cdi import ContainerEdits
 from driver.errors import DeviceGoneError
 from driver.host import CommandResult
 from driver.isolation.base import ShareContext
-from driver.isolation.hardware import Hardware
+from driver.isolation.hardware import LOOKED_AT_S, Hardware
 from driver.partitions.base import (
     IN_PARTITION_MODE,
     PartitionBusyError,
@@ -290,13 +291,14 @@ class SmiNode:
         self.boot.write_text("first")
         self.vnpus = vnpus
         self.notes = FileNotes(tmp_path / "notes", boot_id=self.boot)
-        self.hardware = Hardware(lambda _card, _vendor: vnpus, notes=self.notes)
+        self.now = 0.0
+        self.hardware = Hardware(lambda _card, _vendor: vnpus, notes=self.notes, clock=lambda: self.now)
         self.half = next(part for part in vnpus.cards(card(), host=host) if part.name.endswith("-vnpu-1-2-2"))
         self.share = Share(
             claim_uid="c", request="r", device=self.half.name, memory_mib=self.half.memory_mib, whole=True
         )
 
-    def prepare(self) -> None:
+    def prepare(self) -> ContainerEdits:
         context = ShareContext(
             card=self.half,
             index=0,
@@ -305,7 +307,7 @@ class SmiNode:
             holds_memory=True,
             holds_cores=True,
         )
-        self.hardware.edits(self.share, context=context, host=self.host)
+        return self.hardware.edits(self.share, context=context, host=self.host)
 
     def unprepare(self) -> None:
         self.hardware.undo(self.share, context=None, host=self.host)
@@ -321,6 +323,33 @@ def test_a_vnpu_that_the_driver_made_anew_after_a_boot_is_still_the_claims(
     assert len(smi.there) == 1
     node.unprepare()
     assert smi.there == {}
+
+
+def test_a_vnpu_that_was_lost_is_missed_and_made_anew(
+    tmp_path: Path, vnpus: AscendVnpus, host: FolderHost, smi: NpuSmi
+) -> None:
+    node = SmiNode(tmp_path, vnpus, host)
+    given = node.prepare()
+    smi.there.clear()
+    node.now += LOOKED_AT_S
+    assert not node.hardware.stands(node.half, given, host=host)
+    assert node.prepare() == given
+    assert smi.there == {166: "vir10_3c_32g"}
+    assert node.hardware.stands(node.half, given, host=host)
+
+
+def test_npu_smi_is_asked_only_now_and_then_whether_a_vnpu_is_there(
+    tmp_path: Path, vnpus: AscendVnpus, host: FolderHost
+) -> None:
+    node = SmiNode(tmp_path, vnpus, host)
+    given = node.prepare()
+    asked = len(host.ran)
+    for seconds in (0.0, LOOKED_AT_S - 1, 1.0, LOOKED_AT_S - 1):
+        node.now += seconds
+        assert node.hardware.stands(node.half, given, host=host)
+    assert len(host.ran) == asked + 1
+    node.unprepare()
+    assert not node.hardware.stands(node.half, given, host=host)
 
 
 def test_a_vnpu_that_somebody_else_made_is_used_and_left(
