@@ -219,8 +219,12 @@ class Allocator:
         view = self._its_turn(key)
         if not isinstance(view, PodView):
             return view
+        began = _now()
         read = await self._reading.long_texts(key, view, self._questions.claims_of(key, view) or ())
+        reading_s = _now() - began
         async with self._deciding:
+            # What a namespace has read for its pods is no less its doing than what is decided about them.
+            self._spent_s = reading_s
             found = await self._decide_and_book(key, read)
         if not isinstance(found, _Booked):
             return found
@@ -250,7 +254,6 @@ class Allocator:
         view = self._its_turn(key)
         if not isinstance(view, PodView):
             return view
-        self._spent_s = 0.0
         view = read.whole(view)
         claims = self._questions.claims_of(key, view)
         if claims is None:

@@ -234,3 +234,21 @@ async def test_a_node_affinity_that_takes_long_counts_as_well(monkeypatch: pytes
     await world.reconcile("p")
     assert world.reason() == "NoNode"
     assert used == [3.0]
+
+
+async def test_what_has_to_be_read_for_a_pod_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.claim("long", "5000Mi", selectors=[f'device.driver != "{number:0>900}"' for number in range(6)])
+    world.pod("p", "long")
+    used: list[float] = []
+    monkeypatch.setattr(world.part._turns, "used", lambda _namespace, seconds, **_: used.append(seconds))
+    allocator = world.part.allocator
+    read = allocator._reading.long_texts
+
+    async def slowly(*arguments: Any) -> Any:
+        await asyncio.sleep(2)
+        return await read(*arguments)
+
+    monkeypatch.setattr(allocator._reading, "long_texts", slowly)
+    await world.reconcile("p")
+    assert used[0] >= 2
