@@ -19,8 +19,9 @@ Rules:
 * However busy a share of high priority is, those of low priority compute for `lowPriorityPercent` of the
   time: what they are owed grows while they wait, and once it is `THROUGH_S` they are let through for as long.
 
-Limits: HAMi-core looks at the number only where a cap on compute holds; one kernel that is under way runs on;
-it looks again once a second. What a container writes into its own region ends its own wait at most.
+Limits: HAMi-core looks at the number only where a cap on compute holds, before launches of single kernels and
+neither of graphs nor of cooperative ones; one that is under way runs on; it looks again once a second. Graphs
+it does not note as launches either. What a container writes into its own region ends its own wait at most.
 """
 
 from __future__ import annotations
