@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.support import vendor_matrix
 from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
@@ -194,13 +195,20 @@ def test_with_the_policy_dynamic_partitions_of_all_modes_draw_on_the_cards_count
 
 
 def test_a_card_is_cut_for_the_first_claim_that_asks_for_a_partition(
-    own: AmdInstallation, space: Space
+    own: AmdInstallation, space: Space, kubernetes_version: str
 ) -> None:
     space.create(*sharing("eighth", _part(ON_DEMAND, "20Gi")))
     space.running("eighth", seconds=120)
     assert own.kernel.modes == ["CPX"]
-    part = _parts(ON_DEMAND, "CPX").index(_given(space, "eighth"))
+    device = _given(space, "eighth")
+    part = _parts(ON_DEMAND, "CPX").index(device)
     assert _has(own, space, "eighth") == sorted([KFD, ON_DEMAND.render(part)])
+    vendor_matrix.compare_partition(
+        "amd",
+        device.removeprefix(f"{ON_DEMAND.name}-"),
+        vendor_matrix.of_pod("eighth", place=space, own=own),
+        kubernetes=kubernetes_version,
+    )
 
 
 def test_while_a_partition_is_held_kube_scheduler_gives_out_no_other_mode_and_not_the_card(

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from driver.kube.resources import ACCELERATOR_NODES, ACCELERATOR_POLICIES
-from tests.cluster.support import waiting
+from tests.cluster.support import vendor_matrix, waiting
 from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
@@ -252,7 +252,7 @@ def test_a_pod_of_before_that_names_the_mode_holds_the_instance_that_its_twin_wi
 
 
 def test_an_instance_is_made_for_a_claim_the_smallest_that_has_what_it_asks(
-    own: MigInstallation, space: Space
+    own: MigInstallation, space: Space, kubernetes_version: str
 ) -> None:
     space.create(*sharing("half", _part(DYNAMIC, "10Gi")))
     space.running("half")
@@ -261,6 +261,12 @@ def test_an_instance_is_made_for_a_claim_the_smallest_that_has_what_it_asks(
     found = [path for path in space.seen("half").raw["devices"] if "nvidia" in path]
     assert sorted(found) == sorted(
         ["/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-uvm", *_opens(own, DYNAMIC, P_3G, 4)]
+    )
+    vendor_matrix.compare_partition(
+        "nvidia",
+        _given(space, "half").removeprefix(f"{own.cards.card(DYNAMIC)}-"),
+        vendor_matrix.of_pod("half", place=space, own=own),
+        kubernetes=kubernetes_version,
     )
 
 

@@ -58,6 +58,8 @@ def page() -> str:
             "",
             *vendor_containers.section(vendors),
             "",
+            *vendor_containers.partitions(vendors),
+            "",
             "## Where it was read, and what is guessed",
             "",
             *(line for facts in vendors for line in _origins(facts)),

@@ -80,6 +80,17 @@ def test_every_vendor_was_tried_on_a_real_node() -> None:
         assert all(f"`{path}`" in row for path in recorded[facts.name]["share"]["devices"])
 
 
+def test_every_vendor_with_partitions_has_a_row_of_what_a_container_had_of_one() -> None:
+    recorded = json.loads(vendor_containers.PARTITIONS.read_text())
+    tried = json.loads(vendors_page.TRIED.read_text())
+    assert sorted(recorded) == sorted(name for name, row in tried.items() if row["partitions"] != "none")
+    lines = vendor_containers.partitions(catalogue.VENDORS)
+    for facts in catalogue.VENDORS:
+        rows = [line for line in lines if line.startswith(f"| {facts.title} |")]
+        assert len(rows) == (facts.name in recorded)
+        assert all(f"`{path}`" in row for row in rows for path in recorded[facts.name]["had"]["devices"])
+
+
 def test_what_is_guessed_and_every_legacy_name_is_on_the_vendors_page() -> None:
     page = vendors_page.page()
     for facts in catalogue.VENDORS:
