@@ -26,7 +26,7 @@ from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Notes
 from driver.validation.giving import Giving
 from driver.validation.itself import Asked, check_itself
-from driver.validation.limits import MAX_CONSTRAINTS, MAX_DEVICES, MAX_NAMES, MAX_SELECTORS
+from driver.validation.limits import MAX_CONSTRAINTS, MAX_DEVICES, MAX_FINDINGS, MAX_NAMES, MAX_SELECTORS
 from driver.validation.priorities import check_priorities
 from driver.validation.reading import as_mapping, entries, mapping, names, nearest, shown, text
 from driver.validation.requests import Option
@@ -59,7 +59,7 @@ def check_claim(
         return facts.is_ours(option.device_class)
 
     asked = check_itself(devices, field=field, is_ours=is_ours, notes=notes)
-    for option in asked.others:
+    for option in _first_strange(asked.others, facts):
         _check_name(option, facts=facts, notes=notes)
     if not asked.options:
         return
@@ -69,8 +69,9 @@ def check_claim(
     amounts = {option.label: amounts_of(option, asked) for option in asked.options}
     _check_places(asked, facts=facts, notes=notes)
     _check_counts(asked.options, field=field, notes=notes)
-    for option in asked.options:
+    for option in _first_strange(asked.options, facts):
         _check_class(option, facts=facts, notes=notes)
+    for option in asked.options:
         _check_twice(option, amounts[option.label], constraints, field=field, facts=facts, notes=notes)
     if notes.failed:
         return
@@ -176,9 +177,21 @@ def _check_counts(options: Sequence[Option], *, field: str, notes: Notes) -> Non
     )
 
 
+def _first_strange(options: Sequence[Option], facts: ClusterFacts) -> Iterator[Option]:
+    """The requests for classes that there are not, of as many classes as are told of.
+
+    Each of them costs a comparison with every class of the cluster.
+    """
+    seen: set[str] = set()
+    for option in options:
+        if facts.classes and option.device_class not in facts.classes:
+            seen.add(option.device_class)
+            if len(seen) > MAX_FINDINGS:
+                return
+            yield option
+
+
 def _check_class(option: Option, *, facts: ClusterFacts, notes: Notes) -> None:
-    if not facts.classes or option.device_class in facts.classes:
-        return
     near = nearest(option.device_class, (name for name in facts.classes if facts.is_ours(name)))
     notes.warn(
         f"There is no DeviceClass {shown(option.device_class)}; the pod waits until there is. {near}".strip(),
@@ -205,7 +218,7 @@ def _check_partitions(
 
 def _check_name(option: Option, *, facts: ClusterFacts, notes: Notes) -> None:
     """Warns of a class that is nobody's, and was meant to be one of ours."""
-    if not facts.classes or not option.device_class or option.device_class in facts.classes:
+    if not option.device_class:
         return
     ours = (name for name in facts.classes if facts.is_ours(name))
     near = nearest(option.device_class, ours, cutoff=0.85)

@@ -12,6 +12,7 @@ from typing import Any
 from driver.api.policy import NamedPolicy
 from driver.cel.environments import RELEASES
 from driver.validation.cards import KnownCards
+from driver.validation.limits import MAX_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class ClusterFacts:
         cards_may_come: Whether larger cards than there are may come, as where nodes are made on demand: what
             no card of today can give is a warning then and no error.
         policies: The AcceleratorPolicies that can be read.
+        seconds: Processor time after which no further selector of an object is looked at.
     """
 
     release: str
@@ -42,6 +44,7 @@ class ClusterFacts:
     native: bool = True
     cards_may_come: bool = False
     policies: Sequence[NamedPolicy] = ()
+    seconds: float = MAX_SECONDS
 
     @property
     def language(self) -> str:

@@ -36,6 +36,11 @@ class Notes:
         """Whether anything must be refused."""
         return bool(self._errors)
 
+    @property
+    def full(self) -> bool:
+        """Whether no further warning would be told, so that none need be worked out."""
+        return len(self._warnings) >= MAX_FINDINGS
+
     def refuse(self, error: DragomanError) -> None:
         """Notes an error."""
         if len(self._errors) < MAX_FINDINGS:

@@ -164,6 +164,8 @@ def _card(card: CardOverride, *, field: str, facts: ClusterFacts, notes: Notes) 
     if not known:
         return
     memory = known.get(card.uuid)
+    if memory is None and notes.full:
+        return
     if memory is None:
         near = nearest(card.uuid, known, cutoff=0.8) if len(known) <= MAX_POLICY_CARDS else ""
         notes.warn(f"No card of this cluster has this UUID. {near}".strip(), field=f"{field}.uuid")

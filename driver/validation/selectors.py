@@ -29,7 +29,7 @@ from driver.cel.syntax import Comprehension, Ident, Node, Select, children
 from driver.selection.reads import ROOT, reads_of
 from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Notes
-from driver.validation.limits import MAX_COMPILED, MAX_EXHAUSTED, MAX_JUDGED, MAX_SECONDS
+from driver.validation.limits import MAX_COMPILED, MAX_EXHAUSTED, MAX_JUDGED
 
 _SHARING_FIELD = "allowMultipleAllocations"
 _FIRST_WITH_SHARING = (1, 36)
@@ -71,7 +71,7 @@ class Selectors:
         self._judge_left = MAX_JUDGED
         self._exhausted = 0
         self._clock = clock
-        self._end = clock() + MAX_SECONDS
+        self._end = clock() + facts.seconds
 
     def compiled(self, expression: str, *, field: str) -> Selector | None:
         """The selector; None if there is none, which is noted where it is the author's mistake."""

@@ -67,6 +67,8 @@ def facts(cards: KnownCards | None = None, **changed: Any) -> ClusterFacts:
         "classes": CLASSES,
         "cards": KnownCards() if cards is None else cards,
         "amounts_kept": True,
+        # Enough for a machine that is busy with other things.
+        "seconds": 60.0,
         **changed,
     }
     return ClusterFacts(**given)

@@ -6,6 +6,7 @@ import pytest
 
 from driver.cards import IsolationLevel
 from driver.validation.cards import KnownCards
+from driver.validation.limits import MAX_FINDINGS
 from tests.driver.validation.cluster import (
     SHARE,
     card,
@@ -298,3 +299,17 @@ def test_alternatives_of_one_request_are_never_both_given() -> None:
     part = {"deviceClassName": "partition.dragoman.dev", "capacity": {"requests": {"memory": "4Gi"}}}
     either = {"name": "a", "firstAvailable": [{"name": "share", **share}, {"name": "part", **part}]}
     assert not any("a partition" in one for one in findings(claim(either)).warnings)
+
+
+def test_of_very_many_classes_that_there_are_not_only_the_first_are_looked_for() -> None:
+    asked: list[str] = []
+
+    def is_ours(name: str) -> bool:
+        asked.append(name)
+        return name.endswith(".dragoman.dev")
+
+    many = [request(f"r{number}", device_class=f"nvidia-{number}.example.com") for number in range(32)]
+    cluster = facts(known(a=[card(0)]), is_ours=is_ours)
+    findings(claim(*many), cluster)
+    # Once for each request, and once for each class of the cluster where a name is looked for.
+    assert len(asked) <= 32 + MAX_FINDINGS * len(cluster.classes)

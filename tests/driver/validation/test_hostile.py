@@ -129,7 +129,8 @@ def test_only_so_many_selectors_are_compiled_for_one_object(monkeypatch: pytest.
     monkeypatch.setattr(selectors, "compile_selector", counted)
     long = " || ".join(["true"] * 1000)
     expressions = [[f"{long} || {place} == {number}" for number in range(4)] for place in range(8)]
-    found = findings(claim(*(request(f"r{place}", *some) for place, some in enumerate(expressions))))
+    requests = [request(f"r{place}", *some) for place, some in enumerate(expressions)]
+    found = findings(claim(*requests), facts(seconds=60.0))
     assert not found.errors
     assert 0 < sum(map(len, compiled)) <= limits.MAX_COMPILED
     assert sum(len(one) for some in expressions for one in some) > limits.MAX_COMPILED
@@ -147,14 +148,15 @@ def test_selectors_that_cost_too_much_are_not_held_against_the_cards(monkeypatch
     loop = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"
     costly = f"{loop}.all(x, {loop}.all(y, {loop}.all(z, x * y * z > 0 && size({A}.uuid) > {{}})))"
     requests = [request(f"r{number}", costly.replace("{}", str(-number))) for number in range(32)]
-    found = findings(claim(*requests), facts(many_cards()))
+    found = findings(claim(*requests), facts(many_cards(), seconds=60.0))
     assert not found.errors
     assert len([one for one in asked if "all" in one]) == limits.MAX_EXHAUSTED
 
 
 def test_selectors_that_take_long_are_left_to_the_api_server() -> None:
     now = iter(range(100))
-    one = selectors.Selectors(facts(many_cards()), Notes(), clock=lambda: next(now))
+    hurried = facts(many_cards(), seconds=limits.MAX_SECONDS)
+    one = selectors.Selectors(hurried, Notes(), clock=lambda: next(now))
     assert one.compiled("device.driver ==", field="f") is None
     assert one.of_class(["true"]) is None
 

@@ -8,6 +8,7 @@ from driver.api.base import decode
 from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
 from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Findings
+from driver.validation.limits import MAX_FINDINGS
 from driver.validation.validate import validate
 from tests.driver.validation.cluster import card, facts, known, told
 
@@ -112,6 +113,22 @@ def test_an_override_for_a_card_that_is_not_there_is_warned_of_with_the_nearest(
     assert found.warnings == (
         "spec.cards[0].uuid: No card of this cluster has this UUID. Did you mean GPU-abcdef-0?",
     )
+
+
+def test_of_very_many_cards_that_are_not_there_only_the_first_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+
+    def nearest(name: str, *_: object, **__: object) -> str:
+        looked.append(name)
+        return ""
+
+    monkeypatch.setattr("driver.validation.policies.nearest", nearest)
+    gone = [{"uuid": f"GPU-gone-{number}", "excluded": True} for number in range(500)]
+    found = policy(facts(known(a=[card(0)])), cards=gone)
+    # Each costs a comparison with every card of the cluster.
+    assert len(looked) == len(found.warnings) == MAX_FINDINGS
 
 
 def test_reserving_all_memory_of_a_card_is_refused() -> None:

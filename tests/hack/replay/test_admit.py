@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import io
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driver.validation.selectors import Selectors
 from tests.driver.validation.test_hostile import ANYTHING
 from tooling.replay import __main__ as command
 from tooling.replay import admit
@@ -430,6 +432,17 @@ def test_a_request_without_a_namespace_is_about_that_of_its_object(replay: Any, 
     (found,) = replay(asked).documents
     templates = found[1]["templates"]
     assert [one["metadata"]["namespace"] for one in templates] == ([] if metadata else ["default"])
+
+
+def test_answers_do_not_depend_on_how_busy_the_machine_is(
+    replay: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = itertools.count(0.0, 0.1)
+    defaults = Selectors.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "clock", lambda: next(slow))
+    (response,) = replay(review("ResourceClaim", claim(memory="90Gi"))).responses
+    assert "AmountTooLarge" in response["status"]["message"]
 
 
 def test_without_any_class_those_of_the_chart_are_there(replay: Any, tmp_path: Path) -> None:
