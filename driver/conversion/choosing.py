@@ -28,6 +28,7 @@ _MOST_BYTES = 64
 _MOST_EXPRESSION = 10 * 1024
 _PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _QOS = ("best-effort", "fixed-share", "burst-share")
 
 
@@ -102,7 +103,7 @@ def choice_of(
         ways=(Way.PARTITION,) if implied else ways,
         implied=implied,
         fits=fits,
-        one_numa_node=annotations.get(entry.annotation("numaBind")) in _TRUE,
+        one_numa_node=_one_numa_node(family, annotations, warn=warn),
         best_effort=_best_effort(family, annotations, warn=warn),
     )
 
@@ -193,6 +194,15 @@ def _check_name(family: Family, wanted: list[str], unwanted: list[str]) -> None:
             field=_field(family.entry.annotation(role)),
             remedy=f"Leave it out, or name {family.entry.type_name}.",
         )
+
+
+def _one_numa_node(family: Family, annotations: Mapping[str, str], *, warn: Callable[[str], None]) -> bool:
+    key = family.entry.annotation("numaBind")
+    said = annotations.get(key, "") if key else ""
+    if said and said not in _TRUE | _FALSE:
+        # HAMi passes it over as well, without a word.
+        warn(f"{_field(key)}: {said[:40]!r} is neither true nor false, so it has no effect.")
+    return said in _TRUE
 
 
 def _best_effort(family: Family, annotations: Mapping[str, str], *, warn: Callable[[str], None]) -> bool:

@@ -10,15 +10,12 @@ from driver.conversion.names import Catalogue
 
 _MOST = 2
 _LONGEST = 128
-_PLACEMENT = (
-    "in mode native kube-scheduler takes the first card that fits; in mode controller the administrator's "
-    "placement policy decides"
-)
+_PLACEMENT = "in mode controller the administrator sets one for all"
 _UNKNOWN: Mapping[str, str] = {
-    "hami.io/node-scheduler-policy": f"pods have no policy of their own here: {_PLACEMENT}.",
-    "hami.io/gpu-scheduler-policy": f"pods have no policy of their own here: {_PLACEMENT}.",
-    "volcano.sh/vgpu-podgroup-policy": f"pods have no policy of their own here: {_PLACEMENT}.",
-    "metax-tech.com/sgpu-topology-aware": f"it has no effect here: {_PLACEMENT}.",
+    "hami.io/node-scheduler-policy": f"pods have no policy of their own: {_PLACEMENT}.",
+    "hami.io/gpu-scheduler-policy": f"pods have no policy of their own: {_PLACEMENT}.",
+    "volcano.sh/vgpu-podgroup-policy": f"pods have no policy of their own: {_PLACEMENT}.",
+    "metax-tech.com/sgpu-topology-aware": "it has no effect here: cards are placed by one policy for all.",
     "metax-tech.com/sgpu-app-class": "it has no effect here: all shares of a card are equal.",
 }
 

@@ -171,3 +171,20 @@ def test_the_longest_lists_that_are_taken_compile() -> None:
     for text in expressions(devices_of(found)):
         assert len(text) <= 10 * 1024
         assert holds(text) is text.startswith("!")
+
+
+@pytest.mark.parametrize("said", ["yes", "on"])
+def test_a_numa_binding_that_is_neither_true_nor_false_is_told_to_have_no_effect(said: str) -> None:
+    found = asked(pod({"nvidia.com/gpu": "2"}, annotations={"nvidia.com/numa-bind": said}))
+    assert found is not None
+    (told,) = (one for one in found.warnings if "numa-bind" in one)
+    assert told.endswith(f"{said!r} is neither true nor false, so it has no effect.")
+    assert "matchAttribute" not in str(devices_of(found))
+
+
+@pytest.mark.parametrize(("said", "bound"), [("True", True), ("1", True), ("0", False), ("", False)])
+def test_a_numa_binding_is_read_as_hami_reads_it(said: str, bound: bool) -> None:
+    found = asked(pod({"nvidia.com/gpu": "2"}, annotations={"nvidia.com/numa-bind": said}))
+    assert found is not None
+    assert not found.warnings
+    assert ("matchAttribute" in str(devices_of(found))) is bound
