@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -49,21 +50,29 @@ class Workers(Executor):
         """Has it done in a thread.
 
         Raises:
-            RuntimeError: The workers were ended.
+            RuntimeError: The workers were ended, or the system has no thread to give.
         """
         done: Future[_T] = Future()
+        work: _Work = (done, lambda: fn(*args, **kwargs))
         with self._changed:
             if self._ended:
                 raise RuntimeError("The workers were ended.")
-            self._queue.append((done, lambda: fn(*args, **kwargs)))
-            self._wake()
+            self._queue.append(work)
+            try:
+                self._wake()
+            except RuntimeError:
+                # Who is told so may ask again, and it must not be done twice at a time.
+                self._queue.remove(work)
+                raise
         return done
 
     def step_aside(self) -> None:
         """The calling thread counts no more; to be called by one that is at work."""
         with self._changed:
             self._aside += 1
-            self._wake()
+            # Where there is no thread to be had, the next one that is done takes what waits.
+            with suppress(RuntimeError):
+                self._wake()
 
     def step_back(self) -> None:
         """It counts again."""
@@ -102,8 +111,8 @@ class Workers(Executor):
         if len(self._queue) <= self._idle:
             self._changed.notify()
         elif self._most is None or self._threads - self._idle - self._aside < self._most:
-            self._threads += 1
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            self._threads += 1
 
     def _next(self) -> _Work | None:
         with self._changed:

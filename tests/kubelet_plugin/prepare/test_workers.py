@@ -146,3 +146,48 @@ def test_work_that_nobody_wants_any_more_is_not_begun(over: threading.Event) -> 
     over.set()
     workers.shutdown()
     assert unwanted.cancelled()
+
+
+def test_work_that_is_refused_for_want_of_a_thread_is_not_done_later_and_nobody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    workers = Workers("test")
+    done: list[str] = []
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError, match="new thread"):
+            workers.submit(done.append, "refused")
+    workers.submit(done.append, "again").result(5)
+    assert workers.end(timeout_s=5) == 0
+    assert done == ["again"]
+
+
+def test_who_steps_aside_goes_on_where_there_is_no_thread_for_the_next(
+    over: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers("test", most=1)
+    inside, start = threading.Event(), threading.Thread.start
+
+    def aside() -> str:
+        inside.set()
+        over.wait(30)
+        with monkeypatch.context() as without:
+            without.setattr(threading.Thread, "start", none_left)
+            workers.step_aside()
+        workers.step_back()
+        return "went on"
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name == "test":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    first = workers.submit(aside)
+    assert inside.wait(5)
+    second = workers.submit(lambda: "done")
+    over.set()
+    assert (first.result(5), second.result(5)) == ("went on", "done")
+    assert workers.end(timeout_s=5) == 0
