@@ -5,11 +5,13 @@ the API server is asked once who it is and which containers it runs, and again o
 not known to run or its processes are gone.
 
 Limits: pods that only name a claim in init containers that are done are found as long as another
-container names it too: the kubelet lists no others. At most `MAX_ASKED` pods are read in a round.
+container names it too: the kubelet lists no others. At most `MAX_ASKED` pods are read in a round, and none
+is begun with after `ASKED_S`: while the API server is slow or away, rounds go on with what is known.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +27,9 @@ from kubelet_plugin.prepare.records import ClaimRecord
 log = structlog.get_logger(__name__)
 
 MAX_ASKED = 16
+ASKED_S = 5.0
+"""Shares that wait for others (`kubelet_plugin.in_force.priority`) wait for the round as well."""
+
 AGAIN_S = 4.0
 LATEST_AGAIN_S = 60.0
 KEPT_S = 300.0
@@ -91,7 +96,11 @@ class Containers:
             for name in wanted
             if self._is_due(name, prepared=by_namespace.get(name[0], {}).keys(), now=now)
         )
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ASKED_S
         for _, name in due[:MAX_ASKED]:
+            if loop.time() >= until:
+                break
             await self._ask(name, shares=by_namespace.get(name[0], {}), now=now)
         return [one for known in self._known.values() for one in known.containers]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from driver.errors import KubeError
 from driver.shares import Share
-from kubelet_plugin.in_force.containers import AGAIN_S, KEPT_S, MAX_ASKED, Containers
+from kubelet_plugin.in_force.containers import AGAIN_S, ASKED_S, KEPT_S, MAX_ASKED, Containers
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 
 pytestmark = pytest.mark.asyncio
@@ -143,4 +144,27 @@ async def test_what_is_not_listed_any_more_is_forgotten() -> None:
     await running(containers, "a")
     assert await running(containers, now=1.0) == []
     await running(containers, "a", now=2.0)
+    assert len(pods.asked) == 2
+
+
+@pytest.mark.looptime
+async def test_an_api_server_that_hangs_holds_a_round_up_once_and_what_is_known_stays_known() -> None:
+    class Hanging(Pods):
+        hangs = False
+
+        async def get_pod(self, *, namespace: str, name: str, cached: bool = False) -> Any:
+            if self.hangs:
+                self.asked.append(name)
+                await asyncio.sleep(10)
+                raise KubeError("no answer in time")
+            return await super().get_pod(namespace=namespace, name=name, cached=cached)
+
+    pods = Hanging(a=pod(containers={"app": "id-1"}))
+    containers = Containers(pods)
+    assert await running(containers, "a") == [("a", "app", "id-1")]
+    pods.hangs = True
+    began = asyncio.get_running_loop().time()
+    others = [f"new-{number}" for number in range(MAX_ASKED)]
+    assert await running(containers, "a", *others, now=KEPT_S) == [("a", "app", "id-1")]
+    assert asyncio.get_running_loop().time() - began <= ASKED_S + 10
     assert len(pods.asked) == 2
