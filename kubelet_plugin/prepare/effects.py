@@ -48,7 +48,7 @@ class FormerAllocationError(StateError):
     def __init__(self, record: ClaimRecord, why: str) -> None:
         super().__init__(
             f"Claim {record.namespace}/{record.name} is prepared on this node by another allocation. {why}",
-            remedy="The kubelet tries again.",
+            remedy="The kubelet tries again; if that does not help, delete the pod that waits.",
         )
         self.record = record
 
