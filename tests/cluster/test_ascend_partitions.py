@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 CUT, ON_DEMAND = CHIPS
 SHARED = ["/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"]
 """Nodes that all containers with Ascend have; none of them leads to a chip by itself."""
+DYNAMIC = [{"uuid": ON_DEMAND.uuid, "partitions": "Dynamic"}]
 FILES = ["/etc/ascend_install.info", "/usr/local/Ascend/driver/lib64", "/usr/local/bin/npu-smi"]
 
 
@@ -89,11 +91,11 @@ def _restarts(pod: JSON) -> int:
     return sum(one["restartCount"] for one in pod["status"].get("containerStatuses") or [])
 
 
-@pytest.fixture(scope="module")
-def own(
-    images: Images, kubernetes_version: str, tmp_path_factory: pytest.TempPathFactory
+@contextmanager
+def _installed(
+    images: Images, *, folder: Path, version: str, controller: JSON | None = None
 ) -> Iterator[AscendInstallation]:
-    folder = tmp_path_factory.mktemp("ascend")
+    """The chart on such a node, for as long as the caller needs it; `folder` keeps what the node has."""
     root, writable = folder / "root", folder / "preload"
     root.mkdir()
     writable.mkdir(mode=0o755)
@@ -104,11 +106,21 @@ def own(
     os.setxattr(root / "sys/bus/pci/devices", "trusted.overlay.opaque", b"y")
     for path, _, _ in os.walk(root):
         Path(path).chmod(0o755)
-    with bare_cluster(purpose="ascend", version=kubernetes_version, laid_over=root) as target:
+    with bare_cluster(purpose="ascend", version=version, laid_over=root) as target:
         images.load(target)
         installed = AscendInstallation(target, images=images, chips=chips)
         installed.host = {"preloadDir": str(writable)}
+        installed.controller = dict(controller or {})
         installed.install()
+        yield installed
+
+
+@pytest.fixture(scope="module")
+def own(
+    images: Images, kubernetes_version: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AscendInstallation]:
+    folder = tmp_path_factory.mktemp("ascend")
+    with _installed(images, folder=folder, version=kubernetes_version) as installed:
         yield installed
 
 
@@ -215,7 +227,7 @@ def space(own: AscendInstallation) -> Space:
         ON_DEMAND.name,
         *ON_DEMAND.parts,
         partitions="Static",
-        cards=[{"uuid": ON_DEMAND.uuid, "partitions": "Dynamic"}],
+        cards=DYNAMIC,
     )
     own.wait_slices(
         lambda now: any("sharedCounters" in one["spec"] for one in now), what="counters are published"
@@ -348,9 +360,8 @@ def test_a_vnpu_outlives_a_new_agent(own: AscendInstallation, space: Space) -> N
     _no_vnpu_is_left(own, ON_DEMAND)
 
 
-def test_a_pod_of_before_holds_the_vnpu_that_its_twin_with_a_claim_holds(
-    own: AscendInstallation, space: Space
-) -> None:
+def _holds_what_its_twin_holds(own: AscendInstallation, space: Space) -> None:
+    """Leaves nothing of either."""
     limits = {"huawei.com/Ascend910B3": "1", "huawei.com/Ascend910B3-memory": "20000"}
     use = {"hami.io/use-Ascend910B3-uuid": ON_DEMAND.uuid}
     space.create(legacy("before", limits, annotations=use))
@@ -364,12 +375,19 @@ def test_a_pod_of_before_holds_the_vnpu_that_its_twin_with_a_claim_holds(
     mounts = [[one["target"] for one in space.seen(pod).raw["mounts"]] for pod in ("before", "twin")]
     assert mounts[0] == mounts[1]
     space.create(legacy("third", limits, annotations=use))
-    _waits(space, "third")
+    space.event("third", reason="FailedScheduling")
+    assert len(own.chips.vnpus(ON_DEMAND)) == 2
     space.delete("before")
     space.running("third", seconds=90)
     assert own.chips.vnpus(ON_DEMAND) == {ON_DEMAND.number(0): HALF, ON_DEMAND.number(2): HALF}
     space.delete("third", "twin")
     _no_vnpu_is_left(own, ON_DEMAND)
+
+
+def test_a_pod_of_before_holds_the_vnpu_that_its_twin_with_a_claim_holds(
+    own: AscendInstallation, space: Space
+) -> None:
+    _holds_what_its_twin_holds(own, space)
 
 
 def test_in_the_end_nothing_is_left_but_what_an_administrator_made(
@@ -382,3 +400,25 @@ def test_in_the_end_nothing_is_left_but_what_an_administrator_made(
     assert own.cdi_files() == []
     assert own.state_files() == []
     assert all(line.endswith(": done") for line in own.chips.changes(ON_DEMAND))
+
+
+def test_where_our_own_allocator_decides_vnpus_need_no_counters_of_the_api_server(
+    images: Images, tmp_path: Path
+) -> None:
+    controller = {"mode": "controller"}
+    with _installed(images, folder=tmp_path, version="1.34.4", controller=controller) as own:
+        own.offer(CUT.part(HALF, 2), ON_DEMAND.name, *ON_DEMAND.parts, partitions="Static", cards=DYNAMIC)
+        assert not any("sharedCounters" in one["spec"] for one in own.slices())
+        space = open_space(own.api, "oldnpu")
+        _holds_what_its_twin_holds(own, space)
+        space.create(*sharing("half", _part(ON_DEMAND, "20Gi")))
+        space.running("half", seconds=120)
+        assert _has(own, space, "half") == _vnpu(ON_DEMAND, 2)
+        space.create(*sharing("share", _chip(ON_DEMAND, "1Gi")))
+        space.event("share", reason="NoDevice", seconds=60)
+        space.delete("half")
+        space.running("share", seconds=120)
+        assert own.chips.vnpus(ON_DEMAND) == {}
+        assert _has(own, space, "share") == _whole(ON_DEMAND)
+        own.expect_nothing_left(space.close(seconds=120))
+        assert _notes(own) == []
