@@ -15,7 +15,7 @@ Source of the rules: `controller.allocating.pod_fit`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from controller.allocating.pod_fit import HARD, UNSCHEDULABLE, Amounts, NodeFacts, PodFacts, short_of
@@ -46,8 +46,11 @@ class Comparison:
         """
         self._pod = pod
         self._left = units
-        self._affinity = None if pod.affinity is None else NodeSelection(selector=pod.affinity)
-        requirements = list(_requirements(pod.affinity))
+        # A term without requirements matches no node, and thousands of them fit into an affinity.
+        terms = [term for term in (pod.affinity or {}).get("nodeSelectorTerms") or () if any(_parts(term))]
+        wanted = {"nodeSelectorTerms": terms}
+        self._affinity = None if pod.affinity is None else NodeSelection(selector=wanted)
+        requirements = list(_requirements(terms))
         self._affinity_units = sum(
             1 + len(one.get("values") or ()) // _VALUES_A_UNIT for _, one in requirements
         )
@@ -108,10 +111,15 @@ class Comparison:
         self._left -= units
 
 
-def _requirements(affinity: JSON | None) -> Iterator[tuple[bool, Any]]:
+def _parts(term: JSON) -> tuple[Sequence[Any], Sequence[Any]]:
+    """What a term says of labels, and of the node's name."""
+    return term.get("matchExpressions") or (), term.get("matchFields") or ()
+
+
+def _requirements(terms: Iterable[JSON]) -> Iterator[tuple[bool, Any]]:
     """The requirements of a node affinity, and whether they are about the node's name."""
-    for term in (affinity or {}).get("nodeSelectorTerms") or ():
-        for one in term.get("matchExpressions") or ():
+    for labels, name in map(_parts, terms):
+        for one in labels:
             yield False, one
-        for one in term.get("matchFields") or ():
+        for one in name:
             yield True, one

@@ -115,6 +115,22 @@ def test_an_affinity_that_is_made_to_take_long_is_compared_with_so_many_nodes_an
     assert len(seen) == 3
 
 
+def test_terms_that_want_nothing_are_compared_with_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def noted(selection: NodeSelection, one: Node) -> bool:
+        seen.append(len((selection.selector or {})["nodeSelectorTerms"]))
+        return matches(selection, one)
+
+    monkeypatch.setattr(comparing, "matches", noted)
+    nothing: Expression = {"matchExpressions": [], "matchFields": []}
+    comparison = Comparison(pod(affinity(*[{}] * 2000, nothing, {"matchFields": [_no_name()]})))
+    assert comparison.unfit("n1", node("n1"), FREE) == "the pod's node affinity excludes the node"
+    assert comparison.unfit("none", node("none"), FREE) == ""
+    assert Comparison(pod(affinity({}))).unfit("n1", node("n1"), FREE) != ""
+    assert seen == [1, 1, 0]
+
+
 def _no_name() -> Expression:
     return {"key": "metadata.name", "operator": "In", "values": ["none"]}
 
