@@ -160,7 +160,8 @@ def unpacked(text: bytes) -> Ask:
 def drivers_of(claim: Mapping[str, Any]) -> dict[str, bool] | None:
     """Which requests of an allocated claim were given cards of ours; None while it is not allocated.
 
-    Allocations are the one thing about a claim that users cannot write.
+    Allocations are the one thing about a claim that users cannot write. One that gives no device to anybody
+    is none: our allocator writes such a one for a moment where it may change nothing else of a claim.
     """
     status = claim.get("status")
     allocation = status.get("allocation") if isinstance(status, Mapping) else None
@@ -170,7 +171,7 @@ def drivers_of(claim: Mapping[str, Any]) -> dict[str, bool] | None:
     for result in (allocation.get("devices") or {}).get("results") or []:
         name = str(result.get("request") or "").partition("/")[0]
         found[name] = found.get(name, False) or result.get("driver") == DRIVER_NAME
-    return found
+    return found or None
 
 
 def _whole_cards(ask: Ask, *, is_by_class: bool) -> Ask:

@@ -229,6 +229,12 @@ def test_once_a_claim_is_allocated_the_driver_that_gave_devices_decides() -> Non
     assert charge(document, stock).memory_mib == 4096
 
 
+def test_an_allocation_that_gives_nothing_frees_nothing() -> None:
+    document = claim(option("4Gi"))
+    document["status"] = {"allocation": {"devices": {"results": []}}}
+    assert charge(document, stock_of(A40)).memory_mib == 4096
+
+
 def test_amounts_in_a_share_config_count_only_where_the_allocator_heeds_them() -> None:
     document = claim(option())
     parameters = ShareConfig.model_validate({"capacity": {"requests": {"memory": "1Gi"}}})
