@@ -331,6 +331,14 @@ def test_the_end_waits_for_a_round_under_way_and_leaves_nobody_waiting(node: Nod
     assert node.waits() == set()
 
 
+def test_for_the_time_in_which_nobody_knew_who_computes_nobody_is_owed_anything(node: Node) -> None:
+    node.round(HIGH, LOW)
+    node.made.let_go(clock=node.clock)
+    node.clock += 1000
+    node.round(HIGH, LOW)
+    assert node.waits() == {"low"}
+
+
 @pytest.mark.parametrize("how", ["let go", "end"])
 def test_a_round_that_hangs_keeps_nobody_from_being_let_go_and_writes_nothing_after_that(
     node: Node, how: str, monkeypatch: pytest.MonkeyPatch
