@@ -89,16 +89,19 @@ class Node:
         return self.groups(calls)
 
     def groups(self, calls: Calls) -> dict[str, frozenset[int]]:
-        base = self.folders.base
-        # Pools have several threads: whichever was seen at work once may be the next one to work.
-        self.files |= calls.touching(*(f"{base}/{name}" for name in ("state", "cdi", "shares")))
-        self.claims |= calls.touching(f"{base}/claims/ResourceClaim-")
+        self.learn(calls)
         files, claims = frozenset(self.files), frozenset(self.claims - self.files)
         loop = frozenset({self.agent.process.pid})
         rest = frozenset(calls.lines) - files - claims - loop
         assert files
         assert claims
         return {"files": files, "claims": claims, "loop": loop, "grpc": rest}
+
+    def learn(self, calls: Calls) -> None:
+        """Pools have several threads: whichever was seen at work once may be the next one to work."""
+        base = self.folders.base
+        self.files |= calls.touching(*(f"{base}/{name}" for name in ("state", "cdi", "shares")))
+        self.claims |= calls.touching(f"{base}/claims/ResourceClaim-")
 
     def arrange(self, operation: str) -> None:
         if operation != "prepare":
@@ -128,7 +131,8 @@ class Node:
         if died:
             return True
         self._undo()
-        # A pool has several threads; it may have been the turn of one that was not watched.
+        # Threads of a pool take turns, so without this it could be that of the same one in each of ten tries.
+        self.learn(calls)
         return None if point.group in ("files", "claims") and not calls.counts(threads) else False
 
     def _undo(self) -> None:
