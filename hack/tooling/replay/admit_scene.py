@@ -128,7 +128,8 @@ def _documents(path: Path) -> Iterator[Any]:
         raise ReplayError(f"{path} cannot be read: {unreadable}") from None
     try:
         yield from _json(text) or _yaml(text)
-    except (yaml.YAMLError, RecursionError) as invalid:
+    except (yaml.YAMLError, RecursionError, ValueError) as invalid:
+        # ValueError: a day that there is not, a number of thousands of digits.
         raise ReplayError(f"{path} is no YAML: {' '.join(str(invalid).split())}") from None
 
 

@@ -542,6 +542,8 @@ def test_partitions_are_read_from_slices_as_well(replay: Any, tmp_path: Path) ->
         ),
         ("- 1", "is no object"),
         ("{a: [", "is no YAML"),
+        ("a: 2026-13-45", "is no YAML: month must be in 1..12"),
+        (f'{{"a": {"9" * 5000}}}', "is no YAML"),
         ("kind: AcceleratorNode\nmetadata: {name: n}\nstatus: {cards: [{name: x}]}", "AcceleratorNode n"),
         ("kind: AcceleratorPolicy\nmetadata: {name: p}\nspec: {shring: true}", "Did you mean 'sharing'?"),
         ("kind: AcceleratorQuota\nmetadata: {name: q}\nspec: {hard: {}}", "AcceleratorQuota q"),
