@@ -119,3 +119,29 @@ async def test_an_unprepare_that_hung_gives_back_nothing_that_was_prepared_anew_
         await first.restore()
         assert (first.use("card-0").memory_mib, second.use("card-0").memory_mib) == (700, 700)
         assert "LIMIT_0=700m" in world.env(new)
+
+
+async def test_what_another_agent_prepared_while_the_kubelet_was_asked_is_kept(world: World) -> None:
+    former, again = allocated(), allocated_anew()
+    newest = claim("claim", result(memory="800Mi", share="c"))
+    begun = False
+
+    class Asked(Kubelet):
+        async def claims_in_use(self) -> frozenset[ClaimRef] | None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                world.add(newest)
+                await prepare(second, newest)
+            return self.refs
+
+    world.add(former, pod())
+    world.kubelet = Asked()
+    async with world.engine() as first, world.engine() as second:
+        await prepare(first, former)
+        world.add(again)
+        with pytest.raises(FormerAllocationError):
+            await prepare(first, again)
+        assert begun
+        assert (first.use("card-0").memory_mib, second.use("card-0").memory_mib) == (800, 800)
+        assert "LIMIT_0=800m" in world.env(newest)
