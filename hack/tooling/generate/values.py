@@ -152,7 +152,8 @@ class Agent(Values):
         default=False,
         description="NVML has to open /dev/nvidiactl. With the nvidia runtime class (below) that works "
         "without; with neither, NVIDIA cards cannot be found. The kernel shows the partitions of AMD's cards "
-        "to a privileged agent alone.",
+        "to a privileged agent alone; one is also needed where they are made for claims (partitions: "
+        "Dynamic).",
     )
     runtime_class_name: str = Field(
         default="",
@@ -392,7 +393,10 @@ class Mps(Values):
     See docs/isolation.md. Policies have to name the method `service`.
     """
 
-    install: bool = False
+    install: bool = Field(
+        default=False,
+        description="A DaemonSet that looks after NVIDIA's MPS daemon, for the method `service`.",
+    )
     memory: Literal["none", "per-process"] = Field(
         default="none",
         description="MPS limits the memory of each process: two processes of a container have twice as much. "
@@ -454,7 +458,9 @@ class ChartValues(Values):
     simulated: Simulated = Simulated()
     metrics: Metrics = Metrics()
     device_classes: Switch = Field(
-        default=Switch(), description="DeviceClasses: accelerator.dragoman.dev and one for each vendor."
+        default=Switch(),
+        description="DeviceClasses: accelerator.dragoman.dev, one for each vendor, and "
+        "partition.dragoman.dev.",
     )
     crds: Switch = Field(
         default=Switch(),
@@ -463,9 +469,8 @@ class ChartValues(Values):
     )
     admission_policies: Switch = Field(
         default=Switch(),
-        description="ValidatingAdmissionPolicies: an agent speaks for its own node only, and requests "
-        "that no card "
-        "can ever meet are refused with the reason.",
+        description="ValidatingAdmissionPolicies: an agent speaks for its own node only, requests "
+        "that no card can ever meet are refused with the reason, and claims go only after their pods.",
     )
     uninstall_check: Switch = Field(
         default=Switch(),
