@@ -29,7 +29,7 @@ HELD_BY_PRELOAD = " || ".join(
 )
 """Holds for cards on which priority can act at all."""
 
-NOT_ALLOWED = "It counts as low: no AcceleratorPolicy sets allowHighPriority."
+NOT_ALLOWED = "Priority high counts as low: no AcceleratorPolicy sets allowHighPriority."
 
 NOT_HELD = (
     "No effect: on none of the cards that request {request} picks limits are held by the method preload, "

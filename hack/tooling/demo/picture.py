@@ -77,20 +77,25 @@ def draw(uses: Sequence[CardUse], *, colour: bool) -> list[Text]:
             lines += [Text(f"  {use.note}", style="dim"), Text()]
             continue
         memory = [(holding, holding.memory_mib) for holding in use.holdings]
-        cores = [(holding, holding.cores_percent) for holding in use.holdings]
+        cores = [(holding, _compute(holding)) for holding in use.holdings]
         held = sum(amount for _, amount in memory)
-        capped = sum(amount for _, amount in cores)
+        given = sum(amount for _, amount in cores)
         lines.append(
             _bar("memory", memory, total=use.memory_mib, keys=keys, colour=colour)
             + Text(f"  {format_bytes(held * MIB)} of {format_bytes(use.memory_mib * MIB)}")
         )
         lines.append(
             _bar("cores", cores, total=100, keys=keys, colour=colour)
-            + Text(f"  {capped} % of 100 % given out")
+            + Text(f"  {given} % of 100 % given out")
         )
         lines += [_legend(holding, keys[holding.claim], colour=colour) for holding in use.holdings]
         lines.append(Text())
     return lines
+
+
+def _compute(holding: Holding) -> int:
+    """Percent of the card's compute that nobody else gets: who has the card to himself shares none of it."""
+    return 100 if holding.whole and not holding.cores_percent else holding.cores_percent
 
 
 def _bar(

@@ -43,8 +43,11 @@ class Screen:
     def cards(self, cards: Sequence[Card]) -> None:
         """The cards that the agent found."""
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("   device", "model", "memory", "limits held by"):
-            table.add_column(column, no_wrap=True, justify="right" if column == "memory" else "left")
+        # Where the terminal is narrow, the model gives way first: amounts and methods are never cut.
+        table.add_column("   device", no_wrap=True, min_width=max(len(card.name) for card in cards) + 3)
+        table.add_column("model", no_wrap=True, overflow="ellipsis")
+        table.add_column("memory", no_wrap=True, justify="right", min_width=len("memory"))
+        table.add_column("held by", no_wrap=True, min_width=len("not offered"))
         for card in cards:
             table.add_row(
                 f"   {card.name}",
@@ -82,7 +85,9 @@ class Screen:
             self.line(f"    refused at prepare: {answer.error}", "red")
             return
         count = f"{len(answer.cdi_ids)} CDI device{'s' * (len(answer.cdi_ids) != 1)}"
-        self.line(f"    prepared over gRPC in {answer.milliseconds:.0f} ms: {count} in {spec}")
+        # The folder stands at the end, and whole paths are twice as wide as a terminal.
+        where = spec.name if spec else "no file"
+        self.line(f"    prepared over gRPC in {answer.milliseconds:.0f} ms: {count} in {where}")
         for limit in _limits(spec) if spec else []:
             self.line(f"      {limit}", "dim")
 

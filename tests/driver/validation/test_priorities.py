@@ -20,7 +20,7 @@ from tests.driver.validation.cluster import (
 )
 
 FIELD = "spec.devices.config[0].opaque.parameters.priority"
-NOT_ALLOWED = f"{FIELD}: It counts as low: no AcceleratorPolicy sets allowHighPriority."
+NOT_ALLOWED = f"{FIELD}: Priority high counts as low: no AcceleratorPolicy sets allowHighPriority."
 CAPPED = {"memory": "4Gi", "cores": "30"}
 
 

@@ -40,6 +40,12 @@ def test_a_share_without_a_cap_takes_nothing_of_the_compute_bar() -> None:
     assert bar(plain(use(holding("a", 1024, 0))), "cores") == "·" * WIDTH
 
 
+def test_a_whole_card_leaves_nobody_else_compute() -> None:
+    lines = plain(use(holding("a", 24576, whole=True)))
+    assert bar(lines, "cores") == "A" * WIDTH
+    assert any("100 % of 100 % given out" in line for line in lines)
+
+
 def test_a_claim_keeps_its_letter_on_every_card() -> None:
     lines = plain(use(holding("a")), use(holding("b"), holding("a")))
     assert "    A a: 1Gi and no cap on compute" in lines
