@@ -49,6 +49,28 @@ def test_a_request_has_no_more_alternatives_than_the_api_knows() -> None:
         assert len({one["name"] for one in request["firstAvailable"]}) == number
 
 
+def test_where_cards_are_shared_as_well_an_amount_without_a_mode_is_a_share() -> None:
+    part = CardKind(vendor="nvidia", model="A", memory_mib=50, profile="1g.50gb", of_mib=100)
+    card = CardKind(vendor="nvidia", model="A", memory_mib=100)
+    found = converted(pod({GPU: "1", "nvidia.com/gpumem": "50"}), stock=(part, card))
+    (request,) = devices_of(found)["requests"]
+    assert request["exactly"]["deviceClassName"] == "nvidia.dragoman.dev"
+
+
+def test_a_size_that_is_enough_of_one_model_only_is_had_of_that_model_only() -> None:
+    half, quarter = (
+        CardKind(vendor="nvidia", model=model, memory_mib=50, profile="p", of_mib=of_mib, there=True)
+        for model, of_mib in (("Small", 100), ("Large", 200))
+    )
+    limits = {GPU: "1", "nvidia.com/gpumem-percentage": "50"}
+    found = converted(pod(limits, annotations={MODE: "mig"}), stock=(half, quarter))
+    (request,) = devices_of(found)["requests"]
+    (option,) = request["firstAvailable"]
+    told = " ".join(one["cel"]["expression"] for one in option["selectors"])
+    assert '"small"' in told
+    assert '"large"' not in told
+
+
 def test_a_cap_that_is_not_to_hold_asks_nothing_of_mps() -> None:
     document = pod({GPU: "1", "nvidia.com/gpucores": "30"}, annotations={MODE: "mps"})
     document["spec"]["containers"][0]["env"] = [{"name": "GPU_CORE_UTILIZATION_POLICY", "value": "disable"}]
