@@ -78,6 +78,8 @@ def _examples(entry: LegacyNames) -> Iterator[dict[str, str]]:
         yield {entry.count: "1", entry.memory_percent: "50"}
     if entry.cores:
         yield {entry.count: "1", entry.cores: str(entry.cores_of // 4)}
+    if entry.priority:
+        yield {entry.count: "1", entry.cores: str(entry.cores_of // 4), entry.priority: "0"}
 
 
 def _becomes(limits: Mapping[str, str], *, facts: VendorFacts, entry: LegacyNames) -> str:
@@ -92,12 +94,18 @@ def _becomes(limits: Mapping[str, str], *, facts: VendorFacts, entry: LegacyName
     )
     if found is None:
         raise AssertionError(limits)
-    (request,) = found.templates[0]["spec"]["spec"]["devices"]["requests"]
+    devices = found.templates[0]["spec"]["spec"]["devices"]
+    (request,) = devices["requests"]
     options = [request["exactly"]] if "exactly" in request else request["firstAvailable"]
     text = _amounts(options[0])
     if "firstAvailable" in request:
         text = f"of a card of {_SIZE_MIB // 1024} GiB {text}; an alternative for each size there is"
-    return ", ".join(filter(None, (text, _models(entry), _template(entry, limits))))
+    return ", ".join(filter(None, (text, _models(entry), _template(entry, limits), _priority(devices))))
+
+
+def _priority(devices: Mapping[str, Any]) -> str:
+    stated = [one["opaque"]["parameters"].get("priority") for one in devices.get("config", [])]
+    return next((f"`priority: {one}` in its ShareConfig" for one in stated if one), "")
 
 
 def _amounts(option: Mapping[str, Any]) -> str:

@@ -197,7 +197,7 @@ class Webhook(Values):
     (in mode controller) carry over what claims ask for where the API server drops it.
     """
 
-    install: bool = True
+    install: bool = Field(default=True, description="The webhooks; without them nothing below holds.")
     port: int = Field(default=9443, ge=1, le=65535, description="Port of the webhooks in the pods.")
     failure_policy: FailurePolicy = Field(
         default="Ignore",
@@ -244,7 +244,7 @@ class Conversion(Values):
     alone. The defaults are HAMi's.
     """
 
-    install: bool = True
+    install: bool = Field(default=True, description="Whether pods are converted at all.")
     failure_policy: FailurePolicy = Field(
         default="Fail",
         description="What becomes of such a pod while no webhook answers. Fail: it is refused; who makes "
@@ -438,7 +438,9 @@ class Simulated(Values):
 class Metrics(Values):
     """Services in front of the metrics, for Prometheus to find."""
 
-    service: bool = True
+    service: bool = Field(
+        default=True, description="A Service for each of the two, for scrapers that go by Services."
+    )
     annotations: dict[str, str] = Field(
         default={"prometheus.io/scrape": "true"}, description="Annotations of the Services."
     )
