@@ -105,14 +105,20 @@ class Books:
         }
         self._rebook(wanted.uid, b"")
 
-    def drop(self, uid: str) -> None:
-        """Ends an assumption: what is stored is known, and has been observed."""
-        for key, wanted in list(self._doubted.items()):
-            if wanted.uid == uid:
-                del self._doubted[key]
-        if self._assumed.pop(uid, None) is not None:
-            held = next((one for known, one in self._observed.values() if known == uid), b"")
-            self._rebook(uid, held)
+    def drop(self, wanted: Wanted) -> None:
+        """Ends an assumption: what is stored is known, and has been observed.
+
+        What was decided for the claim since then stays: while somebody finds out what became of a write, the
+        watch can show it stored and taken back, and the claim may be given something else.
+        """
+        key = f"{wanted.namespace}/{wanted.name}"
+        if self._doubted.get(key) is wanted:
+            del self._doubted[key]
+        assumed = self._assumed.get(wanted.uid)
+        if assumed is not None and assumed["status"]["allocation"] is wanted.allocation:
+            del self._assumed[wanted.uid]
+            held = next((one for known, one in self._observed.values() if known == wanted.uid), b"")
+            self._rebook(wanted.uid, held)
 
     def assumed(self, uid: str) -> bool:
         """Whether something was decided for a claim of which it is not known yet whether it is stored."""
@@ -124,7 +130,7 @@ class Books:
         older = self._doubted.get(key)
         if older is not None and older.uid != wanted.uid:
             # The claim was made anew under its name, so what was written to the older one is gone with it.
-            self.drop(older.uid)
+            self.drop(older)
         self._doubted[key] = wanted
 
     def doubted(self, key: str) -> Wanted | None:

@@ -130,8 +130,10 @@ class Storing:
         if placed is None:
             return None
         self._usage.unexpect(placed[0])
-        # What is being written is taken back by nobody but us.
-        if after is None or after.uid != before.uid or before.uid in self._writing:
+        # What is being written is taken back by nobody but us; and what is for another node, or for none as
+        # `fencing.blank` is, was not decided for the pod.
+        ours = before.uid in self._writing or before.node != placed[1]
+        if after is None or after.uid != before.uid or ours:
             return None
         return placed
 
@@ -235,7 +237,7 @@ class Storing:
         finally:
             self._writing.discard(wanted.uid)
         self._sources.claims.observe(stored)
-        self._books.drop(wanted.uid)
+        self._books.drop(wanted)
 
     async def _settle(self, doubted: Wanted) -> None:
         claim = f"{doubted.namespace}/{doubted.name}"
@@ -245,13 +247,15 @@ class Storing:
         if stored is not None:
             self._sources.claims.observe(stored)
         if stored is not None and (stored.get("status") or {}).get("allocation"):
-            self._books.drop(doubted.uid)
+            self._books.drop(doubted)
         else:
             self._undo(doubted)
 
     def _undo(self, wanted: Wanted) -> None:
-        self._books.drop(wanted.uid)
-        self._forget_place(wanted.uid)
+        self._books.drop(wanted)
+        if not self._books.assumed(wanted.uid):
+            # Else it is that of what was decided since.
+            self._forget_place(wanted.uid)
         # What was decided meanwhile counted with it.
         self._freed()
 

@@ -126,6 +126,7 @@ class Storm:
         self.versions = itertools.count(1000)
         self.uids = itertools.count()
         self.told: set[str] = set()
+        self.over: list[str] = []
         self.replicas = [self._replica(), self._replica()]
         self.leader = 0
         self.work: asyncio.Task[None] | None = None
@@ -179,7 +180,9 @@ class Storm:
             for place, name, amount in held(claim):
                 sums[(*place, name)] += amount
         for (pool, device, name), total in sums.items():
-            assert total <= (MIB << 20 if name == "memory" else 100), (pool, device, name, total)
+            if total > (MIB << 20 if name == "memory" else 100):
+                # Kept, since whoever writes takes an exception for a server that gives no answer.
+                self.over.append(f"{total} of {name} on {device} of {pool}")
 
     # Who leads
 

@@ -330,6 +330,46 @@ async def test_a_write_without_an_answer_is_settled_by_the_status_where_the_clai
     assert world.node_of("a") == "n1"
 
 
+async def test_a_blank_allocation_that_is_taken_back_is_no_node_that_kube_scheduler_refused() -> None:
+    world = World()
+    await unanswered(world)
+    world.refuse = lambda request: (
+        error_for(403, message=DENIED) if request.method == "PUT" and not is_status(request) else None
+    )
+    seen: list[bool] = []
+
+    def watched(request: Request) -> None:
+        if request.method == "PUT":
+            seen.append(is_blank(world.stored["a"]))
+            world.claims.observe(copy.deepcopy(world.stored["a"]))
+
+    world.after = watched
+    await world.part.reconcile("claim/default/a")
+    assert seen == [True, False]
+    assert world.part.allocator._refused_nodes.first("pod-a", now=0.0) == ""
+
+
+async def test_what_is_decided_while_an_earlier_write_is_settled_stays_booked() -> None:
+    world = World()
+    await unanswered(world)
+    earlier = world.part.books.doubted("default/a")
+    assert earlier is not None
+    # The watch shows what settling it does before that is over, and the pod is decided about again.
+    for allocation in (blank(now=datetime(2026, 1, 1, tzinfo=UTC)), None):
+        world.stored["a"]["status"] = {"allocation": allocation} if allocation else {}
+        world.stored["a"] = world._versioned(world.stored["a"])
+        world.claims.observe(copy.deepcopy(world.stored["a"]))
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    world.part.books.drop(earlier)
+    assert world.part.books.assumed("uid-a")
+    assert world.part.books.all_doubted() == ["default/a"]
+    world.refuse = lambda _request: None
+    world.ask("b", "700Mi")
+    await world.reconcile("b")
+    assert world.allocation("b") is None
+
+
 async def test_where_that_is_refused_as_well_its_pods_are_told_and_what_it_may_get_stays_booked() -> None:
     world = World()
     await unanswered(world)

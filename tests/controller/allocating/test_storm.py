@@ -45,6 +45,8 @@ async def weather(storm: Storm, *, pods: int) -> None:
             await storm.stop()
     storm.calm = True
     await asyncio.sleep(900)
+    # What it sees is checked there too, and an exception of a task is nobody's until it is asked for.
+    assert not life.done(), life.exception()
     life.cancel()
     await asyncio.gather(life, return_exceptions=True)
 
@@ -76,6 +78,7 @@ async def storms(seed: int, *, drops_shares: bool, guarded: bool = False) -> Non
     """Lets it storm, and looks at what is left."""
     storm = Storm(seed, drops_shares=drops_shares, guarded=guarded)
     await weather(storm, pods=40)
+    assert storm.over == []
     leader = storm.now_leading
     told = storm.told | {answer.pod.partition("/")[2] for answer in leader.answers}
     placed = 0
