@@ -7,9 +7,11 @@ Flow: `observed` follows the claims, `slices_changed` and `class_changed` the re
 `drop` ends that once the claim's own state counts; `doubt` keeps one whose write got no answer; `keep` what a
 claim held that is gone. `place` and `why_not` ask.
 
-Limits: one for each process; only the leader decides. A claim that is both observed as allocated and assumed
-counts as observed. While a question is worked on, beside the event loop, the cluster that it is about stays
-as it is: what changes meanwhile is taken over afterwards, and `news` says that something did.
+Limits: one for each process; only the leader decides. A claim that is both observed to hold something and
+assumed counts as observed, and as assumed once it holds nothing again: what was decided may still be on its
+way then, whoever allocated the claim and took that back meanwhile. Only `drop` ends an assumption. While a
+question is worked on, beside the event loop, the cluster that it is about stays as it is: what changes
+meanwhile is taken over afterwards, and `news` says that something did.
 """
 
 from __future__ import annotations
@@ -80,9 +82,6 @@ class Books:
             known = self._assumed.get(view.uid) or (before is not None and before[1])
             if view.held and view.uid not in self._assumed and before != (view.uid, view.held):
                 self.news += 1
-            if view.allocated:
-                # Its own state counts from now on, whatever was assumed.
-                self._assumed.pop(view.uid, None)
             self._observed[key] = (view.uid, view.held)
             if known or view.held:
                 self._rebook(view.uid, view.held)
@@ -233,9 +232,9 @@ class Books:
             return lambda: cluster
         slices = self._cards.slices()
         classes = [one.document for one in self._sources.classes.values()]
-        held = [text for uid, text in self._observed.values() if text and uid not in self._assumed]
-        held += self._kept.values()
-        assumed = list(self._assumed.values())
+        observed = {uid: text for uid, text in self._observed.values() if text}
+        held = [*observed.values(), *self._kept.values()]
+        assumed = [document for uid, document in self._assumed.items() if uid not in observed]
 
         def make() -> Cluster:
             snapshot = Snapshot.build(slices=slices, classes=[json.loads(text) for text in classes])
@@ -245,11 +244,12 @@ class Books:
         return make
 
     def _rebook(self, uid: str, held: bytes) -> None:
-        """Makes the cluster count what a claim holds: what was assumed, or else observed, or else is kept."""
+        """Makes the cluster count what a claim holds: what is observed, or else assumed, or else kept."""
         if self._cluster is None and self._idle.is_set():
             return
-        held = held or self._kept.get(uid, b"")
-        document = self._assumed.get(uid) or (json.loads(held) if held else None)
+        document = json.loads(held) if held else self._assumed.get(uid)
+        if document is None and (kept := self._kept.get(uid)):
+            document = json.loads(kept)
         if document is None:
             self._change(lambda cluster: cluster.with_claims(removed=[uid]))
         else:

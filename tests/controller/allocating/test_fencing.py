@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -349,25 +350,31 @@ async def test_a_blank_allocation_that_is_taken_back_is_no_node_that_kube_schedu
     assert world.part.allocator._refused_nodes.first("pod-a", now=0.0) == ""
 
 
-async def test_what_is_decided_while_an_earlier_write_is_settled_stays_booked() -> None:
+async def test_what_was_decided_stays_booked_whatever_the_watch_shows_before_it_is_written() -> None:
     world = World()
     await unanswered(world)
-    earlier = world.part.books.doubted("default/a")
-    assert earlier is not None
-    # The watch shows what settling it does before that is over, and the pod is decided about again.
     for allocation in (blank(now=datetime(2026, 1, 1, tzinfo=UTC)), None):
         world.stored["a"]["status"] = {"allocation": allocation} if allocation else {}
         world.stored["a"] = world._versioned(world.stored["a"])
         world.claims.observe(copy.deepcopy(world.stored["a"]))
-    with pytest.raises(UnreachableError):
-        await world.reconcile("a")
-    world.part.books.drop(earlier)
     assert world.part.books.assumed("uid-a")
-    assert world.part.books.all_doubted() == ["default/a"]
     world.refuse = lambda _request: None
     world.ask("b", "700Mi")
     await world.reconcile("b")
     assert world.allocation("b") is None
+
+
+async def test_the_end_of_an_earlier_decision_does_not_end_the_one_that_came_after_it() -> None:
+    world = World()
+    await unanswered(world)
+    earlier = world.part.books.doubted("default/a")
+    assert earlier is not None
+    later = replace(earlier, allocation=copy.deepcopy(earlier.allocation))
+    world.part.books.assume(later)
+    world.part.books.drop(earlier)
+    assert world.part.books.assumed("uid-a")
+    world.part.books.drop(later)
+    assert not world.part.books.assumed("uid-a")
 
 
 async def test_where_that_is_refused_as_well_its_pods_are_told_and_what_it_may_get_stays_booked() -> None:
