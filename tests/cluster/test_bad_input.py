@@ -23,8 +23,8 @@ CONFIGS: dict[str, tuple[Any, tuple[str, ...]]] = {
         ("corePolicyy", "Did you mean 'corePolicy'?"),
     ),
     "unknown": (
-        {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "priority": 1},
-        ("priority", "not known"),
+        {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "weight": 1},
+        ("weight", "not known"),
     ),
     "value": (
         {"apiVersion": "dragoman.dev/v1alpha1", "kind": "ShareConfig", "corePolicy": "sometimes"},

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from driver.kube.resources import ACCELERATOR_QUOTAS, LEASES, RESOURCE_CLAIMS, RESOURCE_QUOTAS
+from driver.kube.resources import ACCELERATOR_QUOTAS, RESOURCE_CLAIMS, RESOURCE_QUOTAS
 from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON, TEMPLATES, Refused
 from tests.cluster.support.installation import Installation
@@ -258,8 +258,8 @@ def test_a_thousand_claims_at_once_never_take_more_and_are_exact_in_the_end(
         while len(storm.admitted) < 40:
             time.sleep(0.01)
         both.update({name: count - began[name] for name, count in _answered(installed).items()})
-        holder = space.api.get(LEASES, installed.lease, namespace=installed.namespace)["spec"]
-        installed.kill_pod(holder["holderIdentity"].rpartition("_")[0])
+        # An API server keeps its connections, so it may be that only one of the two is asked before.
+        installed.kill_pod(max(both, key=lambda name: both[name]))
         # Room is made meanwhile, and taken again.
         for name in storm.admitted[:20]:
             space.api.delete(RESOURCE_CLAIMS, name, namespace=space.name)
@@ -275,8 +275,9 @@ def test_a_thousand_claims_at_once_never_take_more_and_are_exact_in_the_end(
     )
     killer.join()
     _log.info("%.1f s for %d claims: %s; before the kill %s", storm.seconds, count, dict(storm.words), both)
-    assert len(both) == 2
-    assert min(both.values()) > 0, "both replicas reserved before one of them was killed"
+    killed, other = sorted(both, key=lambda name: -both[name])
+    assert both[killed] > 0
+    assert _answered(installed)[other] > began[other]
     # Reservations of claims that a dying webhook admitted and nobody stored come back.
     installed.wait_controllers()
     wait_status(
