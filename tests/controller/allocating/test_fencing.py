@@ -16,11 +16,14 @@ from controller.allocating.held_up import HoldUps
 from controller.allocating.views import claim_view
 from controller.allocating.writing import FINALIZER
 from controller.events import Events, Subject
-from controller.lease import LeadershipLostError
 from controller.metrics import Metrics
-from driver.kube.client import ApiError, ConflictError, KubeClient, UnreachableError, error_for
+from driver.kube.client import ApiError, KubeClient, UnreachableError, error_for
 from driver.kube.resources import LEASES
-from tests.controller.allocating.test_leading import Stopping, is_status, stopped_before_it_sends
+from tests.controller.allocating.test_leading import (
+    is_status,
+    stopped_before_it_sends,
+    the_late_write_is_refused,
+)
 from tests.controller.allocating.world import World
 from tests.support.scripted_api import Request, ScriptedTransport
 
@@ -98,14 +101,7 @@ async def test_what_a_stopped_leader_sends_late_is_a_conflict_then_too() -> None
         return error_for(403, message="no") if changes and request.path.endswith("/x") else None
 
     second.refuse = guard
-    second.part.begin()
-    await second.reconcile("y")
-    assert second.allocation("y")
-    assert isinstance(first.transport, Stopping)
-    first.transport.resumed.set()
-    with pytest.raises((ConflictError, LeadershipLostError)):
-        await writing
-    assert first.allocation("x") is None
+    await the_late_write_is_refused(first, second, writing)
 
 
 async def test_one_that_arrives_between_counts_and_is_left_as_it_is() -> None:

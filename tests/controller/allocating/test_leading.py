@@ -127,9 +127,8 @@ async def stopped_before_it_sends() -> tuple[StoppingWorld, World, asyncio.Task[
     return first, second, writing
 
 
-async def test_an_allocation_that_is_sent_after_the_next_leader_has_begun_is_refused() -> None:
-    first, second, writing = await stopped_before_it_sends()
-    first.leading = False
+async def the_late_write_is_refused(first: World, second: World, writing: asyncio.Task[object]) -> None:
+    """The second begins to lead and gives its card to y; what the first one sends then is a conflict."""
     second.part.begin()
     await second.reconcile("y")
     assert second.allocation("y")
@@ -138,6 +137,12 @@ async def test_an_allocation_that_is_sent_after_the_next_leader_has_begun_is_ref
     with pytest.raises((ConflictError, LeadershipLostError)):
         await writing
     assert first.allocation("x") is None
+
+
+async def test_an_allocation_that_is_sent_after_the_next_leader_has_begun_is_refused() -> None:
+    first, second, writing = await stopped_before_it_sends()
+    first.leading = False
+    await the_late_write_is_refused(first, second, writing)
 
 
 async def test_an_allocation_that_arrives_while_the_next_leader_begins_is_in_its_books() -> None:
