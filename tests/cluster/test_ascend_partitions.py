@@ -24,9 +24,9 @@ from driver.kube.resources import PODS
 from tests.cluster.support import vendor_matrix, waiting
 from tests.cluster.support.api import JSON
 from tests.cluster.support.images import Images
-from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
 from tests.cluster.support.own_cluster import bare_cluster
+from tests.cluster.support.partition_installation import PartitionInstallation
 from tests.cluster.support.space import Space, open_space, results
 from tests.cluster.support.target import Target
 from tests.cluster.test_conversion import legacy
@@ -41,40 +41,12 @@ DYNAMIC = [{"uuid": ON_DEMAND.uuid, "partitions": "Dynamic"}]
 FILES = ["/etc/ascend_install.info", "/usr/local/Ascend/driver/lib64", "/usr/local/bin/npu-smi"]
 
 
-class AscendInstallation(Installation):
+class AscendInstallation(PartitionInstallation):
     """The chart on a node with Ascend chips."""
 
     def __init__(self, target: Target, *, images: Images, chips: VnpuNode) -> None:
         super().__init__(target, images=images)
         self.chips = chips
-        self.expected: list[str] = []
-
-    @property
-    def devices(self) -> list[str]:
-        return sorted(self.expected)
-
-    def values(self, *, image: str = "") -> JSON:
-        found = super().values(image=image)
-        assert found["host"]["mountRoot"], "this node's root is a shared mount, as on nodes with systemd"
-        return {**found, "simulated": {}, "controller": {**found["controller"], "replicas": 1}}
-
-    def offer(self, *devices: str, **settings: object) -> None:
-        """Sets the policy, and waits until the slices follow."""
-        policy = {
-            "apiVersion": "dragoman.dev/v1alpha1",
-            "kind": "AcceleratorPolicy",
-            "metadata": {"name": "partitions"},
-            "spec": {"isolation": ["none"], **settings},
-        }
-        self.api.apply(policy)
-        self.expected = list(devices)
-        self.wait_all_offered()
-
-    def published_as(self, name: str) -> JSON:
-        """A device as it is published."""
-        devices = [one for each in self.slices() for one in each["spec"].get("devices") or []]
-        (found,) = (one for one in devices if one["name"] == name)
-        return dict(found)
 
     def kill_agent(self) -> None:
         """SIGKILL to the agent; the kubelet starts its container anew."""
