@@ -125,10 +125,13 @@ class Storm:
         )
         assert watcher.violations == []
         assert group.unexpected() == []
+        # A pod that passes is deleted at once while no container of it runs, so its kubelet may be preparing
+        # its claim and is told, rightly, that the pod is gone (seen once in CI).
         failed = [
             event["message"]
             for event in load.space.api.list(EVENTS, namespace=load.space.name)
             if event["reason"] == "FailedPrepareDynamicResources"
+            and event["involvedObject"]["name"] in load.asks
         ]
         assert not failed
         assert outcome.placed >= min(len(load.asks), 25)
