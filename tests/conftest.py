@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from driver.allocation import Refusal
 from driver.allocation.why_not import Ground
@@ -23,6 +24,13 @@ from driver.errors import DragomanError
 from tests.cluster.support.figures import FIGURE
 
 REASONS = Path(__file__).parents[1] / "docs" / "reasons.md"
+
+# How long an example takes is no property of what is tested: a busy or cold machine takes longer, once.
+# A failure tells how it is had again (`--hypothesis-seed`, or the line that is printed).
+settings.register_profile(
+    "dragoman", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("dragoman")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
