@@ -15,6 +15,7 @@ from tests.support.agent_process import AgentProcess
 from tests.support.tracing import Calls, kill_at, traced
 
 _DYING_S = 0.2
+_KILLED = "+++ killed by SIGKILL"
 
 
 def killed_while(
@@ -46,6 +47,8 @@ def killed_while(
             died = True
         # A thread may still have to do something when the answer is out already.
         died = died or _is_dying(agent)
+    # The last call may have come while strace was let go.
+    died = died or _was_killed(calls, threads) or not agent.alive
     if died:
         assert agent.ended() == -9
     return died, calls
@@ -56,3 +59,7 @@ def _is_dying(agent: AgentProcess) -> bool:
     while agent.alive and time.monotonic() < deadline:
         time.sleep(0.005)
     return not agent.alive
+
+
+def _was_killed(calls: Calls, threads: Collection[int]) -> bool:
+    return any(_KILLED in line for thread in threads for line in calls.lines.get(thread, ()))
