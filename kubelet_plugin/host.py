@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import re
 import secrets
@@ -76,12 +77,12 @@ class NodeHost:
             os.close(file)
 
     def write_part(self, path: str, content: bytes, *, offset: int) -> None:
-        """Writes over a part of a regular file, and never makes it longer."""
-        file = self._open_regular(path, os.O_WRONLY | os.O_NOFOLLOW)
+        """Writes over a part of a regular file, never makes it longer, and waits for no other writer."""
+        file = self._open_regular(path, os.O_RDWR | os.O_NOFOLLOW)
         try:
             if os.fstat(file).st_size < offset + len(content):
                 raise OSError(errno.ENODATA, "shorter than what is to be written", path)
-            os.pwrite(file, content, offset)
+            _write_mapped(file, content, offset=offset)
         finally:
             os.close(file)
 
@@ -279,6 +280,29 @@ def _read(file: int, *, length: int) -> bytes:
         pieces.append(piece)
         wanted -= len(piece)
     return b"".join(pieces)
+
+
+def _write_mapped(file: int, content: bytes, *, offset: int) -> None:
+    """Writes a few bytes over a part of a file through a mapping of it.
+
+    write(2) takes the file's lock, which whoever else writes to it can hold for as long as he likes (a source
+    whose page fault nobody answers). And it is the kernel that stores into the mapping, from a pipe: where a
+    container has just made the file shorter that is an error, and to us it would be SIGBUS.
+    """
+    begin = offset - offset % mmap.ALLOCATIONGRANULARITY
+    try:
+        mapped = mmap.mmap(file, offset + len(content) - begin, offset=begin)
+    except ValueError as failed:
+        raise OSError(errno.ENODATA, str(failed)) from failed
+    source, sink = os.pipe()
+    try:
+        os.write(sink, content)
+        with mapped, memoryview(mapped) as whole, whole[offset - begin :] as part:
+            if os.readv(source, [part]) < len(content):
+                raise OSError(errno.ENODATA, "made shorter while it was written over")
+    finally:
+        os.close(source)
+        os.close(sink)
 
 
 def _parts_reversed(path: str) -> list[str]:

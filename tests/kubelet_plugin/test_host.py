@@ -1,8 +1,10 @@
 import contextlib
+import mmap
 import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -216,6 +218,50 @@ def test_writing_over_a_part_never_makes_a_file_longer(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="shorter"):
         NodeHost(tmp_path).write_part("/region", b"xy", offset=3)
     assert (tmp_path / "region").read_bytes() == b"0123"
+
+
+def test_a_part_that_lies_on_two_pages_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "region").write_bytes(b"." * 10_000)
+    NodeHost(tmp_path).write_part("/region", b"abcd", offset=8190)
+    assert (tmp_path / "region").read_bytes() == b"." * 8190 + b"abcd" + b"." * 1806
+
+
+def test_a_part_is_written_without_the_lock_that_another_writer_can_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "region").write_bytes(b"0123456789")
+    region = (tmp_path / "region").stat().st_ino
+    write = os.write
+
+    def takes_the_lock(file: int, content: bytes, *at: int) -> int:
+        assert os.fstat(file).st_ino != region
+        return write(file, content)
+
+    monkeypatch.setattr(os, "write", takes_the_lock)
+    monkeypatch.setattr(os, "pwrite", takes_the_lock)
+    NodeHost(tmp_path).write_part("/region", b"xy", offset=4)
+    assert (tmp_path / "region").read_bytes() == b"0123xy6789"
+
+
+@pytest.mark.parametrize("when", ["before it is mapped", "afterwards"])
+def test_a_file_that_is_made_shorter_while_it_is_written_over_is_an_error_and_no_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    path = tmp_path / "region"
+    path.write_bytes(b"." * 10_000)
+    mapping = mmap.mmap
+
+    def cut(*arguments: Any, **options: Any) -> Any:
+        if when == "before it is mapped":
+            os.truncate(path, 5)
+        mapped = mapping(*arguments, **options)
+        os.truncate(path, 5)
+        return mapped
+
+    monkeypatch.setattr(mmap, "mmap", cut)
+    with pytest.raises(OSError, match=r"mmap|address"):
+        NodeHost(tmp_path).write_part("/region", b"xy", offset=9000)
+    assert path.read_bytes() == b"." * 5
 
 
 @pytest.mark.timeout(10)
