@@ -25,6 +25,7 @@ from tests.cluster.support.images import Images, make_project
 from tests.cluster.support.manifests import DRIVER
 from tests.cluster.support.previous import Previous
 from tests.cluster.support.target import ROOT, Target
+from tests.cluster.support.waiting import PATIENCE_S
 from tooling.cluster.node_access import LocalNode
 
 T = TypeVar("T")
@@ -146,7 +147,7 @@ class Installation:
                 file.name,
                 "--wait",
                 "--timeout",
-                "120s",
+                "300s",
             )
 
     def rollback(self) -> None:
@@ -187,7 +188,7 @@ class Installation:
 
     # Waiting.
 
-    def wait_ready(self, *, seconds: float = 120.0) -> None:
+    def wait_ready(self, *, seconds: float = PATIENCE_S) -> None:
         """Waits until the agent of the newest generation is ready and all cards are offered."""
         waiting.wait_for(
             self.api,
@@ -203,7 +204,7 @@ class Installation:
             device["name"]: device for one in self.slices() for device in one["spec"].get("devices") or []
         }
 
-    def wait_slices(self, done: Callable[[list[JSON]], T], *, what: str, seconds: float = 60.0) -> T:
+    def wait_slices(self, done: Callable[[list[JSON]], T], *, what: str, seconds: float = PATIENCE_S) -> T:
         """Waits for a state of our slices of this node."""
 
         def look(objects: list[JSON]) -> T:
@@ -211,7 +212,7 @@ class Installation:
 
         return waiting.wait_all(self.api, RESOURCE_SLICES, look, what=what, seconds=seconds)
 
-    def wait_all_offered(self, *, seconds: float = 90.0) -> None:
+    def wait_all_offered(self, *, seconds: float = PATIENCE_S) -> None:
         """Waits until our slices offer all cards."""
         self.wait_slices(
             lambda now: self.devices_of(now) == self.devices, what="all cards are offered", seconds=seconds
@@ -243,7 +244,7 @@ class Installation:
         """UIDs of the agent's pods that are ready: two for a moment of a rolling update."""
         return [one["metadata"]["uid"] for one in self._pods("agent") if ready(one)]
 
-    def wait_agent(self, done: Callable[[JSON], object], *, seconds: float = 60.0) -> JSON:
+    def wait_agent(self, done: Callable[[JSON], object], *, seconds: float = PATIENCE_S) -> JSON:
         """Waits until the agent's pod is ready and in a state that `done` holds for."""
         return waiting.wait_for(
             self.api,
@@ -325,8 +326,11 @@ class Installation:
         folders = (root / "plugins_registry", root / "plugins" / DRIVER)
         return [name for folder in folders for name in self.target.node.list_files(folder) if uid in name]
 
-    def expect_nothing_left(self, uids: Iterable[str], *, seconds: float = 30.0) -> None:
-        """No state, CDI file or shared region of these claims stays on the node."""
+    def expect_nothing_left(self, uids: Iterable[str], *, seconds: float = 50.0) -> None:
+        """No state, CDI file or shared region of these claims stays on the node.
+
+        An agent that looks once a minute for what is left is not to be what takes it away.
+        """
         gone = set(uids)
         if not gone or not self.target.has_node:
             return

@@ -166,7 +166,9 @@ def status(space: Space, name: str = QUOTA) -> JSON:
     return found
 
 
-def wait_status(space: Space, done: object, *, what: str, seconds: float = 30.0, name: str = QUOTA) -> None:
+def wait_status(
+    space: Space, done: object, *, what: str, seconds: float = waiting.PATIENCE_S, name: str = QUOTA
+) -> None:
     assert callable(done)
     waiting.wait_for(
         space.api,

@@ -17,8 +17,9 @@ import yaml
 
 from driver.kube.resources import PODS, RESOURCE_CLAIMS
 from tests.cluster.support import waiting
-from tests.cluster.support.api import DEPLOYMENTS, JOBS, JSON, KINDS, NAMESPACES, TEMPLATES, Api
+from tests.cluster.support.api import DEPLOYMENTS, JOBS, JSON, KINDS, NAMESPACES, TEMPLATES, Api, Refused
 from tests.cluster.support.probe import Seen, parse
+from tests.cluster.support.waiting import PATIENCE_S
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class Space:
         if labels:
             self.api.patch(NAMESPACES, self.name, {"metadata": {"labels": dict(labels)}})
 
-    def running(self, *pods: str, seconds: float = 60.0) -> list[JSON]:
+    def running(self, *pods: str, seconds: float = PATIENCE_S) -> list[JSON]:
         """Waits until all containers of the pods run."""
         return waiting.wait_running(self.api, *pods, namespace=self.name, seconds=seconds)
 
@@ -93,28 +94,36 @@ class Space:
             names.setdefault("", extended["resourceClaimName"])
         return self.claim(names[of] if of else next(iter(names.values())))
 
-    def wait_claim(self, name: str, done: Callable[[JSON], T], *, what: str, seconds: float = 60.0) -> T:
+    def wait_claim(
+        self, name: str, done: Callable[[JSON], T], *, what: str, seconds: float = PATIENCE_S
+    ) -> T:
         """Waits for a state of a claim."""
         return waiting.wait_for(
             self.api, RESOURCE_CLAIMS, name, done, what=what, namespace=self.name, seconds=seconds
         )
 
-    def wait_pod(self, name: str, done: Callable[[JSON], T], *, what: str, seconds: float = 60.0) -> T:
+    def wait_pod(self, name: str, done: Callable[[JSON], T], *, what: str, seconds: float = PATIENCE_S) -> T:
         """Waits for a state of a pod."""
         return waiting.wait_for(self.api, PODS, name, done, what=what, namespace=self.name, seconds=seconds)
 
-    def event(self, about: str, *contains: str, reason: str = "", seconds: float = 30.0) -> str:
+    def event(self, about: str, *contains: str, reason: str = "", seconds: float = PATIENCE_S) -> str:
         """Waits for an Event about an object of this namespace; returns its message."""
         found = waiting.wait_event(
             self.api, namespace=self.name, about=about, reason=reason, contains=contains, seconds=seconds
         )
         return str(found["message"])
 
-    def seen(self, pod: str, *, container: str = "app", seconds: float = 20.0) -> Seen:
+    def seen(self, pod: str, *, container: str = "app", seconds: float = PATIENCE_S) -> Seen:
         """What the probe in a container saw; waits until it has written it."""
 
         def look() -> Seen | None:
-            return parse(self.api.logs(pod, namespace=self.name, container=container))
+            try:
+                return parse(self.api.logs(pod, namespace=self.name, container=container))
+            except Refused as refused:
+                # Not started yet, or its kubelet is away.
+                if refused.status not in (400, 500, 502, 503, 504):
+                    raise
+                return None
 
         return waiting.eventually(look, what=f"the probe in {pod}/{container} wrote", seconds=seconds)
 
@@ -123,14 +132,14 @@ class Space:
         moment = {"dragoman.dev/touched": secrets.token_hex(4)}
         self.api.patch(PODS, pod, {"metadata": {"annotations": moment}}, namespace=self.name)
 
-    def delete(self, *pods: str, seconds: float = 60.0) -> None:
+    def delete(self, *pods: str, seconds: float = PATIENCE_S) -> None:
         """Deletes pods and waits until they are gone."""
         for name in pods:
             self.api.delete(PODS, name, namespace=self.name)
         for name in pods:
             waiting.wait_gone(self.api, PODS, name, namespace=self.name, seconds=seconds)
 
-    def any_running(self, names: Collection[str], *, seconds: float = 60.0) -> list[str]:
+    def any_running(self, names: Collection[str], *, seconds: float = PATIENCE_S) -> list[str]:
         """Waits until at least one of the pods runs; returns all that do."""
 
         def look(objects: list[JSON]) -> list[str]:
@@ -146,7 +155,7 @@ class Space:
         statuses = pod["status"].get("resourceClaimStatuses") or [{}]
         return str(statuses[0].get("resourceClaimName", ""))
 
-    def empty(self, *, seconds: float = 60.0) -> list[str]:
+    def empty(self, *, seconds: float = PATIENCE_S) -> list[str]:
         """Deletes all pods and claims and waits until they are gone; returns the UIDs of the claims."""
         gone = [one["metadata"]["uid"] for one in self.claims()]
         for kind in (DEPLOYMENTS, JOBS):
@@ -170,7 +179,7 @@ class Space:
             )
         return sorted(set(gone))
 
-    def close(self, *, seconds: float = 60.0) -> list[str]:
+    def close(self, *, seconds: float = PATIENCE_S) -> list[str]:
         """Empties the namespace and lets it go; returns the UIDs of the claims that were in it."""
         gone = self.empty(seconds=seconds)
         for one in self.api.list(TEMPLATES, namespace=self.name):
@@ -200,7 +209,6 @@ def open_space(api: Api, purpose: str, *, labels: Mapping[str, str] | None = Non
         lambda _: True,
         what="exists",
         namespace=name,
-        seconds=20,
     )
     return Space(api, name)
 

@@ -51,7 +51,7 @@ class Target:
         assert found, f"{name} is needed on the PATH to test a cluster given by DRAGOMAN_KUBECONFIG"
         return found
 
-    def run(self, program: str, *arguments: str, timeout: float = 180.0) -> subprocess.CompletedProcess[str]:
+    def run(self, program: str, *arguments: str, timeout: float = 400.0) -> subprocess.CompletedProcess[str]:
         """Runs helm or kubectl against the cluster; the caller looks at the exit status."""
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
         command = [self.program(program), *arguments]
@@ -66,7 +66,7 @@ class Target:
             stdin=subprocess.DEVNULL,
         )
 
-    def must(self, program: str, *arguments: str, timeout: float = 180.0) -> str:
+    def must(self, program: str, *arguments: str, timeout: float = 400.0) -> str:
         """The same, for a command that has to succeed; returns what it printed."""
         done = self.run(program, *arguments, timeout=timeout)
         assert done.returncode == 0, f"{program} {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"

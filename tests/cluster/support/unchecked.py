@@ -2,7 +2,7 @@
 
 Flow: the validating webhooks leave out namespaces with a label for as long as `unchecked` lasts.
 
-Limits: quotas are not held there either. What an API server takes note of later than ten seconds fails.
+Limits: quotas are not held there either.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def unchecked(space: Space) -> Iterator[Space]:
     space.set_labels({LABEL: "true"})
     _leave_out(space.api, left_out=True)
     try:
-        waiting.eventually(lambda: _is_unchecked(space), what="nobody is asked", seconds=10)
+        waiting.eventually(lambda: _is_unchecked(space), what="nobody is asked")
         yield space
     finally:
         _leave_out(space.api, left_out=False)

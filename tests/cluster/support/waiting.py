@@ -2,7 +2,8 @@
 
 Flow: list, look, watch from the list's resourceVersion, look again at every change; start over when the watch
 ends. `eventually` is for what cannot be watched (files of the node, a metric).
-Limits: every wait has a deadline, and says in the end what it saw last.
+Limits: every wait has a deadline, and says in the end what it saw last. Its default is far longer than what is
+waited for takes with two clusters on two processors: a machine that is several times slower does not reach it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from tests.cluster.support.api import EVENTS, JSON, Api, Refused
 
 T = TypeVar("T")
 
+PATIENCE_S = 180.0
+"""How long to wait where the time that something takes is not what a test is about."""
+
 
 class Waited(AssertionError):  # noqa: N818
     """The deadline passed."""
@@ -31,7 +35,7 @@ def wait_all(
     *,
     what: str,
     namespace: str = "",
-    seconds: float = 60.0,
+    seconds: float = PATIENCE_S,
     fine: Callable[[JSON], object] = lambda _: False,
     **query: str,
 ) -> T:
@@ -79,7 +83,7 @@ def wait_for(
     *,
     what: str,
     namespace: str = "",
-    seconds: float = 60.0,
+    seconds: float = PATIENCE_S,
 ) -> T:
     """Waits until `done`, given the object, returns something true; returns that."""
 
@@ -97,7 +101,9 @@ def wait_for(
     )
 
 
-def wait_gone(api: Api, kind: Resource, name: str, *, namespace: str = "", seconds: float = 60.0) -> None:
+def wait_gone(
+    api: Api, kind: Resource, name: str, *, namespace: str = "", seconds: float = PATIENCE_S
+) -> None:
     """Waits until an object is gone."""
     wait_all(
         api,
@@ -119,7 +125,7 @@ def running(pod: JSON) -> JSON | None:
     return None
 
 
-def wait_running(api: Api, *pods: str, namespace: str, seconds: float = 60.0) -> list[JSON]:
+def wait_running(api: Api, *pods: str, namespace: str, seconds: float = PATIENCE_S) -> list[JSON]:
     """Waits until all containers of all named pods run; returns the pods in the order named."""
     wanted = set(pods)
 
@@ -146,7 +152,7 @@ def wait_event(
     about: str,
     reason: str = "",
     contains: Iterable[str] = (),
-    seconds: float = 30.0,
+    seconds: float = PATIENCE_S,
 ) -> JSON:
     """Waits for an Event about an object, with that reason and all of those texts in its message."""
     texts = tuple(contains)
@@ -165,7 +171,9 @@ def wait_event(
     return wait_all(api, EVENTS, done, what=what, namespace=namespace, seconds=seconds)
 
 
-def eventually(look: Callable[[], T | None], *, what: str, seconds: float = 30.0, every: float = 0.1) -> T:
+def eventually(
+    look: Callable[[], T | None], *, what: str, seconds: float = PATIENCE_S, every: float = 0.1
+) -> T:
     """Calls `look` until it returns something true; for what no watch tells about."""
     until = time.monotonic() + seconds
     while True:
