@@ -44,7 +44,7 @@ from tooling.cluster.progress import Report, elapsed, step
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-_PATIENCE = 90.0
+_PATIENCE = 300.0
 _BESIDE = "apiserver-beside"
 CONTROL_PLANE = ("apiserver", "controller-manager", "scheduler")
 NODE = ("kubelet", "proxy")

@@ -24,7 +24,7 @@ from tooling.cluster.processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_PATIENCE = 60.0
+_PATIENCE = 180.0
 
 
 class NotAvailable(Exception):  # noqa: N818

@@ -2,8 +2,8 @@
 
 Flow: list, look, watch from the list's resourceVersion, look again at every change; start over when the watch
 ends. `eventually` is for what cannot be watched (files of the node, a metric).
-Limits: every wait has a deadline, and says in the end what it saw last. Its default is far longer than what is
-waited for takes with two clusters on two processors: a machine that is several times slower does not reach it.
+Limits: every wait has a deadline, and says in the end what it saw last. Its default is far longer than what
+is waited for takes with two clusters on two processors: a machine several times slower does not reach it.
 """
 
 from __future__ import annotations
