@@ -135,7 +135,7 @@ def test_each_container_has_its_partitions_render_node_and_no_other(own: AmdInst
     for name, nodes in given.items():
         assert nodes == sorted([KFD, CUT.render(_parts(CUT, "CPX").index(name))])
     assert _has(own, place, "share") == sorted([KFD, "/dev/dri/card8", ON_DEMAND.render(0)])
-    own.expect_nothing_left(place.close(seconds=120))
+    own.expect_nothing_left(place.close())
     assert own.kernel.modes == []
 
 
@@ -170,7 +170,7 @@ def test_a_card_is_cut_for_the_first_claim_that_asks_for_a_partition(
     own: AmdInstallation, space: Space, kubernetes_version: str
 ) -> None:
     space.create(*sharing("eighth", _part(ON_DEMAND, "20Gi")))
-    space.running("eighth", seconds=120)
+    space.running("eighth")
     assert own.kernel.modes == ["CPX"]
     device = _given(space, "eighth")
     part = _parts(ON_DEMAND, "CPX").index(device)
@@ -201,7 +201,7 @@ def test_when_its_last_partition_is_given_back_the_card_is_cut_otherwise_or_whol
     own: AmdInstallation, space: Space
 ) -> None:
     space.delete("eighth", "beside")
-    (first, *_) = space.any_running(["half", "share", "whole"], seconds=120)
+    (first, *_) = space.any_running(["half", "share", "whole"])
     if first == "half":
         part = _parts(ON_DEMAND, "DPX").index(_given(space, "half"))
         assert _has(own, space, "half") == sorted([KFD, ON_DEMAND.render(part)])
@@ -215,7 +215,7 @@ def test_after_all_of_them_a_card_that_is_asked_for_as_a_whole_is_whole(
     own: AmdInstallation, space: Space
 ) -> None:
     space.create(*sharing("all", _card(ON_DEMAND, None)))
-    space.running("all", seconds=120)
+    space.running("all")
     assert own.kernel.modes[-1] == "SPX"
     assert _has(own, space, "all") == sorted([KFD, "/dev/dri/card8", ON_DEMAND.render(0)])
     space.create(*sharing("late", _part(ON_DEMAND, "1Gi")))
@@ -223,6 +223,6 @@ def test_after_all_of_them_a_card_that_is_asked_for_as_a_whole_is_whole(
 
 
 def test_in_the_end_nothing_is_left_of_any_claim(own: AmdInstallation, space: Space) -> None:
-    own.expect_nothing_left(space.close(seconds=120))
+    own.expect_nothing_left(space.close())
     assert own.cdi_files() == []
     assert own.state_files() == []

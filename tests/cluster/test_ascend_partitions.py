@@ -56,7 +56,7 @@ class AscendInstallation(PartitionInstallation):
             pod_uid=agent["metadata"]["uid"], container=self.agent_container
         )
         self.own_node.signal(first, signal.SIGKILL)
-        self.wait_agent(lambda one: _restarts(one) > before, seconds=90)
+        self.wait_agent(lambda one: _restarts(one) > before)
 
 
 def _restarts(pod: JSON) -> int:
@@ -152,7 +152,7 @@ def _whole(chip: Chip) -> dict[str, int]:
 
 
 def _no_vnpu_is_left(own: AscendInstallation, chip: Chip) -> None:
-    waiting.eventually(lambda: own.chips.vnpus(chip) == {} or None, what="no vNPU is left", seconds=90)
+    waiting.eventually(lambda: own.chips.vnpus(chip) == {} or None, what="no vNPU is left")
 
 
 def _notes(own: AscendInstallation) -> list[str]:
@@ -181,12 +181,12 @@ def test_a_container_has_the_administrators_vnpu_and_nothing_else_of_the_chip(
 ) -> None:
     place = open_space(own.api, "static")
     place.create(*sharing("static", _part(CUT, "20Gi", cores="50")))
-    place.running("static", seconds=120)
+    place.running("static")
     assert _given(place, "static") == CUT.part(HALF, 2)
     assert _has(own, place, "static") == _vnpu(CUT, 2)
     place.create(*sharing("second", _part(CUT, "1Gi")))
     _waits(place, "second")
-    own.expect_nothing_left(place.close(seconds=120))
+    own.expect_nothing_left(place.close())
     assert own.chips.vnpus(CUT) == {CUT.number(2): HALF}
     assert len(own.chips.changes(CUT)) == 1
 
@@ -224,7 +224,7 @@ def test_a_vnpu_is_made_for_a_claim_by_the_smallest_template_that_has_what_it_as
     own: AscendInstallation, space: Space, kubernetes_version: str
 ) -> None:
     space.create(*sharing("small", _part(ON_DEMAND, "10Gi")))
-    space.running("small", seconds=120)
+    space.running("small")
     device = _given(space, "small")
     assert device == ON_DEMAND.part(SMALL, 3)
     assert own.chips.vnpus(ON_DEMAND) == {ON_DEMAND.number(3): SMALL}
@@ -274,7 +274,7 @@ def test_a_vnpu_goes_with_its_pod_and_who_waits_gets_its_ai_cores(
 ) -> None:
     uid = space.claim_of("half")["metadata"]["uid"]
     space.delete("half")
-    space.running("second-half", seconds=90)
+    space.running("second-half")
     assert _given(space, "second-half") == ON_DEMAND.part(HALF, 0)
     own.expect_nothing_left([uid])
     assert [line.split()[2] for line in own.chips.changes(ON_DEMAND)][-2:] == ["destroy-vnpu", "create-vnpu"]
@@ -284,7 +284,7 @@ def test_a_chip_is_shared_again_when_its_last_vnpu_is_gone_and_not_cut_meanwhile
     own: AscendInstallation, space: Space
 ) -> None:
     space.delete("small", "beside", "second-half")
-    (first, *_) = space.any_running(["share", "whole"], seconds=120)
+    (first, *_) = space.any_running(["share", "whole"])
     assert own.chips.vnpus(ON_DEMAND) == {}
     assert _has(own, space, first) == _whole(ON_DEMAND)
     space.create(*sharing("late", _part(ON_DEMAND, "1Gi")))
@@ -299,21 +299,21 @@ def test_an_agent_that_dies_while_npu_smi_works_makes_a_vnpu_once_and_removes_it
     before = len(own.chips.changes(ON_DEMAND))
     own.chips.hold_change()
     space.create(*sharing("killed", _part(ON_DEMAND, "20Gi")))
-    waiting.eventually(lambda: own.chips.held() or None, what="npu-smi has made it", seconds=60)
+    waiting.eventually(lambda: own.chips.held() or None, what="npu-smi has made it")
     assert len(own.chips.vnpus(ON_DEMAND)) == 1
     own.kill_agent()
     own.chips.let_go()
-    space.running("killed", seconds=120)
+    space.running("killed")
     (number,) = own.chips.vnpus(ON_DEMAND)
     assert _has(own, space, "killed") == {f"/dev/davinci{number}": number}
     own.chips.hold_change()
     space.api.delete(PODS, "killed", namespace=space.name)
-    waiting.eventually(lambda: own.chips.held() or None, what="npu-smi has removed it", seconds=60)
+    waiting.eventually(lambda: own.chips.held() or None, what="npu-smi has removed it")
     own.kill_agent()
     own.chips.let_go()
-    space.delete("killed", seconds=120)
+    space.delete("killed")
     _no_vnpu_is_left(own, ON_DEMAND)
-    waiting.eventually(lambda: not _notes(own), what="no note is left", seconds=60)
+    waiting.eventually(lambda: not _notes(own), what="no note is left")
     # What the dead agent left may have been removed before the kubelet asked for it again.
     changes = [line.split()[2] for line in own.chips.changes(ON_DEMAND)[before:]]
     assert changes == ["create-vnpu", "destroy-vnpu"] * (len(changes) // 2)
@@ -321,10 +321,10 @@ def test_an_agent_that_dies_while_npu_smi_works_makes_a_vnpu_once_and_removes_it
 
 def test_a_vnpu_outlives_a_new_agent(own: AscendInstallation, space: Space) -> None:
     space.create(*sharing("stays", _part(ON_DEMAND, "10Gi")))
-    space.running("stays", seconds=120)
+    space.running("stays")
     before = own.chips.changes(ON_DEMAND)
     own.restart_agent_softly()
-    rolled = ("rollout", "status", f"daemonset/{own.daemon_set}", "--timeout", "120s")
+    rolled = ("rollout", "status", f"daemonset/{own.daemon_set}", "--timeout", "300s")
     own.target.must("kubectl", *rolled, "--namespace", own.namespace)
     assert own.chips.changes(ON_DEMAND) == before
     assert space.pod("stays")["status"]["phase"] == "Running"
@@ -337,10 +337,10 @@ def _holds_what_its_twin_holds(own: AscendInstallation, space: Space) -> None:
     limits = {"huawei.com/Ascend910B3": "1", "huawei.com/Ascend910B3-memory": "20000"}
     use = {"hami.io/use-Ascend910B3-uuid": ON_DEMAND.uuid}
     space.create(legacy("before", limits, annotations=use))
-    space.running("before", seconds=120)
+    space.running("before")
     assert own.chips.vnpus(ON_DEMAND) == {ON_DEMAND.number(2): HALF}
     space.create(*sharing("twin", _part(ON_DEMAND, "20000Mi")))
-    space.running("twin", seconds=120)
+    space.running("twin")
     for pod, slot in (("before", 2), ("twin", 0)):
         assert _given(space, pod) == ON_DEMAND.part(HALF, slot)
         assert _has(own, space, pod) == _vnpu(ON_DEMAND, slot)
@@ -350,7 +350,7 @@ def _holds_what_its_twin_holds(own: AscendInstallation, space: Space) -> None:
     space.event("third", reason="FailedScheduling")
     assert len(own.chips.vnpus(ON_DEMAND)) == 2
     space.delete("before")
-    space.running("third", seconds=90)
+    space.running("third")
     assert own.chips.vnpus(ON_DEMAND) == {ON_DEMAND.number(0): HALF, ON_DEMAND.number(2): HALF}
     space.delete("third", "twin")
     _no_vnpu_is_left(own, ON_DEMAND)
@@ -365,7 +365,7 @@ def test_a_pod_of_before_holds_the_vnpu_that_its_twin_with_a_claim_holds(
 def test_in_the_end_nothing_is_left_but_what_an_administrator_made(
     own: AscendInstallation, space: Space
 ) -> None:
-    own.expect_nothing_left(space.close(seconds=120))
+    own.expect_nothing_left(space.close())
     assert own.chips.vnpus(ON_DEMAND) == {}
     assert own.chips.vnpus(CUT) == {CUT.number(2): HALF}
     assert _notes(own) == []
@@ -384,13 +384,13 @@ def test_where_our_own_allocator_decides_vnpus_need_no_counters_of_the_api_serve
         space = open_space(own.api, "oldnpu")
         _holds_what_its_twin_holds(own, space)
         space.create(*sharing("half", _part(ON_DEMAND, "20Gi")))
-        space.running("half", seconds=120)
+        space.running("half")
         assert _has(own, space, "half") == _vnpu(ON_DEMAND, 2)
         space.create(*sharing("share", _chip(ON_DEMAND, "1Gi")))
-        space.event("share", reason="NoDevice", seconds=60)
+        space.event("share", reason="NoDevice")
         space.delete("half")
-        space.running("share", seconds=120)
+        space.running("share")
         assert own.chips.vnpus(ON_DEMAND) == {}
         assert _has(own, space, "share") == _whole(ON_DEMAND)
-        own.expect_nothing_left(space.close(seconds=120))
+        own.expect_nothing_left(space.close())
         assert _notes(own) == []

@@ -23,14 +23,14 @@ def _round(space: Space, installed: Installation, *, number: int) -> None:
     """50 pods that together need more than half of two cards; all run, all go, nothing stays."""
     names = [f"p{number}-{index}" for index in range(PODS_AT_ONCE)]
     space.create(*(pod(name, templates={"card": "share"}) for name in names))
-    space.running(*names, seconds=150)
+    space.running(*names)
     uids = [one["metadata"]["uid"] for one in space.claims()]
     assert len(uids) == PODS_AT_ONCE
     for one in space.claims():
         # What the agent put in force is told in the claim's status, under its own pool.
         told = one["status"]["devices"]
         assert [(entry["driver"], entry["pool"]) for entry in told] == [("dragoman.dev", installed.pool)]
-    space.empty(seconds=120)
+    space.empty()
     installed.expect_nothing_left(uids)
 
 

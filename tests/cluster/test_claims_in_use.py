@@ -113,7 +113,7 @@ def test_a_namespace_goes_with_the_claims_that_its_pods_use(space: Space) -> Non
 
     space.api.delete(NAMESPACES, other)
 
-    waiting.wait_gone(space.api, NAMESPACES, other, seconds=120)
+    waiting.wait_gone(space.api, NAMESPACES, other)
 
 
 @pytest.fixture
@@ -145,12 +145,12 @@ def test_without_the_policy_the_node_refuses_whoever_is_given_a_card_that_a_pod_
     space.create(*sharing("q", whole))
 
     # kube-scheduler knows nothing of the claim any more; the node does.
-    said = space.event("q", card.device, reason="FailedPrepareDynamicResources", seconds=60)
+    said = space.event("q", card.device, reason="FailedPrepareDynamicResources")
     assert "others are on it" in said
     space.running("p")
     space.delete("p")
     space.touch("q")
-    space.running("q", seconds=180)
+    space.running("q")
 
 
 def _takes_it_off(tenant: Api, name: str, space: Space) -> bool:

@@ -90,7 +90,7 @@ def test_explain_with_one_namespace_shows_the_controllers_answer_and_the_missing
     developer: Person, space: Space, others: Space
 ) -> None:
     _waits(space, others)
-    note = space.event("waits", "capacity in use", seconds=90)
+    note = space.event("waits", "capacity in use")
     done = developer.dragoman("explain", "pod/waits")
     assert (done.status, done.err) == (0, "")
     assert note in done.out
@@ -174,11 +174,9 @@ def test_both_kinds_of_people_are_told_each_what_they_may_see(
             return ""
         return str(done.out)
 
-    waiting.eventually(lambda: says(seen, computed=True), what=f"a reader is told {seen}", seconds=90)
+    waiting.eventually(lambda: says(seen, computed=True), what=f"a reader is told {seen}")
     people.reader_no_more(space.api, space.name)
-    text = waiting.eventually(
-        lambda: says(told, computed=False), what=f"a developer is told {told}", seconds=90
-    )
+    text = waiting.eventually(lambda: says(told, computed=False), what=f"a developer is told {told}")
     assert others.name not in text
     assert "theirs" not in text
 
@@ -194,7 +192,6 @@ def test_explain_of_a_running_pod_says_what_it_holds_and_its_limits(developer: P
         lambda one: (one.get("status") or {}).get("devices"),
         what="has the node's word",
         namespace=space.name,
-        seconds=30,
     )
     done = developer.dragoman("explain", "pod/holds", "-o", "json")
     (one,) = done.document["claims"]

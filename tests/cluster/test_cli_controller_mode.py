@@ -50,7 +50,7 @@ def test_status_tells_the_mode_and_counts_shares_that_the_server_does_not_show(
     admin: Person, space: Space
 ) -> None:
     space.create(*sharing("holds", request(memory="4Gi", cores="30", cel=ON)))
-    space.running("holds", seconds=120)
+    space.running("holds")
     found = admin.dragoman("status", "-o", "json").document
     assert found["mode"]["seen"] == found["mode"]["wanted"] == "controller"
     assert found["totals"]["memory"]["usedBytes"] == 4 << 30
@@ -68,7 +68,7 @@ def test_simulate_comes_to_the_cards_that_our_allocator_gives(
     expected = {one["name"]: [each["card"] for each in one["shares"]] for one in done.document["steps"]}
     for name in ("one", "two"):
         space.create(*sharing(name, request(memory="9Gi", cores="40")))
-        space.running(name, seconds=120)
+        space.running(name)
     seen = {
         name: [one["device"] for one in space.claim_of(name)["status"]["allocation"]["devices"]["results"]]
         for name in ("one", "two")
@@ -80,9 +80,9 @@ def test_explain_names_the_holder_or_the_controllers_answer_as_rights_allow(
     admin: Person, stock: Installation, space: Space, others: Space, tmp_path: Path
 ) -> None:
     others.create(*sharing("theirs", request(memory="30Gi", cores="50", cel=ON)))
-    others.running("theirs", seconds=120)
+    others.running("theirs")
     space.create(*sharing("waits", request(memory="20Gi", cel=ON)))
-    note = space.event("waits", reason="NoDevice", seconds=60)
+    note = space.event("waits", reason="NoDevice")
     seen = admin.dragoman("explain", "pod/waits", "-n", space.name)
     assert "asks 20Gi, free 10Gi of 40Gi" in seen.out
     assert f"{others.name}/theirs-card-" in seen.out
@@ -98,7 +98,7 @@ def test_a_pod_that_no_node_can_take_is_told_so_whoever_asks(
     template, one = sharing("waits", request(memory="1Gi", cel=ON))
     one["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "nowhere"}
     space.create(template, one)
-    note = space.event("waits", "nodeSelector", reason="NoNode", seconds=60)
+    note = space.event("waits", "nodeSelector", reason="NoNode")
     seen = admin.dragoman("explain", "pod/waits", "-n", space.name, "-o", "json").document
     assert seen["answer"]["reason"] == "NoNode"
     told = people.developer(admin, stock.api, space.name, tmp_path).dragoman("explain", "pod/waits")
@@ -109,11 +109,11 @@ def test_a_share_that_is_held_is_told_with_its_limits(
     admin: Person, stock: Installation, space: Space
 ) -> None:
     space.create(*sharing("holds", request(memory="4Gi", cores="30", cel=ON)))
-    space.running("holds", seconds=120)
+    space.running("holds")
 
     def look() -> str:
         done = admin.dragoman("explain", "pod/holds", "-n", space.name)
         return done.out if "4096 MiB of memory" in done.out else ""
 
-    text = waiting.eventually(look, what="the node has said which limits are in force", seconds=30)
+    text = waiting.eventually(look, what="the node has said which limits are in force")
     assert "4Gi, 30 % of compute" in text

@@ -110,6 +110,5 @@ def test_cards_of_a_device_plugin_are_withheld_until_its_last_pod_is_gone_and_wh
         own.node,
         lambda one: all("Pods still hold" in said for said in _unpublished(one).values()),
         what="waits for the plugin's last pod",
-        seconds=90,
     )
     assert _unpublished(api.get(ACCELERATOR_NODES, own.node)).keys() == NVIDIA

@@ -36,13 +36,12 @@ def test_of_two_controllers_one_leads_and_the_other_takes_over_when_it_is_killed
         lambda one: _holder(one) if _holder(one) not in ("", first) else "",
         what="is held by the other",
         namespace=installed.namespace,
-        seconds=60,
     )
     assert any(second.startswith(one["metadata"]["name"]) for one in installed.controllers())
     # The new leader does the leader's work.
     for one in installed.slices():
         api.delete(RESOURCE_SLICES, one["metadata"]["name"])
-    installed.wait_all_offered(seconds=90)
+    installed.wait_all_offered()
     installed.wait_controllers()
 
 

@@ -68,7 +68,7 @@ def test_after_the_handover_our_allocator_gives_shares_and_the_container_has_its
     handed_over: Installation, place: Space
 ) -> None:
     place.create(*sharing("ours", request(memory="4Gi", cores="30", cel=ON)))
-    place.running("ours", seconds=120)
+    place.running("ours")
     (given,) = _given(place.claim_of("ours"))
     assert (given["device"], given["memory"], given["cores"]) == (cards.NVIDIA_40.device, "4Gi", "30")
     assert (place.seen("ours").memory_mib(0), place.seen("ours").cores(0)) == (4096, 30)
@@ -78,7 +78,7 @@ def test_what_kube_scheduler_gave_before_counts_and_its_pod_runs_on(
     handed_over: Installation, place: Space
 ) -> None:
     place.create(*sharing("too-much", request(memory="30Gi", cores="10", cel=ON)))
-    place.event("too-much", "asks 30Gi", reason="NoDevice", seconds=60)
+    place.event("too-much", "asks 30Gi", reason="NoDevice")
     assert place.pod("native")["status"]["phase"] == "Running"
     assert "allocation" not in (place.claim_of("too-much").get("status") or {})
 
@@ -87,7 +87,7 @@ def test_a_pod_that_waits_gets_its_share_when_another_one_ends(
     handed_over: Installation, place: Space
 ) -> None:
     place.delete("native")
-    place.running("too-much", seconds=60)
+    place.running("too-much")
     assert place.seen("too-much").memory_mib(0) == 30 * 1024
     place.delete("too-much")
 
@@ -119,18 +119,18 @@ def test_a_pod_that_cannot_use_the_node_waits_and_is_told(handed_over: Installat
     template, pod = sharing("elsewhere", request(memory="1Gi", cel=ON))
     pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "other"}
     place.create(template, pod)
-    place.event("elsewhere", "nodeSelector", reason="NoNode", seconds=60)
+    place.event("elsewhere", "nodeSelector", reason="NoNode")
     place.delete("elsewhere")
 
 
 def test_a_whole_card_is_given_to_one_and_then_to_the_next(handed_over: Installation, place: Space) -> None:
     whole = request(cel=cards.on(cards.NVIDIA_24))
     place.create(*sharing("first", whole))
-    place.running("first", seconds=60)
+    place.running("first")
     place.create(*sharing("second", whole))
-    place.event("second", reason="NoDevice", seconds=60)
+    place.event("second", reason="NoDevice")
     place.delete("first")
-    place.running("second", seconds=60)
+    place.running("second")
     place.delete("second")
 
 
@@ -138,7 +138,7 @@ def test_two_controllers_are_one_allocator(handed_over: Installation, place: Spa
     names = [f"one-of-ten-{number}" for number in range(10)]
     for name in names:
         place.create(*sharing(name, request(memory="3Gi", cores="5", cel=ON)))
-    place.running(*names, seconds=120)
+    place.running(*names)
     held = [share for name in names for share in _given(place.claim_of(name))]
     assert len(held) == 10
     place.delete(*names)
@@ -154,7 +154,7 @@ def test_back_in_mode_native_kube_scheduler_gives_shares_again(
         lambda now: now and all("nodeName" in one["spec"] for one in now), what="slices are open again"
     )
     place.create(*sharing("again", request(memory="4Gi", cores="30", cel=ON)))
-    place.running("again", seconds=60)
+    place.running("again")
     assert _given_nothing(place.claim_of("again"))
     assert place.pod("ours")["status"]["phase"] == "Running"
     waiting.eventually(lambda: place.seen("ours").memory_mib(0) == 4096, what="the older share holds")

@@ -83,12 +83,12 @@ def load(world: World, rng: random.Random) -> Iterator[Load]:
     space = open_space(world.installed.api, "storm")
     found = Load(space, rng)
     waiting.eventually(
-        lambda: found.is_stamped(world.installed.api), what="the webhook stamps what is stored", seconds=60
+        lambda: found.is_stamped(world.installed.api), what="the webhook stamps what is stored"
     )
     found.store_templates()
     yield found
     found.end(list(found.asks))
-    world.installed.expect_nothing_left(space.close(seconds=120))
+    world.installed.expect_nothing_left(space.close())
 
 
 @dataclass
@@ -190,9 +190,7 @@ def _calls_of_a_write(leader: Replica, storm: Storm) -> list[tuple[str, int]]:
     threads = threads_of(leader.process.pid)
     with traced(threads) as calls:
         (name,) = storm.load.make(1)
-        waiting.eventually(
-            lambda: name in storm.load.placed(storm.watcher), what="the first claim is placed", seconds=60
-        )
+        waiting.eventually(lambda: name in storm.load.placed(storm.watcher), what="the first claim is placed")
     counts = calls.counts(threads)
     return [(call, number) for call in sorted(counts) for number in range(1, counts[call] + 1)]
 

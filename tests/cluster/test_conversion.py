@@ -44,7 +44,7 @@ def _left_over(space: Space) -> list[str]:
     ]
 
 
-def nothing_left(space: Space, *, but: Collection[str] = (), seconds: float = 60.0) -> None:
+def nothing_left(space: Space, *, but: Collection[str] = (), seconds: float = waiting.PATIENCE_S) -> None:
     """Waits until no claim and no template is left, but for templates that the test wrote itself."""
     wanted = {f"{TEMPLATES.kind} {name}" for name in but}
     waiting.eventually(
@@ -145,7 +145,6 @@ def test_a_namespace_and_a_pod_can_opt_out(space: Space) -> None:
             or None
         ),
         what="pods of the namespace are left alone",
-        seconds=20,
     )
 
 
@@ -168,9 +167,7 @@ def _rolled_out(space: Space) -> None:
         counts = {status.get(name) for name in ("updatedReplicas", "readyReplicas", "replicas")}
         return bool(status.get("observedGeneration") == one["metadata"]["generation"] and counts == {2})
 
-    waiting.wait_for(
-        space.api, DEPLOYMENTS, "probe", done, what="is rolled out", namespace=space.name, seconds=120
-    )
+    waiting.wait_for(space.api, DEPLOYMENTS, "probe", done, what="is rolled out", namespace=space.name)
 
 
 @pytest.mark.timeout(1200)
@@ -186,7 +183,7 @@ def test_rolling_a_deployment_leaves_no_claim_and_no_template_behind(space: Spac
             limits = space.seen(one["metadata"]["name"]).limits
             assert [(found.memory_mib, found.cores) for found in limits] == [(4000, 30)]
     waiting.eventually(
-        lambda: len(_left_over(space)) == 4 or None, what="two claims and two templates are left", seconds=60
+        lambda: len(_left_over(space)) == 4 or None, what="two claims and two templates are left"
     )
     space.api.delete(DEPLOYMENTS, "probe", namespace=space.name)
     nothing_left(space)
@@ -205,7 +202,7 @@ def test_pods_made_again_under_their_name_and_jobs_cut_short_leave_nothing_twent
         waiting.wait_gone(space.api, JOBS, "job", namespace=space.name)
     for one in space.pods():
         space.api.delete(PODS, one["metadata"]["name"], namespace=space.name, grace_s=0)
-    nothing_left(space, seconds=120)
+    nothing_left(space)
 
 
 def _controlled(kind: str) -> tuple[Resource, JSON]:
@@ -243,14 +240,13 @@ def test_whoever_makes_the_pods_each_has_its_share_and_takes_it_along(
         what=f"{pods} pods run",
         namespace=space.name,
         # A CronJob's first minute may have to come.
-        seconds=120,
         labelSelector="app=made",
     )
     for one in up[:pods]:
         limits = space.seen(one["metadata"]["name"]).limits
         assert [(found.memory_mib, found.cores) for found in limits] == [(4000, 30)]
     space.api.delete(resource, "made", namespace=space.name)
-    nothing_left(space, seconds=90)
+    nothing_left(space)
 
 
 def test_a_bare_pod_whose_name_is_made_up_later_has_its_share(space: Space) -> None:

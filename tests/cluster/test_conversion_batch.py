@@ -108,7 +108,7 @@ def _beside(
         own = f"{system.tool.name}-system"
         installed.target.must(
             *("helm", "install", system.tool.name, str(batch.chart(system)), "--namespace", own),
-            *("--create-namespace", "--values", str(folder / "values.json"), "--wait", "--timeout", "170s"),
+            *("--create-namespace", "--values", str(folder / "values.json"), "--wait", "--timeout", "300s"),
         )
         yield installed
 
@@ -129,7 +129,7 @@ def _make_queue(api: Api) -> None:
     quotas = [{"name": name, "nominalQuota": amount} for name, amount in QUOTA.items()]
     group = {"coveredResources": list(QUOTA), "flavors": [{"name": "any", "resources": quotas}]}
     # Its webhook answers a little after its pod is ready.
-    waiting.eventually(lambda: _made(api, FLAVORS, "any"), what="Kueue takes a flavor", seconds=60)
+    waiting.eventually(lambda: _made(api, FLAVORS, "any"), what="Kueue takes a flavor")
     api.create(
         CLUSTER_QUEUES,
         {"metadata": {"name": "all"}, "spec": {"namespaceSelector": {}, "resourceGroups": [group]}},
@@ -252,7 +252,6 @@ def _running_of(space: Space, job: str, count: int, *, label: str = "job-name") 
         up,
         what=f"{count} pods of the Job {job} run",
         namespace=space.name,
-        seconds=120,
         labelSelector=f"{label}={job}",
     )
 
@@ -274,12 +273,10 @@ def _used(space: Space) -> dict[str, int]:
 
 
 def _wait_used(space: Space, name: str, amount: int) -> None:
-    waiting.eventually(
-        lambda: _used(space).get(name, 0) == amount, what=f"Kueue counts {amount} of {name}", seconds=60
-    )
+    waiting.eventually(lambda: _used(space).get(name, 0) == amount, what=f"Kueue counts {amount} of {name}")
 
 
-def _nothing_left(space: Space, *, seconds: float = 90.0) -> None:
+def _nothing_left(space: Space, *, seconds: float = waiting.PATIENCE_S) -> None:
     def gone() -> bool:
         return not any(space.api.list(kind, namespace=space.name) for kind in (RESOURCE_CLAIMS, TEMPLATES))
 
@@ -360,7 +357,7 @@ def test_a_bare_pod_in_a_queue_of_kueue_runs_with_its_share_but_its_card_is_not_
     one = _template(_share(4000))
     metadata = {**one["metadata"], "name": "bare", "labels": {QUEUE_LABEL: "mine"}}
     space.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": one["spec"]})
-    space.running("bare", seconds=120)
+    space.running("bare")
     assert _limits(space, "bare") == [(cards.NVIDIA_40.uuid, 4000, 30)]
     # Kueue reads the pod as it is stored, and there it has a claim in place of amounts.
     (workload,) = space.api.list(WORKLOADS, namespace=space.name)
@@ -450,6 +447,6 @@ def test_volcano_makes_no_pods_of_a_job_that_requests_what_no_node_has_any_more(
         what="the Job has its PodGroup",
         namespace=space.name,
     )
-    space.event(group, "resource in cluster is overused", seconds=60)
+    space.event(group, "resource in cluster is overused")
     assert space.pods() == []
     _delete(space, VOLCANO_JOBS, "requests")

@@ -102,7 +102,7 @@ def _given(claim: JSON) -> list[JSON]:
 def test_a_pod_of_before_holds_what_its_twin_holds(place: Space, name: str) -> None:
     pair = PAIRS[name]
     place.create(legacy("before", pair.limits, annotations=pair.annotations), *sharing("twin", pair.request))
-    place.running("before", "twin", seconds=120)
+    place.running("before", "twin")
     before, twin = (place.seen(one) for one in ("before", "twin"))
     assert before.limits == twin.limits
     assert before.devices == twin.devices

@@ -76,7 +76,7 @@ def _at_rest(api: Api) -> dict[str, str]:
         time.sleep(3)
         return None
 
-    return waiting.eventually(still, what="nothing changes by itself", seconds=120)
+    return waiting.eventually(still, what="nothing changes by itself")
 
 
 def _policy(**spec: object) -> JSON:
@@ -171,7 +171,7 @@ def something_of_each_kind(space: Space) -> Iterator[None]:
         claim("alone", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))),
         template("stored", request(memory="1Gi")),
     )
-    space.running("before", seconds=120)
+    space.running("before")
     yield
     space.api.delete(ACCELERATOR_POLICIES, POLICY)
     space.api.delete(DEVICE_CLASSES, "dry-run")

@@ -48,7 +48,7 @@ def test_prepares_and_unprepares_are_counted_and_timed(space: Space, installed: 
             for operation in ("prepare", "unprepare")
         )
 
-    waiting.eventually(counted, what="both show in /metrics", seconds=20)
+    waiting.eventually(counted, what="both show in /metrics")
     assert "dragoman_agent_phase_duration_seconds_bucket" in installed.agent_get("/metrics")
 
 

@@ -58,7 +58,7 @@ def device_class(space: Space, *, stands_for: str, driver: str) -> str:
 
 def test_such_a_pod_runs_with_a_whole_card_and_takes_its_claim_with_it(space: Space) -> None:
     space.create(asking("whole", f"{IMPLICIT}nvidia.dragoman.dev"))
-    (running,) = space.running("whole", seconds=120)
+    (running,) = space.running("whole")
     assert IMPLICIT not in str(running["spec"])
     (limit,) = space.seen("whole").limits
     assert (limit.memory_mib, limit.cores) == (None, None)
@@ -72,7 +72,6 @@ def test_such_a_pod_runs_with_a_whole_card_and_takes_its_claim_with_it(space: Sp
             lambda found: not found,
             what="claim and template are gone with the pod",
             namespace=space.name,
-            seconds=60,
         )
 
 
@@ -82,7 +81,7 @@ def test_a_class_of_an_admin_is_served_by_the_resource_that_it_claims(space: Spa
     # The field is gone on 1.34; what was carried over is there on both.
     assert stored["metadata"]["annotations"][CARRIED] == GOLD
     space.create(asking("two", GOLD, 2))
-    space.running("two", seconds=120)
+    space.running("two")
     given = results(space.claim_of("two"))
     assert len({one["device"] for one in given}) == 2
 
@@ -121,7 +120,7 @@ def test_resources_of_others_are_none_of_ours(space: Space) -> None:
     name = device_class(space, stands_for="nic.example.com/port", driver="nic.example.com")
     for number, resource in enumerate((f"{IMPLICIT}{name}", "nic.example.com/port", "example.com/none")):
         space.create(asking(f"other-{number}", resource))
-        space.event(f"other-{number}", "nodes are available", reason="FailedScheduling", seconds=60)
+        space.event(f"other-{number}", "nodes are available", reason="FailedScheduling")
         (one,) = space.pod(f"other-{number}")["spec"]["containers"]
         assert resource in one["resources"]["limits"]
     assert space.claims() == []
@@ -140,7 +139,7 @@ def test_a_dry_run_makes_nothing_and_shows_the_claim(space: Space) -> None:
 def test_quotas_count_whole_cards(space: Space) -> None:
     make_quota(space, {"cards": "1"})
     space.create(asking("first", f"{IMPLICIT}nvidia.dragoman.dev"))
-    space.running("first", seconds=120)
+    space.running("first")
     wait_status(space, lambda now: now["used"]["cards"] == "1", what="the card is counted")
     space.create(asking("second", f"{IMPLICIT}nvidia.dragoman.dev"))
     space.event("second", "cards: asked 1, used 1 of 1, left 0", reason="FailedResourceClaimCreation")
@@ -154,4 +153,4 @@ def test_what_no_claim_can_be_given_is_refused_by_the_place_in_the_pod(space: Sp
 def test_a_pod_that_is_not_to_be_converted_is_told_what_to_do(space: Space) -> None:
     resource = f"{IMPLICIT}nvidia.dragoman.dev"
     space.create(asking("left", resource, labels={"dragoman.dev/convert": "false"}))
-    space.event("left", "make it anew", reason="ExtendedResourceNotServed", seconds=60)
+    space.event("left", "make it anew", reason="ExtendedResourceNotServed")

@@ -111,7 +111,7 @@ def test_a_leader_that_may_not_take_a_finalizer_off_allocates_all_the_same(
     with guarded(place, "resourceclaims"):
         own.restart_controllers()
         place.create(*sharing("p", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))))
-        place.running("p", seconds=120)
+        place.running("p")
         stored = place.claim("left")
     assert stored["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
     assert "allocation" not in (stored.get("status") or {})
@@ -124,13 +124,11 @@ def test_where_it_may_change_nothing_of_a_claim_that_is_told_and_nothing_is_allo
     with guarded(place, "resourceclaims", "resourceclaims/status"):
         own.restart_controllers()
         place.create(*sharing("q", request(memory="1Gi", cel=cards.on(cards.NVIDIA_40))))
-        place.event("q", "may not change a claim", reason="AllocationHeldUp", seconds=60)
-        said = waiting.wait_event(
-            own.api, namespace=own.namespace, about=LEASE, reason="AllocationHeldUp", seconds=30
-        )
+        place.event("q", "may not change a claim", reason="AllocationHeldUp")
+        said = waiting.wait_event(own.api, namespace=own.namespace, about=LEASE, reason="AllocationHeldUp")
         assert f"ResourceClaim {place.name}/left" in said["message"]
         assert "nobody touches this one" in said["message"]
         place.event("left", "nobody touches this one", reason="AllocationHeldUp")
         assert "allocation" not in (place.claim_of("q").get("status") or {})
-    place.running("q", seconds=120)
+    place.running("q")
     assert place.pod("p")["status"]["phase"] == "Running"

@@ -73,7 +73,7 @@ class Person:
             env={**own, "KUBECONFIG": str(self.kubeconfig), "PATH": self.path},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=waiting.PATIENCE_S,
             check=False,
             stdin=subprocess.DEVNULL,
         )

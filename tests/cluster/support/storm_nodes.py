@@ -64,7 +64,6 @@ def open_nodes(
         installed.wait_slices(
             lambda now: {one["spec"]["pool"]["name"] for one in now} >= {f"{one}/dragoman" for one in names},
             what="the cards of all nodes are offered",
-            seconds=120,
         )
         yield Nodes(names=tuple(names), capacity=capacity)
     finally:

@@ -92,7 +92,7 @@ class Watcher:
     def __enter__(self) -> Self:
         """Begins to watch; returns once all claims were read."""
         self._thread.start()
-        assert self._ready.wait(30), "the watcher could not list the claims"
+        assert self._ready.wait(120), "the watcher could not list the claims"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,7 +132,7 @@ class Watcher:
                 return device
         return None
 
-    def settle(self, *, seconds: float = 10.0) -> None:
+    def settle(self, *, seconds: float = 60.0) -> None:
         """Waits until everything that is stored at this moment was seen."""
         versions = [int(one["metadata"]["resourceVersion"]) for one in self._api.list(RESOURCE_CLAIMS)]
         until = time.monotonic() + seconds
