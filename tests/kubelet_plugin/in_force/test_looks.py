@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,12 +25,80 @@ from tests.kubelet_plugin.in_force.test_watch import FAILS, HOLDS, SHARE, Cards,
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
 
+class Answers:
+    """What a file system waits for that does not answer, and the clock by which looks are taken meanwhile.
+
+    It goes on by what somebody waits for and not otherwise: a busy machine makes nobody slow who is not.
+    """
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._changed = threading.Condition()
+        self._come = False
+        self._stuck: set[threading.Thread] = set()
+        self._over: set[threading.Thread] = set()
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def set(self) -> None:
+        with self._changed:
+            self._come = True
+            self._changed.notify_all()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits for so long, or for as long as it takes; whether the answer is there."""
+        with self._changed:
+            if seconds is not None:
+                self._now += seconds
+                self._changed.notify_all()
+                return self._come
+            self._stuck.add(threading.current_thread())
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._come)
+
+    def over(self) -> None:
+        """The thread that calls has done its work."""
+        with self._changed:
+            self._over.add(threading.current_thread())
+            self._changed.notify_all()
+
+    def join(self, thread: threading.Thread, seconds: float) -> bool:
+        """Waits for a thread until it is over or the time is; the time is where it got stuck."""
+        with self._changed:
+            until = self._now + seconds
+            assert self._changed.wait_for(
+                lambda: thread in self._over or self._is_stuck(thread) or self._now >= until, 60
+            )
+            if thread in self._over:
+                return True
+            self._now = max(self._now, until)
+            return False
+
+    def _is_stuck(self, thread: threading.Thread) -> bool:
+        return thread in self._stuck and not self._come
+
+
 @pytest.fixture
-def answers() -> Iterator[threading.Event]:
-    """What a file system waits for that does not answer."""
-    found = threading.Event()
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    found = Answers()
+
+    class Thread(threading.Thread):
+        def run(self) -> None:
+            try:
+                super().run()
+            finally:
+                found.over()
+
+        def join(self, timeout: float | None = None) -> None:
+            if timeout is None or found.join(self, timeout):
+                super().join()
+
+    monkeypatch.setattr(looks, "time", found)
+    monkeypatch.setattr(looks, "threading", SimpleNamespace(Thread=Thread, Lock=threading.Lock))
     yield found
     found.set()
+    until_ended()
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +114,7 @@ def container(name: str, *, namespace: str = "ns") -> RunningContainer:
     )
 
 
-def stuck(answers: threading.Event, *names: str) -> Callable[[Look, RunningContainer], str]:
+def stuck(answers: Answers, *names: str) -> Callable[[Look, RunningContainer], str]:
     """Work that ends at once, but for containers of these names, for which it ends with the event."""
 
     def work(look: Look, one: RunningContainer) -> str:
@@ -57,7 +126,7 @@ def stuck(answers: threading.Event, *names: str) -> Callable[[Look, RunningConta
     return work
 
 
-async def until_ended() -> None:
+def until_ended() -> None:
     for thread in threading.enumerate():
         if thread.name == "limits in force":
             thread.join(10)
@@ -68,7 +137,7 @@ def left_behind() -> int:
 
 
 async def test_a_container_that_does_not_answer_is_passed_over_until_it_does_and_others_are_not(
-    answers: threading.Event,
+    answers: Answers,
 ) -> None:
     found, work = Looks(), stuck(answers, "c")
     both = [container("c"), container("d")]
@@ -77,22 +146,22 @@ async def test_a_container_that_does_not_answer_is_passed_over_until_it_does_and
         assert (dict(seen.answers), seen.hanging) == ({"d": "seen"}, frozenset({"c"}))
     assert left_behind() == 1
     answers.set()
-    await until_ended()
+    until_ended()
     assert dict((await found.each(both, work)).answers) == {"c": "seen", "d": "seen"}
 
 
 async def test_one_that_was_slow_is_passed_over_for_a_while_when_it_answers(
-    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "PASSED_OVER_S", 1e9)
     found, work = Looks(), stuck(answers, "c")
     await found.each([container("c")], work)
     answers.set()
-    await until_ended()
+    until_ended()
     assert (await found.each([container("c")], work)).hanging == {"c"}
 
 
-async def test_a_look_that_was_given_up_changes_nothing_when_it_is_answered(answers: threading.Event) -> None:
+async def test_a_look_that_was_given_up_changes_nothing_when_it_is_answered(answers: Answers) -> None:
     told: list[str] = []
 
     def work(look: Look, one: RunningContainer) -> None:
@@ -105,12 +174,12 @@ async def test_a_look_that_was_given_up_changes_nothing_when_it_is_answered(answ
 
     seen = await Looks().each([container("c")], work)
     answers.set()
-    await until_ended()
+    until_ended()
     assert (told, dict(seen.answers)) == (["given up"], {})
 
 
 async def test_a_look_at_many_containers_may_take_longer_than_one_at_one(
-    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "CONTAINER_S", 0.5)
     many = [container(str(number)) for number in range(8)]
@@ -119,7 +188,7 @@ async def test_a_look_at_many_containers_may_take_longer_than_one_at_one(
 
 
 async def test_those_that_nobody_came_to_in_time_are_the_first_of_the_next_look(
-    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "CONTAINER_S", 30.0)
     monkeypatch.setattr(looks, "LOOK_S", 0.25)
@@ -139,7 +208,7 @@ async def test_those_that_nobody_came_to_in_time_are_the_first_of_the_next_look(
     assert set(begun[came_to : 2 * came_to]).isdisjoint(begun[:came_to])
 
 
-async def test_however_many_do_not_answer_the_others_are_looked_at(answers: threading.Event) -> None:
+async def test_however_many_do_not_answer_the_others_are_looked_at(answers: Answers) -> None:
     hanging = [f"h{number}" for number in range(20)]
     good = [container(f"g{number}") for number in range(5)]
     found, work = Looks(), stuck(answers, *hanging)
@@ -151,7 +220,7 @@ async def test_however_many_do_not_answer_the_others_are_looked_at(answers: thre
     assert left_behind() == looks.MAX_OF_NAMESPACE
 
 
-async def test_one_namespace_cannot_keep_others_from_being_looked_at(answers: threading.Event) -> None:
+async def test_one_namespace_cannot_keep_others_from_being_looked_at(answers: Answers) -> None:
     hanging = [container(f"h{number}") for number in range(20)]
     found, work = Looks(), stuck(answers, *(one.name for one in hanging))
     await found.each(hanging, work)
@@ -162,7 +231,7 @@ async def test_one_namespace_cannot_keep_others_from_being_looked_at(answers: th
 
 
 async def test_beside_one_that_does_not_answer_others_of_its_namespace_have_less_time(
-    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With as much time as the first one had, two or three would be all that this look comes to.
     monkeypatch.setattr(looks, "CONTAINER_S", 1.5)
@@ -174,7 +243,7 @@ async def test_beside_one_that_does_not_answer_others_of_its_namespace_have_less
 
 
 async def test_only_so_many_threads_are_left_behind_in_all(
-    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "MAX_LEFT_BEHIND", 3)
     before = [container("before", namespace="good")]
@@ -185,12 +254,12 @@ async def test_only_so_many_threads_are_left_behind_in_all(
     assert (len(seen.hanging), len(seen.held_back), left_behind()) == (3, 3, 3)
     assert seen.answers.keys() == {"before"}
     answers.set()
-    await until_ended()
+    until_ended()
     assert len((await found.each([*hanging, *before], work)).answers) == 7
 
 
 async def test_one_that_answered_is_looked_at_although_others_of_its_namespace_hang(
-    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "MAX_OF_NAMESPACE", 1)
     found, work = Looks(), stuck(answers, "h")
@@ -202,7 +271,7 @@ async def test_one_that_answered_is_looked_at_although_others_of_its_namespace_h
 
 
 async def test_who_has_namespaces_whose_looks_take_long_comes_last(
-    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "CONTAINER_S", 1.0)
     begun: list[str] = []
@@ -222,7 +291,7 @@ async def test_who_has_namespaces_whose_looks_take_long_comes_last(
 
 
 async def test_what_belongs_to_no_container_is_given_up_too_and_not_begun_twice(
-    answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "ONCE_S", 0.1)
     found = Looks()
@@ -231,7 +300,7 @@ async def test_what_belongs_to_no_container_is_given_up_too_and_not_begun_twice(
     assert left_behind() == 1
     assert await found.once("other", lambda _: "read") == "read"
     answers.set()
-    await until_ended()
+    until_ended()
     assert await found.once("driver", lambda _: "read") == "read"
 
 
@@ -248,7 +317,7 @@ async def test_a_mistake_in_a_look_is_told() -> None:
 class Stuck(Method):
     """A method whose read of process 7 ends when the test says so."""
 
-    def __init__(self, answers: threading.Event, others: dict[int, InForce]) -> None:
+    def __init__(self, answers: Answers, others: dict[int, InForce]) -> None:
         super().__init__(IsolationLevel.PRELOAD, others)
         self.event = answers
 
@@ -274,7 +343,7 @@ def beside(node: Node, pid: int) -> None:
 
 
 async def test_a_container_that_does_not_answer_ends_no_verdict_of_others(
-    tmp_path: Path, answers: threading.Event
+    tmp_path: Path, answers: Answers
 ) -> None:
     node = Node(tmp_path, preload=Stuck(answers, {9: FAILS}))
     node.runs(7)
@@ -283,13 +352,13 @@ async def test_a_container_that_does_not_answer_ends_no_verdict_of_others(
     assert sorted(node.told) == [("False", "StaticBinary"), ("Unknown", "ProcessesDoNotAnswer")]
     node.preload.answers = {7: HOLDS}
     answers.set()
-    await until_ended()
+    until_ended()
     await node.rounds(1)
     assert ("True", "Seen") in node.told
 
 
 async def test_a_proof_of_a_container_that_does_not_answer_any_more_counts_no_longer(
-    tmp_path: Path, answers: threading.Event
+    tmp_path: Path, answers: Answers
 ) -> None:
     node = Node(tmp_path, preload=Stuck(answers, {}))
     node.runs(6)
@@ -303,7 +372,7 @@ async def test_a_proof_of_a_container_that_does_not_answer_any_more_counts_no_lo
 
 
 async def test_a_driver_that_hangs_is_no_containers_fault(
-    tmp_path: Path, answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "ONCE_S", 0.1)
     monkeypatch.setattr(Cards, "vendor_edits", lambda *_: answers.wait())
@@ -314,7 +383,7 @@ async def test_a_driver_that_hangs_is_no_containers_fault(
 
 
 async def test_a_container_that_hangs_has_its_cap_given_back(
-    tmp_path: Path, answers: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preload = Preload(PreloadSettings(library="/lib.so", files_dir="/files", region_dir="/run/dragoman"))
     node = Node(tmp_path, preload=preload)
