@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from driver.kube.resources import ACCELERATOR_NODES
-from tests.cluster.support import cards
+from driver.kube.resources import ACCELERATOR_NODES, RESOURCE_CLAIMS
+from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import JSON, Api
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.ledger import Ledger
@@ -19,6 +19,11 @@ pytestmark = pytest.mark.cluster
 PODS_AT_ONCE = 50
 
 
+def _told(claims: list[JSON]) -> list[list[JSON]]:
+    """What claims tell of their devices, those that do."""
+    return [one["status"]["devices"] for one in claims if one.get("status", {}).get("devices")]
+
+
 def _round(space: Space, installed: Installation, *, number: int) -> None:
     """50 pods that together need more than half of two cards; all run, all go, nothing stays."""
     names = [f"p{number}-{index}" for index in range(PODS_AT_ONCE)]
@@ -26,10 +31,17 @@ def _round(space: Space, installed: Installation, *, number: int) -> None:
     space.running(*names)
     uids = [one["metadata"]["uid"] for one in space.claims()]
     assert len(uids) == PODS_AT_ONCE
-    for one in space.claims():
-        # What the agent put in force is told in the claim's status, under its own pool.
-        told = one["status"]["devices"]
-        assert [(entry["driver"], entry["pool"]) for entry in told] == [("dragoman.dev", installed.pool)]
+    # What the agent put in force is told in the claim's status, a while after the pod has it.
+    told = waiting.wait_all(
+        space.api,
+        RESOURCE_CLAIMS,
+        lambda claims: _told(claims) if len(_told(claims)) == PODS_AT_ONCE else [],
+        what="every claim tells its devices",
+        namespace=space.name,
+    )
+    for devices in told:
+        # Under its own pool.
+        assert [(entry["driver"], entry["pool"]) for entry in devices] == [("dragoman.dev", installed.pool)]
     space.empty()
     installed.expect_nothing_left(uids)
 
@@ -49,7 +61,9 @@ def _rounds(space: Space, installed: Installation, ledger: Ledger, *, count: int
     space.create(template("share", ask))
     for number in range(count):
         _round(space, installed, number=number)
-    assert ledger.states - states >= count * PODS_AT_ONCE * 2, "the watcher has to have seen each of them"
+    waiting.eventually(
+        lambda: ledger.states - states >= count * PODS_AT_ONCE * 2, what="the watcher has seen each of them"
+    )
     assert not ledger.violations
     assert _inventory(space.api, installed) == before
     now = space.api.get(ACCELERATOR_NODES, installed.node)["metadata"]["resourceVersion"]
@@ -76,7 +90,7 @@ def test_more_pods_than_a_card_has_room_for_run_one_after_the_other(
     names = [f"p{index}" for index in range(6)]
     space.create(*(pod(name, templates={"card": "share"}) for name in names))
     left = set(names)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 3 * waiting.PATIENCE_S
     while left and time.monotonic() < until:
         up = space.any_running(left)
         assert len(up) <= 2, "24 GiB hold two shares of 10 GiB"

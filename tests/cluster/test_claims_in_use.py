@@ -10,7 +10,7 @@ from driver.kube.resources import PODS, RESOURCE_CLAIMS, Resource
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import NAMESPACES, Api, Refused
 from tests.cluster.support.manifests import request, sharing
-from tests.cluster.support.space import Space
+from tests.cluster.support.space import Space, open_space
 
 pytestmark = pytest.mark.cluster
 
@@ -105,15 +105,13 @@ def test_an_administrator_can_take_the_finalizer_off_since_it_could_take_the_all
 
 
 def test_a_namespace_goes_with_the_claims_that_its_pods_use(space: Space) -> None:
-    other = f"{space.name}-gone"
-    space.api.create(NAMESPACES, {"metadata": {"name": other}})
-    gone = Space(space.api, other)
+    gone = open_space(space.api, "gone")
     gone.create(*sharing("p", request(memory="1Gi")))
     gone.running("p")
 
-    space.api.delete(NAMESPACES, other)
+    space.api.delete(NAMESPACES, gone.name)
 
-    waiting.wait_gone(space.api, NAMESPACES, other)
+    waiting.wait_gone(space.api, NAMESPACES, gone.name)
 
 
 @pytest.fixture
@@ -145,8 +143,7 @@ def test_without_the_policy_the_node_refuses_whoever_is_given_a_card_that_a_pod_
     space.create(*sharing("q", whole))
 
     # kube-scheduler knows nothing of the claim any more; the node does.
-    said = space.event("q", card.device, reason="FailedPrepareDynamicResources")
-    assert "others are on it" in said
+    space.event("q", card.device, "others are on it", reason="FailedPrepareDynamicResources")
     space.running("p")
     space.delete("p")
     space.touch("q")

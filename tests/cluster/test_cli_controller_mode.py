@@ -82,7 +82,7 @@ def test_explain_names_the_holder_or_the_controllers_answer_as_rights_allow(
     others.create(*sharing("theirs", request(memory="30Gi", cores="50", cel=ON)))
     others.running("theirs")
     space.create(*sharing("waits", request(memory="20Gi", cel=ON)))
-    note = space.event("waits", reason="NoDevice")
+    note = space.event("waits", "asks 20Gi, free 10Gi of 40Gi", reason="NoDevice")
     seen = admin.dragoman("explain", "pod/waits", "-n", space.name)
     assert "asks 20Gi, free 10Gi of 40Gi" in seen.out
     assert f"{others.name}/theirs-card-" in seen.out

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from driver.kube.resources import RESOURCE_SLICES, Resource
+from driver.kube.resources import PODS, RESOURCE_SLICES, Resource
 from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON, SERVICE_ACCOUNTS, Api, Refused
 from tests.cluster.support.target import ROOT, Target
@@ -109,6 +109,7 @@ def developer(admin: Person, api: Api, namespace: str, folder: Path) -> Person:
         "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": namespace}],
     }
     api.create(_ROLE_BINDINGS, binding, namespace=namespace)
+    _wait_rights(api, namespace, to=PODS, within=namespace, has=True)
     return Person(admin.kubectl, _kubeconfig(api, namespace, admin.kubeconfig, folder), admin.path)
 
 
@@ -128,7 +129,7 @@ def reader(admin: Person, api: Api, namespace: str, folder: Path) -> Person:
         "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": namespace}],
     }
     api.create(CLUSTER_ROLE_BINDINGS, binding)
-    _wait_rights(api, namespace, has=True)
+    _wait_rights(api, namespace, to=RESOURCE_SLICES, has=True)
     return found
 
 
@@ -136,11 +137,12 @@ def reader_no_more(api: Api, namespace: str) -> None:
     """Takes the role for readers away from the developer of a namespace, if it was not yet."""
     with contextlib.suppress(Refused):
         api.delete(CLUSTER_ROLE_BINDINGS, f"reader-of-{namespace}")
-    _wait_rights(api, namespace, has=False)
+    _wait_rights(api, namespace, to=RESOURCE_SLICES, has=False)
 
 
-def _wait_rights(api: Api, namespace: str, *, has: bool) -> None:
+def _wait_rights(api: Api, namespace: str, *, to: Resource, has: bool, within: str = "") -> None:
     """Waits until the API server goes by what was written: a command that begins before may see both."""
+    where = {"namespace": within} if within else {}
     review: JSON = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -148,9 +150,10 @@ def _wait_rights(api: Api, namespace: str, *, has: bool) -> None:
             "user": f"system:serviceaccount:{namespace}:developer",
             "groups": ["system:serviceaccounts", "system:authenticated"],
             "resourceAttributes": {
-                "group": RESOURCE_SLICES.group,
-                "resource": RESOURCE_SLICES.plural,
+                "group": to.group,
+                "resource": to.plural,
                 "verb": "list",
+                **where,
             },
         },
     }
@@ -160,7 +163,7 @@ def _wait_rights(api: Api, namespace: str, *, has: bool) -> None:
         answer = api.request("POST", path, body=review).json()
         return bool(answer["status"].get("allowed")) is has
 
-    waiting.eventually(seen, what=f"{namespace} {'has' if has else 'lost'} the rights of a reader")
+    waiting.eventually(seen, what=f"{namespace} {'may' if has else 'may not'} list {to.plural}")
 
 
 def _kubeconfig(api: Api, namespace: str, of: Path, folder: Path) -> Path:
