@@ -35,7 +35,7 @@ from driver.cards import Card, IsolationLevel
 from driver.host import Host
 from driver.isolation.preload import Preload
 from driver.isolation.region import make_wait
-from kubelet_plugin.in_force.usage import ACTIVE_S, Use
+from kubelet_plugin.in_force.usage import Use
 from kubelet_plugin.prepare.records import ShareRecord
 
 THROUGH_S = 10.0
@@ -78,7 +78,7 @@ def waits(uses: Iterable[Use], *, cards: Mapping[str, Card], now: float) -> dict
             able.add(use.path)
         if goes_first(use.record, cards.get(device)):
             first.add(use.path)
-            if abs(now - use.region.last_kernel) <= ACTIVE_S:
+            if use.computes(now=now):
                 busy.add(device)
     return {
         path: max(cards[device].low_priority_percent for device in devices & busy)
@@ -159,12 +159,20 @@ class Waiting:
             cards = self._cards()
             held = self._turns.step(waits(uses, cards=cards, now=now), now=clock)
             self._free(but=held)
-            # A process that had just looked and is about to note its launch writes over the number once.
-            for path in (*held, *held):
-                # Who did not get the lock in time may have let go of everybody meanwhile.
-                goes_on()
-                if not self._over:
+            through = False
+            try:
+                # A process that had just looked and is about to note its launch writes over the number once.
+                for path in (*held, *held):
+                    goes_on()
                     make_wait(path, host=self._host)
+                goes_on()
+                through = not self._over
+            finally:
+                # Who did not get the lock in time may have let go of everybody meanwhile.
+                if not through:
+                    self._free()
+            if not through:
+                return {}
         return {
             use.path: use.path in held
             for use in uses

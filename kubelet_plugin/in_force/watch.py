@@ -8,7 +8,8 @@ Limits: a container's processes are looked at some at a time (`kubelet_plugin.in
 which the kubelet does not answer changes nothing; neither does one for the shares of containers to which
 nobody came in time (`kubelet_plugin.in_force.looks`). Of containers that do not answer nothing is known, and
 their caps are given back and they are let go. Whatever keeps a round from knowing who computes lets go of all
-shares that wait (`kubelet_plugin.in_force.priority`), and so does the end of the rounds.
+shares that wait (`kubelet_plugin.in_force.priority`) and puts on all caps that are off
+(`kubelet_plugin.in_force.relief`), and so does the end of the rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from driver.host import Host
 from driver.isolation.base import IsolationMethod
 from driver.isolation.preload import Preload
 from driver.isolation.rules import ShareKey
-from kubelet_plugin.in_force import usage
+from kubelet_plugin.in_force import relief, usage
 from kubelet_plugin.in_force.book import NOT_HELD, Book, Observation, Verdict
 from kubelet_plugin.in_force.containers import Containers, PodName, RunningContainer
 from kubelet_plugin.in_force.inspection import Cards, Inspected, Inspection, Limited
@@ -104,7 +105,7 @@ class InForceWatch:
         self._table = ProcessTable(host)
         self._looks = Looks()
         self._inspection = Inspection(cards=cards, methods=methods, host=host, table=self._table)
-        self._wanted: dict[str, int] = {}
+        self._relief = relief.Relief(host=host)
         preload = methods.get(IsolationLevel.PRELOAD)
         self._waiting = Waiting(
             preload if isinstance(preload, Preload) else None, cards=cards.cards, host=host
@@ -121,7 +122,7 @@ class InForceWatch:
                 await self.round()
                 await asyncio.sleep(EVERY_S)
         finally:
-            self._give_caps_back()
+            self._relief.end()
             self._waiting.end()
 
     async def round(self) -> None:
@@ -144,7 +145,6 @@ class InForceWatch:
                 self._containers.without_processes(found.without_processes)
                 uses = await self._use(found, limited, now=now)
             else:
-                self._give_caps_back()
                 await self._let_go(now=now)
                 found.not_come_to |= limited.keys()
         else:
@@ -152,14 +152,10 @@ class InForceWatch:
         self._judge(limited, found, now=now)
         self._post(found, uses, limited)
 
-    def _give_caps_back(self) -> None:
-        """For when nobody is there to do so as soon as a neighbour begins to compute."""
-        usage.give_caps_back(self._wanted, host=self._host)
-        self._wanted = {}
-
     async def _let_go(self, *, now: float) -> None:
-        """For when nobody knows who computes."""
+        """For when nobody knows who computes: no cap is off, and nobody waits."""
         await self._looks.once("waiting", lambda _: self._waiting.let_go(clock=now))
+        await self._looks.once("caps", lambda _: self._relief.give_back())
 
     async def _look(
         self, ours: list[RunningContainer], limited: Mapping[ShareKey, Limited], *, now: float
@@ -186,26 +182,14 @@ class InForceWatch:
         def read(look: Look) -> list[usage.Use]:
             uses = usage.read_uses(found.places, host=self._host)
             look.goes_on()
-            self._relieve(uses, limited)
+            self._relief.round(uses, holders=_holders(limited), now=time.time(), goes_on=look.goes_on)
             found.waiting = self._waiting.round(uses, now=time.time(), clock=now, goes_on=look.goes_on)
             return uses
 
         uses = await self._looks.once("regions", read)
         if uses is None:
-            self._give_caps_back()
             await self._let_go(now=now)
         return uses or []
-
-    def _relieve(self, uses: list[usage.Use], limited: Mapping[ShareKey, Limited]) -> None:
-        before, self._wanted = self._wanted, {}
-        if any(usage.is_relieved(use.record) for use in uses):
-            holders: dict[str, set[usage.Holder]] = {}
-            for one in limited.values():
-                holders.setdefault(one.record.share.device, set()).add(usage.holder_of(one.record))
-            self._wanted = usage.wanted_switches(uses, holders=holders, now=time.time())
-            usage.write_switches(uses, self._wanted, host=self._host)
-        # Of a container that is not seen any more, but may run and have its cap off.
-        usage.give_caps_back(before, host=self._host, but=self._wanted)
 
     # On the event loop
 
@@ -254,6 +238,13 @@ def _limited(records: Iterable[ClaimRecord]) -> dict[ShareKey, Limited]:
             one = Limited(claim=claim, record=share)
             if one.levels:
                 found[share_key(share.share)] = one
+    return found
+
+
+def _holders(limited: Mapping[ShareKey, Limited]) -> dict[str, set[relief.Holder]]:
+    found: dict[str, set[relief.Holder]] = {}
+    for one in limited.values():
+        found.setdefault(one.record.share.device, set()).add(relief.holder_of(one.record))
     return found
 
 

@@ -22,6 +22,7 @@ def made(
     recent: int = 2,
     priority: int = 1,
     count: int | None = None,
+    last: int = 1_700_000_000,
 ) -> bytes:
     """A region's file.
 
@@ -36,6 +37,7 @@ def made(
         recent: Recent kernel.
         priority: The priority.
         count: Number of processes that the tail says, if another than there are.
+        last: When it last launched a kernel, in seconds since 1970.
     """
     content = bytearray(layout.SIZE + 1)
     struct.pack_into("<iII", content, 0, magic, *version)
@@ -53,6 +55,6 @@ def made(
             struct.pack_into("<q", content, at, memory_used)
             at = slot + layout.SLOT_UTIL + index * layout.SLOT_UTIL_SIZE + layout.SLOT_UTIL_SM
             struct.pack_into("<q", content, at, compute)
-    tail = (len(processes) if count is None else count, switch, recent, priority, 1_700_000_000)
+    tail = (len(processes) if count is None else count, switch, recent, priority, last)
     struct.pack_into("<iiiiQ", content, layout.TAIL, *tail)
     return bytes(content)

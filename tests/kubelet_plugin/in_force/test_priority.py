@@ -379,6 +379,44 @@ def test_a_round_that_hangs_keeps_nobody_from_being_let_go_and_writes_nothing_af
     assert node.waits() == set()
 
 
+@pytest.mark.parametrize("how", ["let go", "end"])
+def test_a_round_that_hangs_while_it_makes_somebody_wait_leaves_nobody_waiting_after_that(
+    node: Node, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, answers = threading.Event(), threading.Event()
+    given_up: list[bool] = []
+    write = NodeHost.write_part
+
+    def hangs(self: NodeHost, path: str, content: bytes, *, offset: int) -> None:
+        if threading.current_thread() is late and not inside.is_set():
+            inside.set()
+            assert answers.wait(10)
+        write(self, path, content, offset=offset)
+
+    def still() -> None:
+        if given_up:
+            raise LookGivenUpError
+
+    def round_of_a_look() -> None:
+        with suppress(LookGivenUpError):
+            node.made.round(uses, now=NOW, clock=0, goes_on=still)
+
+    monkeypatch.setattr(NodeHost, "write_part", hangs)
+    uses = node.uses(HIGH, LOW)
+    late = threading.Thread(target=round_of_a_look)
+    late.start()
+    assert inside.wait(10)
+    if how == "end":
+        node.made.end()
+    else:
+        given_up.append(True)
+        node.made.let_go(clock=STEP)
+    answers.set()
+    late.join(10)
+    assert not late.is_alive()
+    assert node.waits() == set()
+
+
 def test_where_no_share_has_a_region_nothing_is_done(tmp_path: Path) -> None:
     none = Waiting(None, cards=dict, host=NodeHost(tmp_path))
     assert none.round([], now=NOW, clock=0) == {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from driver.isolation.preload import Preload, PreloadSettings
 from driver.isolation.rules import ShareKey
 from driver.shares import Share
 from kubelet_plugin.host import NodeHost
+from kubelet_plugin.in_force import usage
 from kubelet_plugin.in_force.book import Verdict
 from kubelet_plugin.in_force.containers import Containers, RunningContainer
 from kubelet_plugin.in_force.watch import EVERY_S, InForceWatch
@@ -325,5 +327,39 @@ async def test_a_container_that_is_not_seen_any_more_does_not_keep_its_cap_off(t
     await node.rounds(1)
     assert file.read_bytes() != content
     node.containers.found = []
+    await node.rounds(1)
+    assert file.read_bytes() == content
+
+
+async def test_a_look_that_outlives_the_watch_leaves_no_cap_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, file = counting(tmp_path)
+    content = file.read_bytes()
+    read, inside, answers = usage.read_uses, threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def hangs(*arguments: Any, **options: Any) -> list[usage.Use]:
+        threads.append(threading.current_thread())
+        inside.set()
+        assert answers.wait(10)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(usage, "read_uses", hangs)
+    watching = asyncio.create_task(node.watch.run())
+    assert await asyncio.to_thread(inside.wait, 10)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    answers.set()
+    await asyncio.to_thread(threads[0].join, 10)
+    assert file.read_bytes() == content
+
+
+async def test_no_cap_is_off_while_the_kubelet_does_not_say_who_runs(tmp_path: Path) -> None:
+    node, file = counting(tmp_path)
+    content = file.read_bytes()
+    await node.rounds(1)
+    assert file.read_bytes() != content
+    node.pods = None
     await node.rounds(1)
     assert file.read_bytes() == content
