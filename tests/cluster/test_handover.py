@@ -88,31 +88,33 @@ def _condition(one: JSON) -> JSON:
     return next((each for each in found if each["type"] == "HandedOver"), {})
 
 
-def _wait_condition(own: Installation, done: Callable[[JSON], object], *, what: str, seconds: float) -> JSON:
+def _wait_condition(own: Installation, done: Callable[[JSON], object], *, what: str) -> JSON:
     def look(one: JSON) -> JSON:
         found = _condition(one)
         return found if found and done(found) else {}
 
-    return waiting.wait_for(own.api, ACCELERATOR_NODES, own.node, look, what=what, seconds=seconds)
+    return waiting.wait_for(own.api, ACCELERATOR_NODES, own.node, look, what=what)
 
 
 def test_native_to_controller_under_a_stream_of_pods(
     own: Installation, stream: Stream, history: History, admin: Person, tell: Tell
 ) -> None:
-    stream.wait_ran(STEADY, seconds=120)
+    stream.wait_ran(STEADY)
     begun = _change(own, "controller")
     resting = _wait_condition(
         own,
         lambda one: one["reason"] in ("KubeSchedulerMayBind", "ToController"),
         what="tells of the handover",
-        seconds=60,
     )
     if resting["reason"] == "KubeSchedulerMayBind":
         said = admin.dragoman("status", "-o", "json").document["mode"]
         assert (said["seen"], said["wanted"]) == ("controller", "controller")
-        assert any(own.node in text for text in said["waitsFor"])
-    _wait_condition(own, lambda one: one["status"] == "True", what="is handed over", seconds=120)
-    stream.wait_ran(STEADY, seconds=180)
+        # It may be over by the time that this is asked.
+        now = _condition(own.api.get(ACCELERATOR_NODES, own.node))["reason"]
+        assert now != resting["reason"] or any(own.node in text for text in said["waitsFor"])
+    _wait_condition(own, lambda one: one["status"] == "True", what="is handed over")
+    stream.wait_ran(STEADY)
+    _wait_turn(history, OURS)
     first = next(one for one in history.allocated if one.by == OURS)
     last = max(one.seen for one in history.allocated if one.by == SCHEDULER)
     fenced = next(one for one in history.fences if one.state == FENCED)
@@ -123,12 +125,19 @@ def test_native_to_controller_under_a_stream_of_pods(
     )
 
 
+def _wait_turn(history: History, by: str) -> None:
+    """Waits until the allocation that was written last is this allocator's."""
+    waiting.eventually(lambda: history.turns()[-1][0] == by, what=f"{by} allocates")
+
+
 def test_a_pod_that_a_scheduler_has_chosen_the_node_for_is_waited_for(
-    own: Installation, stream: Stream, place: Space, admin: Person
+    own: Installation, stream: Stream, place: Space, history: History, admin: Person
 ) -> None:
     """Its claim is not written: so it is while a Permit plugin holds a pod, here of a second scheduler."""
+    _wait_turn(history, OURS)
     _change(own, "native")
-    _wait_condition(own, lambda one: one["reason"] == "ToKubeScheduler", what="is handed back", seconds=120)
+    _wait_condition(own, lambda one: one["reason"] == "ToKubeScheduler", what="is handed back")
+    _wait_turn(history, SCHEDULER)
     claims, binding = sharing("binding", request(memory="9Gi", cores="20"))
     binding["spec"]["schedulerName"] = "gang-scheduler"
     place.create(claims, binding)
@@ -140,7 +149,6 @@ def test_a_pod_that_a_scheduler_has_chosen_the_node_for_is_waited_for(
         own,
         lambda one: one["reason"] == "KubeSchedulerMayBind" and "1 pod " in one["message"],
         what="tells of the pod",
-        seconds=60,
     )
     assert "binding" not in said["message"]
     # Long enough for whoever only waited for the fence to be seen.
@@ -149,8 +157,9 @@ def test_a_pod_that_a_scheduler_has_chosen_the_node_for_is_waited_for(
     waits = admin.dragoman("status", "-o", "json").document["mode"]["waitsFor"]
     assert any("1 pod " in text for text in waits)
     place.api.delete(PODS, "binding", namespace=place.name, grace_s=0)
-    _wait_condition(own, lambda one: one["status"] == "True", what="goes on at once", seconds=10)
-    stream.wait_ran(STEADY, seconds=180)
+    _wait_condition(own, lambda one: one["status"] == "True", what="goes on at once")
+    stream.wait_ran(STEADY)
+    _wait_turn(history, OURS)
 
 
 def test_controller_to_native_under_a_stream_of_pods(
@@ -158,8 +167,9 @@ def test_controller_to_native_under_a_stream_of_pods(
 ) -> None:
     before = len(history.fences)
     begun = _change(own, "native")
-    _wait_condition(own, lambda one: one["reason"] == "ToKubeScheduler", what="is handed back", seconds=120)
-    stream.wait_ran(STEADY, seconds=120)
+    _wait_condition(own, lambda one: one["reason"] == "ToKubeScheduler", what="is handed back")
+    stream.wait_ran(STEADY)
+    _wait_turn(history, SCHEDULER)
     opened = next(one for one in history.fences[before:] if one.state == OPEN)
     first = next(one for one in history.allocated if one.by == SCHEDULER and one.version > opened.version)
     last = max(one.seen for one in history.allocated if one.by == OURS)
@@ -174,7 +184,7 @@ def test_no_claim_was_lost_and_nothing_was_over_committed_at_any_instant(
     stream: Stream, ledger: Ledger, history: History, tell: Tell
 ) -> None:
     stream.stop()
-    stream.wait_all_ran(seconds=180)
+    stream.wait_all_ran()
     tell(
         f"{len(stream.made)} pods, {len(history.allocated)} allocations, {ledger.states} states of claims",
     )

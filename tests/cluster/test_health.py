@@ -119,6 +119,8 @@ def test_a_card_that_flaps_does_not_flap_in_the_slices(own: Installation) -> Non
         time.sleep(2.5)
         own.target.node.write_file(own.health_file(CARD.uuid), LOST)
         time.sleep(2.5)
+    # However late the agent looks: when the card recovers, it is to have been seen ill before.
+    time.sleep(10)
     (after,) = own.slices()
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
@@ -129,7 +131,7 @@ def test_the_taint_goes_when_the_card_was_well_for_a_while_and_who_waited_for_it
     took = recover(own, lambda now: device_of(now) and not taint_of(now), what="the taint is gone")
     tell(f"from recovery to the slice without the taint: {took:.1f} s")
     assert took >= HOLD_OFF_S
-    place.running("nowhere", seconds=90)
+    place.running("nowhere")
     claim = place.claim_of("runs")["metadata"]["name"]
     told = place.wait_claim(
         claim,
@@ -156,7 +158,7 @@ def test_where_a_policy_says_so_kubernetes_ends_the_pods_that_use_a_card_that_is
     place.running("ends", "stays")
     fall_ill(own, _has_effect("NoExecute"), what="pods on the card are to end", card=OTHER)
     began = time.monotonic()
-    waiting.wait_gone(own.api, PODS, "ends", namespace=place.name, seconds=60)
+    waiting.wait_gone(own.api, PODS, "ends", namespace=place.name)
     tell(f"from the taint to the end of the pod: {time.monotonic() - began:.1f} s")
     assert place.pod("stays")["status"]["phase"] == "Running"
     own.api.delete(ACCELERATOR_POLICIES, "test-no-execute")
@@ -180,17 +182,17 @@ def test_our_own_allocator_keeps_new_claims_away_as_well_and_honours_tolerations
     place.create(*sharing("elsewhere-2", request(memory="1Gi")))
     place.create(*sharing("nowhere-2", request(memory="1Gi", cel=cards.on(OTHER))))
     place.create(*_tolerating("tolerates-2", OTHER))
-    place.running("elsewhere-2", "tolerates-2", seconds=120)
+    place.running("elsewhere-2", "tolerates-2")
     assert _where(place, "elsewhere-2") == [CARD.device]
     assert _where(place, "tolerates-2") == [OTHER.device]
-    assert "taint" in place.event("nowhere-2", reason="NoDevice", seconds=60).lower()
+    place.event("nowhere-2", "taint", reason="NoDevice")
     recover(
         own,
         lambda now: device_of(now, OTHER) and not taint_of(now, OTHER),
         what="the taint is gone",
         card=OTHER,
     )
-    place.running("nowhere-2", seconds=90)
+    place.running("nowhere-2")
 
 
 def test_our_own_allocator_gives_no_card_that_has_just_fallen_ill(
@@ -200,9 +202,9 @@ def test_our_own_allocator_gives_no_card_that_has_just_fallen_ill(
     tell(f"from the fault to the taint in a fenced slice: {took:.2f} s")
     place.create(*sharing("elsewhere-3", request(memory="1Gi")))
     place.create(*sharing("nowhere-3", request(memory="1Gi", cel=cards.on(CARD))))
-    place.running("elsewhere-3", seconds=60)
+    place.running("elsewhere-3")
     assert _where(place, "elsewhere-3") == [OTHER.device]
-    assert "taint" in place.event("nowhere-3", reason="NoDevice", seconds=60).lower()
+    place.event("nowhere-3", "taint", reason="NoDevice")
     assert not results(place.claim_of("nowhere-3"))
 
 

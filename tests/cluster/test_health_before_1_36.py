@@ -63,7 +63,7 @@ def test_a_card_that_falls_ill_is_withdrawn_told_by_kubelet_claim_and_event_and_
         # That of 1.35 of claims alone that are made from templates.
         space.create(*sharing("runs", request(memory="2Gi", cel=cards.on(CARD))))
         held = ""
-    space.running("runs", seconds=120)
+    space.running("runs")
     held = held or space.claim_of("runs")["metadata"]["name"]
     space.wait_pod("runs", _kubelet_says("Healthy"), what="has a healthy card")
     took = fall_ill(old, lambda now: now and device_of(now) is None, what="the card is withdrawn")
@@ -82,7 +82,7 @@ def test_a_card_that_falls_ill_is_withdrawn_told_by_kubelet_claim_and_event_and_
         old.api, ACCELERATOR_NODES, old.node, withdrawn, what="says that a card is withdrawn"
     )
     space.create(*sharing("elsewhere", request(memory="1Gi")))
-    space.running("elsewhere", seconds=120)
+    space.running("elsewhere")
     (given,) = results(space.claim_of("elsewhere"))
     assert given["device"] == cards.NVIDIA_40.device
     recover(old, device_of, what="the card is offered again")

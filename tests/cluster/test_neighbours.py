@@ -95,7 +95,6 @@ def elsewhere(stock: Installation) -> Iterator[str]:
                 name,
                 lambda one: not one["spec"].get("taints"),
                 what="has no taints",
-                seconds=30,
             )
         yield name
     finally:
@@ -163,7 +162,7 @@ def test_a_pod_that_preempts_others_runs_where_it_did_and_ends_each_once(
     _holds_the_port(space, _node_with_cards(stock.api))
     ports = [{"hostPort": PORT, "containerPort": PORT}]
     space.create(*_with(_prioritized("high", "high", "10Gi"), ports=ports))
-    (running,) = space.running("high", seconds=60)
+    (running,) = space.running("high")
     assert running["spec"]["nodeName"] == _node_with_cards(stock.api)
     # The Deployment's next pod waits for the port, and is not ended in its turn.
     time.sleep(5)
@@ -175,10 +174,10 @@ def test_nobody_is_ended_for_a_card_and_whoever_waits_is_told_that_it_is_in_use(
     stock: Installation, elsewhere: str, space: Space
 ) -> None:
     space.create(*_prioritized("low", "low", "36Gi"))
-    space.running("low", seconds=120)
+    space.running("low")
     space.create(*_prioritized("high", "high", "10Gi"))
-    space.event("high", "capacity in use", reason="NoDevice", seconds=60)
-    space.event("high", "Preemption is not helpful", reason="FailedScheduling", seconds=60)
+    space.event("high", "capacity in use", reason="NoDevice")
+    space.event("high", "Preemption is not helpful", reason="FailedScheduling")
     assert _ended(space) == []
     assert space.pod("low")["status"]["phase"] == "Running"
 
@@ -190,9 +189,9 @@ def test_nobody_is_ended_for_processor_time_and_whoever_waits_is_told_what_is_mi
     asks = {"requests": {"cpu": f"{cpu * 1000 - 700}m"}}
     here = {"kubernetes.io/hostname": _node_with_cards(stock.api)}
     space.create(*_with(_prioritized("low", "low", nodeSelector=here), resources=asks))
-    space.running("low", seconds=120)
+    space.running("low")
     space.create(*_with(_prioritized("high", "high", "10Gi"), resources={"requests": {"cpu": "1"}}))
-    space.event("high", "too little processor time left", reason="NoNode", seconds=60)
+    space.event("high", "too little processor time left", reason="NoNode")
     assert _ended(space) == []
 
 
@@ -221,7 +220,7 @@ def test_a_gang_of_kube_scheduler_starts_together_or_not_at_all(gang_space: Spac
     time.sleep(5)
     assert not any(one["spec"].get("nodeName") for one in gang_space.pods())
     _member(gang_space, "three-2", of="three", memory="10Gi")
-    gang_space.running(*(f"three-{number}" for number in range(3)), seconds=120)
+    gang_space.running(*(f"three-{number}" for number in range(3)))
     _away(gang_space, "three")
 
 
@@ -240,11 +239,11 @@ def test_of_two_gangs_that_hold_half_each_the_younger_gives_way_and_has_its_turn
     for name in ("one", "two"):
         _member(gang_space, f"{name}-1", of=name, memory="15Gi")
     for name in ("one", "two"):
-        gang_space.event(f"{name}-1", "asks 15Gi, free 10Gi", reason="NoDevice", seconds=60)
+        gang_space.event(f"{name}-1", "asks 15Gi, free 10Gi", reason="NoDevice")
     assert not any(one["spec"].get("nodeName") for one in gang_space.pods())
-    gang_space.running("one-0", "one-1", seconds=120)
-    gang_space.event("two-0", "others wait", reason="CardsGivenBack", seconds=30)
+    gang_space.running("one-0", "one-1")
+    gang_space.event("two-0", "others wait", reason="CardsGivenBack")
     assert not any(gang_space.pod(f"two-{number}")["spec"].get("nodeName") for number in range(2))
     gang_space.delete("one-0", "one-1")
-    gang_space.running("two-0", "two-1", seconds=120)
+    gang_space.running("two-0", "two-1")
     _away(gang_space, "one", "two")

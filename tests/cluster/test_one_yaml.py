@@ -53,7 +53,7 @@ def test_an_example_gives_the_same_limits_as_where_kube_scheduler_shares(space: 
     expected = RUNS[name]
     space.set_labels(dict.fromkeys(expected.needs, "true"))
     space.apply(EXAMPLES / f"{name}.yaml")
-    space.running(*expected.containers, seconds=120)
+    space.running(*expected.containers)
     for one, containers in expected.containers.items():
         for container, amounts in containers.items():
             seen = space.seen(one, container=container)
@@ -65,7 +65,7 @@ def test_an_example_gives_the_same_limits_as_where_kube_scheduler_shares(space: 
 def test_an_example_that_is_refused_says_so_in_the_same_words(space: Space, name: str) -> None:
     path = EXAMPLES / f"{name}.yaml"
     space.apply(path)
-    said = space.event(REFUSED[name], reason="FailedPrepareDynamicResources", seconds=120)
+    said = space.event(REFUSED[name], reason="FailedPrepareDynamicResources")
     assert is_promised(path.read_text(), said), said
 
 
@@ -78,9 +78,9 @@ def test_no_class_of_an_admin_makes_kube_scheduler_take_a_card(
     spec = {"selectors": [{"cel": {"expression": one}} for one in selectors]}
     space.create({"kind": "DeviceClass", "metadata": {"name": space.name}, "spec": spec})
     space.create(*sharing("sly", request(of=space.name)), *sharing("ours", request(memory="1Gi", cel=ON)))
-    space.event("sly", reason="FailedScheduling", seconds=60)
+    space.event("sly", reason="FailedScheduling")
     # Ours is quick, so kube-scheduler's would have been there as well.
-    space.running("ours", seconds=120)
+    space.running("ours")
     assert not results(space.claim_of("sly"))
     assert "nodeName" not in space.pod("sly")["spec"]
 
@@ -90,7 +90,7 @@ def test_two_pods_share_a_card_and_a_third_is_told_why_it_waits(space: Space) ->
         space.create(*sharing(name, request(memory="18Gi", cores="30", cel=ON)))
     space.any_running(("one", "two", "three"))
     waiting_pod = _the_one_that_waits(space)
-    space.event(waiting_pod, "asks 18Gi", reason="NoDevice", seconds=60)
+    space.event(waiting_pod, "asks 18Gi", reason="NoDevice")
 
 
 def _the_one_that_waits(space: Space) -> str:
@@ -98,7 +98,7 @@ def _the_one_that_waits(space: Space) -> str:
         left = [one for one in space.pods() if one["status"]["phase"] != "Running"]
         return str(left[0]["metadata"]["name"]) if len(left) == 1 else ""
 
-    return waiting.eventually(look, what="two of three pods run", seconds=90)
+    return waiting.eventually(look, what="two of three pods run")
 
 
 def test_without_the_webhook_no_claim_of_ours_is_stored_unless_an_admin_says_so(
@@ -140,16 +140,16 @@ def test_what_was_stored_without_the_webhook_never_gets_a_whole_card(
     names = ("early", "of-claim", "of-template")
     if release in DROPS:
         for name in names:
-            space.event(name, "webhook", reason="ClaimNotStamped", seconds=120)
+            space.event(name, "webhook", reason="ClaimNotStamped")
         assert not any(map(results, space.claims()))
     else:
-        (given,) = space.wait_claim("lost", results, what="is allocated", seconds=120)
+        (given,) = space.wait_claim("lost", results, what="is allocated")
         assert given["consumedCapacity"]["memory"] == "4Gi"
         # A claim that several pods could use is allocated, and refused when its limit is to be put in force.
-        space.running("early", "of-template", seconds=120)
+        space.running("early", "of-template")
         assert [space.seen(name).memory_mib(0) for name in ("early", "of-template")] == [4096] * 2
     space.create(*sharing("anew", request(memory="4Gi", cel=ON)))
-    space.running("anew", seconds=120)
+    space.running("anew")
     assert space.seen("anew").memory_mib(0) == 4096
 
 
@@ -160,7 +160,7 @@ def _webhook(stock: Installation, *, replicas: int) -> None:
         found = stock.api.get(DEPLOYMENTS, stock.lease, namespace=stock.namespace)
         return int((found.get("status") or {}).get("readyReplicas") or 0) == replicas
 
-    waiting.eventually(settled, what=f"{replicas} controllers are ready", seconds=90)
+    waiting.eventually(settled, what=f"{replicas} controllers are ready")
 
 
 def test_a_dry_run_stores_nothing_and_is_stamped_like_any_other_request(

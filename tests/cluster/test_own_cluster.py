@@ -18,7 +18,7 @@ from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import request, sharing
 from tests.cluster.support.own_cluster import bare_cluster
-from tests.cluster.support.space import Space, open_space
+from tests.cluster.support.space import Space, containers_of, open_space
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
@@ -77,7 +77,7 @@ def test_running_pods_do_not_notice_an_upgrade_from_the_previous_commit_and_a_ro
         pytest.skip("not run: the previous commit has no chart to upgrade from")
     first, *later = upgraded
     for one in later:
-        assert one["status"]["containerStatuses"] == first["status"]["containerStatuses"]
+        assert containers_of(one) == containers_of(first)
 
 
 def test_a_claim_is_prepared_once_the_api_server_is_back(
@@ -91,7 +91,7 @@ def test_a_claim_is_prepared_once_the_api_server_is_back(
     node.stop_component("apiserver", kill=True)
     node.start_component("apiserver")
 
-    place.running("during", seconds=90)
+    place.running("during")
     assert (place.seen("during").memory_mib(0), place.seen("during").cores(0)) == (1024, 10)
 
 
@@ -99,7 +99,7 @@ def test_a_kubelet_that_starts_while_the_api_server_is_away_ends_with_slices_and
     upgraded: list[JSON], own: Installation, place: Space
 ) -> None:
     node = own.own_node
-    before = place.pod("holder")["status"]["containerStatuses"]
+    before = containers_of(place.pod("holder"))
     assert own.connected_to_kubelet()
     node.stop_component("apiserver")
     node.stop_kubelet()
@@ -108,15 +108,15 @@ def test_a_kubelet_that_starts_while_the_api_server_is_away_ends_with_slices_and
     starting.start()
     try:
         # The kubelet finds the agent's socket on its own; the API server comes back only after that.
-        waiting.eventually(own.connected_to_kubelet, what="the kubelet has found the agent", seconds=40)
+        waiting.eventually(own.connected_to_kubelet, what="the kubelet has found the agent")
     finally:
         node.start_component("apiserver")
         starting.join()
 
-    own.wait_all_offered(seconds=120)
+    own.wait_all_offered()
     place.create(*sharing("later", ASK))
-    place.running("later", seconds=90)
-    assert place.pod("holder")["status"]["containerStatuses"] == before
+    place.running("later")
+    assert containers_of(place.pod("holder")) == before
 
 
 def test_uninstalling_with_live_claims_is_refused_and_lists_them(
@@ -139,7 +139,7 @@ def test_a_forced_uninstall_removes_what_the_chart_made(
     own.wait_nothing_runs()
     # A forced uninstall does not reach into running containers; and nothing is offered any more.
     assert waiting.running(place.pod("holder"))
-    own.wait_slices(lambda now: not now, what="the kubelet took the slices away", seconds=90)
+    own.wait_slices(lambda now: not now, what="the kubelet took the slices away")
 
 
 def test_an_installation_afterwards_takes_the_running_claims_up_again(

@@ -170,7 +170,7 @@ def test_a_limited_share_of_another_card_beside_an_instance_is_refused_by_name(
         "share", memory="1Gi", cel=f'device.attributes["dragoman.dev"].uuid == "{UUIDS[DYNAMIC]}"'
     )
     place.create(*sharing("both", part, share))
-    told = place.event("both", reason="PartitionBesideShare", seconds=60)
+    told = place.event("both", reason="PartitionBesideShare")
     assert "beside a partition of a card (request part)" in told
     place.delete("both")
     assert len(own.cards.instances(STATIC)) == 2
@@ -224,11 +224,11 @@ def _before(name: str, memory: str) -> JSON:
 def _holds_what_its_twin_holds(own: MigInstallation, space: Space) -> None:
     """Leaves nothing of either."""
     space.create(_before("before", "10000"))
-    space.running("before", seconds=120)
+    space.running("before")
     assert _given(space, "before") == own.cards.part(DYNAMIC, P_3G, 4, 4)
     space.create(*sharing("twin", _part(DYNAMIC, "10000Mi")))
     space.create(_before("small", "4000"))
-    space.running("twin", seconds=120)
+    space.running("twin")
     assert _given(space, "twin") in (
         own.cards.part(DYNAMIC, P_3G, 0, 4),
         own.cards.part(DYNAMIC, P_4G, 0, 4),
@@ -237,12 +237,10 @@ def _holds_what_its_twin_holds(own: MigInstallation, space: Space) -> None:
     found = [path for path in space.seen("before").raw["devices"] if "nvidia-cap" in path]
     assert sorted(found) == sorted(_opens(own, DYNAMIC, P_3G, 4))
     space.delete("before")
-    space.running("small", seconds=120)
+    space.running("small")
     assert _given(space, "small") == own.cards.part(DYNAMIC, P_1G, 6, 1)
     space.delete("twin", "small")
-    waiting.eventually(
-        lambda: own.cards.instances(DYNAMIC) == [] or None, what="no instance is left", seconds=90
-    )
+    waiting.eventually(lambda: own.cards.instances(DYNAMIC) == [] or None, what="no instance is left")
 
 
 def test_a_pod_of_before_that_names_the_mode_holds_the_instance_that_its_twin_with_a_claim_holds(
@@ -290,7 +288,7 @@ def test_who_waits_gets_what_is_given_back_and_the_instance_is_gone(
 ) -> None:
     uid = space.claim_of("half")["metadata"]["uid"]
     space.delete("half")
-    space.running("third", seconds=90)
+    space.running("third")
     assert (P_3G, 4) not in own.cards.instances(DYNAMIC)
     assert (P_1G, 6) in own.cards.instances(DYNAMIC)
     own.expect_nothing_left([uid])
@@ -307,7 +305,7 @@ def test_an_instance_outlives_a_restart_of_the_agent(own: MigInstallation, space
 
 def test_a_card_is_shared_again_when_its_last_instance_is_gone(own: MigInstallation, space: Space) -> None:
     space.delete("other-half", "third")
-    running = space.any_running(["share", "whole"], seconds=120)
+    running = space.any_running(["share", "whole"])
     assert own.cards.instances(DYNAMIC) == []
     assert f"mode {UUIDS[DYNAMIC]} 0" in own.cards.state.read_text()
     assert "/dev/nvidia1" in space.seen(running[0]).raw["devices"]
@@ -322,7 +320,7 @@ def test_while_a_card_is_shared_no_instance_of_it_is_given_out(own: MigInstallat
 def test_in_the_end_nothing_is_left_but_what_an_administrator_made(
     own: MigInstallation, space: Space
 ) -> None:
-    own.expect_nothing_left(space.close(seconds=120))
+    own.expect_nothing_left(space.close())
     assert own.cards.instances(DYNAMIC) == []
     assert len(own.cards.instances(STATIC)) == 2
     notes = own.target.node.list_files(own.state_dir / "partitions")
@@ -367,14 +365,14 @@ def test_where_our_own_allocator_decides_nothing_depends_on_what_the_api_server_
         space = open_space(own.api, "oldmig")
         _holds_what_its_twin_holds(own, space)
         space.create(*sharing("half", _part(DYNAMIC, "10Gi")))
-        space.running("half", seconds=120)
+        space.running("half")
         assert own.cards.instances(DYNAMIC) == [(P_3G, 4)]
         space.create(*sharing("share", _share("1Gi")))
-        space.event("share", reason="NoDevice", seconds=60)
+        space.event("share", reason="NoDevice")
         space.create(*sharing("other-half", _part(DYNAMIC, "10Gi")))
         space.running("other-half")
         assert len(own.cards.instances(DYNAMIC)) == 2
         space.delete("half", "other-half")
-        space.running("share", seconds=120)
+        space.running("share")
         assert own.cards.instances(DYNAMIC) == []
         own.expect_nothing_left(space.close())

@@ -37,7 +37,7 @@ def test_claims_and_claims_of_templates_count_what_was_asked_before_it_was_dropp
     space.create(claim("a", request(memory="6Gi", cores="30")))
     space.create(*sharing("p", request(memory="8Gi", cores="20")))
 
-    space.running("p", seconds=120)
+    space.running("p")
     wait_status(
         space,
         lambda now: (
@@ -62,4 +62,4 @@ def test_a_pod_waits_for_room_and_runs_when_there_is_some(space: Space) -> None:
     assert "QuotaExceeded" in said
     space.api.delete(RESOURCE_CLAIMS, "a", namespace=space.name)
     waiting.wait_gone(space.api, RESOURCE_CLAIMS, "a", namespace=space.name)
-    space.running("p", seconds=120)
+    space.running("p")

@@ -78,8 +78,8 @@ def test_pods_start_without_a_gap_while_the_agent_is_updated(
         time.sleep(0.4)  # a steady arrival of pods is what this test is about
         return installed.agents() != [old] and old not in installed.agents()
 
-    waiting.eventually(replaced, what="the new agent has taken over", seconds=90)
-    space.running(*names, seconds=60)
+    waiting.eventually(replaced, what="the new agent has taken over")
+    space.running(*names)
     failed = [
         event
         for event in space.api.list(EVENTS, namespace=space.name)
@@ -106,7 +106,6 @@ def test_cdi_files_that_were_wiped_are_back_before_a_container_restarts(
         "worker",
         lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] == 1,
         what="runs again",
-        seconds=60,
     )
     assert (space.seen("worker").memory_mib(0), space.seen("worker").cores(0)) == (1024, 10)
 
@@ -122,7 +121,6 @@ def test_slices_that_the_kubelet_wipes_at_its_start_are_made_again(
             and {one["metadata"]["uid"] for one in now}.isdisjoint(one["metadata"]["uid"] for one in before)
         ),
         what="the kubelet's start wiped them, and all are there anew",
-        seconds=120,
     )
     assert installed.devices_of(installed.slices()) == installed.devices_of(before)
     _new_pod_works(space)
@@ -142,7 +140,7 @@ def test_a_pod_deleted_while_the_kubelet_was_away_leaves_nothing_behind(
     finally:
         node.start_kubelet()
     # The kubelet finds the pod's remains and unprepares, or the agent's own collection does.
-    installed.expect_nothing_left([uid], seconds=150)
+    installed.expect_nothing_left([uid])
 
 
 @pytest.fixture
@@ -209,12 +207,11 @@ def test_a_share_on_a_card_that_was_excluded_meanwhile_survives_the_agent_and_th
             "holder",
             lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] == 1,
             what="runs again",
-            seconds=60,
         )
         assert (space.seen("holder").memory_mib(0), space.seen("holder").cores(0)) == (1024, 10)
     finally:
         space.api.delete(ACCELERATOR_POLICIES, "test-excluded-meanwhile")
-        installed.wait_all_offered(seconds=120)
+        installed.wait_all_offered()
 
 
 @pytest.mark.long
@@ -230,8 +227,8 @@ def test_an_agent_that_was_stopped_for_a_minute_publishes_again(
         time.sleep(60)  # the fault itself: a process that does not run for a minute
     finally:
         installed.target.node.signal(pid, signal.SIGCONT)
-    installed.wait_all_offered(seconds=180)
-    _new_pod_works(space, seconds=120)
+    installed.wait_all_offered()
+    _new_pod_works(space)
 
 
 @pytest.mark.long
@@ -245,7 +242,7 @@ def test_slices_go_while_the_agent_is_away_and_come_back_with_it(
     away = {"dragoman.dev/tests-nowhere": "true"}
     installed.patch_agent_selector(away)
     try:
-        installed.wait_slices(lambda now: not now, what="the kubelet wiped them", seconds=120)
+        installed.wait_slices(lambda now: not now, what="the kubelet wiped them")
         space.api.delete(PODS, "deleted-meanwhile", namespace=space.name)
         time.sleep(10)  # long enough for a publisher that does not know better to write them again
         assert installed.slices() == []
@@ -259,7 +256,7 @@ def test_slices_go_while_the_agent_is_away_and_come_back_with_it(
         what="is ready",
         namespace=installed.namespace,
     )
-    installed.wait_all_offered(seconds=120)
+    installed.wait_all_offered()
     waiting.wait_gone(space.api, PODS, "deleted-meanwhile", namespace=space.name)
     installed.expect_nothing_left([uid])
     _new_pod_works(space)
@@ -282,16 +279,15 @@ def test_after_something_like_a_reboot_each_claim_gets_the_same_share(
         node.run("sh", "-c", f"rm -rf {installed.share_dir}/*")
     finally:
         node.start_kubelet()
-    installed.wait_agent(waiting.running, seconds=120)
+    installed.wait_agent(waiting.running)
     space.wait_pod(
         "survivor",
         lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] >= 1,
         what="runs again",
-        seconds=120,
     )
     assert _cdi(installed, uid) == before
     assert (space.seen("survivor").memory_mib(0), space.seen("survivor").cores(0)) == (1024, 10)
-    installed.wait_all_offered(seconds=120)
+    installed.wait_all_offered()
 
 
 def test_slices_that_somebody_deletes_by_hand_come_back(space: Space, installed: Installation) -> None:
@@ -301,5 +297,4 @@ def test_slices_that_somebody_deletes_by_hand_come_back(space: Space, installed:
     installed.wait_slices(
         lambda now: installed.devices_of(now) == installed.devices_of(before),
         what="all are there anew",
-        seconds=60,
     )

@@ -138,7 +138,7 @@ class Watching:
         version = str(self._api.get(ACCELERATOR_POLICIES, POLICY)["metadata"]["resourceVersion"])
         while not self._end.is_set():
             with contextlib.suppress(urllib3.exceptions.HTTPError):
-                for event in self._api.watch(ACCELERATOR_POLICIES, resource_version=version, seconds=2):
+                for event in self._api.watch(ACCELERATOR_POLICIES, resource_version=version):
                     document = event["object"]
                     version = str(document["metadata"]["resourceVersion"])
                     if document["metadata"].get("name") == POLICY and event["type"] == "MODIFIED":
@@ -151,7 +151,7 @@ def agents(cluster: Installation) -> Iterator[Agents]:
     yield found
     found.stopped.clear()
     cluster.api.delete(ACCELERATOR_POLICIES, POLICY)
-    waiting.eventually(lambda: not waits(cluster), what="all nodes are as they were", seconds=60)
+    waiting.eventually(lambda: not waits(cluster), what="all nodes are as they were")
     found.end()
 
 
@@ -204,7 +204,7 @@ def test_no_more_nodes_change_at_a_time_than_may_also_when_the_leader_is_killed(
     rolled_out(cluster)
     watching = Watching(cluster.api)
     put(cluster, maxUnavailable=2, sharing=False)
-    waiting.eventually(lambda: whole(cluster), what="the first node has changed", seconds=60)
+    waiting.eventually(lambda: whole(cluster), what="the first node has changed")
     for one in cluster.controllers():
         cluster.kill_pod(one["metadata"]["name"])
     rolled_out(cluster)
@@ -225,12 +225,11 @@ def test_a_node_that_does_not_come_back_holds_up_the_others_and_is_told(
     assert first in NAMES
     watching = Watching(cluster.api)
     put(cluster, maxUnavailable=1, reservedMemory="1Gi")
-    waiting.eventually(lambda: len(waits(cluster)) >= 4, what="all nodes wait", seconds=60)
+    waiting.eventually(lambda: len(waits(cluster)) >= 4, what="all nodes wait")
     agents.stopped.add(first)
     waiting.eventually(
         lambda: turns_of(cluster.api.get(ACCELERATOR_POLICIES, POLICY)),
         what="a node has its turn",
-        seconds=60,
     )
     done = administrator(cluster.target, tmp_path).dragoman("status")
     assert done.status == 0, done.err
@@ -245,8 +244,6 @@ def test_without_a_limit_a_change_is_on_all_nodes_at_once_and_the_policy_says_no
     cluster: Installation, agents: Agents
 ) -> None:
     put(cluster, sharing=False)
-    waiting.eventually(
-        lambda: whole(cluster) == {cluster.node, *NAMES}, what="all nodes have changed", seconds=60
-    )
+    waiting.eventually(lambda: whole(cluster) == {cluster.node, *NAMES}, what="all nodes have changed")
     assert not (cluster.api.get(ACCELERATOR_POLICIES, POLICY).get("status") or {}).get("turns")
     assert agents.stopped == set()

@@ -35,7 +35,7 @@ def test_a_pod_that_was_made_for_its_node_gets_its_share_there(stock: Installati
     place.wait_claim(name, lambda one: (one.get("status") or {}).get("reservedFor"), what="is allocated")
     # The kubelet was there first, and by itself looks again after more than a minute.
     place.touch("given")
-    place.running("given", seconds=120)
+    place.running("given")
     assert (place.seen("given").memory_mib(0), place.seen("given").cores(0)) == (4096, 30)
     (holder,) = place.claim_of("given")["status"]["reservedFor"]
     assert holder["name"] == "given"

@@ -62,7 +62,7 @@ def test_while_the_agent_is_dead_nothing_is_allocated_on_its_node_and_what_runs_
     stock: Installation, space: Space, watcher: Watcher
 ) -> None:
     space.create(*sharing("holder", ASK))
-    (before,) = space.running("holder", seconds=120)
+    (before,) = space.running("holder")
     held = space.claim_of("holder")["status"]["allocation"]
     files = {name: stock.read_cdi(name) for name in stock.cdi_files()}
 
@@ -74,7 +74,7 @@ def test_while_the_agent_is_dead_nothing_is_allocated_on_its_node_and_what_runs_
         for name in names:
             space.create(*sharing(name, ASK))
         for name in names:
-            space.event(name, "No node offers cards", reason="NoNode", seconds=30)
+            space.event(name, "No node offers cards", reason="NoNode")
         time.sleep(DEAD_S)  # the fault itself: an agent that is away for a minute
         watcher.settle()
         assert watcher.given[allocated:] == [], "something was allocated on a node without an agent"
@@ -85,7 +85,7 @@ def test_while_the_agent_is_dead_nothing_is_allocated_on_its_node_and_what_runs_
     finally:
         stock.patch_agent_selector(dict.fromkeys(AWAY))
 
-    space.running(*names, seconds=180)
+    space.running(*names)
     for name in names:
         assert (space.seen(name).memory_mib(0), space.seen(name).cores(0)) == (1024, 10)
     assert _containers(space.pod("holder")) == _containers(before)

@@ -73,13 +73,13 @@ def test_a_template_that_the_old_server_stored_gives_shares(space: Space, older:
     stored = older.create(RESOURCE_CLAIM_TEMPLATES, template("old", SHARE), namespace=space.name)
     assert asked(stored["spec"]["spec"]["devices"]) is None
     space.create(pod("of-old", templates={"card": "old"}))
-    space.running("of-old", seconds=120)
+    space.running("of-old")
     assert (space.seen("of-old").memory_mib(0), space.seen("of-old").cores(0)) == (4096, 30)
 
 
 def test_what_the_new_server_stores_holds_its_amounts_twice_and_is_given_them_once(space: Space) -> None:
     space.create(template("new", SHARE), pod("of-new", templates={"card": "new"}))
-    space.running("of-new", seconds=120)
+    space.running("of-new")
     made = space.claim_of("of-new")
     assert asked(made["spec"]["devices"]) == {"requests": {"memory": "4Gi", "cores": "30"}}
     assert "ShareConfig" in str(made["spec"]["devices"]["config"])
@@ -92,11 +92,11 @@ def test_where_there_is_no_room_to_carry_amounts_over_nothing_gets_a_whole_card(
     others = [{"opaque": {"driver": f"other-{number}.example", "parameters": {}}} for number in range(32)]
     older.create(RESOURCE_CLAIM_TEMPLATES, template("full-old", SHARE, config=others), namespace=space.name)
     space.create(pod("of-old", templates={"card": "full-old"}))
-    space.event("of-old", "not what went through", reason="ClaimNotStamped", seconds=60)
+    space.event("of-old", "not what went through", reason="ClaimNotStamped")
     assert not any(map(results, space.claims()))
     # The new server keeps the amounts, so nothing is refused there.
     space.create(template("full-new", SHARE, config=others), pod("of-new", templates={"card": "full-new"}))
-    space.running("of-new", seconds=120)
+    space.running("of-new")
     assert space.seen("of-new").memory_mib(0) == 4096
 
 
@@ -117,7 +117,7 @@ def test_once_the_old_server_is_gone_what_it_stored_is_given_out_as_asked(
         lambda: own.target.own is not None and own.target.own.ready(), what="the new server goes on"
     )
     space.create(pod("late", templates={"card": "kept"}))
-    space.running("late", seconds=120)
+    space.running("late")
     assert space.seen("late").memory_mib(0) == 4096
 
 
@@ -142,7 +142,7 @@ def test_a_server_that_can_be_found_is_asked_by_itself_and_constraints_survive_i
         stored = server.create(RESOURCE_CLAIM_TEMPLATES, body, namespace=space.name)
         assert "constraints" not in stored["spec"]["spec"]["devices"]
     space.create(pod("p", templates={"card": "apart-0"}))
-    space.running("p", seconds=120)
+    space.running("p")
     assert space.seen("p").memory_mib(0) == 4096
     own.expect_nothing_left(space.close())
 
@@ -157,7 +157,7 @@ def test_in_mode_native_no_card_is_offered_while_one_server_is_too_old(
         conditions = own.api.get(ACCELERATOR_NODES, own.node)["status"].get("conditions") or []
         return next((one for one in conditions if "One of several API servers" in one["message"]), None)
 
-    found = waiting.eventually(says, what="the node says why", seconds=60)
+    found = waiting.eventually(says, what="the node says why")
     assert f"{OLDER.rpartition('.')[0]} cannot allocate shares" in found["message"]
     own.wait_slices(lambda now: not now, what="nothing is offered")
 

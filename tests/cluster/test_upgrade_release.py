@@ -64,7 +64,7 @@ def running(own: Installation, place: Space, watcher: Watcher, history: History)
     place.create(*sharing("one", SHARE), *sharing("two", SHARE))
     place.create(*sharing("whole", request(cel=SMALL)))
     place.create(template("kept", SHARE))
-    place.running("one", "two", "whole", seconds=120)
+    place.running("one", "two", "whole")
     assert _limits(place) == {"one": (4096, 30), "two": (4096, 30), "whole": (None, None)}
     return _restarts(place)
 
@@ -111,7 +111,7 @@ def test_a_newer_api_server_over_an_older_scheduler_changes_no_mode(
     # Until kube-proxy has found the new server too, no pod reaches it.
     own.restart_controllers()
     place.create(*sharing("skew", SHARE))
-    place.running("skew", seconds=120)
+    place.running("skew")
     assert (place.seen("skew").memory_mib(0), place.seen("skew").cores(0)) == (4096, 30)
     assert _fenced(own)
     assert _condition(own, "HandedOver")["reason"] == "ToController"
@@ -131,7 +131,7 @@ def test_after_it_the_controller_goes_on_to_allocate(
     own: Installation, running: dict[str, int], place: Space
 ) -> None:
     place.create(*sharing("after", SHARE))
-    place.running("after", seconds=120)
+    place.running("after")
     (result,) = results(place.claim_of("after"))
     assert result["shareID"]
     place.delete("after")
@@ -143,7 +143,7 @@ def test_a_template_from_before_has_lost_its_amounts_and_the_webhook_had_kept_th
     stored = place.api.get(TEMPLATES, "kept", namespace=place.name)["spec"]["spec"]["devices"]
     assert "capacity" not in stored["requests"][0]["exactly"]
     place.create(pod("of-kept", templates={"card": "kept"}))
-    place.running("of-kept", seconds=120)
+    place.running("of-kept")
     assert place.seen("of-kept").memory_mib(0) == 4096
     place.delete("of-kept")
 
@@ -156,7 +156,6 @@ def test_in_mode_native_cards_held_without_share_ids_are_withheld(
     own.wait_slices(
         lambda now: now and all("nodeName" in one["spec"] for one in now),
         what="slices are kube-scheduler's",
-        seconds=90,
     )
     left = sorted({*own.devices} - {cards.NVIDIA_40.device, cards.NVIDIA_24.device})
     own.wait_slices(lambda now: own.devices_of(now) == left, what="the other cards are offered")
@@ -183,7 +182,7 @@ def test_the_first_claim_to_go_frees_nothing_and_the_last_one_hands_the_card_ove
     waiting.eventually(lambda: len(place.claims()) == 3, what="its claim is gone")
     assert cards.NVIDIA_40.device not in own.devices_of(own.slices())
     place.delete("two")
-    place.running("waits", seconds=60)
+    place.running("waits")
     assert (place.seen("waits").memory_mib(0), place.seen("waits").cores(0)) == (4096, 30)
     place.delete("whole")
     own.wait_all_offered()
@@ -198,7 +197,7 @@ def test_a_claim_of_that_template_is_refused_as_kube_scheduler_would_give_it_a_w
 ) -> None:
     place.delete("waits")
     place.create(pod("older", templates={"card": "kept"}))
-    place.event("older", "AmountsNotAsked", reason="FailedResourceClaimCreation", seconds=90)
+    place.event("older", "AmountsNotAsked", reason="FailedResourceClaimCreation")
     assert place.claims() == []
 
 
@@ -208,7 +207,7 @@ def test_made_anew_the_template_gives_the_share_again(
     place.delete("older")
     place.api.delete(TEMPLATES, "kept", namespace=place.name)
     place.create(template("kept", SHARE), pod("newer", templates={"card": "kept"}))
-    place.running("newer", seconds=60)
+    place.running("newer")
     assert (place.seen("newer").memory_mib(0), place.seen("newer").cores(0)) == (4096, 30)
 
 
@@ -218,7 +217,7 @@ def test_a_scheduler_that_knows_no_shares_yet_gives_out_nothing_that_runs_and_is
     """Mode native where the API server is upgraded before the scheduler."""
     _exchange(own, "scheduler", to=BEFORE)
     place.create(*sharing("too-early", request(memory="4Gi", cores="30", cel=SMALL)))
-    place.event("too-early", "there is no shareID", seconds=90)
+    place.event("too-early", "there is no shareID")
     waiting.eventually(
         lambda: _condition(own, "HandedOver").get("reason") == "SharesNotKnown",
         what="the condition says why",
@@ -229,7 +228,7 @@ def test_a_scheduler_that_knows_no_shares_yet_gives_out_nothing_that_runs_and_is
     place.delete("too-early")
     own.wait_all_offered()
     place.create(*sharing("in-time", SHARE))
-    place.running("in-time", seconds=60)
+    place.running("in-time")
     assert (place.seen("in-time").memory_mib(0), place.seen("in-time").cores(0)) == (4096, 30)
 
 

@@ -87,7 +87,7 @@ def shown(own: VendorInstallation) -> Shown:
     pods = {(vendor, how): f"{vendor}-{how}" for vendor in VENDORS for how in ("share", "whole")}
     for (vendor, how), pod in pods.items():
         space.create(*sharing(pod, _asked(vendor, how)))
-    running = {one["metadata"]["name"]: one for one in space.running(*pods.values(), seconds=180)}
+    running = {one["metadata"]["name"]: one for one in space.running(*pods.values())}
     given = {}
     for key, pod in pods.items():
         seen = space.seen(pod)
@@ -101,8 +101,8 @@ def shown(own: VendorInstallation) -> Shown:
         )
         for vendor in ("ascend", "amd")
     }
-    uids = space.close(seconds=120)
-    own.expect_nothing_left(uids, seconds=60)
+    uids = space.close()
+    own.expect_nothing_left(uids)
     regions = own.own_node.run("ls", "-A", str(own.share_dir)).split()
     return Shown(installed=own, published=published, given=given, left=regions, in_force=in_force)
 

@@ -63,9 +63,7 @@ def _scale(own: Installation, replicas: int) -> None:
             and status.get("replicas", 0) == status.get("readyReplicas", 0) == replicas
         )
 
-    waiting.wait_for(
-        own.api, DEPLOYMENTS, CONTROLLER, done, what="is scaled", namespace=own.namespace, seconds=90
-    )
+    waiting.wait_for(own.api, DEPLOYMENTS, CONTROLLER, done, what="is scaled", namespace=own.namespace)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +76,6 @@ def away(own: Installation) -> Installation:
         lambda found: not found,
         what="the controllers are gone",
         namespace=own.namespace,
-        seconds=60,
         labelSelector="app.kubernetes.io/component=controller",
     )
     return own
@@ -135,7 +132,7 @@ def test_what_others_make_comes_by_itself_once_a_webhook_answers(away: Installat
     place.api.create(DEPLOYMENTS, late, namespace=place.name)
     place.create(pod("from-template", templates={"card": "stored"}))
     _scale(away, 2)
-    place.running("from-template", seconds=120)
+    place.running("from-template")
     (found,) = waiting.wait_all(
         place.api,
         PODS,
@@ -143,7 +140,6 @@ def test_what_others_make_comes_by_itself_once_a_webhook_answers(away: Installat
         what="the Deployment's pod runs",
         namespace=place.name,
         # ReplicaSets try again ever more rarely.
-        seconds=180,
         labelSelector="app=late",
     )
     limits = place.seen(found["metadata"]["name"]).limits
@@ -159,7 +155,7 @@ def test_certificates_that_are_lost_are_made_anew_and_trusted(own: Installation,
         text = str((found or {}).get("data", {}).get("ca.crt", ""))
         return text if text and text != before else None
 
-    waiting.eventually(renewed, what="there are new certificates", seconds=90)
+    waiting.eventually(renewed, what="there are new certificates")
     # Until every replica serves the new one, and the API server trusts it.
     _answers(place)
 
@@ -215,7 +211,7 @@ def test_pods_of_ours_are_refused_by_the_reason_while_a_certificate_that_was_pro
             return told.message if "expired" in told.message else ""
         return ""
 
-    said = waiting.eventually(refused, what="the certificate is found to have expired", seconds=60)
+    said = waiting.eventually(refused, what="the certificate is found to have expired")
     assert "pods.dragoman.dev" in said
     place.create(pod("beside"))
     place.running("beside")
@@ -256,4 +252,4 @@ def _answers(place: Space) -> None:
             return None
         return bool(made["spec"]["resourceClaims"])
 
-    waiting.eventually(answered, what="webhooks answer", seconds=150)
+    waiting.eventually(answered, what="webhooks answer")

@@ -25,9 +25,7 @@ def _gate_condition(one: JSON) -> JSON | None:
 
 def _expect_the_gate_is_named(installed: Installation) -> None:
     api = installed.target.api
-    waiting.wait_for(
-        api, ACCELERATOR_NODES, installed.node, _gate_condition, what="tells the gate", seconds=90
-    )
+    waiting.wait_for(api, ACCELERATOR_NODES, installed.node, _gate_condition, what="tells the gate")
     assert installed.slices() == []
 
 

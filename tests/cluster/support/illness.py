@@ -38,7 +38,7 @@ def fall_ill(
     """Makes the card sick; seconds until the slices say so."""
     began = time.monotonic()
     installed.target.node.write_file(installed.health_file(card.uuid), LOST)
-    installed.wait_slices(done, what=what, seconds=30)
+    installed.wait_slices(done, what=what)
     return time.monotonic() - began
 
 
@@ -52,7 +52,7 @@ def recover(
     """Makes the card well; seconds until the slices say so."""
     began = time.monotonic()
     installed.target.node.remove_files(installed.health_file(card.uuid))
-    installed.wait_slices(done, what=what, seconds=120)
+    installed.wait_slices(done, what=what)
     return time.monotonic() - began
 
 

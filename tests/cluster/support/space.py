@@ -80,7 +80,15 @@ class Space:
         return self.api.get(RESOURCE_CLAIMS, name, namespace=self.name)
 
     def claim_of(self, pod: str, *, of: str = "") -> JSON:
-        """The claim that a pod uses under a pod claim's name (needed only if it uses several)."""
+        """The claim that a pod uses under a pod claim's name (needed only if it uses several).
+
+        Waits until it is made.
+        """
+        return waiting.eventually(
+            lambda: self._claim_of(pod, of=of), what=f"{pod} has its claim {of}".rstrip()
+        )
+
+    def _claim_of(self, pod: str, *, of: str) -> JSON | None:
         found = self.pod(pod)
         names = {
             one["name"]: one["resourceClaimName"]
@@ -92,7 +100,8 @@ class Space:
         extended = found["status"].get("extendedResourceClaimStatus")
         if extended:
             names.setdefault("", extended["resourceClaimName"])
-        return self.claim(names[of] if of else next(iter(names.values())))
+        name = names.get(of) if of else next(iter(names.values()), None)
+        return self.claim(name) if name else None
 
     def wait_claim(
         self, name: str, done: Callable[[JSON], T], *, what: str, seconds: float = PATIENCE_S
@@ -211,6 +220,14 @@ def open_space(api: Api, purpose: str, *, labels: Mapping[str, str] | None = Non
         namespace=name,
     )
     return Space(api, name)
+
+
+def containers_of(pod: JSON) -> Sequence[JSON]:
+    """What a pod's containers do, but for the health of their cards: that comes and goes by itself."""
+    return [
+        {key: value for key, value in one.items() if key != "allocatedResourcesStatus"}
+        for one in pod["status"].get("containerStatuses") or []
+    ]
 
 
 def results(claim: JSON) -> Sequence[JSON]:

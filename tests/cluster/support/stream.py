@@ -45,14 +45,14 @@ class Stream:
         self._stop.set()
         self._thread.join(timeout=60)
 
-    def wait_ran(self, count: int, *, seconds: float) -> None:
+    def wait_ran(self, count: int, *, seconds: float = 2 * waiting.PATIENCE_S) -> None:
         """Waits until so many more pods than now have run."""
         wanted = len(self.ran) + count
         waiting.eventually(
             lambda: len(self.ran) >= wanted, what=f"{count} more pods of the stream ran", seconds=seconds
         )
 
-    def wait_all_ran(self, *, seconds: float) -> None:
+    def wait_all_ran(self, *, seconds: float = 2 * waiting.PATIENCE_S) -> None:
         """After the stop, deletes what runs until every pod has run, and all are gone."""
 
         def look() -> bool:
