@@ -55,6 +55,7 @@ class Agents:
 
     def __init__(self, api: Api) -> None:
         self.stopped: set[str] = set()
+        self.stops_when_it_waits: set[str] = set()
         self._api = api
         self._turns = {name: PolicyTurns() for name in NAMES}
         self._cards = {name: _cards(api.get(ACCELERATOR_NODES, name)) for name in NAMES}
@@ -100,6 +101,8 @@ class Agents:
         if status != self._written.get(name):
             self._api.patch(ACCELERATOR_NODES, name, {"status": status}, subresource="status")
             self._written[name] = status
+        if name in self.stops_when_it_waits and change is not None and change.state == "Waiting":
+            self.stopped.add(name)
 
 
 def _cards(node: JSON) -> list[Card]:
@@ -126,7 +129,9 @@ class Watching:
         self.states: list[JSON] = []
         self._api = api
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        # Read here: what comes after this is seen.
+        version = str(api.get(ACCELERATOR_POLICIES, POLICY)["metadata"]["resourceVersion"])
+        self._thread = threading.Thread(target=self._run, args=(version,), daemon=True)
         self._thread.start()
 
     def end(self) -> list[JSON]:
@@ -134,11 +139,10 @@ class Watching:
         self._thread.join(30)
         return self.states
 
-    def _run(self) -> None:
-        version = str(self._api.get(ACCELERATOR_POLICIES, POLICY)["metadata"]["resourceVersion"])
+    def _run(self, version: str) -> None:
         while not self._end.is_set():
             with contextlib.suppress(urllib3.exceptions.HTTPError):
-                for event in self._api.watch(ACCELERATOR_POLICIES, resource_version=version):
+                for event in self._api.watch(ACCELERATOR_POLICIES, resource_version=version, seconds=2):
                     document = event["object"]
                     version = str(document["metadata"]["resourceVersion"])
                     if document["metadata"].get("name") == POLICY and event["type"] == "MODIFIED":
@@ -149,6 +153,7 @@ class Watching:
 def agents(cluster: Installation) -> Iterator[Agents]:
     found = Agents(cluster.api)
     yield found
+    found.stops_when_it_waits.clear()
     found.stopped.clear()
     cluster.api.delete(ACCELERATOR_POLICIES, POLICY)
     waiting.eventually(lambda: not waits(cluster), what="all nodes are as they were")
@@ -208,7 +213,8 @@ def test_no_more_nodes_change_at_a_time_than_may_also_when_the_leader_is_killed(
     for one in cluster.controllers():
         cluster.kill_pod(one["metadata"]["name"])
     rolled_out(cluster)
-    assert whole(cluster) == {cluster.node, *NAMES}
+    # The policy is told by the nodes' reports, of which slices are made.
+    waiting.eventually(lambda: whole(cluster) == {cluster.node, *NAMES}, what="all nodes have changed")
     states = watching.end()
     assert states
     assert max(len(turns_of(one)) for one in states) == 2
@@ -224,16 +230,18 @@ def test_a_node_that_does_not_come_back_holds_up_the_others_and_is_told(
     first = min(cluster.node, *NAMES)
     assert first in NAMES
     watching = Watching(cluster.api)
+    agents.stops_when_it_waits.add(first)
     put(cluster, maxUnavailable=1, reservedMemory="1Gi")
-    waiting.eventually(lambda: len(waits(cluster)) >= 4, what="all nodes wait")
-    agents.stopped.add(first)
     waiting.eventually(
-        lambda: turns_of(cluster.api.get(ACCELERATOR_POLICIES, POLICY)),
-        what="a node has its turn",
+        lambda: first in turns_of(cluster.api.get(ACCELERATOR_POLICIES, POLICY)),
+        what="the node has its turn",
     )
+    waiting.eventually(lambda: len(waits(cluster)) >= 2, what="others wait for it")
     done = administrator(cluster.target, tmp_path).dragoman("status")
     assert done.status == 0, done.err
     assert f"{POLICY} (maxUnavailable 1): InProgress" in done.out
+    assert agents.stopped == {first}
+    agents.stops_when_it_waits.clear()
     agents.stopped.clear()
     rolled_out(cluster)
     states = watching.end()
