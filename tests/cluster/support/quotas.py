@@ -49,6 +49,8 @@ class Watch:
     namespace: str
     events: list[tuple[int, str, JSON]] = field(default_factory=list)
     """Resource version, type of event, object."""
+    before: list[JSON] = field(default_factory=list)
+    """What was there already."""
     failed: list[BaseException] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -56,7 +58,10 @@ class Watch:
     def start(self) -> Watch:
         """Begins to watch."""
         for kind in (RESOURCE_CLAIMS, ACCELERATOR_QUOTAS):
-            version = self.api.page(kind, namespace=self.namespace)["metadata"]["resourceVersion"]
+            page = self.api.page(kind, namespace=self.namespace)
+            # Objects of a list do not name their kind.
+            self.before.extend({"kind": kind.kind, **one} for one in page["items"])
+            version = page["metadata"]["resourceVersion"]
             thread = threading.Thread(target=self._follow, args=(kind, version), daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -64,7 +69,14 @@ class Watch:
 
     def stop(self) -> None:
         """Ends, once all that happened so far was seen."""
-        time.sleep(2.0)
+        pages = [
+            (kind, self.api.page(kind, namespace=self.namespace))
+            for kind in (RESOURCE_CLAIMS, ACCELERATOR_QUOTAS)
+        ]
+        waiting.eventually(
+            lambda: self.failed or all(self._has_seen(kind, page) for kind, page in pages),
+            what="all that happened was seen",
+        )
         self._stop.set()
         assert not self.failed, self.failed
 
@@ -95,6 +107,21 @@ class Watch:
     def statuses(self) -> list[JSON]:
         """Every status that the quota had."""
         return [one.get("status") or {} for _, _, one in self._of(ACCELERATOR_QUOTAS)]
+
+    def _has_seen(self, kind: Resource, page: JSON) -> bool:
+        """Whether the objects of a list were seen as they are there or newer, and the end of all others."""
+        seen = {
+            one["metadata"]["uid"]: (int(one["metadata"]["resourceVersion"]), "ADDED")
+            for one in self.before
+            if one["kind"] == kind.kind
+        }
+        for version, change, one in self._of(kind):
+            seen[one["metadata"]["uid"]] = (version, change)
+        listed = int(page["metadata"]["resourceVersion"])
+        known = {one["metadata"]["uid"]: int(one["metadata"]["resourceVersion"]) for one in page["items"]}
+        return all(uid in seen and seen[uid][0] >= version for uid, version in known.items()) and all(
+            uid in known or change == "DELETED" or version > listed for uid, (version, change) in seen.items()
+        )
 
     def _of(self, kind: Resource) -> list[tuple[int, str, JSON]]:
         return [event for event in self.events if event[2]["kind"] == kind.kind]

@@ -68,7 +68,7 @@ def wait_all(
                     break
         except (urllib3.exceptions.HTTPError, Refused) as broken:
             # An API server that is away comes back, or the deadline ends the wait.
-            if isinstance(broken, Refused) and broken.status not in (410, 429, 500, 503, 504):
+            if not _passes(broken):
                 raise
             time.sleep(0.2)
     seen = json.dumps([_short(one) for one in objects.values() if not fine(one)], indent=1)
@@ -174,15 +174,28 @@ def wait_event(
 def eventually(
     look: Callable[[], T | None], *, what: str, seconds: float = PATIENCE_S, every: float = 0.1
 ) -> T:
-    """Calls `look` until it returns something true; for what no watch tells about."""
+    """Calls `look` until it returns something true; for what no watch tells about.
+
+    A server that does not answer has shown nothing yet; the deadline ends that as well.
+    """
     until = time.monotonic() + seconds
     while True:
-        found = look()
-        if found:
-            return found
+        unanswered = ""
+        try:
+            if found := look():
+                return found
+        except (urllib3.exceptions.HTTPError, Refused) as broken:
+            if not _passes(broken):
+                raise
+            unanswered = f"; there was no answer: {broken}"
         if time.monotonic() > until:
-            raise Waited(f"not within {seconds:g} s: {what}")
+            raise Waited(f"not within {seconds:g} s: {what}{unanswered}")
         time.sleep(every)
+
+
+def _passes(broken: urllib3.exceptions.HTTPError | Refused) -> bool:
+    """Whether the same question may be answered in a moment."""
+    return not isinstance(broken, Refused) or broken.status in (410, 429, 500, 502, 503, 504)
 
 
 def _short(one: JSON) -> Any:
