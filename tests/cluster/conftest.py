@@ -64,6 +64,7 @@ def installed(target: Target, images: Images, request: pytest.FixtureRequest) ->
         images.load(target)
         installation.install()
     installation.wait_ready()
+    installation.wait_webhooks()
     return installation
 
 

@@ -84,6 +84,7 @@ def _installed(
         installed.host = {"preloadDir": str(writable)}
         installed.controller = dict(controller or {})
         installed.install()
+        installed.wait_webhooks()
         yield installed
 
 

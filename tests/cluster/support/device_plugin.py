@@ -71,7 +71,8 @@ def device_plugin(resource: str, *, devices: Sequence[str], folder: Path) -> Ite
         with grpc.insecure_channel(f"unix:{FOLDER / 'kubelet.sock'}", options=options) as channel:
             services.RegistrationStub(channel).Register(
                 messages.RegisterRequest(version="v1beta1", endpoint=socket.name, resource_name=resource),
-                timeout=10,
+                timeout=30,
+                wait_for_ready=True,
             )
         yield
     finally:

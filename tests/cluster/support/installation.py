@@ -18,8 +18,15 @@ from typing import TypeVar
 
 import urllib3
 
-from driver.kube.resources import ACCELERATOR_NODES, NODES, PODS, RESOURCE_SLICES
-from tests.cluster.support import cards, waiting
+from driver.kube.resources import (
+    ACCELERATOR_NODES,
+    NODES,
+    PODS,
+    RESOURCE_CLAIM_TEMPLATES,
+    RESOURCE_SLICES,
+    VALIDATING_WEBHOOKS,
+)
+from tests.cluster.support import cards, manifests, waiting
 from tests.cluster.support.api import DAEMON_SETS, JSON, Api, Refused
 from tests.cluster.support.images import Images, make_project
 from tests.cluster.support.manifests import DRIVER
@@ -203,6 +210,28 @@ class Installation:
         self.published = {
             device["name"]: device for one in self.slices() for device in one["spec"].get("devices") or []
         }
+
+    def wait_webhooks(self) -> None:
+        """Waits until our webhooks are asked: a Service leads to a pod a moment after the pod is ready.
+
+        Until then pods are stored unconverted, and claims unchecked. Returns at once where there are none.
+        """
+        if not self.api.list(VALIDATING_WEBHOOKS, labelSelector=f"app.kubernetes.io/instance={RELEASE}"):
+            return
+        wrong = manifests.template(
+            "wrong",
+            manifests.request(),
+            config=[manifests.share_config({"apiVersion": "dragoman.dev/v1alpha1", "kind": "Nonsense"})],
+        )
+
+        def asked() -> bool:
+            try:
+                self.api.create(RESOURCE_CLAIM_TEMPLATES, wrong, namespace="default", dry_run=True)
+            except Refused as refused:
+                return "Nonsense" in refused.message
+            return False
+
+        waiting.eventually(asked, what="webhooks are asked")
 
     def wait_slices(self, done: Callable[[list[JSON]], T], *, what: str, seconds: float = PATIENCE_S) -> T:
         """Waits for a state of our slices of this node."""

@@ -103,4 +103,5 @@ def own_cluster(
         installed.install()
         if offers:
             installed.wait_ready()
+            installed.wait_webhooks()
         yield installed
