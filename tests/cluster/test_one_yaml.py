@@ -20,7 +20,7 @@ from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
 from tests.cluster.support.manifests import claim, pod, request, sharing, template
 from tests.cluster.support.space import Space, open_space, results
-from tests.cluster.test_examples import EXAMPLES, REFUSED, RUNS, WHOLE, is_promised
+from tests.cluster.test_examples import EXAMPLES, REFUSED, RUNS, WHOLE, wait_promised
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 
@@ -65,8 +65,7 @@ def test_an_example_gives_the_same_limits_as_where_kube_scheduler_shares(space: 
 def test_an_example_that_is_refused_says_so_in_the_same_words(space: Space, name: str) -> None:
     path = EXAMPLES / f"{name}.yaml"
     space.apply(path)
-    said = space.event(REFUSED[name], reason="FailedPrepareDynamicResources")
-    assert is_promised(path.read_text(), said), said
+    wait_promised(space, REFUSED[name], text=path.read_text())
 
 
 @pytest.mark.parametrize(
