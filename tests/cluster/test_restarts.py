@@ -39,9 +39,9 @@ def holder(space: Space) -> Iterator[JSON]:
     assert _containers(after) == _containers(before), "the running container was disturbed"
 
 
-def _new_pod_works(space: Space, name: str = "new", *, seconds: float = 60.0) -> None:
+def _new_pod_works(space: Space, name: str = "new") -> None:
     space.create(*sharing(name, ASK))
-    space.running(name, seconds=seconds)
+    space.running(name)
     assert (space.seen(name).memory_mib(0), space.seen(name).cores(0)) == (1024, 10)
 
 
@@ -75,7 +75,8 @@ def test_pods_start_without_a_gap_while_the_agent_is_updated(
         name = f"p{len(names)}"
         names.append(name)
         space.create(pod(name, templates={"card": "share"}))
-        time.sleep(0.4)  # a steady arrival of pods is what this test is about
+        # A steady arrival of pods is what this test is about; no node takes more than 110 of them.
+        time.sleep(0.4 if len(names) < 50 else 5.0)
         return installed.agents() != [old] and old not in installed.agents()
 
     waiting.eventually(replaced, what="the new agent has taken over")
@@ -86,7 +87,8 @@ def test_pods_start_without_a_gap_while_the_agent_is_updated(
         if event["reason"] == "FailedPrepareDynamicResources"
     ]
     assert not failed, [event["message"] for event in failed]
-    assert installed.sockets_of(old) == []
+    # The old one may still be ending.
+    waiting.eventually(lambda: installed.sockets_of(old) == [], what="it takes its sockets along")
 
 
 def test_cdi_files_that_were_wiped_are_back_before_a_container_restarts(
@@ -104,7 +106,7 @@ def test_cdi_files_that_were_wiped_are_back_before_a_container_restarts(
 
     space.wait_pod(
         "worker",
-        lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] == 1,
+        lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] >= 1,
         what="runs again",
     )
     assert (space.seen("worker").memory_mib(0), space.seen("worker").cores(0)) == (1024, 10)
@@ -117,12 +119,13 @@ def test_slices_that_the_kubelet_wipes_at_its_start_are_made_again(
     installed.target.node.restart_kubelet()
     installed.wait_slices(
         lambda now: (
-            bool(now)
+            installed.devices_of(now) == installed.devices_of(before)
             and {one["metadata"]["uid"] for one in now}.isdisjoint(one["metadata"]["uid"] for one in before)
         ),
         what="the kubelet's start wiped them, and all are there anew",
+        # It may wipe them minutes after its start.
+        seconds=2 * waiting.PATIENCE_S,
     )
-    assert installed.devices_of(installed.slices()) == installed.devices_of(before)
     _new_pod_works(space)
 
 
@@ -140,7 +143,7 @@ def test_a_pod_deleted_while_the_kubelet_was_away_leaves_nothing_behind(
     finally:
         node.start_kubelet()
     # The kubelet finds the pod's remains and unprepares, or the agent's own collection does.
-    installed.expect_nothing_left([uid])
+    installed.expect_nothing_left([uid], seconds=waiting.PATIENCE_S)
 
 
 @pytest.fixture
@@ -176,8 +179,12 @@ def test_a_claim_is_prepared_once_the_agent_reaches_the_api_server_again(
 
     cut()
 
-    space.touch("waiter")
-    space.running("waiter")
+    def runs() -> JSON | None:
+        # By itself the kubelet looks again after more than a minute; the first look may come too soon.
+        space.touch("waiter")
+        return waiting.running(space.pod("waiter"))
+
+    waiting.eventually(runs, what="the waiter runs", every=5.0)
     assert (space.seen("waiter").memory_mib(0), space.seen("waiter").cores(0)) == (1024, 10)
 
 
@@ -205,7 +212,7 @@ def test_a_share_on_a_card_that_was_excluded_meanwhile_survives_the_agent_and_th
         node.signal(pid, signal.SIGKILL)
         space.wait_pod(
             "holder",
-            lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] == 1,
+            lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] >= 1,
             what="runs again",
         )
         assert (space.seen("holder").memory_mib(0), space.seen("holder").cores(0)) == (1024, 10)
@@ -273,18 +280,23 @@ def test_after_something_like_a_reboot_each_claim_gets_the_same_share(
     node.stop_kubelet()
     try:
         for container in node.run("ctr", "-n", "k8s.io", "tasks", "list", "-q").split():
-            node.run("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
+            # What has ended by itself meanwhile cannot be killed.
+            kill = f"ctr -n k8s.io tasks kill --signal SIGKILL {container} || true"
+            node.run("sh", "-c", kill)
+        waiting.eventually(
+            lambda: "RUNNING" not in node.run("ctr", "-n", "k8s.io", "tasks", "list"), what="nothing runs"
+        )
         # What a reboot empties: the CDI folder and everything on tmpfs.
         node.remove_files(*(node.cdi_folder / name for name in node.list_files(node.cdi_folder)))
         node.run("sh", "-c", f"rm -rf {installed.share_dir}/*")
     finally:
         node.start_kubelet()
-    installed.wait_agent(waiting.running)
     space.wait_pod(
         "survivor",
         lambda one: waiting.running(one) and one["status"]["containerStatuses"][0]["restartCount"] >= 1,
         what="runs again",
     )
+    installed.wait_agent(waiting.running)
     assert _cdi(installed, uid) == before
     assert (space.seen("survivor").memory_mib(0), space.seen("survivor").cores(0)) == (1024, 10)
     installed.wait_all_offered()
