@@ -94,10 +94,13 @@ class Load:
 
     def placed(self, watcher: Watcher) -> list[str]:
         """Names of the pods that are bound, with what they asked for."""
+        pods = self.space.pods()
+        # Read after the pods: what one was bound for stays, and what it was given before may be taken back.
+        watcher.settle()
         claims = {one["metadata"]["name"]: one for one in watcher.claims(self.space.name)}
         return [
             one["metadata"]["name"]
-            for one in self.space.pods()
+            for one in pods
             if one["metadata"]["name"] in self.asks and _is_placed(one, claims)
         ]
 
@@ -105,7 +108,6 @@ class Load:
         """Waits until each pod is placed, or was told why not and would not fit."""
         began = time.monotonic()
         while True:
-            watcher.settle()
             placed = set(self.placed(watcher))
             told = self._told()
             open_ones = {name: kind for name, kind in self.asks.items() if name not in placed}
@@ -147,7 +149,6 @@ def _is_placed(found: JSON, claims: dict[str, JSON]) -> bool:
     uids = [one["uid"] for one in claim["status"].get("reservedFor") or []]
     pools = {one["pool"] for one in results(claim)}
     if not pools:
-        # The pod was read later than the claim.
         return False
     assert pools == {f"{node}/dragoman"}, f"{found['metadata']['name']} is on {node}, its share in {pools}"
     return found["metadata"]["uid"] in uids
