@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import pytest
 
 from driver.api.asked import STAMP
-from driver.kube.resources import RESOURCE_CLAIMS, VALIDATING_WEBHOOKS
+from driver.kube.resources import PODS, RESOURCE_CLAIMS, VALIDATING_WEBHOOKS
 from tests.cluster.support import cards, waiting
 from tests.cluster.support import stock as stock_kubernetes
-from tests.cluster.support.api import DEPLOYMENTS, Refused
+from tests.cluster.support.api import DEPLOYMENTS, JSON, Refused
 from tests.cluster.support.images import Images
-from tests.cluster.support.installation import Installation
+from tests.cluster.support.installation import Installation, ready
 from tests.cluster.support.manifests import claim, pod, request, sharing, template
 from tests.cluster.support.space import Space, open_space, results
 from tests.cluster.test_examples import EXAMPLES, REFUSED, RUNS, WHOLE, wait_promised
@@ -153,13 +153,29 @@ def test_what_was_stored_without_the_webhook_never_gets_a_whole_card(
 
 
 def _webhook(stock: Installation, *, replicas: int) -> None:
+    """Sets how many controllers there are; goes on when claims are stamped by them, or when none is left."""
     stock.api.patch(DEPLOYMENTS, stock.lease, {"spec": {"replicas": replicas}}, namespace=stock.namespace)
 
-    def settled() -> bool:
-        found = stock.api.get(DEPLOYMENTS, stock.lease, namespace=stock.namespace)
-        return int((found.get("status") or {}).get("readyReplicas") or 0) == replicas
+    def settled(found: list[JSON]) -> bool:
+        # One that is about to end still answers.
+        return len(found) == sum(map(ready, found)) == replicas
 
-    waiting.eventually(settled, what=f"{replicas} controllers are ready")
+    waiting.wait_all(
+        stock.api,
+        PODS,
+        settled,
+        what=f"{replicas} controllers are there, and ready",
+        namespace=stock.namespace,
+        labelSelector="app.kubernetes.io/component=controller",
+    )
+
+    def answers() -> bool:
+        asked = claim("dry", request(memory="1Gi"))
+        made = stock.api.create(RESOURCE_CLAIMS, asked, namespace="default", dry_run=True)
+        return STAMP in (made["metadata"].get("annotations") or {})
+
+    if replicas:
+        waiting.eventually(answers, what="the API server reaches them")
 
 
 def test_a_dry_run_stores_nothing_and_is_stamped_like_any_other_request(

@@ -32,6 +32,7 @@ from tests.cluster.support.manifests import claim, pod, request, template
 from tests.cluster.support.own_cluster import own_cluster
 from tests.cluster.support.space import Space, open_space
 from tests.cluster.test_conversion import SHARE, legacy
+from tooling.cluster.errors import ClusterError
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
@@ -139,7 +140,8 @@ def test_what_others_make_comes_by_itself_once_a_webhook_answers(away: Installat
         lambda pods: [one for one in pods if waiting.running(one)] or None,
         what="the Deployment's pod runs",
         namespace=place.name,
-        # ReplicaSets try again ever more rarely.
+        # ReplicaSets try again ever more rarely: the longer nobody answered, the longer it takes.
+        seconds=2 * waiting.PATIENCE_S,
         labelSelector="app=late",
     )
     limits = place.seen(found["metadata"]["name"]).limits
@@ -176,7 +178,7 @@ def _frozen(own: Installation) -> Iterator[None]:
     finally:
         for pid in pids:
             # Whoever is found dead by its kubelet is started anew.
-            with suppress(ProcessLookupError):
+            with suppress(ClusterError):
                 own.target.node.signal(pid, signal.SIGCONT)
 
 
@@ -250,6 +252,7 @@ def _answers(place: Space) -> None:
             made = place.api.create(PODS, legacy("dry", SHARE), namespace=place.name, dry_run=True)
         except Refused:
             return None
-        return bool(made["spec"]["resourceClaims"])
+        return bool(made["spec"].get("resourceClaims"))
 
-    waiting.eventually(answered, what="webhooks answer")
+    # A kubelet brings a Secret into a pod a minute later, or two.
+    waiting.eventually(answered, what="webhooks answer", seconds=2 * waiting.PATIENCE_S)

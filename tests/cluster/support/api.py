@@ -141,7 +141,7 @@ class Api:
         query: Mapping[str, str] | None = None,
         body: JSON | builtins.list[JSON] | None = None,
         content_type: str = "application/json",
-        timeout_s: float = 30.0,
+        timeout_s: float = 60.0,
     ) -> urllib3.BaseHTTPResponse:
         """Sends a request; raises Refused for an error status."""
         headers = urllib3.HTTPHeaderDict(self.headers)
