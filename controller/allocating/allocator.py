@@ -125,9 +125,7 @@ class Allocator:
         self._unplaced = Unplaced(after_s=unplaced_s)
         self.waiting = Waiting(sources, turns=turns, unplaced=self._unplaced, again=again)
         self._sending = Sending(client, left_s=left_s)
-        self._reading = Reading(
-            client, sources, self._sending, pods_of=pods_of, hold_ups=hold_ups, wall_clock=wall_clock
-        )
+        self._reading = Reading(client, sources, self._sending, hold_ups=hold_ups, wall_clock=wall_clock)
         self._storing = Storing(
             self._sending,
             sources,

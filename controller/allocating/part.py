@@ -193,7 +193,7 @@ class Allocating:
         self.allocator.claim_changed(key, before, after)
         for pod in self._pods_of.of(key):
             self.queue.add(f"pod/{pod}")
-        if after is not None and after.ours and not after.reserved:
+        if after is not None and after.ours and (after.blank or not after.reserved):
             self.queue.add(f"claim/{key}")
         if before is not None and before.held and (after is None or not after.held):
             self.wake()

@@ -13,7 +13,7 @@ whoever made the claim, comes first; several at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -64,7 +64,6 @@ class Reading:
         sources: Sources,
         sending: Sending,
         *,
-        pods_of: Callable[[str], Collection[str]],
         hold_ups: HoldUps | None,
         wall_clock: Callable[[], datetime],
     ) -> None:
@@ -74,14 +73,12 @@ class Reading:
             client: The API server, for what is only read.
             sources: What the informers hold.
             sending: Sends what changes something.
-            pods_of: The pods that name a claim (`namespace/name`).
             hold_ups: Told of claims that may not be changed; None if nobody is.
             wall_clock: The time that allocations carry.
         """
         self._client = client
         self._sources = sources
         self._sending = sending
-        self._pods_of = pods_of
         self._hold_ups = hold_ups
         self._wall_clock = wall_clock
         self._held_up: dict[str, HeldUp] = {}
@@ -207,16 +204,8 @@ class Reading:
     async def _fence_one(self, claim: JSON) -> JSON | None:
         if is_blank(claim):
             return await unblanked(self._sending, claim)
-        metadata = claim["metadata"]
-        pods = map(self._sources.pods.get, self._pods_of(f"{metadata['namespace']}/{metadata['name']}"))
-        may_blank = not any(pod is not None and pod.node for pod in pods)
-        return await fence(
-            self._sending,
-            claim,
-            may_blank=may_blank,
-            now=self._wall_clock(),
-            insist=self._unanswered >= _PATIENCE,
-        )
+        insist = self._unanswered >= _PATIENCE
+        return await fence(self._sending, claim, now=self._wall_clock(), insist=insist)
 
     def _may_be_ours(self, claim: JSON) -> bool:
         """Whether a leader may have allocated it: not where all its classes are those of other drivers."""

@@ -22,7 +22,7 @@ import structlog
 
 from controller.allocating.books import Books
 from controller.allocating.errors import ClaimChangedError
-from controller.allocating.fencing import settled
+from controller.allocating.fencing import is_blank, settled
 from controller.allocating.sending import Sending
 from controller.allocating.sources import Sources
 from controller.allocating.usage import NodeUsage
@@ -180,7 +180,8 @@ class Storing:
         claim = await self._read(name, namespace)
         status = claim.get("status") or {}
         unchanged = claim["metadata"].get("uid") == view.uid and bool(status.get("allocation"))
-        if unchanged and not status.get("reservedFor") and self._useless_since(key, view) is not None:
+        held = bool(status.get("reservedFor")) and not is_blank(claim)
+        if unchanged and not held and self._useless_since(key, view) is not None:
             self._sending.check()
             self._forget_place(view.uid)
             self._sources.claims.observe(await release(self._sending, claim))
@@ -192,6 +193,9 @@ class Storing:
     def _useless_since(self, key: str, view: ClaimView | None) -> float | None:
         """Since when an allocation of ours has been of no use to anybody; None if it is of some."""
         pods = [pod for pod in self._pods_of(key) if not self._gone(pod)]
+        if view is not None and view.blank:
+            # Left by a write that takes a moment; a pod that holds it has to wait for another one.
+            return self._orphans.setdefault(key, _now())
         if view is None or not view.ours or view.reserved or view.deleting:
             self._orphans.pop(key, None)
             self._loose.pop(key, None)
@@ -240,10 +244,7 @@ class Storing:
         self._books.drop(wanted)
 
     async def _settle(self, doubted: Wanted) -> None:
-        claim = f"{doubted.namespace}/{doubted.name}"
-        pods = map(self._sources.pods.get, self._pods_of(claim))
-        may_blank = not any(pod is not None and pod.node for pod in pods)
-        stored = await settled(self._sending, doubted, may_blank=may_blank, now=self._wall_clock())
+        stored = await settled(self._sending, doubted, now=self._wall_clock())
         if stored is not None:
             self._sources.claims.observe(stored)
         if stored is not None and (stored.get("status") or {}).get("allocation"):

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from controller.allocating.fencing import is_blank
 from controller.allocating.pod_fit import Amounts, PodFacts, facts_of, pod_asks, pod_wishes
 from controller.claims import HELD, named
 from controller.extended import asked_of_pod, resource_of
@@ -62,6 +63,7 @@ class ClaimView:
         ours: Whether its allocation was written by our allocator.
         deleting: Whether it is being deleted.
         reserved: Whether pods hold it.
+        blank: Whether its allocation gives nothing, see `fencing.blank`.
     """
 
     uid: str
@@ -72,6 +74,7 @@ class ClaimView:
     ours: bool = False
     deleting: bool = False
     reserved: bool = False
+    blank: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,7 @@ def claim_view(document: JSON) -> ClaimView:
         ours=any(is_share_allocation(entry) and entry.get("source") == "FromClaim" for entry in config),
         deleting=deleting,
         reserved=bool(status.get("reservedFor")),
+        blank=is_blank(document),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller.allocating.errors import AllocationHeldUpError
-from controller.allocating.fencing import blank, is_blank
+from controller.allocating.fencing import NOBODY, blank, is_blank
 from controller.allocating.held_up import HoldUps
 from controller.allocating.views import claim_view
 from controller.allocating.writing import FINALIZER
@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
 DENIED = "admission webhook guard.example.com denied the request"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HOLDER = {"resource": "pods", "name": "made-for-it", "uid": "pod"}
 LEASE = Subject(resource=LEASES, name="dragoman", namespace="dragoman", uid="lease")
 
 
@@ -235,19 +236,70 @@ async def test_a_webhook_that_hangs_is_taken_for_one_that_refuses_after_a_few_tr
     assert told.world.allocation("left") is None
 
 
-async def test_no_blank_allocation_is_written_to_a_claim_that_a_pod_on_a_node_names() -> None:
-    # kube-controller-manager would reserve it, and the kubelet start the pod without cards.
+async def test_what_is_reserved_meanwhile_for_a_pod_on_its_node_is_taken_back_as_well() -> None:
     told = Told()
     told.world.pod("made-for-it", "left", nodeName="n1")
     told.world.refuse = guards
-    with pytest.raises(AllocationHeldUpError):
-        await told.world.reconcile("a")
-    assert not any(map(is_status, told.world.transport.writes()))
+    drivers: list[set[str]] = []
+
+    def reserves(request: Request) -> None:
+        stored = told.world.stored["left"]
+        if is_status(request) and "/left" in request.path and stored["status"].get("allocation"):
+            drivers.append({one["driver"] for one in stored["status"]["allocation"]["devices"]["results"]})
+            held = {**stored["status"], "reservedFor": [HOLDER]}
+            told.world.stored["left"] = told.world._versioned({**stored, "status": held})
+
+    told.world.after = reserves
+    await told.world.reconcile("a")
+    assert drivers == [{NOBODY}], "a kubelet that knew its driver would start the pod"
+    assert told.world.stored["left"]["status"] == {}
+    assert told.world.allocation("a")
+    told.world.after = lambda _request: None
+    told.world.refuse = lambda _request: None
+    await told.world.reconcile("made-for-it")
+    assert told.world.node_of("left") == "n1"
+    assert told.world.stored["left"]["status"]["reservedFor"] == [{**HOLDER, "uid": "pod-made-for-it"}]
+
+
+async def test_one_that_stays_reserved_for_a_pod_on_its_node_is_taken_back_after_a_minute() -> None:
+    world = World()
+    world.pod("made-for-it", "left", nodeName="n1")
+    left(world)
+    stored = world.stored["left"]
+    world.store({**stored, "status": {"allocation": blank(stored, now=NOW), "reservedFor": [HOLDER]}})
+    world.refuse = refuses_all
+    world.part.begin()
+    await world.reconcile("made-for-it")
+    assert is_blank(world.stored["left"])
+    world.refuse = lambda _request: None
+    assert await world.part.reconcile("claim/default/left") == 60
+    await asyncio.sleep(60)
+    await world.part.reconcile("claim/default/left")
+    await world.reconcile("made-for-it")
+    assert world.node_of("left") == "n1"
+
+
+async def test_whoever_reserves_a_blank_allocation_brings_its_claim_back() -> None:
+    world = World()
+    left(world)
+    stored = world.stored["left"]
+    handled: list[str] = []
+
+    async def note(key: str) -> None:
+        handled.append(key)
+
+    worker = asyncio.create_task(world.part.queue.run(note, workers=1, first=list))
+    await asyncio.sleep(0)
+    world.store({**stored, "status": {"allocation": blank(stored, now=NOW), "reservedFor": [HOLDER]}})
+    await asyncio.sleep(1)
+    worker.cancel()
+    assert "claim/default/left" in handled
 
 
 async def test_a_blank_allocation_that_a_leader_left_is_taken_back_by_the_next_one() -> None:
     world = World()
-    left(world, allocation=blank(now=NOW))
+    left(world)
+    world.store({**world.stored["left"], "status": {"allocation": blank(world.stored["left"], now=NOW)}})
     assert is_blank(world.stored["left"])
     world.pod("p", "left")
     world.part.begin()
@@ -257,7 +309,8 @@ async def test_a_blank_allocation_that_a_leader_left_is_taken_back_by_the_next_o
 
 async def test_one_that_cannot_be_taken_back_holds_nobody_up_and_is_released_when_no_pod_names_it() -> None:
     world = World()
-    left(world, allocation=blank(now=NOW))
+    left(world)
+    world.store({**world.stored["left"], "status": {"allocation": blank(world.stored["left"], now=NOW)}})
     world.ask("a")
     world.refuse = refuses_all
     world.part.begin()
@@ -294,13 +347,39 @@ async def test_a_leader_that_hears_nothing_of_its_blank_allocation_takes_it_back
 
 
 async def test_a_blank_allocation_holds_nothing_and_is_for_no_node() -> None:
+    made = blanked({"exactly": {}})
+    view = claim_view(made)
+    assert (view.allocated, view.ours, view.held, view.node, view.blank) == (True, True, b"", "", True)
+    assert not claim_view({**made, "status": {}}).blank
+
+
+async def test_it_gives_nobodys_device_for_a_request_by_the_name_that_the_server_takes() -> None:
+    for request, name in (
+        ({"exactly": {}}, "r"),
+        ({"firstAvailable": [{"name": "s"}, {"name": "t"}]}, "r/s"),
+    ):
+        (device,) = blanked(request)["status"]["allocation"]["devices"]["results"]
+        assert (device["request"], device["driver"]) == (name, NOBODY)
+
+
+async def test_one_without_a_device_is_blank_while_no_pod_may_have_been_started_with_it() -> None:
+    made = blanked({"exactly": {}})
+    made["status"]["allocation"]["devices"]["results"] = []
+    assert is_blank(made)
+    assert not is_blank({**made, "status": {**made["status"], "reservedFor": [HOLDER]}})
+
+
+async def test_what_gives_a_device_is_not_blank_nor_what_others_wrote() -> None:
+    made = blanked({"exactly": {}})
+    assert not is_blank({**made, "status": {"allocation": {"devices": {}}}})
+    made["status"]["allocation"]["devices"]["results"].append({"driver": "dragoman.dev"})
+    assert not is_blank(made)
+
+
+def blanked(request: dict[str, Any]) -> Any:
     metadata = {"name": "left", "namespace": "default", "uid": "u"}
-    claim: Any = {"metadata": metadata, "spec": {}, "status": {"allocation": blank(now=NOW)}}
-    view = claim_view(claim)
-    assert (view.allocated, view.ours, view.held, view.node) == (True, True, b"", "")
-    reserved = {**claim["status"], "reservedFor": [{"resource": "pods", "name": "p", "uid": "p"}]}
-    assert not is_blank({**claim, "status": reserved})
-    assert not is_blank({**claim, "status": {"allocation": {"devices": {}}}})
+    claim: Any = {"metadata": metadata, "spec": {"devices": {"requests": [{"name": "r", **request}]}}}
+    return {**claim, "status": {"allocation": blank(claim, now=NOW)}}
 
 
 async def unanswered(world: World) -> None:
@@ -349,7 +428,7 @@ async def test_a_blank_allocation_that_is_taken_back_is_no_node_that_kube_schedu
 async def test_what_was_decided_stays_booked_whatever_the_watch_shows_before_it_is_written() -> None:
     world = World()
     await unanswered(world)
-    for allocation in (blank(now=datetime(2026, 1, 1, tzinfo=UTC)), None):
+    for allocation in (blank(world.stored["a"], now=NOW), None):
         world.stored["a"]["status"] = {"allocation": allocation} if allocation else {}
         world.stored["a"] = world._versioned(world.stored["a"])
         world.claims.observe(copy.deepcopy(world.stored["a"]))
@@ -371,6 +450,23 @@ async def test_the_end_of_an_earlier_decision_does_not_end_the_one_that_came_aft
     assert world.part.books.assumed("uid-a")
     world.part.books.drop(later)
     assert not world.part.books.assumed("uid-a")
+
+
+async def test_a_claim_made_anew_under_the_name_is_left_alone_and_ends_the_doubt() -> None:
+    world = World()
+    await unanswered(world)
+    anew = copy.deepcopy(world.stored["a"])
+    anew["metadata"]["uid"] = "another"
+    assert anew["metadata"]["finalizers"] == [FINALIZER]
+    world.store(anew)
+    world.refuse = lambda _request: None
+    before = len(world.transport.writes())
+    await world.part.reconcile("claim/default/a")
+    assert len(world.transport.writes()) == before
+    assert world.part.books.all_doubted() == []
+    world.ask("b", "1000Mi")
+    await world.reconcile("b")
+    assert world.allocation("b")
 
 
 async def test_where_that_is_refused_as_well_its_pods_are_told_and_what_it_may_get_stays_booked() -> None:
