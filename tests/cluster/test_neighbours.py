@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import urllib3
 
 from driver.kube.resources import ACCELERATOR_NODES, NODES, PODS, Resource
 from tests.cluster.support import cards, waiting
@@ -84,6 +86,8 @@ def elsewhere(stock: Installation) -> Iterator[str]:
     """A second Node without a kubelet; for 50 s after it was last said to be Ready it is taken for that."""
     name = "without-cards"
     stock.api.create(NODES, {"metadata": {"name": name}})
+    ended = threading.Event()
+    keeper = threading.Thread(target=_keep_ready, args=(stock.api, name, ended), daemon=True)
     try:
         for _ in range(3):
             # The control plane looks every five seconds; its taints come and go until it has seen all of it.
@@ -96,9 +100,19 @@ def elsewhere(stock: Installation) -> Iterator[str]:
                 lambda one: not one["spec"].get("taints"),
                 what="has no taints",
             )
+        keeper.start()
         yield name
     finally:
+        ended.set()
+        if keeper.is_alive():
+            keeper.join(60)
         stock.api.delete(NODES, name)
+
+
+def _keep_ready(api: Api, node: str, ended: threading.Event) -> None:
+    while not ended.wait(10):
+        with contextlib.suppress(Refused, urllib3.exceptions.HTTPError):
+            _ready(api, node)
 
 
 def _ready(api: Api, node: str) -> None:

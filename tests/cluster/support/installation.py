@@ -330,6 +330,7 @@ class Installation:
             labelSelector="app.kubernetes.io/component=controller",
             seconds=seconds,
         )
+        self.wait_webhooks()
 
     def kill_pod(self, name: str) -> None:
         """Deletes a pod without grace: its process gets no time to say goodbye."""
