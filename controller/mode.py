@@ -25,6 +25,7 @@ import structlog
 
 from controller.servers import Servers
 from driver.cards import Card
+from driver.errors import shown
 from driver.kube.client import JSON, ApiError, ForbiddenError, KubeClient
 from driver.kube.resources import RESOURCE_CLAIMS, RESOURCE_SLICES
 from driver.slices import DroppedField, dropped_fields, publication_of, with_generation
@@ -86,7 +87,7 @@ async def probe(client: KubeClient, *, namespace: str) -> ModeState:
             return ModeState(
                 verdict=Verdict.UNKNOWN,
                 reason="VersionUnknown",
-                message=f"The API server's version {version.get('gitVersion')!r} cannot be read.",
+                message=f"The API server's version {shown(version.get('gitVersion'))} cannot be read.",
             )
         release = f"{found[0]}.{found[1]}"
         if found < FIRST_NATIVE:

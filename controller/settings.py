@@ -15,7 +15,7 @@ from typing import Any
 
 from controller.logs import FORMATS, LEVELS
 from driver.allocation.placement import Strategy, Wish
-from driver.errors import ConfigError
+from driver.errors import ConfigError, shown
 
 NATIVE, CONTROLLER = "native", "controller"
 MODES = (NATIVE, CONTROLLER)
@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
             _flag(one.name),
             dest=one.name,
             metavar="VALUE",
-            help=f"{one.metadata['help']} Default: {one.default!r}. Environment: {_variable(one.name)}.",
+            help=f"{one.metadata['help']} Default: {shown(one.default)}. Environment: {_variable(one.name)}.",
         )
     return parser
 

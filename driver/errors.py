@@ -26,7 +26,33 @@ Limits: `reason` is a stable, public word: renaming one breaks dashboards and th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
+
+_SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """A value of somebody's document for a sentence: short, and in the words of YAML and JSON."""
+    if isinstance(value, Mapping):
+        return "An object"
+    if isinstance(value, list | tuple):
+        return "A list"
+    if isinstance(value, bool) or value is None:
+        return spelled(value)
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return "A number"
+    written = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
+    return written if len(written) <= _SHOWN else f"{written[: _SHOWN - 1]}…"
+
+
+def spelled(value: object) -> str:
+    """A value of somebody's document as a text, as YAML and JSON spell it: `null`, `true`, `4Gi`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 class DragomanError(Exception):

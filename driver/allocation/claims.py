@@ -32,7 +32,7 @@ from driver.allocation.models import JSON, parse_amounts
 from driver.allocation.profile import Profile
 from driver.allocation.requests import Claim, DeviceClass, Option, Request
 from driver.allocation.selectors import expressions
-from driver.errors import AllocationError, QuantityError
+from driver.errors import AllocationError, QuantityError, shown
 from driver.quantities import Quantity
 
 _OPTION_FIELDS = frozenset(
@@ -186,11 +186,11 @@ class _Reader:
         mode = raw.get("allocationMode") or "ExactCount"
         if mode not in {"ExactCount", "All"}:
             raise NotSupportedError(
-                f"allocation mode {mode!r} is not supported yet", field=f"{path}.allocationMode"
+                f"allocation mode {shown(mode)} is not supported yet", field=f"{path}.allocationMode"
             )
         count = raw.get("count") or (1 if mode == "ExactCount" else 0)
         if type(count) is not int or count < 0:
-            raise ClaimUnreadableError(f"a count of {count!r} means nothing", field=f"{path}.count")
+            raise ClaimUnreadableError(f"a count of {shown(count)} means nothing", field=f"{path}.count")
         if mode == "All" and count:
             raise ClaimUnreadableError("a count means nothing with mode All", field=f"{path}.count")
         capacity = raw.get("capacity") or {}
@@ -255,7 +255,7 @@ def _tolerations(raw: Sequence[JSON], path: str) -> tuple[JSON, ...]:
 
 def _text(value: object, path: str) -> str:
     if not isinstance(value, str) or not value:
-        raise ClaimUnreadableError(f"{value!r} is no name", field=path)
+        raise ClaimUnreadableError(f"{shown(value)} is no name", field=path)
     return value
 
 

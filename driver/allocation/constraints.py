@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from driver.allocation.models import Device
+from driver.errors import shown
 
 _SCALARS = frozenset({"string", "bool", "int", "version"})
 
@@ -39,8 +40,8 @@ class Value(NamedTuple):
         return self.elements & other.elements if self.kind == other.kind else frozenset()
 
     def __str__(self) -> str:
-        shown = sorted(map(repr, self.elements))
-        return shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
+        elements = sorted(map(shown, self.elements))
+        return elements[0] if len(elements) == 1 else f"[{', '.join(elements)}]"
 
 
 @dataclass(frozen=True, slots=True)

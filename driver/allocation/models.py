@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from driver.allocation.sharing import Sharing
 from driver.cel import DeviceView
-from driver.errors import DragomanError
+from driver.errors import DragomanError, spelled
 from driver.quantities import Quantity, parse_quantity
 
 JSON: TypeAlias = Mapping[str, Any]
@@ -351,7 +351,9 @@ def _view(raw: JSON, capacity: DeviceView, *, driver: str, sharing: Sharing) -> 
 
 def parse_amounts(raw: Mapping[str, str] | None, *, field: str = "") -> dict[str, Quantity]:
     """Read quantities by name."""
-    return {name: parse_quantity(str(text), field=f"{field}[{name}]") for name, text in (raw or {}).items()}
+    return {
+        name: parse_quantity(spelled(text), field=f"{field}[{name}]") for name, text in (raw or {}).items()
+    }
 
 
 def _parse_counters(raw: Mapping[str, JSON] | None) -> dict[str, Quantity]:

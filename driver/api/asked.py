@@ -35,7 +35,7 @@ from driver.api.base import API_VERSION
 from driver.api.share_allocation import is_share_allocation
 from driver.api.share_config import ShareConfig, decode_share_config
 from driver.cards import DRIVER_NAME
-from driver.errors import ClaimError, ConfigError
+from driver.errors import ClaimError, ConfigError, spelled
 from driver.quantities import MIB, parse_quantity
 
 JSON = dict[str, Any]
@@ -310,7 +310,7 @@ def _options(devices: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
 
 def _amounts(option: Mapping[str, Any]) -> dict[str, str]:
     requests = (option.get("capacity") or {}).get("requests") or {}
-    return {name: str(requests[name]) for name in _NAMES if requests.get(name) is not None}
+    return {name: spelled(requests[name]) for name in _NAMES if requests.get(name) is not None}
 
 
 def _carried(

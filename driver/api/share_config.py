@@ -15,7 +15,7 @@ from pydantic import Field
 from driver.api.base import API_VERSION, Document, decode
 from driver.api.share_allocation import is_share_allocation
 from driver.cards import DRIVER_NAME, IsolationLevel
-from driver.errors import ConfigError
+from driver.errors import ConfigError, shown
 
 
 class CorePolicy(StrEnum):
@@ -165,7 +165,7 @@ def decode_share_config(parameters: Any, *, field: str) -> ShareConfig:
     for key, wanted in (("apiVersion", API_VERSION), ("kind", "ShareConfig")):
         if parameters.get(key) != wanted:
             raise ConfigError(
-                f"{parameters.get(key)!r} is not known here.",
+                f"{shown(parameters.get(key))} is not known here.",
                 field=f"{field}.{key}",
                 remedy=f"Write {wanted}.",
             )

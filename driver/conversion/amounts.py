@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from driver.conversion.errors import LegacyAmountError
-from driver.errors import QuantityError
+from driver.errors import QuantityError, spelled
 from driver.quantities import MIB, Form, Quantity, format_bytes, parse_quantity
 
 MAX_CARDS = 32
@@ -124,5 +124,7 @@ PERCENT = Unit(what="percent", most=100)
 
 
 def _shown(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return spelled(value)
     text = str(value)
     return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")

@@ -22,12 +22,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from driver.cards import CORES_PER_CARD
-from driver.errors import QuantityError
+from driver.errors import QuantityError, shown
 from driver.quantities import MAX_AMOUNT, MIB, Quantity, parse_quantity
 from driver.validation.errors import AmountError, CapacityNameError, ObjectTooLargeError
 from driver.validation.findings import Notes
 from driver.validation.limits import MAX_AMOUNTS
-from driver.validation.reading import nearest, path, shown
+from driver.validation.reading import nearest, path
 
 CAPACITIES = ("memory", "cores")
 """What every card of ours has."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from driver.cards import DRIVER_NAME
 from driver.cel import Selector
+from driver.errors import shown
 from driver.quantities import Quantity
 from driver.validation.errors import (
     AmountsNotAskedError,
@@ -28,7 +29,7 @@ from driver.validation.giving import Giving
 from driver.validation.itself import Asked, check_itself
 from driver.validation.limits import MAX_CONSTRAINTS, MAX_DEVICES, MAX_FINDINGS, MAX_NAMES, MAX_SELECTORS
 from driver.validation.priorities import check_priorities
-from driver.validation.reading import as_mapping, entries, mapping, names, nearest, shown, text
+from driver.validation.reading import as_mapping, entries, mapping, names, nearest, text
 from driver.validation.requests import Option
 from driver.validation.selectors import Selectors
 

@@ -21,7 +21,7 @@ from typing import Any
 from driver.api.share_allocation import refuse_in_spec
 from driver.api.share_config import ShareConfig, decode_share_config
 from driver.cards import DRIVER_NAME
-from driver.errors import ConfigError
+from driver.errors import ConfigError, shown
 from driver.quantities import Quantity
 from driver.validation.amounts import check_amounts
 from driver.validation.errors import (
@@ -32,7 +32,7 @@ from driver.validation.errors import (
 )
 from driver.validation.findings import Notes
 from driver.validation.limits import MAX_CONFIGS, MAX_NAMES
-from driver.validation.reading import as_mapping, entries, mapping, names, nearest, shown
+from driver.validation.reading import as_mapping, entries, mapping, names, nearest
 
 _DECIDES = ("core_policy", "priority", "minimum_isolation", "on_unavailable")
 

@@ -19,13 +19,13 @@ from typing import Any
 from driver.api.base import decode
 from driver.api.policy import AcceleratorPolicySpec, CardOverride, CardSettings, NodeSelector
 from driver.cards import IsolationLevel
-from driver.errors import ConfigError
+from driver.errors import ConfigError, shown
 from driver.quantities import format_bytes, parse_quantity
 from driver.validation.errors import ObjectTooLargeError, ObjectUnreadableError, PolicyConflictError
 from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Notes
 from driver.validation.limits import MAX_POLICY_CARDS
-from driver.validation.reading import mapping, nearest, shown
+from driver.validation.reading import mapping, nearest
 
 _SETTINGS = {
     "sharing": "sharing",

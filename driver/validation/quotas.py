@@ -14,12 +14,12 @@ from typing import Any
 
 from driver.api.base import decode
 from driver.api.quota import AcceleratorQuotaSpec, QuotaAmounts
-from driver.errors import ConfigError
+from driver.errors import ConfigError, shown
 from driver.validation.errors import ObjectUnreadableError
 from driver.validation.facts import ClusterFacts
 from driver.validation.findings import Notes
 from driver.validation.limits import MAX_FINDINGS
-from driver.validation.reading import mapping, nearest, shown
+from driver.validation.reading import mapping, nearest
 from driver.vendors.catalogue import VENDORS
 
 _VENDORS = frozenset(one.name for one in VENDORS)

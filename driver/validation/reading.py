@@ -13,9 +13,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from driver.errors import shown
 from driver.validation.errors import ObjectTooLargeError, ObjectUnreadableError
-
-_SHOWN = 80
 
 
 def path(field: str, name: str) -> str:
@@ -94,18 +93,6 @@ def names(holder: Mapping[str, Any], name: str, *, field: str, most: int) -> Seq
         if not isinstance(one, str):
             raise ObjectUnreadableError(f"{shown(one)} is no text.", field=f"{path(field, name)}[{place}]")
     return found
-
-
-def shown(value: Any) -> str:
-    """A value of somebody's, short enough for a sentence."""
-    if isinstance(value, Mapping):
-        return "An object"
-    if isinstance(value, list | tuple):
-        return "A list"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
-        return "A number"
-    written = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
-    return written if len(written) <= _SHOWN else f"{written[: _SHOWN - 1]}…"
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:

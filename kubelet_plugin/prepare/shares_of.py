@@ -40,7 +40,7 @@ from driver.api.share_allocation import GivenShare, shares_given
 from driver.api.share_config import CorePolicy, ShareConfig, config_for
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card
 from driver.cdi.spec import device_name_of
-from driver.errors import ClaimError, DeviceGoneError
+from driver.errors import ClaimError, DeviceGoneError, spelled
 from driver.kube.client import JSON
 from driver.quantities import MIB, Quantity, parse_quantity
 from driver.shares import Share
@@ -318,4 +318,4 @@ def _amount(consumed: Mapping[str, Any], name: str, *, field: str) -> Quantity:
             field=field,
             remedy="Switch on DRAConsumableCapacity in API server and scheduler. " + _ANEW,
         )
-    return parse_quantity(str(value), field=field)
+    return parse_quantity(spelled(value), field=field)

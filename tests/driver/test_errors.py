@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from driver.errors import ConfigError, DragomanError
+from typing import Any
+
+import pytest
+
+from driver.errors import ConfigError, DragomanError, shown, spelled
 
 
 def test_a_refusal_reads_as_field_message_and_remedy() -> None:
@@ -19,3 +23,34 @@ def test_reasons_are_camel_case_words() -> None:
 
 def _all(kind: type[DragomanError]) -> list[type[DragomanError]]:
     return [kind, *(found for sub in kind.__subclasses__() for found in _all(sub))]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (False, "false"),
+        (12, "12"),
+        (1.5, "1.5"),
+        ("a 'b'", "\"a 'b'\""),
+        ("True", "'True'"),
+        (1 << 80, "A number"),
+        ({"a": None}, "An object"),
+        ([True], "A list"),
+    ],
+)
+def test_a_value_is_shown_in_the_words_of_documents(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_what_is_shown_of_a_value_is_short() -> None:
+    assert len(shown("x" * 10_000_000)) == 80
+    assert len(shown(float("1" * 30))) <= 80
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "null"), (True, "true"), (False, "false"), ("4Gi", "4Gi"), (30, "30")]
+)
+def test_a_value_is_spelled_as_a_document_does(value: Any, text: str) -> None:
+    assert spelled(value) == text

@@ -290,6 +290,30 @@ def test_requests_that_each_fit_but_not_together_are_told_apart() -> None:
     assert reasons(decision) == {"a": "TakenByPod"}
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"count": True}, "a count of true means nothing"),
+        ({"allocationMode": True}, "allocation mode true is not supported yet"),
+        ({"capacity": {"requests": {"cores": True}}}, "'true' is not a quantity"),
+        ({"capacity": {"requests": {"memory": None}}}, "'null' is not a quantity"),
+    ],
+)
+def test_what_a_request_says_is_shown_in_the_words_of_yaml(more: dict[str, Any], message: str) -> None:
+    decision = decide([claim(request(**more))], slices=[pool(card("a"))])
+    assert decision.refusal is not None
+    assert message in decision.refusal.message
+
+
+def test_attributes_that_differ_are_shown_in_the_words_of_yaml() -> None:
+    devices = [exclusive(name, attributes={"nvlink": {"bool": name == "a"}}) for name in ("a", "b")]
+    decision = decide(
+        [claim(request(count=2), constraints=[{"matchAttribute": f"{DRIVER}/nvlink"}])],
+        slices=[pool(*devices)],
+    )
+    assert "nvlink is false, but must match true" in str(decision.refusal)
+
+
 def test_all_devices_that_a_constraint_keeps_apart_are_refused() -> None:
     same = {"attributes": {"model": {"string": "x"}}}
     decision = decide(

@@ -27,6 +27,11 @@ def refusal(parameters: dict[str, Any]) -> ConfigError:
     return refused.value
 
 
+@pytest.mark.parametrize(("value", "words"), [(None, "null"), (True, "true"), ("v2", "'v2'")])
+def test_a_version_that_is_not_known_is_shown_in_the_words_of_yaml(value: Any, words: str) -> None:
+    assert refusal({**HEAD, "apiVersion": value}).message == f"{words} is not known here."
+
+
 def test_without_a_config_limits_are_forced_and_failures_are_closed() -> None:
     config = config_for([], request="r", field="f")
     assert (config.core_policy, config.on_unavailable) == (CorePolicy.FORCE, OnUnavailable.FAIL_CLOSED)

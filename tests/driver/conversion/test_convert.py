@@ -291,6 +291,15 @@ def test_an_amount_that_cannot_be_meant_is_refused_with_its_path_and_what_to_wri
     assert remedy in refused.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("value", "words"), [(True, "true"), (None, "null"), ("true", "'true'"), ([1], "'[1]'")]
+)
+def test_what_is_no_amount_is_shown_in_the_words_of_yaml(value: object, words: str) -> None:
+    with pytest.raises(ConversionError) as refused:
+        asked(pod({GPU: "1", MEMORY: value}))
+    assert refused.value.message.startswith(f"{words} is not a")
+
+
 def test_limits_and_requests_that_say_the_same_in_two_ways_are_the_same() -> None:
     document = pod({GPU: "1", MEMORY: "4000"})
     document["spec"]["containers"][0]["resources"]["requests"] = {GPU: 1, MEMORY: "4k"}

@@ -38,6 +38,19 @@ def test_cores_that_no_card_has_are_refused(value: Any) -> None:
     assert asks(cores=value) == [("InvalidAmount", f"{PATH}.cores")]
 
 
+@pytest.mark.parametrize(
+    ("value", "words"), [(True, "true is"), (["4Gi"], "A list is"), ({}, "An object is")]
+)
+def test_what_is_no_amount_is_shown_in_the_words_of_yaml(value: Any, words: str) -> None:
+    (error,) = findings(claim(request(asks={"cores": value}))).errors
+    assert error.message == f"{words} no amount."
+
+
+def test_a_field_of_another_kind_is_shown_in_the_words_of_yaml() -> None:
+    (error,) = findings(claim(request(asks={}), config=False)).errors
+    assert error.message == "false is no list."
+
+
 def test_a_fraction_of_a_byte_suggests_what_was_meant() -> None:
     assert "Did you mean 500Mi?" in remedy(memory="500m")
 
