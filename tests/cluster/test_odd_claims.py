@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
+import urllib3
 
 from driver.kube.resources import ACCELERATOR_QUOTAS, DEVICE_CLASSES, RESOURCE_CLAIMS
+from tests.cluster.support import waiting
 from tests.cluster.support.api import JSON, Refused
 from tests.cluster.support.manifests import claim, request
 from tests.cluster.support.quotas import make_quota
@@ -35,7 +37,14 @@ def _create(space: Space, body: JSON, *, parameters: str = "null") -> None:
     text = json.dumps(body, separators=(",", ":")).replace(f'"{PARAMETERS}"', parameters)
     url = f"{space.api.server}{RESOURCE_CLAIMS.path(namespace=space.name)}"
     headers = {**space.api.headers, "Content-Type": "application/json"}
-    answer = space.api.pool.request("POST", url, body=text.encode(), headers=headers)
+
+    def answered() -> urllib3.BaseHTTPResponse | None:
+        answer = space.api.pool.request("POST", url, body=text.encode(), headers=headers, timeout=60.0)
+        assert answer.status >= 400, (answer.status, answer.data[:300])
+        # Who could not read it in time is asked again.
+        return answer if answer.status < 500 else None
+
+    answer = waiting.eventually(answered, what="a webhook answers")
     assert answer.status in (403, 413), (answer.status, answer.data[:300])
     assert b"QuotaExceeded" in answer.data or b"ReviewTooLarge" in answer.data
 

@@ -100,7 +100,7 @@ def test_a_kubelet_that_starts_while_the_api_server_is_away_ends_with_slices_and
 ) -> None:
     node = own.own_node
     before = containers_of(place.pod("holder"))
-    assert own.connected_to_kubelet()
+    waiting.eventually(own.connected_to_kubelet, what="the agent has its kubelet")
     node.stop_component("apiserver")
     node.stop_kubelet()
     waiting.eventually(lambda: not own.connected_to_kubelet(), what="the agent lost the kubelet")

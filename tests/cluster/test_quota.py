@@ -244,7 +244,6 @@ def _answered(installed: Installation, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in counts)
 
 
-@pytest.mark.timeout(600)
 def test_a_thousand_claims_at_once_never_take_more_and_are_exact_in_the_end(
     space: Space, installed: Installation
 ) -> None:

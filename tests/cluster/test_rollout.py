@@ -192,7 +192,7 @@ def whole(cluster: Installation) -> set[str]:
 
 def rolled_out(cluster: Installation) -> None:
     waiting.eventually(
-        lambda: told(cluster).get("status") == "True", what="the policy is on all nodes", seconds=240
+        lambda: told(cluster).get("status") == "True", what="the policy is on all nodes", seconds=600
     )
 
 

@@ -380,7 +380,7 @@ class Installation:
         """Whether the agent says that the kubelet is connected to it; asked without the API server."""
         url = f"http://{self.agent_address}:{HTTP_PORT}/readyz"
         try:
-            return urllib3.request("GET", url, timeout=2.0, retries=False).status == HTTPStatus.OK
+            return urllib3.request("GET", url, timeout=10.0, retries=False).status == HTTPStatus.OK
         except urllib3.exceptions.HTTPError:
             return False
 
