@@ -311,6 +311,32 @@ async def test_where_the_nominated_node_has_no_card_left_another_one_is_taken() 
     assert world.node_of("p") == "n1"
 
 
+async def test_a_nominated_node_other_than_that_of_the_pods_other_claim_is_not_used() -> None:
+    world = World(nodes=("n1", "n2"))
+    world.ask("other", nodeSelector={"kubernetes.io/hostname": "n1"})
+    await world.reconcile("other")
+    world.claim("p")
+    world.pod("p", "other", "p", status={"nominatedNodeName": "n2"})
+    await world.reconcile("p")
+    assert world.node_of("p") == "n1"
+
+
+async def test_a_nominated_node_whose_cards_are_not_offered_is_not_used() -> None:
+    world = World(nodes=("n1", "n2"))
+    world.offered.discard("n2")
+    world.ask("p", status={"nominatedNodeName": "n2"})
+    await world.reconcile("p")
+    assert world.node_of("p") == "n1"
+
+
+async def test_a_nominated_node_that_is_gone_is_not_used() -> None:
+    world = World(nodes=("n1",))
+    world.ask("p", status={"nominatedNodeName": "n2"})
+    world.offered.add("n2")
+    await world.reconcile("p")
+    assert world.node_of("p") == "n1"
+
+
 async def test_a_claim_for_two_drivers_at_once_is_refused_with_the_remedy() -> None:
     world = World()
     other = {"name": "nic", "exactly": {"deviceClassName": "nic.example", "count": 1}}

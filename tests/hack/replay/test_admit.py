@@ -497,6 +497,39 @@ def test_attributes_and_capacities_of_slices_may_have_the_drivers_domain(replay:
     assert response["allowed"]
 
 
+def test_partitions_that_draw_on_their_cards_counters_are_none_that_exist(tmp_path: Path) -> None:
+    def device(name: str, **more: Any) -> JSON:
+        attributes = {
+            key: {"string": value} for key, value in {"profile": "1g.5gb", "parentUUID": "GPU-9"}.items()
+        }
+        return {"name": name, "attributes": attributes, "capacity": {"memory": {"value": "1Gi"}}, **more}
+
+    draws = {"consumesCounters": [{"counterSet": "nvidia-9", "counters": {"memory": {"value": "1Gi"}}}]}
+    devices = [device("nvidia-9-mig-0-0-1"), device("nvidia-9-mig-1-0-1", **draws)]
+    exists = [one.partition.exists for one in cards_of_slices(tmp_path, devices) if one.partition]
+    assert exists == [True, False]
+
+
+def test_a_card_that_several_slices_name_is_there_once(tmp_path: Path) -> None:
+    card = {"name": "nvidia-9", "capacity": {"memory": {"value": "40Gi"}}}
+    other = {**card, "name": "nvidia-8"}
+    assert [one.name for one in cards_of_slices(tmp_path, [card], [card, other])] == ["nvidia-9", "nvidia-8"]
+
+
+def cards_of_slices(folder: Path, *slices: list[JSON]) -> list[Any]:
+    made = [
+        {
+            "kind": "ResourceSlice",
+            "metadata": {"name": f"s{number}"},
+            "spec": {"driver": "dragoman.dev", "nodeName": "n9", "devices": devices},
+        }
+        for number, devices in enumerate(slices)
+    ]
+    path = folder / "slices.json"
+    path.write_text(json.dumps(made))
+    return read_scene([path]).cards["n9"]
+
+
 def test_partitions_are_read_from_slices_as_well(replay: Any, tmp_path: Path) -> None:
     def device(name: str, memory: str, **attributes: str) -> JSON:
         said = {"vendor": "nvidia", "model": "A", **attributes}
