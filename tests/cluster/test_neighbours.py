@@ -33,6 +33,8 @@ pytestmark = [pytest.mark.own_cluster, pytest.mark.node, pytest.mark.long]
 ON = cards.on(cards.NVIDIA_40)
 PORT = 8899
 _GANGS = "1.36.3"
+UNPLACED_S = 80
+"""How long gangs that hold half each are left alone: longer than it takes to look at them."""
 _PRIORITY_CLASSES = Resource(
     group="scheduling.k8s.io", version="v1", plural="priorityclasses", kind="PriorityClass", namespaced=False
 )
@@ -57,7 +59,7 @@ def gangs(images: Images) -> Iterator[Installation]:
         images,
         purpose="gangs",
         version=_GANGS,
-        controller={"mode": "controller", "handoverWait": SOON_S, "unplacedAfter": 40},
+        controller={"mode": "controller", "handoverWait": SOON_S, "unplacedAfter": UNPLACED_S},
         feature_gates={"GenericWorkload": True, "GangScheduling": True},
         api_arguments=["--runtime-config=scheduling.k8s.io/v1alpha2=true"],
     ) as installed:
@@ -255,7 +257,7 @@ def test_of_two_gangs_that_hold_half_each_the_younger_gives_way_and_has_its_turn
     for name in ("one", "two"):
         gang_space.event(f"{name}-1", "asks 15Gi, free 10Gi", reason="NoDevice")
     assert not any(one["spec"].get("nodeName") for one in gang_space.pods())
-    gang_space.running("one-0", "one-1")
+    gang_space.running("one-0", "one-1", seconds=UNPLACED_S + waiting.PATIENCE_S)
     gang_space.event("two-0", "others wait", reason="CardsGivenBack")
     assert not any(gang_space.pod(f"two-{number}")["spec"].get("nodeName") for number in range(2))
     gang_space.delete("one-0", "one-1")
