@@ -23,7 +23,7 @@ class Blocked:
         self.go = threading.Event()
 
     def __call__(self) -> None:
-        assert self.go.wait(10)
+        assert self.go.wait(60)
 
 
 @pytest.fixture

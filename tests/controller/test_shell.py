@@ -122,7 +122,7 @@ async def test_policies_are_handed_over_by_name_and_nothing_is_ever_written() ->
     health = Health()
     health.report([])
     async with running_shell(health) as (api, names, endpoint, ended):
-        seen = {await asyncio.wait_for(names.get(), 10) for _ in range(2)}
+        seen = {await asyncio.wait_for(names.get(), 60) for _ in range(2)}
         assert await status_of(endpoint) == 200
         assert not ended.done()
     assert seen == {"all", "newer"}

@@ -103,13 +103,13 @@ def test_a_program_is_found_where_nodes_keep_programs_and_its_answer_told(tmp_pa
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\necho out $1; echo err >&2; exit 3\n")
     program.chmod(0o755)
-    done = NodeHost(tmp_path).run(["tool", "x"], timeout_s=5)
+    done = NodeHost(tmp_path).run(["tool", "x"], timeout_s=60)
     assert (done.returncode, done.stdout, done.stderr) == (3, "out x\n", "err\n")
 
 
 def test_a_program_that_is_not_installed_is_missing_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="tool is not installed"):
-        NodeHost(tmp_path).run(["tool"], timeout_s=5)
+        NodeHost(tmp_path).run(["tool"], timeout_s=60)
 
 
 def test_a_program_that_takes_too_long_is_ended() -> None:
@@ -172,7 +172,7 @@ def test_a_file_that_holds_more_than_was_asked_for_is_refused_and_not_read_whole
 
 def test_a_program_that_writes_without_end_is_ended() -> None:
     with pytest.raises(OSError, match="yes wrote more than"):
-        NodeHost().run(["yes"], timeout_s=20)
+        NodeHost().run(["yes"], timeout_s=120)
 
 
 def test_a_program_that_trickles_without_end_is_ended_in_time() -> None:
@@ -181,13 +181,18 @@ def test_a_program_that_trickles_without_end_is_ended_in_time() -> None:
 
 
 def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
-    with pytest.raises(TimeoutError):
-        NodeHost().run(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], timeout_s=0.5)
-    helper = int((tmp_path / "pid").read_text())
-    for _ in range(100):
+    said = tmp_path / "pid"
+    for seconds in (0.5, 5.0, 50.0):  # a busy machine may not have come to it in the shortest time
+        with pytest.raises(TimeoutError):
+            NodeHost().run(["sh", "-c", f"sleep 600 & echo $! > {said}; wait"], timeout_s=seconds)
+        if said.exists() and said.read_text():
+            break
+    helper = int(said.read_text())
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         try:
             state = Path(f"/proc/{helper}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return
         if state == "Z":
             return
@@ -201,7 +206,7 @@ def test_a_program_finds_its_own_libraries_below_the_nodes_root(tmp_path: Path) 
     tool = tmp_path / "usr/bin/tool"
     tool.write_text('#!/bin/sh\nprintf %s "$LD_LIBRARY_PATH"\n')
     tool.chmod(0o755)
-    done = NodeHost(tmp_path).run(["tool"], timeout_s=5, library_dirs=["/opt/vendor/lib"])
+    done = NodeHost(tmp_path).run(["tool"], timeout_s=60, library_dirs=["/opt/vendor/lib"])
     assert done.stdout == f"{tmp_path}/opt/vendor/lib"
 
 

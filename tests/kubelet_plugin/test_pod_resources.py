@@ -45,7 +45,7 @@ async def kubelet(
     pod_resources_v1_pb2_grpc.add_PodResourcesListerServicer_to_server(Lister(answer), server)
     server.add_insecure_port(f"unix:{path}")
     await server.start()
-    yield PodResourcesClient(path, timeout_s=5)
+    yield PodResourcesClient(path, timeout_s=60)
     await server.stop(0)
 
 

@@ -100,7 +100,7 @@ async def test_policies_of_the_api_server_hold_where_their_selector_picks_the_no
     running = asyncio.create_task(source.run(changed.set))
     while not source.view().complete:
         changed.clear()
-        await asyncio.wait_for(changed.wait(), 5)
+        await asyncio.wait_for(changed.wait(), 60)
     running.cancel()
     settings = source.view().policy.settings
     assert (settings["sharing"].value, settings["excluded"].value) == (False, False)
@@ -130,7 +130,7 @@ async def test_defaults_stand_in_but_are_not_complete_while_the_api_server_is_aw
     away = False
     while not source.view().complete:
         changed.clear()
-        await asyncio.wait_for(changed.wait(), 5)
+        await asyncio.wait_for(changed.wait(), 60)
     running.cancel()
 
 
@@ -149,7 +149,7 @@ async def test_a_policy_that_changes_is_heard_of() -> None:
     running = asyncio.create_task(source.run(changed.set))
     while source.view().policy.settings["sharing"].value:
         changed.clear()
-        await asyncio.wait_for(changed.wait(), 5)
+        await asyncio.wait_for(changed.wait(), 60)
     running.cancel()
 
 
@@ -197,7 +197,7 @@ class Worker:
         try:
             while not done(view := self.source.view(cards={"GPU-1"})):
                 self.changed.clear()
-                await asyncio.wait_for(self.changed.wait(), 5)
+                await asyncio.wait_for(self.changed.wait(), 60)
             return view
         finally:
             running.cancel()

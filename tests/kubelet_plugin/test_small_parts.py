@@ -98,7 +98,7 @@ async def test_a_background_part_that_fails_is_started_again(monkeypatch: pytest
         if outcome is not None:
             raise outcome
 
-    await asyncio.wait_for(loop.keep_running("part", work), 5)
+    await asyncio.wait_for(loop.keep_running("part", work), 60)
     assert outcomes == []
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 JSON = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 30.0
+START_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class AgentProcess:
         name = f"dragoman.dev-{self.pod_uid}-reg.sock" if self.pod_uid else "dragoman.dev-reg.sock"
         return self.folders.base / "k" / "plugins_registry" / name
 
-    def prepare(self, *claims: JSON, timeout_s: float = 20.0) -> dict[str, list[str] | str]:
+    def prepare(self, *claims: JSON, timeout_s: float = 60.0) -> dict[str, list[str] | str]:
         """By UID: the CDI ids, or the error's text."""
         request = dra_v1_pb2.NodePrepareResourcesRequest(claims=[_ref(found) for found in claims])
         answer = self.stub.NodePrepareResources(request, timeout=timeout_s)
@@ -157,7 +157,7 @@ class AgentProcess:
             for uid, entry in answer.claims.items()
         }
 
-    def unprepare(self, *claims: JSON, timeout_s: float = 20.0) -> dict[str, str]:
+    def unprepare(self, *claims: JSON, timeout_s: float = 60.0) -> dict[str, str]:
         """By UID: the error's text, "" for success."""
         request = dra_v1_pb2.NodeUnprepareResourcesRequest(claims=[_ref(found) for found in claims])
         answer = self.stub.NodeUnprepareResources(request, timeout=timeout_s)
@@ -185,7 +185,7 @@ class AgentProcess:
         self.process.send_signal(signal.SIGTERM)
         self.ended()
 
-    def ended(self, *, within_s: float = 20.0) -> int:
+    def ended(self, *, within_s: float = 60.0) -> int:
         """Waits for the end of the process; its exit status."""
         if self._channel is not None:
             self._channel.close()
@@ -201,7 +201,7 @@ class AgentProcess:
             if self.socket.exists():
                 with contextlib.suppress(grpc.RpcError):
                     # An empty call is answered as soon as the service and the cards are there.
-                    self.prepare(timeout_s=5.0)
+                    self.prepare(timeout_s=20.0)
                     return
             time.sleep(0.01)
         self.kill()

@@ -19,7 +19,7 @@ from kubelet_plugin.mps.control import Control, MpsCommandError
 
 ROOT = Path(__file__).resolve().parents[2]
 _NATIVE = ROOT / "tests" / "native"
-START_S = 30.0
+START_S = 120.0
 
 
 def install_program(folder: Path, *, name: str = "mps_control.py") -> Path:
@@ -94,7 +94,7 @@ class MpsProcesses:
         self.script.unlink(missing_ok=True)
         self.process.terminate()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.kill()
         self.kill_daemon(group=True)

@@ -23,7 +23,7 @@ def test_whatever_the_thread_fails_with_reaches_the_one_who_waits(failure: Excep
     async def watch() -> object:
         thread = WatchThread(loop=asyncio.get_running_loop(), idle_timeout_s=1)
         await asyncio.to_thread(thread.run, fail)
-        return await asyncio.wait_for(thread.queue.get(), 5)
+        return await asyncio.wait_for(thread.queue.get(), 60)
 
     item = asyncio.run(watch())
 

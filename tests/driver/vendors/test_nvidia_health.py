@@ -157,7 +157,7 @@ class Hearing:
             self.heard.append(self._work())
 
     def faults(self, count: int) -> list[CardFault]:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             found = [fault for faults in list(self.heard) for fault in faults or ()]
             if len(found) >= count:
@@ -201,7 +201,7 @@ def test_a_double_bit_error_is_a_fault(hearing: Hearing, world: NvmlWorld, cards
 def test_an_xid_that_a_state_tells_makes_the_state_be_asked_for(hearing: Hearing, world: NvmlWorld) -> None:
     world.xids = [(0, 63)]
     world.write()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while None not in hearing.heard and time.monotonic() < until:
         time.sleep(0.005)
     assert None in hearing.heard
@@ -270,7 +270,7 @@ def test_cards_are_registered_anew_after_a_while(
     monkeypatch.setattr("driver.vendors.nvml.REGISTER_AGAIN_S", 60.0)
     world.xids = [(0, 79)]
     world.write()
-    event = nvml.wait([UUIDS[0]], timeout_s=5)
+    event = nvml.wait([UUIDS[0]], timeout_s=60)
     assert event is not None
     assert (event.uuid, event.xid) == (UUIDS[0], 79)
 

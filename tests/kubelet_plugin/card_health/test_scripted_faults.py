@@ -7,6 +7,7 @@ hold-off is none, so that a recovery takes two looks (its lengths are tested on 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -85,7 +86,7 @@ class Node:
 
     async def until(self, wanted: list[str]) -> None:
         """Looks until the slices say so."""
-        for _ in range(100):
+        for _ in range(3000):
             await self.watch.look()
             if self.taints() == wanted:
                 return
@@ -139,7 +140,7 @@ async def test_a_report_is_a_taint_until_the_driver_wants_nothing_done(
 ) -> None:
     scripted.card(0, recovery="-1")
     listening = asyncio.create_task(node.watch.listen())
-    for _ in range(20):
+    for _ in range(600):
         # Again and again, as what is reported before somebody listens is heard by nobody.
         scripted.xids += script.get("xids", [])
         scripted.double_bits += script.get("double_bits", [])
@@ -153,7 +154,8 @@ async def test_a_report_is_a_taint_until_the_driver_wants_nothing_done(
     await node.until(["", ""])
     listening.cancel()
     # The last wait's thread still looks into the script of this test.
-    await asyncio.sleep(0.2)
+    for thread in [one for one in threading.enumerate() if one.name == "faults"]:
+        await asyncio.to_thread(thread.join, 60)
 
 
 async def test_a_card_that_is_not_listed_any_more_is_tainted_until_it_is_back(

@@ -31,7 +31,7 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Control
     config.write_text(config_text([share(), share("b", card=CARDS[1], memory=0)]))
     process = subprocess.Popen(found.daemon_command(config), env=found.environment, start_new_session=True)
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while not found.answers():
             assert time.monotonic() < until
             time.sleep(0.01)

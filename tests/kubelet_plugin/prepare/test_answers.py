@@ -33,7 +33,7 @@ class Late:
         if self._first:
             self._first = False
             self.reached.set()
-            assert self.go.wait(10)
+            assert self.go.wait(60)
             raise IsolationError("a service did not answer in time")
         return self._asked(*args, **more)
 

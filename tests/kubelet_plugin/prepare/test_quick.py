@@ -30,7 +30,7 @@ class Stuck(Claims):
     async def get_claim(self, *, namespace: str, name: str) -> Any:
         if self.stuck:
             self.waiting.release()
-            assert self.answers.wait(10)
+            assert self.answers.wait(120)
         return await super().get_claim(namespace=namespace, name=name)
 
 
@@ -45,8 +45,8 @@ async def test_unprepare_does_not_wait_for_prepares_that_wait_for_the_api_server
         claims.stuck = True
         running = [asyncio.create_task(engine.prepare([ref(one)])) for one in others]
         for _ in range(_QUICK_THREADS):
-            await asyncio.to_thread(claims.waiting.acquire, timeout=10)
-        await asyncio.wait_for(unprepare(engine, held), 5)
+            await asyncio.to_thread(claims.waiting.acquire, timeout=60)
+        await asyncio.wait_for(unprepare(engine, held), 60)
         assert ref(held).uid not in engine.records
         claims.answers.set()
         await asyncio.gather(*running)
