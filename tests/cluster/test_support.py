@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 import urllib3
 
 from driver.kube.resources import RESOURCE_CLAIMS, RESOURCE_SLICES
-from tests.cluster.support.api import JSON, Api
+from tests.cluster.support import waiting
+from tests.cluster.support.api import JSON, Api, Refused
 from tests.cluster.support.following import Following
 from tests.cluster.support.installation import rolled_out
 from tests.cluster.support.ledger import Ledger
 from tests.cluster.support.probe import parse
+from tests.cluster.support.quotas import Watch
 from tests.cluster.support.target import _of_this_process
+from tests.cluster.support.watcher import Watcher
 
 POOL = "node-1/dragoman"
 
@@ -173,3 +177,92 @@ def test_each_process_of_a_run_has_a_cluster_of_its_own() -> None:
     assert [_of_this_process(["test", "test-2"], worker=one) for one in ("gw0", "gw1")] == ["test", "test-2"]
     with pytest.raises(AssertionError, match="gw2 has no cluster"):
         _of_this_process(["test", "test-2"], worker="gw2")
+
+
+def test_a_server_that_does_not_answer_for_a_moment_ends_no_wait() -> None:
+    answers: list[Exception | str] = [
+        Refused(503, "starting"),
+        urllib3.exceptions.ProtocolError("cut"),
+        "yes",
+    ]
+
+    def look() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert waiting.eventually(look, what="it answers", every=0.0) == "yes"
+
+
+def test_a_refusal_that_does_not_pass_ends_a_wait_at_once() -> None:
+    def look() -> str:
+        raise Refused(403, "not yours")
+
+    with pytest.raises(Refused, match="not yours"):
+        waiting.eventually(look, what="it answers")
+
+
+def test_a_wait_that_ends_without_an_answer_says_what_was_in_the_way() -> None:
+    def look() -> str:
+        raise Refused(503, "starting")
+
+    with pytest.raises(waiting.Waited, match="it answers; there was no answer: 503 : starting"):
+        waiting.eventually(look, what="it answers", seconds=0.0)
+
+
+def quota_claim(uid: str, version: int) -> JSON:
+    return {"kind": "ResourceClaim", "metadata": {"uid": uid, "resourceVersion": str(version)}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "seen"),
+    [
+        pytest.param([("old", 3), ("a", 5)], True, id="all is as it was seen"),
+        pytest.param([("old", 3), ("a", 4)], True, id="newer was seen"),
+        pytest.param([("old", 3), ("a", 6)], False, id="a change is still to come"),
+        pytest.param([("old", 3), ("a", 5), ("b", 6)], False, id="a claim is still to come"),
+        pytest.param([("a", 5)], False, id="an end is still to come"),
+    ],
+)
+def test_the_watch_of_a_quota_ends_when_it_has_seen_what_is_stored(
+    stored: list[tuple[str, int]], seen: bool
+) -> None:
+    watch = Watch(Api(urllib3.PoolManager(), "https://nowhere"), "team", before=[quota_claim("old", 3)])
+    watch.events = [
+        (4, "ADDED", quota_claim("gone", 4)),
+        (5, "ADDED", quota_claim("a", 5)),
+        (6, "DELETED", quota_claim("gone", 6)),
+    ]
+    page = {"metadata": {"resourceVersion": "7"}, "items": [quota_claim(*one) for one in stored]}
+    assert watch._has_seen(RESOURCE_CLAIMS, page) is seen
+
+
+def test_the_watch_of_a_quota_minds_nothing_that_came_after_the_look_at_what_is_stored() -> None:
+    watch = Watch(Api(urllib3.PoolManager(), "https://nowhere"), "team")
+    watch.events = [(8, "ADDED", quota_claim("later", 8))]
+    assert watch._has_seen(RESOURCE_CLAIMS, {"metadata": {"resourceVersion": "7"}, "items": []})
+
+
+class Answering:
+    """An API server whose watches are refused as told, and then show nothing."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+
+    def page(self, _kind: Any, **_: Any) -> JSON:
+        return {"items": [], "metadata": {"resourceVersion": "1"}}
+
+    def watch(self, _kind: Any, **_: Any) -> Iterator[JSON]:
+        if self.statuses:
+            raise Refused(self.statuses.pop(0), "refused")
+        time.sleep(0.01)
+        return iter(())
+
+
+@pytest.mark.parametrize(("status", "missed"), [(503, False), (410, True)])
+def test_a_watcher_misses_states_only_where_a_watch_cannot_go_on(status: int, missed: bool) -> None:
+    api = Answering(status)
+    with Watcher(api, {}) as watcher:  # type: ignore[arg-type] # what is asked of one
+        waiting.eventually(lambda: not api.statuses, what="it was refused", every=0.01)
+    assert bool(watcher.violations) is missed
