@@ -43,7 +43,7 @@ READS = frozenset(
     {"read", "newfstatat", "fstat", "openat", "close", "readlink", "lseek", "getdents64", "ioctl"}
 )
 READS_APART = 29
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 class Node:

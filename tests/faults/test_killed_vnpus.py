@@ -50,7 +50,7 @@ ASKING = ("prepare", "unprepare")
 MOMENTS = ("asked", "changed", "told")
 WHO = ("both", "other", "self")
 _CHIP, _OTHER = CHIPS
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 _MOST_CALLS = 40
 
 

@@ -128,14 +128,11 @@ def recording() -> Recording:
 
 
 def _all_lines(folder: Path) -> list[str]:
-    deadline = time.monotonic() + 10
-    while True:
-        # strace outlives the agent for a moment; a thread's file is complete with its last line.
-        lines = [line for path in folder.iterdir() for line in path.read_text().splitlines()]
-        ended = all("+++ " in path.read_text() for path in folder.iterdir())
-        if ended or time.monotonic() > deadline:
-            return lines
+    deadline = time.monotonic() + 60
+    # strace outlives the agent for a moment; a thread's file is complete with its last line.
+    while any("+++ " not in path.read_text() for path in folder.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
+    return [line for path in folder.iterdir() for line in path.read_text().splitlines()]
 
 
 def cdi_id(name: str) -> str:

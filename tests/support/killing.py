@@ -48,7 +48,7 @@ def killed_while(
         # A thread may still have to do something when the answer is out already.
         died = died or _is_dying(agent)
     # The last call may have come while strace was let go.
-    died = died or _was_killed(calls, threads) or not agent.alive
+    died = died or was_killed(calls, threads) or not agent.alive
     if died:
         assert agent.ended() == -9
     return died, calls
@@ -61,5 +61,6 @@ def _is_dying(agent: AgentProcess) -> bool:
     return not agent.alive
 
 
-def _was_killed(calls: Calls, threads: Collection[int]) -> bool:
+def was_killed(calls: Calls, threads: Collection[int]) -> bool:
+    """Whether strace saw one of these threads be killed."""
     return any(_KILLED in line for thread in threads for line in calls.lines.get(thread, ()))
