@@ -37,8 +37,9 @@ _PROCESSORS = {62: "x86_64", 183: "aarch64"}
 _SHARED_LIBRARY = 3
 _HEADER = struct.Struct("<4sBBB9xHH")
 _EPILOG = """\
-Dragoman contains no preload library. Build HAMi-core's at a commit of your choice as its own documentation
-says (github.com/Project-HAMi/HAMi-core), on a system as old as the oldest image that will run with it. Then:
+Dragoman contains no preload library. Build HAMi-core's at a commit of your
+choice as its own documentation says (github.com/Project-HAMi/HAMi-core), on a
+system as old as the oldest image that will run with it. Then:
 
   hack/preload-library path/to/libvgpu.so --output libvgpu.so
   hack/image --preload-library libvgpu.so
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Checks and copies; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="hack/preload-library",
-        description="Checks a libvgpu.so that you have built, and puts it where hack/image takes it from.",
+        description="Checks a libvgpu.so that you have built,\nand puts it where hack/image takes it from.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

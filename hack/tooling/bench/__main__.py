@@ -19,23 +19,32 @@ from tooling.cluster.progress import elapsed, to_terminal
 
 EPILOG = """\
 commands:
-  prepare   our agent beside the Go example driver on one real API server: prepare and unprepare, one by one
-            and 8 at once, with 0, 100 and 1,000 claims prepared already (3 to 4 minutes; builds Go's once)
-  start     from exec to the kubelet's GetInfo, and the memory of an idle agent with 8 NVIDIA cards
-  pods      30 pods at once, create to Running, with and without claims, with the chart installed
-  admit     the webhooks over HTTPS beside a handler that allows everything, for a pod that is none of ours, a
-            legacy pod, a claim, and a claim with a quota: p50, p99 and rate (about 2 minutes)
-  policies  placement policies on random streams of claims: how full until the first refusal, what is
-            stranded, which cards stay whole (about 3 minutes; no times, so the same on every machine)
-  resolve   claims placed one by one on 5,000 nodes of 8 cards, empty and as they fill, and a stream of claims
-            none of which is like another (about 2 minutes)
-  scale     1,000 nodes by kwok, 1,000 claims at once, then 10,000: our allocator beside kube-scheduler, and
-            the controller's memory (about an hour; --modes and --fill for less; builds kwok once)
-  selectors 100 selectors not seen before over 80,000 devices, by the index and on each device (2 minutes)
+  prepare   our agent beside the Go example driver on one real API server:
+            prepare and unprepare, one by one and 8 at once, with 0, 100 and
+            1,000 claims prepared already (3 to 4 minutes; builds Go's once)
+  start     from exec to the kubelet's GetInfo, and the memory of an idle agent
+            with 8 NVIDIA cards
+  pods      30 pods at once, create to Running, with and without claims, with
+            the chart installed
+  admit     the webhooks over HTTPS beside a handler that allows everything, for
+            a pod that is none of ours, a legacy pod, a claim, and a claim with
+            a quota: p50, p99 and rate (about 2 minutes)
+  policies  placement policies on random streams of claims: how full until the
+            first refusal, what is stranded, which cards stay whole (about 3
+            minutes; no times, so the same on every machine)
+  resolve   claims placed one by one on 5,000 nodes of 8 cards, empty and as
+            they fill, and a stream of claims none of which is like another
+            (about 2 minutes)
+  scale     1,000 nodes by kwok, 1,000 claims at once, then 10,000: our
+            allocator beside kube-scheduler, and the controller's memory (about
+            an hour; --modes and --fill for less; builds kwok once)
+  selectors 100 selectors not seen before over 80,000 devices, by the index and
+            on each device (2 minutes)
 
-prepare, start, pods and scale need root and Linux, since they start a cluster (see hack/cluster --help); the
-others need nothing. Figures hold for this machine and this moment: look at the load that is printed, and at
-ratios rather than at times.
+prepare, start, pods and scale need root and Linux, since they start a cluster
+(see hack/cluster --help); the others need nothing. Figures hold for this
+machine and this moment: look at the load that is printed, and at ratios rather
+than at times.
 """
 
 

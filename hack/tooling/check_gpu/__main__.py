@@ -23,9 +23,10 @@ from tooling.check_gpu.measure import MeasureError, Verdict, edits_environment, 
 HELD, NOT_HELD, NOTHING_MEASURED = 0, 1, 2
 
 _EPILOG = """\
-Without Kubernetes and without a container: the share's edits are made by the agent's own code and applied to
-a child process, which takes memory of the card until it is refused. It does so twice, without and with the
-edits, so that what is refused is refused by the limit and not by a card that is full.
+Without Kubernetes and without a container: the share's edits are made by the
+agent's own code and applied to a child process, which takes memory of the card
+until it is refused. It does so twice, without and with the edits, so that what
+is refused is refused by the limit and not by a card that is full.
 
 The card should be otherwise unused. Caps on compute are not measured.
 """

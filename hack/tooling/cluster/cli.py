@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ABOUT = f"""\
-A real Kubernetes node on this machine: etcd, API server, scheduler, controller manager, kube-proxy,
-containerd (with CDI) and kubelet, as plain processes in a network namespace of their own. No container
-registry, no virtual machine. They are built from Go modules that are locked in hack/go, once, into the cache
-(DRAGOMAN_CACHE, else ~/.cache/dragoman): about 13 minutes on 2 cores for the first version, 8 for each
-further one. A start takes about 10 seconds, several clusters can be up side by side (--name).
+A real Kubernetes node on this machine: etcd, API server, scheduler, controller
+manager, kube-proxy, containerd (with CDI) and kubelet, as plain processes in a
+network namespace of their own. No container registry, no virtual machine. They
+are built from Go modules that are locked in hack/go, once, into the cache
+(DRAGOMAN_CACHE, else ~/.cache/dragoman): about 13 minutes on 2 cores for the
+first version, 8 for each further one. A start takes about 10 seconds, several
+clusters can be up side by side (--name).
 
-Needs: Linux, root, Go 1.26 and a few Debian packages, which it installs when they are missing.
+Needs: Linux, root, Go 1.26 and a few Debian packages, which it installs when
+they are missing.
 Kubernetes versions: {", ".join(build.KUBERNETES_VERSIONS)}
 """
 _EXAMPLES = """\
@@ -34,7 +37,8 @@ examples:
   hack/cluster up
   hack/cluster kubectl get nodes
   hack/cluster load build/dragoman.tar
-  hack/cluster up --name old --kubernetes 1.34.4 --feature-gates DRAConsumableCapacity=true
+  hack/cluster up --name old --kubernetes 1.34.4 \\
+    --feature-gates DRAConsumableCapacity=true
   hack/cluster --name old kubectl get resourceslices
   hack/cluster exchange --name old --kubernetes 1.36.3 apiserver
   hack/cluster shell

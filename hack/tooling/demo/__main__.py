@@ -24,8 +24,10 @@ from tooling.generate.device_classes import device_classes
 HERE = Path(__file__).parent
 EPILOG = """\
 Your own files:
-  hack/demo --node my-node.yaml      cards, in the form of hack/tooling/demo/node.yaml
-  hack/demo --claims my-claims.yaml  ResourceClaims, ResourceClaimTemplates, DeviceClasses, Pods
+  hack/demo --node my-node.yaml      cards, in the form of
+                                     hack/tooling/demo/node.yaml
+  hack/demo --claims my-claims.yaml  ResourceClaims, ResourceClaimTemplates,
+                                     DeviceClasses, Pods
 """
 
 
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Shows the main job; returns 0 if every step that was expected to work did."""
     parser = argparse.ArgumentParser(
         prog="hack/demo",
-        description="Shows the main job on an embedded simulated node: cards, slices, claims, prepare, CDI.",
+        description="Shows the main job on an embedded simulated node:\ncards, slices, claims, prepare, CDI.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,11 +1,14 @@
 """What a person sees: headings, a table of cards, a line for each step of a claim, the picture.
 
-Flow: values in, rich output out; on anything that is not a terminal the same text without colours.
+Flow: values in, rich output out. On a terminal, what does not fit into its width goes on below, indented;
+names and paths are never broken, so that they can be copied. Elsewhere it is the same text without colours,
+one line for each sentence.
 """
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +34,8 @@ class Screen:
         self._step = 0
 
     def line(self, text: str = "", style: str = "") -> None:
-        """One line of text as it is."""
-        self._console.print(Text(text, style=style))
+        """One sentence; on a terminal it goes on below, indented by two more, where it does not fit."""
+        self._console.print(Text(self._folded(text), style=style))
 
     def heading(self, text: str) -> None:
         """Begins a numbered part."""
@@ -43,9 +46,11 @@ class Screen:
     def cards(self, cards: Sequence[Card]) -> None:
         """The cards that the agent found."""
         table = Table(box=None, pad_edge=False, header_style="dim")
-        # Where the terminal is narrow, the model gives way first: amounts and methods are never cut.
-        table.add_column("   device", no_wrap=True, min_width=max(len(card.name) for card in cards) + 3)
-        table.add_column("model", no_wrap=True, overflow="ellipsis")
+        device = max(len(card.name) for card in cards) + 3
+        # Where the terminal is narrow, the model gives way: names, amounts and methods are never cut.
+        model = max(self._console.width - device - 2 - len("  memory  not offered"), len("model"))
+        table.add_column("   device", no_wrap=True, min_width=device)
+        table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=model)
         table.add_column("memory", no_wrap=True, justify="right", min_width=len("memory"))
         table.add_column("held by", no_wrap=True, min_width=len("not offered"))
         for card in cards:
@@ -64,7 +69,7 @@ class Screen:
         """What became of one claim."""
         name, story = told.asked.name, told.asked.story
         if told.refusal is not None:
-            self._console.print(Text.assemble(("✘ ", "red"), (name, "bold"), f"  {story}"))
+            self._title("✘", "red", name=name, story=story)
             self.line(f"    not allocated: {told.refusal.message}")
             for device in told.refusal.devices:
                 self.line(f"      {device.device}: {device.message}", "dim")
@@ -73,8 +78,8 @@ class Screen:
             return
         answer = told.answer
         prepared = answer is not None and not answer.error
-        mark = ("✔ ", "green") if prepared else ("✘ ", "red")
-        self._console.print(Text.assemble(mark, (name, "bold"), f"  {story}"))
+        mark, style = ("✔", "green") if prepared else ("✘", "red")
+        self._title(mark, style, name=name, story=story)
         for result in told.results:
             amounts = result.get("consumedCapacity") or {}
             held = ", ".join(f"{key} {value}" for key, value in sorted(amounts.items(), reverse=True))
@@ -95,6 +100,25 @@ class Screen:
         """Who holds what."""
         for line in draw(uses, colour=self._console.is_terminal and not self._console.no_color):
             self._console.print(line)
+
+    def _title(self, mark: str, style: str, *, name: str, story: str) -> None:
+        text = Text(self._folded(f"{mark} {name}  {story}"))
+        text.stylize(style, 0, len(mark))
+        text.stylize("bold", len(mark) + 1, len(mark) + 1 + len(name))
+        self._console.print(text)
+
+    def _folded(self, text: str) -> str:
+        if not self._console.is_terminal or len(text) <= self._console.width:
+            return text
+        indent = len(text) - len(text.lstrip())
+        return textwrap.fill(
+            text.strip(),
+            width=max(self._console.width, indent + 20),
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def _limits(spec: Path) -> list[str]:

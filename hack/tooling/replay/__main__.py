@@ -15,21 +15,25 @@ FRESH = {"cel": "tooling.replay.fresh_cel", "allocator": "tooling.replay.fresh_a
 ADMIT = "admit"
 
 EPILOG = """\
-Cases come on standard input, in the form of tests/corpora, plain or gzip; one answer a line goes out, in
-order:
-  cel        a JSON string: true, false, compile-error, evaluation-error; not-supported or internal-error
-             where ours has no answer
+Cases come on standard input, in the form of tests/corpora, plain or gzip; one
+answer a line goes out, in order:
+  cel        a JSON string: true, false, compile-error, evaluation-error;
+             not-supported or internal-error where ours has no answer
   allocator  {"id", "nodes": [{"node", "allocations", "errorKind"}, ...]}
-  admit      AdmissionReviews, as the webhooks answer them: see hack/replay admit --help
+  admit      AdmissionReviews, as the webhooks answer them; see
+             hack/replay admit --help
 
   zcat tests/corpora/cel/random.jsonl.gz | hack/replay cel
-  hack/replay allocator --check --kubernetes 1.37 < tests/corpora/allocator/handwritten.jsonl.gz
+  hack/replay allocator --check --kubernetes 1.37 \\
+    < tests/corpora/allocator/handwritten.jsonl.gz
 
-Rules are those of Kubernetes 1.36 for allocations; for selectors those of 1.37, with which the CEL corpus
-was recorded (1.36 has no names in backquotes). --kubernetes chooses.
+Rules are those of Kubernetes 1.36 for allocations; for selectors those of 1.37,
+with which the CEL corpus was recorded (1.36 has no names in backquotes).
+--kubernetes chooses.
 
-exit status: 0; 1 where --check or --fresh found less agreement than is demanded; 2 for a line that is no
-case; 3 where --fresh needs Go and there is none.
+exit status: 0; 1 where --check or --fresh found less agreement than is
+demanded; 2 for a line that is no case; 3 where --fresh needs Go and there is
+none.
 """
 
 
@@ -62,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hack/replay",
-        description="Answers selectors, allocations and admission reviews by ours, and holds the first two "
-        "against Kubernetes' own code.",
+        description="Answers selectors, allocations and admission reviews by ours,\n"
+        "and holds the first two against Kubernetes' own code.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

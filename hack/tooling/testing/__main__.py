@@ -18,12 +18,15 @@ PARTS = ("unit", "faults", "cluster", "own-cluster")
 EPILOG = """\
 parts:
   unit         everything that needs no cluster
-  faults       the agent killed at each of its system calls, power loss, full disks
-  cluster      on a real API server, scheduler, kubelet and containerd, built and started here
+  faults       the agent killed at each of its system calls, power loss,
+               full disks
+  cluster      on a real API server, scheduler, kubelet and containerd, built
+               and started here
   own-cluster  the same, for tests that kill parts of the cluster
 
-The cluster parts need root, Go and Debian's packages, or --kubeconfig; elsewhere the table at the end says
-which part did not run and why. Built binaries are kept in ${DRAGOMAN_CACHE:-~/.cache/dragoman}.
+The cluster parts need root, Go and Debian's packages, or --kubeconfig;
+elsewhere the table at the end says which part did not run and why. Built
+programs are kept in ${DRAGOMAN_CACHE:-~/.cache/dragoman}.
 Everything after -- goes to pytest: hack/test --part unit -- -k quantities -x
 """
 
