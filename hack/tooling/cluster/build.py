@@ -35,6 +35,14 @@ DEFAULT_KUBERNETES = "1.36.3"
 
 _FLAGS = ("-trimpath", "-mod=readonly", "-buildvcs=false")
 _SECONDS_BETWEEN_LINES = 15.0
+_TRIES = 4
+_PAUSE_S = 5.0
+_OF_THE_NETWORK = (
+    "dial tcp", "connection re", "i/o timeout", "handshake timeout", "unexpected EOF", "server misbehaving",
+    "429 Too Many", "500 Internal", "502 Bad", "503 Service", "504 Gateway", "INTERNAL_ERROR", "GOAWAY",
+)  # fmt: skip
+"""What Go says of a module that could not be fetched just now; it tries nothing a second time itself."""
+
 _COMPONENTS = (
     "kube-apiserver",
     "kube-controller-manager",
@@ -204,7 +212,15 @@ def _build(tool: Tool, *, target: Path, report: Report) -> None:
     module = GO_MODULES / tool.module
     begin = time.monotonic()
     report(f"Building {title} (about {tool.minutes:g} min from cold on 2 cores)")
-    total = _count_packages(tool, module=module, environment=environment)
+    for left in reversed(range(_TRIES)):
+        try:
+            total = _count_packages(tool, module=module, environment=environment)
+            break
+        except ClusterError as failed:
+            if not left or not any(sign in str(failed) for sign in _OF_THE_NETWORK):
+                raise
+            report(f"  {title}: a module could not be fetched; once more in {_PAUSE_S:g} s")
+            time.sleep(_PAUSE_S)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
         partial = Path(scratch) / "bin"
         partial.mkdir()

@@ -62,7 +62,7 @@ def members(name: str) -> set[int]:
     return found - {0, os.getpid()}
 
 
-def kill_members(name: str, *, seconds: float = 15.0) -> int:
+def kill_members(name: str, *, seconds: float = 60.0) -> int:
     """Kills what is left in the cluster's groups; returns how many processes that were."""
     killed: set[int] = set()
     until = time.monotonic() + seconds
@@ -80,7 +80,7 @@ def kill_members(name: str, *, seconds: float = 15.0) -> int:
     return len(killed)
 
 
-def remove(name: str, *, seconds: float = 5.0) -> None:
+def remove(name: str, *, seconds: float = 30.0) -> None:
     """Removes the cluster's groups, which must hold no process any more."""
     until = time.monotonic() + seconds
     for tree in hierarchies():

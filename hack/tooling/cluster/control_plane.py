@@ -6,9 +6,9 @@ etcd does not sync to disk (a test cluster's data may be lost with the power).
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
-import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,8 @@ class Api:
         try:
             with self._open(path) as answer:
                 return str(answer.read().decode())
-        except (OSError, urllib.error.URLError):
+        except (OSError, http.client.HTTPException):
+            # The second where it ended in the middle of its answer.
             return None
 
     def ready(self) -> bool:

@@ -284,7 +284,10 @@ def _reserve(name: str, *, settings: Settings) -> Layout:
 
 def _note(record: Record) -> None:
     found = {"number": record.number, "settings": asdict(record.settings)}
-    record.layout.record.write_text(json.dumps(found, indent=1))
+    # Whoever lists clusters reads it without a lock.
+    fresh = record.layout.record.with_suffix(".new")
+    fresh.write_text(json.dumps(found, indent=1))
+    fresh.replace(record.layout.record)
 
 
 def _define(

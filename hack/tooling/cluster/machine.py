@@ -90,7 +90,11 @@ def _install(packages: list[str], *, report: Report) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
         done = subprocess.run(
-            ["apt-get", *command], env=environment, capture_output=True, text=True, check=False
+            ["apt-get", "-o", "Acquire::Retries=3", *command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             last = "\n  ".join(done.stderr.splitlines()[-5:])

@@ -154,7 +154,7 @@ class Services:
 
 def end(identity: Identity, *, patience: float, first: signal.Signals = signal.SIGTERM) -> None:
     """Ends one process and waits until it is gone."""
-    for number, seconds in ((first, patience), (signal.SIGKILL, 10.0)):
+    for number, seconds in ((first, patience), (signal.SIGKILL, 60.0)):
         if not identity.alive:
             break
         with contextlib.suppress(ProcessLookupError):

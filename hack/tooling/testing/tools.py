@@ -33,8 +33,8 @@ def install_missing(machine: Machine) -> None:
         return
     print(f"==> installing {', '.join(packages)} (Debian's packages)", flush=True)
     for argv in (
-        ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages],
+        ["apt-get", "-o", "Acquire::Retries=3", "update", "-qq"],
+        ["apt-get", "-o", "Acquire::Retries=3", "install", "-qq", "-y", "--no-install-recommends", *packages],
     ):
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
         if done.returncode:

@@ -123,3 +123,21 @@ def test_a_program_gets_its_own_name_where_its_package_ends_in_a_version(
     monkeypatch.setenv("PATH", f"{go.parent}:/usr/bin:/bin")
     folder = build.ensure(build.ETCD, report=silent)
     assert [path.name for path in folder.iterdir()] == ["etcd"]
+
+
+@pytest.mark.parametrize(
+    ("said", "times"), [("dial tcp 10.0.0.1:443: i/o timeout", 4), ("no such module", 1)], ids=str
+)
+def test_a_module_that_could_not_be_fetched_is_asked_for_again_and_one_that_is_not_there_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, times: int
+) -> None:
+    go, asked = tmp_path / "path" / "go", tmp_path / "asked"
+    go.parent.mkdir()
+    go.write_text(f"#!/bin/sh\necho once >> {asked}\necho '{said}' >&2\nexit 1\n")
+    go.chmod(0o755)
+    monkeypatch.setattr(build, "_PAUSE_S", 0.0)
+    monkeypatch.setenv("DRAGOMAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{go.parent}:/usr/bin:/bin")
+    with pytest.raises(ClusterError, match=said):
+        build.ensure(build.ETCD, report=silent)
+    assert asked.read_text().count("once") == times
