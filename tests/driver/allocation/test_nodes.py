@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from driver.allocation import nodes
 from driver.allocation.models import NodeSelection
 from driver.allocation.nodes import Node, matches
 
@@ -20,6 +21,8 @@ def fits(label: str | None, operator: str, *values: str) -> bool:
         ("11", "Gt", "10"),
         ("9", "Lt", "10"),
         ("0011", "Gt", "10"),
+        ("11".rjust(63, "0"), "Gt", "10"),
+        ("1", "Gt", "0" * 63),
         ("9223372036854775807", "Gt", "9223372036854775806"),
     ],
 )
@@ -41,6 +44,9 @@ def test_whole_numbers_are_compared_as_numbers(label: str, operator: str, value:
         "",
         "\u0661\u0660",
         "9223372036854775808",
+        "9" * 20,
+        "9" * 63,
+        "0" * 64,
         "9" * 5000,
     ],
 )
@@ -57,3 +63,10 @@ def test_a_comparison_has_exactly_one_value_and_needs_the_label(operator: str) -
     assert not fits("5", operator, "1", "9")
     assert not fits("5", operator, "9", "1")
     assert not fits(None, operator, "1")
+
+
+def test_a_number_that_many_nodes_are_compared_with_is_read_once() -> None:
+    nodes._whole.cache_clear()
+    for label in range(100):
+        fits(str(label), "Gt", "9" * 60)
+    assert nodes._whole.cache_info().misses == 101
