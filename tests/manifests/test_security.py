@@ -76,5 +76,5 @@ def test_nothing_of_the_node_is_writable_but_the_kubelets_two_folders_cdi_and_ou
 
 
 def test_as_the_chart_comes_no_pod_is_privileged_or_in_a_namespace_of_the_node() -> None:
-    forbidden = ("privileged: true", "hostnetwork", "hostpid", "hostipc", "hostPort")
+    forbidden = ("privileged: true", "hostNetwork", "hostPID", "hostIPC", "hostPort")
     assert not [line for line in lines(render({})) if any(word in line for word in forbidden)]

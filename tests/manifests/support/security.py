@@ -51,7 +51,9 @@ def _component(workload: Document) -> str:
 def _of_pod(spec: Document, *, component: str) -> Iterator[str]:
     for name in _HOST:
         if name in spec:
-            yield f"{component}: {name}: {spec[name]}".lower()
+            yield f"{component}: {name}: {str(spec[name]).lower()}"
+    token = spec.get("automountServiceAccountToken", True)
+    yield f"{component}: automountServiceAccountToken: {str(token).lower()}"
     for field, value in _leaves(spec.get("securityContext", {})):
         yield f"{component}: pod.securityContext.{field}: {value}"
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
