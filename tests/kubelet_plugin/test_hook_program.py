@@ -68,7 +68,7 @@ class Node:
 
 def run(*arguments: str, stdin: bytes = b"") -> str:
     done = subprocess.run(
-        [build_hook(), *arguments], input=stdin, capture_output=True, check=False, env={}, timeout=30
+        [build_hook(), *arguments], input=stdin, capture_output=True, check=False, env={}, timeout=120
     )
     said = done.stderr.decode()
     assert done.stdout == b""
@@ -274,7 +274,7 @@ def test_a_runtime_that_never_says_what_it_means_is_not_waited_for_without_end(l
     began = time.monotonic()
     try:
         done = subprocess.run(
-            [build_hook(), "dmem", *arguments], stdin=reading, capture_output=True, check=False, timeout=60
+            [build_hook(), "dmem", *arguments], stdin=reading, capture_output=True, check=False, timeout=240
         )
     finally:
         os.close(reading)
@@ -309,7 +309,7 @@ def test_whatever_fails_at_any_system_call_no_container_starts_without_its_limit
             capture_output=True,
             check=False,
             env={},
-            timeout=30,
+            timeout=120,
         )
         return done.returncode
 

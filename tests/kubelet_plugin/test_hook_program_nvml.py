@@ -44,7 +44,7 @@ class Node:
             input=json.dumps({"pid": PID, "status": status, "annotations": {"pid": "1"}}).encode(),
             capture_output=True,
             check=False,
-            timeout=30,
+            timeout=120,
             env={
                 "LD_LIBRARY_PATH": str(mock_memory_limits().parent),
                 "MOCK_LIMITS": str(self.folder / "limits"),

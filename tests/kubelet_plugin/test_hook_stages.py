@@ -67,7 +67,7 @@ class Bundle:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         said = done.stdout + done.stderr
         return RAN in said, said

@@ -32,7 +32,7 @@ def started(*arguments: str, script: str = "", environ: dict[str, str] | None = 
         env={**os.environ, "HOME": "/nonexistent", "KUBECONFIG": "", **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr

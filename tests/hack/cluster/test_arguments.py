@@ -73,7 +73,7 @@ def test_the_command_needs_nothing_but_python() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=240,
     )
     assert "hack/cluster up" in done.stdout
 

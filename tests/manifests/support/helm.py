@@ -38,7 +38,7 @@ def run(*arguments: str, values: Document | None = None) -> subprocess.Completed
         json.dump(values or {}, file)
         file.flush()
         command = [helm(), *arguments, "--values", file.name]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
 
 
 def render_text(values: Document | None = None) -> str:
