@@ -109,7 +109,7 @@ def traced(
 def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
-        process.communicate(timeout=10)
+        process.communicate(timeout=3)
     except subprocess.TimeoutExpired:
         # strace may wait for ever for a thread that dies while it is let go. Without a tracer, it just dies.
         process.kill()
