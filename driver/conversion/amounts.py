@@ -68,7 +68,7 @@ def whole_number(value: object, *, unit: Unit, field: str) -> int:
         raise LegacyAmountError(
             f"{_shown(value)} is more than the {unit.most} {unit.what} that there can be.",
             field=field,
-            remedy=f"Write at most {unit.most}; one is {_one(unit)}.",
+            remedy=_of_bytes(quantity, unit) or f"Write at most {unit.most}; one is {_one(unit)}.",
         )
     return number
 
@@ -105,6 +105,14 @@ def _instead(quantity: Quantity, unit: Unit) -> str:
     if not 0 < number <= unit.most:
         return f"Write a whole number without a suffix; one is {_one(unit)}."
     return f'One is {_one(unit)}: for {quantity.text} write "{number}".'
+
+
+def _of_bytes(quantity: Quantity, unit: Unit) -> str:
+    """What to write where somebody gave bytes (`17179869184`, which the API server keeps; `16384M`)."""
+    number = -(-quantity.rounded_up // unit.size_bytes) if unit.size_bytes else 0
+    if not 0 < number <= unit.most:
+        return ""
+    return f'One is {_one(unit)}: if these are bytes, write "{number}".'
 
 
 def _one(unit: Unit) -> str:

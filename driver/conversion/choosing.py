@@ -39,6 +39,7 @@ class Choice:
     Attributes:
         selectors: CEL expressions for cards; all have to hold.
         of_partitions: The same for partitions of such cards.
+        because: By selector, the path of the annotation that it comes from, where it comes from one.
         ways: The ways of sharing that the pod accepts, in its order; at least one.
         implied: Whether it names none, and gets a partition for an amount since the cluster shares no card.
         fits: Whether a kind of card is left, as far as its vendor, model and memory tell.
@@ -48,6 +49,7 @@ class Choice:
 
     selectors: tuple[str, ...]
     of_partitions: tuple[str, ...]
+    because: Mapping[str, str]
     ways: tuple[Way, ...]
     implied: bool = False
     fits: Callable[[CardKind], bool]
@@ -72,6 +74,7 @@ def choice_of(
     entry = family.entry
     models = [cel_text.model_is(entry.models, field="")] if entry.models else []
     cards, parents = (_named(family, annotations, attribute=one) for one in ("uuid", "parentUUID"))
+    because = {**cards, **parents, cel_text.HELD_BY_MPS: _field(entry.annotation("mode"))}
     selectors: list[str] = []
     wanted = _types(annotations, entry.annotation("useType"))
     unwanted = _types(annotations, entry.annotation("avoidType"))
@@ -82,9 +85,11 @@ def choice_of(
     if wanted:
         field = _field(entry.annotation("useType"))
         selectors.append(_short(cel_text.type_contains(wanted, prefix=prefix, field=field), field))
+        because[selectors[-1]] = field
     if unwanted:
         field = _field(entry.annotation("avoidType"))
         selectors.append(_short(f"!({cel_text.type_contains(unwanted, prefix=prefix, field=field)})", field))
+        because[selectors[-1]] = field
     ways = ways_of(family, annotations)
     lowered = frozenset(map(str.lower, entry.models))
 
@@ -100,6 +105,7 @@ def choice_of(
     return Choice(
         selectors=(*models, *cards, *selectors, *([cel_text.HELD_BY_MPS] if Way.MPS in ways else ())),
         of_partitions=(cel_text.vendor_is(family.vendor.name), *models, *parents, *selectors),
+        because=because,
         ways=(Way.PARTITION,) if implied else ways,
         implied=implied,
         fits=fits,
@@ -117,11 +123,14 @@ def _only_partitions(family: Family, annotations: Mapping[str, str], kinds: Iter
     return bool(profiles) and all(profiles)
 
 
-def _named(family: Family, annotations: Mapping[str, str], *, attribute: str) -> list[str]:
-    found = []
+def _named(family: Family, annotations: Mapping[str, str], *, attribute: str) -> dict[str, str]:
+    """Selectors by UUID, each with the path of its annotation."""
+    found = {}
     for role, key in family.entry.annotations:
         if role in ("useUUID", "avoidUUID") and key in annotations:
-            found += _uuids(annotations[key], use=role == "useUUID", attribute=attribute, field=_field(key))
+            field = _field(key)
+            for one in _uuids(annotations[key], use=role == "useUUID", attribute=attribute, field=field):
+                found[one] = field
     return found
 
 

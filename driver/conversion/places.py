@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 _REQUEST = re.compile(r"spec\.spec\.devices\.requests\[([0-9]{1,2})\](\S*)")
+_SELECTOR = re.compile(r"\.(exactly|firstAvailable\[[0-9]\])\.(selectors\[[0-9]{1,2}\])")
 _IN_FRONT = re.compile(r"(spec\.spec\S*): ")
 
 
@@ -24,16 +26,19 @@ class Place:
         limits: Path of the container's limits.
         asked: The names in the container that it comes from, by role: `count`, `memory`, `memory_percent`,
             `cores`, `priority`; at least one.
+        chosen: Paths of the annotations that its selectors come from, as `selectors_from` gives them.
     """
 
     limits: str
     asked: Mapping[str, str]
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, rest: str) -> str:
         """The path for a field of the request."""
         wanted = ["count"]
-        if ".selectors" in rest:
-            return "metadata.annotations"
+        selector = _SELECTOR.match(rest)
+        if selector is not None and selector[0] in self.chosen:
+            return self.chosen[selector[0]]
         if rest.endswith("memory"):
             wanted = ["memory", "memory_percent", "count"]
         elif rest.endswith("cores"):
@@ -42,11 +47,22 @@ class Place:
         return f"{self.limits}[{self.asked[role]}]"
 
 
-def in_the_pod(field: str, places: Sequence[Place]) -> str:
+def selectors_from(request: Mapping[str, Any], because: Mapping[str, str]) -> dict[str, str]:
+    """By the path of a selector in a request, the path that `because` has for its expression."""
+    options = {f".firstAvailable[{at}]": one for at, one in enumerate(request.get("firstAvailable") or ())}
+    return {
+        f"{path}.selectors[{at}]": because[one["cel"]["expression"]]
+        for path, option in (options or {".exactly": request["exactly"]}).items()
+        for at, one in enumerate(option.get("selectors") or ())
+        if one["cel"]["expression"] in because
+    }
+
+
+def in_the_pod(path: str, places: Sequence[Place]) -> str:
     """The path in the pod for a path in its template; places are in the order of the requests."""
-    found = _REQUEST.fullmatch(field)
+    found = _REQUEST.fullmatch(path)
     if found is None or int(found[1]) >= len(places):
-        return "spec.containers" if field.startswith("spec.spec") else field
+        return "spec.containers" if path.startswith("spec.spec") else path
     return places[int(found[1])].of(found[2])
 
 

@@ -38,7 +38,7 @@ from driver.conversion.containers import Container, containers_of
 from driver.conversion.errors import ConversionError
 from driver.conversion.held import capped_by_mps, check_held
 from driver.conversion.names import Family
-from driver.conversion.places import Place
+from driver.conversion.places import Place, selectors_from
 from driver.conversion.requests import is_parted, request_of, whole_devices
 from driver.conversion.settings import ConversionSettings
 from driver.conversion.stock import Stock
@@ -229,7 +229,7 @@ class _Planner:
         if family.vendor.name != "nvidia":
             return CorePolicy.FORCE
         said = container.core_policy
-        if said in (CorePolicy.FORCE, CorePolicy.DISABLE):
+        if said in tuple(CorePolicy):
             return CorePolicy(said)
         return self._settings.core_policy
 
@@ -263,7 +263,7 @@ class _Planner:
                     )
                     self._plan.requests.append(made)
                     parted |= is_parted(made)
-                    self._plan.places.append(self._place(container, ask.family))
+                    self._plan.places.append(self._place(container, ask.family, made))
                     self._configure(ask, name)
                     mine.append(name)
             if sum(ask.count for ask in group) > 1:
@@ -271,10 +271,11 @@ class _Planner:
             names += mine
         return tuple(names)
 
-    def _place(self, container: Container, family: Family) -> Place:
+    def _place(self, container: Container, family: Family, made: JSON) -> Place:
         mine = self._asked[container.name]
         asked = {role: name for role, name in family.resources.items() if name in mine}
-        return Place(limits=f"{container.path}.resources.limits", asked=asked)
+        chosen = selectors_from(made, self._choice(family).because)
+        return Place(limits=f"{container.path}.resources.limits", asked=asked, chosen=chosen)
 
     def _constrain(self, names: Sequence[str], group: Sequence[Ask], *, parted: bool) -> None:
         # Cards and their partitions have the address.

@@ -145,7 +145,7 @@ def test_a_pod_that_names_its_node_is_converted_where_such_pods_are_given_cards(
             "limits[nvidia.com/gpumem-percentage]",
         ),
         ("spec.spec.devices.requests[1].firstAvailable[0].capacity.requests.cores", f"limits[{CORES}]"),
-        ("spec.spec.devices.requests[0].exactly.selectors[0].cel.expression", "metadata.annotations"),
+        ("spec.spec.devices.requests[0].exactly.selectors[0].cel.expression", f"limits[{GPU}]"),
         ("spec.spec.devices.requests[7].exactly", "spec.containers"),
         ("spec.spec.devices.constraints[0]", "spec.containers"),
         ("metadata.name", "metadata.name"),
@@ -268,6 +268,8 @@ def test_an_amount_may_be_written_as_the_api_server_writes_it(value: object, mib
         ("4000m", "whole number"),
         ("1u", "whole number"),
         ("-1", "whole number"),
+        ("17179869184", 'if these are bytes, write "16384"'),
+        ("16384M", 'if these are bytes, write "15625"'),
         ("1E", "at most"),
         ("1e1000", "at most"),
         ("1e9999", "whole number"),
@@ -461,6 +463,33 @@ def test_percent_becomes_another_amount_when_the_cards_do_and_none_when_they_go(
     assert refused.value.reason == "CardSizesUnknown"
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("nvidia.com/use-gputype", "H100"),
+        ("nvidia.com/nouse-gputype", "nvidia"),
+        ("nvidia.com/use-gpuuuid", "GPU-1"),
+        ("nvidia.com/nouse-gpuuuid", "GPU-1"),
+        ("nvidia.com/vgpu-mode", "mps"),
+    ],
+)
+def test_what_is_wrong_with_a_selector_is_told_of_the_annotation_that_it_comes_from(
+    key: str, said: str
+) -> None:
+    document = pod({GPU: "1", MEMORY: "4k", CORES: "30"}, annotations={key: said})
+    path = "spec.spec.devices.requests[0].exactly.selectors[0].cel.expression"
+    assert converted(document).in_the_pod(path) == f"metadata.annotations[{key}]"
+
+
+def test_what_is_wrong_with_an_alternatives_selector_is_told_of_where_that_comes_from() -> None:
+    percent = "nvidia.com/gpumem-percentage"
+    document = pod({GPU: "1", percent: "50"}, annotations={"nvidia.com/nouse-gpuuuid": "GPU-1"})
+    found = converted(document)
+    option = "spec.spec.devices.requests[0].firstAvailable[1].selectors"
+    assert found.in_the_pod(f"{option}[0].cel.expression") == "metadata.annotations[nvidia.com/nouse-gpuuuid]"
+    assert found.in_the_pod(f"{option}[1].cel.expression") == f"spec.containers[0].resources.limits[{GPU}]"
+
+
 def test_a_percent_of_a_small_card_is_never_nothing() -> None:
     document = pod({GPU: "1", "nvidia.com/gpumem-percentage": "1"})
     (request,) = devices_of(
@@ -476,6 +505,13 @@ def test_a_variable_of_the_container_that_nobody_can_read_here_changes_nothing()
         "no variable",
     ]
     assert "config" not in devices_of(converted(document))
+
+
+def test_a_container_may_ask_for_a_cap_that_a_lone_tenant_goes_beyond() -> None:
+    document = pod({GPU: "1", CORES: "30"})
+    document["spec"]["containers"][0]["env"] = [{"name": "GPU_CORE_UTILIZATION_POLICY", "value": "default"}]
+    (entry,) = devices_of(converted(document))["config"]
+    assert entry["opaque"]["parameters"]["corePolicy"] == "default"
 
 
 def test_init_containers_of_other_policy_have_a_share_of_their_own() -> None:
