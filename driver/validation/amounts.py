@@ -59,10 +59,9 @@ def check_amounts(requests: Mapping[str, Any], *, field: str, notes: Notes) -> d
         if name not in CAPACITIES:
             notes.refuse(_unknown(str(name), where))
             continue
-        if value is None:
-            continue
         try:
-            found[name] = amount(name, value, field=where)
+            # The API server keeps null as 0.
+            found[name] = amount(name, 0 if value is None else value, field=where)
         except (AmountError, QuantityError) as refused:
             notes.refuse(refused)
             continue

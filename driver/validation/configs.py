@@ -187,12 +187,17 @@ def _compare(one: Said, other: Said, *, label: str, told: set[tuple[str, str, st
             about = f"request {label}" if label else "every request"
             notes.refuse(
                 ConfigConflictError(
-                    f"For {about} {alias} is {_word(after)} here and {_word(before)} in {one.field}.",
+                    f"For {about} {alias} is {_word(after)}{_unsaid(other, name)} here and {_word(before)}"
+                    f"{_unsaid(one, name)} in {one.field}.",
                     field=f"{other.field}.{alias}",
                     remedy="Say it once for each request; `requests` of an entry names those it is for.",
                 )
             )
         return
+
+
+def _unsaid(one: Said, name: str) -> str:
+    return "" if name in one.config.model_fields_set else " by default"
 
 
 def _word(value: Any) -> str:

@@ -34,6 +34,7 @@ from driver.validation.limits import MAX_COMPILED, MAX_EXHAUSTED, MAX_JUDGED
 _SHARING_FIELD = "allowMultipleAllocations"
 _FIRST_WITH_SHARING = (1, 36)
 _MAX_EXPLAINED = 500
+_REMEDY = "Write an expression of CEL that is true or false for a device."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,8 @@ class Selectors:
             if isinstance(found, SelectorNotSupportedError) and self._facts.native:
                 self._notes.warn(f"Dragoman cannot look into this selector: {found.message}.", field=field)
             else:
-                self._notes.refuse(type(found)(found.message, field=field, remedy=found.remedy))
+                remedy = found.remedy or _REMEDY
+                self._notes.refuse(type(found)(f"{found.message}.", field=field, remedy=remedy))
             return None
         return found
 

@@ -102,7 +102,9 @@ def _compile(pattern: str) -> Any:
     try:
         result = re2.compile(_DIFFERENT.sub(_as_re2, pattern), options=_OPTIONS)
     except (re2.error, UnicodeError) as error:
-        raise EvaluationError(f"not a regular expression: {error}") from None
+        said = error.args[0] if error.args else error
+        told = said.decode(errors="replace") if isinstance(said, bytes) else said
+        raise EvaluationError(f"not a regular expression: {told}") from None
     # The module keeps 128 patterns of its own, each with up to 8 MiB.
     re2.purge()
     return result

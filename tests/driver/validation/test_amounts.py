@@ -28,7 +28,7 @@ def test_amounts_that_a_card_can_give_are_admitted_without_a_word(amounts: dict[
     assert (found.errors, found.warnings) == ((), ())
 
 
-@pytest.mark.parametrize("value", ["-1Gi", "0", "0Gi", "8Ei", "500m", 1 << 70, True, ["4Gi"]])
+@pytest.mark.parametrize("value", ["-1Gi", "0", "0Gi", "8Ei", "500m", 1 << 70, True, ["4Gi"], None])
 def test_memory_that_no_share_can_have_is_refused(value: Any) -> None:
     assert asks(memory=value) == [("InvalidAmount", f"{PATH}.memory")]
 

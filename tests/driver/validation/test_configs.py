@@ -70,6 +70,12 @@ def test_two_configs_for_one_request_must_not_say_different_things() -> None:
     )
 
 
+def test_what_an_entry_leaves_out_is_told_as_its_default() -> None:
+    entries = [config({**SHARE, "corePolicy": "default"}), config({**SHARE, "onUnavailable": "FailOpen"})]
+    (error,) = findings(claim(request(), config=entries)).errors
+    assert "corePolicy is force by default here and default in" in error.message
+
+
 def test_two_configs_for_two_requests_may_differ() -> None:
     entries = [config({**SHARE, "corePolicy": "disable"}, "a"), config({**SHARE, "corePolicy": "force"}, "b")]
     assert findings(claim(request("a"), request("b"), config=entries)).errors == ()

@@ -27,7 +27,8 @@ def two_models() -> KnownCards:
 def test_a_selector_that_does_not_compile_is_refused_with_its_column() -> None:
     (error,) = findings(claim(request("gpu", f'{A}.model = "A100"'))).errors
     assert (error.reason, error.field) == ("InvalidSelector", FIELD)
-    assert "column 41" in error.message
+    assert error.message.endswith("column 41).")
+    assert error.remedy
 
 
 def test_a_misspelt_function_suggests_the_nearest() -> None:
@@ -142,3 +143,8 @@ def test_a_name_that_cards_have_in_another_domain_is_suggested_with_it() -> None
     same = [{"requests": [], "matchAttribute": "dragoman.dev/numaNode"}]
     (warning,) = findings(claim(request(), constraints=same), cards).warnings
     assert warning.endswith("Did you mean resource.kubernetes.io/numaNode?")
+
+
+def test_a_regular_expression_that_is_none_is_told_in_words() -> None:
+    (error,) = findings(claim(request("gpu", 'device.attributes["a"].b.matches("(")'))).errors
+    assert "not a regular expression: missing ): (" in error.message
