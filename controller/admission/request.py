@@ -18,6 +18,7 @@ from typing import Any
 
 from driver.errors import DragomanError
 from driver.kube.client import JSON
+from driver.kube.resources import ACCELERATOR_POLICIES, RESOURCE_CLAIMS
 
 _API_VERSION = "admission.k8s.io/v1"
 INVALID, FORBIDDEN, TOO_LARGE, TOO_MANY = 422, 403, 413, 429
@@ -27,6 +28,7 @@ _REASONS = {
     TOO_LARGE: "RequestEntityTooLarge",
     TOO_MANY: "TooManyRequests",
 }
+_GROUPS = ("", RESOURCE_CLAIMS.group, ACCELERATOR_POLICIES.group)
 _WARNING_CHARACTERS = 256
 _WARNINGS_CHARACTERS = 4096
 
@@ -106,7 +108,7 @@ def read(review: Mapping[str, Any]) -> Request:
         raise ValueError("Its object is missing.")
     return Request(
         uid=uid,
-        kind=str((_object(request, "kind") or {}).get("kind") or ""),
+        kind=_kind(_object(request, "kind") or {}),
         operation=operation,
         namespace=str(request.get("namespace") or ""),
         name=str(request.get("name") or ""),
@@ -163,6 +165,11 @@ def _cut(warnings: Sequence[str]) -> list[str]:
         found.append(text)
         left -= len(text)
     return found
+
+
+def _kind(asked: Mapping[str, Any]) -> str:
+    """The kind; "" for one of a group that has none of ours, whatever it is called there."""
+    return str(asked.get("kind") or "") if str(asked.get("group") or "") in _GROUPS else ""
 
 
 def _object(request: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

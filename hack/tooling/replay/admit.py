@@ -41,6 +41,7 @@ from tooling.replay.admit_kept import Kept
 from tooling.replay.admit_quotas import ReplayQuotas
 from tooling.replay.admit_scene import Scene, read_scene
 from tooling.replay.admit_settings import RELEASES, ReplaySettings
+from tooling.replay.admit_versions import as_v1
 
 JSON = dict[str, Any]
 
@@ -52,16 +53,20 @@ _SECONDS = 10.0
 _NAMESPACED = ("Pod", "ResourceClaim", "ResourceClaimTemplate", "AcceleratorQuota")
 
 EPILOG = """\
-AdmissionReviews (admission.k8s.io/v1) come on standard input, one JSON document a line; one answer a line
-goes out, in order. After the answer about a Pod, {"templates": [...]} follows in the same line: the
-ResourceClaimTemplates that the controller makes once the pod is stored, but for their owner.
+AdmissionReviews (admission.k8s.io/v1) come on standard input, one JSON document
+a line; one answer a line goes out, in order. After the answer about a Pod,
+{"templates": [...]} follows in the same line: the ResourceClaimTemplates that
+the controller makes once the pod is stored, but for their owner.
 
-FILE holds manifests of the cluster: AcceleratorNodes (or ResourceSlices), DeviceClasses, AcceleratorPolicies,
-AcceleratorQuotas, ResourceQuotas, Namespaces, ResourceClaims that exist; as YAML or JSON, in lists or one
-after the other. Without any DeviceClass those of the chart are there. Objects of other kinds are passed
-over, and named on standard error. A quota whose status says what is used is taken at its word; for any other
-the claims of the file are counted. Claims that are admitted count for the lines after them, dry runs do not.
-The controller's settings can be in FILE too:
+FILE holds manifests of the cluster: AcceleratorNodes (or ResourceSlices),
+DeviceClasses, AcceleratorPolicies, AcceleratorQuotas, ResourceQuotas,
+Namespaces, ResourceClaims that exist; as YAML or JSON, in lists or one after
+the other. Where FILE has cards, DeviceClasses of the chart that it leaves out
+are there as well. Objects of other kinds are passed over, and named on standard
+error. A quota whose status
+says what is used is taken at its word; for any other the claims of the file are
+counted. Claims that are admitted count for the lines after them, dry runs do
+not. The controller's settings can be in FILE too:
 
   apiVersion: dragoman.dev/v1alpha1
   kind: ReplaySettings
@@ -75,8 +80,9 @@ The controller's settings can be in FILE too:
 
   hack/replay admit --cluster cluster.yaml --release 1.34 < reviews.jsonl
 
-exit status: 0; 2 where a line was no AdmissionReview (its answer says so and the replay went on), or FILE
-could not be read; 1 where a line met an error of ours.
+exit status: 0; 2 where a line was no AdmissionReview (its answer says so and
+the replay went on), or FILE could not be read; 1 where a line met an error of
+ours.
 """
 
 
@@ -142,7 +148,7 @@ class Replay:
         Raises:
             ValueError: It is none.
         """
-        request = _placed(read(review))
+        request = _converted(_placed(read(review)))
         reply = Reply()
         await decide(request, self.knowledge, webhook=Webhook.MUTATING, reply=reply)
         stored = request
@@ -226,7 +232,8 @@ async def replay(source: IO[bytes], replayed: Replay, *, one_document: bool) -> 
             found, made = await replayed.answer(review)
         except (ValueError, RecursionError) as odd:
             malformed += 1
-            found = _refused(line, f"Line {number} is no AdmissionReview that an API server sends: {odd}")
+            told = f"Line {number} is no AdmissionReview that an API server sends: {_sentence(odd)}"
+            found = _refused(line, told)
         except Exception as failed:  # noqa: BLE001 - an error of ours is an answer to be seen, not an end
             failures += 1
             print(f"line {number}: internal error: {failed!r}", file=sys.stderr)
@@ -292,6 +299,12 @@ def _placed(request: Request) -> Request:
     return replace(request, namespace=str(found or "default"))
 
 
+def _converted(request: Request) -> Request:
+    """The request with its objects in the version that API servers send them in."""
+    found, old = (None if one is None else as_v1(dict(one)) for one in (request.object, request.old))
+    return replace(request, object=found, old=old)
+
+
 def _lines(source: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Lines with their numbers; of one that is too long only the beginning, the rest is passed over."""
     number = 0
@@ -311,6 +324,11 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - a line that cannot be read, like the others
     return found
+
+
+def _sentence(odd: Exception) -> str:
+    said = str(odd).rstrip(".")
+    return f"{said[:1].lower()}{said[1:]}."
 
 
 def _refused(line: bytes, message: str, *, code: int = _MALFORMED) -> JSON:

@@ -32,6 +32,7 @@ from driver.slices import FENCE
 from tooling.generate.device_classes import VENDORS, device_classes
 from tooling.replay.admit_settings import KIND as SETTINGS
 from tooling.replay.admit_settings import ReplaySettings, read_settings
+from tooling.replay.admit_versions import as_v1
 from tooling.replay.errors import ReplayError
 
 JSON = dict[str, Any]
@@ -99,15 +100,15 @@ def read_scene(paths: list[Path]) -> Scene:
                     scene.passed_over.append(f"{where}: objects of this kind play no part here.")
                     continue
                 try:
-                    readers[kind](one)
+                    readers[kind](as_v1(one))
                 except DragomanError as invalid:
                     raise ReplayError(f"{where}: {invalid}") from None
                 except (KeyError, TypeError, AttributeError, ValueError) as odd:
                     raise ReplayError(f"{where}: it cannot be read: {odd!r}") from None
     for one in slices:
         _slice(scene, one)
-    if scene.cards and not scene.classes:
-        scene.classes = {_name(one): one for one in device_classes(VENDORS)}
+    if scene.cards:
+        scene.classes = {_name(one): one for one in device_classes(VENDORS)} | scene.classes
     return scene
 
 

@@ -458,6 +458,54 @@ def test_without_any_class_those_of_the_chart_are_there(replay: Any, tmp_path: P
     assert "Did you mean nvidia.dragoman.dev?" in found.responses[2]["warnings"][0]
 
 
+def test_classes_of_the_chart_are_there_beside_those_of_the_file(replay: Any, tmp_path: Path) -> None:
+    own = {"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "mine"}}
+    own |= {"spec": {"selectors": [{"cel": {"expression": 'device.driver == "dragoman.dev"'}}]}}
+    nodes = [one for one in _manifests() if one["kind"] == "AcceleratorNode"]
+    path = tmp_path / "cards.yaml"
+    path.write_text(yaml.safe_dump_all([*nodes, own]))
+    found = replay(
+        review("ResourceClaim", claim(memory="90Gi")),
+        review("ResourceClaim", claim(memory="90Gi", device_class="mine")),
+        cluster=path,
+    )
+    assert [one["allowed"] for one in found.responses] == [False, False]
+
+
+@pytest.mark.parametrize("kind", ["ResourceClaim", "ResourceClaimTemplate"])
+def test_an_older_version_is_read_as_the_api_server_would_convert_it(replay: Any, kind: str) -> None:
+    flat = claim(memory="500m")
+    (request,) = flat["spec"]["devices"]["requests"]
+    flat["spec"]["devices"]["requests"] = [{"name": "gpu", **request["exactly"]}]
+    flat |= {"apiVersion": "resource.k8s.io/v1beta1", "kind": kind}
+    if kind != "ResourceClaim":
+        flat["spec"] = {"spec": flat["spec"]}
+    (response,) = replay(review(kind, flat)).responses
+    assert "requests[0].exactly.capacity.requests.memory" in response["status"]["message"]
+
+
+def test_slices_of_an_older_version_are_read_as_the_api_server_would_convert_them(
+    replay: Any, tmp_path: Path
+) -> None:
+    manifests = _manifests()
+    for one in manifests:
+        if one["kind"] == "ResourceSlice":
+            one["apiVersion"] = "resource.k8s.io/v1beta1"
+            devices = one["spec"]["devices"]
+            one["spec"]["devices"] = [{"name": each.pop("name"), "basic": each} for each in devices]
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump_all(manifests))
+    asked = review("ResourceClaim", claim(memory="90Gi"))
+    assert replay(asked, cluster=path).responses == replay(asked).responses
+
+
+def test_a_kind_of_another_group_is_none_of_ours(replay: Any) -> None:
+    asked = review("Pod", pod(nvidia__com_gpu="1"))
+    asked["request"]["kind"]["group"] = "example.com"
+    (response,) = replay(asked).responses
+    assert response == {"uid": "r-1", "allowed": True}
+
+
 def test_objects_that_play_no_part_are_passed_over_and_named(
     replay: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
