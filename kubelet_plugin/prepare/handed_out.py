@@ -36,7 +36,7 @@ Asked = dict[str, ContainerEdits | None]
 """What vendors said of cards in one look, by name; None of those that cannot be reached."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HandedOut:
     """What one CDI device gives.
 
@@ -88,6 +88,8 @@ class HandedOutCards:
         self._known: dict[str, HandedOut] = {}
         # The same once more by what is opened: all shares of a card open the same.
         self._opening: dict[_Opens, dict[str, HandedOut]] = {}
+        # By card: all its claims have one copy of it. With dozens of mounts it is far more than all the rest.
+        self._reach: dict[str, ContainerEdits] = {}
 
     def note(
         self, cdi_device: str, *, uid: str, card: Card, reach: ContainerEdits, limits: ContainerEdits
@@ -98,13 +100,20 @@ class HandedOutCards:
             device=card.name,
             card=_card_of(card),
             nodes=frozenset(node.path for node in (*reach.device_nodes, *limits.device_nodes)),
-            reach=reach,
+            reach=self._one_for_all(card.name, reach),
             limits=limits,
             driver_version=card.driver_version,
             partition=card.partition is not None,
         )
         with self._lock:
             self._put(cdi_device, found)
+
+    def _one_for_all(self, name: str, reach: ContainerEdits) -> ContainerEdits:
+        known = self._reach.get(name)
+        if known is not None and known == reach:
+            return known
+        self._reach[name] = reach
+        return reach
 
     def note_nodes(self, record: ClaimRecord, nodes: Mapping[str, frozenset[str]]) -> None:
         """Remembers what a file that this process did not write leads to.
@@ -142,6 +151,8 @@ class HandedOutCards:
             for cdi_device, found in unwanted:
                 if self._known.get(cdi_device) is found:
                     self._drop(cdi_device)
+            used = {found.device for found in self._known.values()}
+            self._reach = {name: reach for name, reach in list(self._reach.items()) if name in used}
 
     def _put(self, cdi_device: str, found: HandedOut) -> None:
         self._drop(cdi_device)

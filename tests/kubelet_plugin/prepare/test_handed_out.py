@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from driver.cards import Card, Partition
-from driver.cdi import ContainerEdits, DeviceNode
+from driver.cdi import ContainerEdits, DeviceNode, Mount
 from driver.shares import Share
 from kubelet_plugin.prepare.handed_out import HandedOutCards
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
@@ -122,3 +123,33 @@ def test_rivals_cost_no_more_however_many_claims_share_a_card() -> None:
             )
     assert known.rivals(record("claim-0-card-0", "card-0")) == ()
     assert Counted.compared == 2
+
+
+def test_what_a_vendor_gives_is_kept_once_for_a_card_and_not_for_each_of_its_claims() -> None:
+    def reach(version: str = "1") -> ContainerEdits:
+        mounts = (Mount(host_path=f"/usr/lib/lib{n}.so.{version}", container_path="/x") for n in range(40))
+        return ContainerEdits(device_nodes=(DeviceNode(path="/dev/card0"),), mounts=tuple(mounts))
+
+    made: list[weakref.ref[ContainerEdits]] = []
+    known = HandedOutCards(Cards(*CARDS.values(), region=Path("/nowhere")))
+
+    def note(number: int, given: ContainerEdits) -> None:
+        made.append(weakref.ref(given))
+        known.note(
+            f"c{number}.card-0",
+            uid=f"c{number}",
+            card=CARDS["card-0"],
+            reach=given,
+            limits=ContainerEdits(env={"LIMIT": str(number)}),
+        )
+
+    def kept() -> int:
+        return sum(one() is not None for one in made)
+
+    for number in range(20):
+        note(number, reach())
+    assert kept() == 1
+    note(0, reach("2"))
+    assert kept() == 2
+    known.keep(lambda _: False)
+    assert kept() == 0
