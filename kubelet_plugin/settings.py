@@ -127,8 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for option in OPTIONS:
+        told = option.help
+        if option.default and "Default:" not in told:
+            told += f" Default: {option.default}."
         parser.add_argument(
-            option.flag, dest=option.field, metavar=option.metavar, help=f"{option.help} [{option.variable}]"
+            option.flag, dest=option.field, metavar=option.metavar, help=f"{told} [{option.variable}]"
         )
     return parser
 

@@ -98,7 +98,7 @@ def files() -> dict[str, str]:
         "docs/reference/accelerator-node.md": _page(
             "AcceleratorNode",
             "`status` of an AcceleratorNode (cluster-scoped, `dragoman.dev/v1alpha1`), written by the "
-            "node's agent.",
+            "node's agent. `status.conditions` beside it is the controller's: `Published`, `HandedOver`.",
             AcceleratorNodeStatus,
         ),
         "docs/reference/attributes.md": attributes_page(),
