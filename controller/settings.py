@@ -160,8 +160,8 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Sett
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dragoman-controller",
-        description="The controller of Dragoman: publishes accelerators, serves the webhooks, says why pods wait "
-        "and, in mode controller, allocates. Times are in seconds.",
+        description="The controller of Dragoman: publishes accelerators, serves the webhooks, says why pods "
+        "wait and, in mode controller, allocates. Times are in seconds.",
     )
     for one in fields(Settings):
         if one.default is MISSING:
