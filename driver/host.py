@@ -61,6 +61,8 @@ class Host(Protocol):
     def write_part(self, path: str, content: bytes, *, offset: int) -> None:
         """Writes over a part of a regular file that a container can write as well; never makes it longer.
 
+        Waits for no lock of the file that another writer can hold.
+
         Raises:
             FileNotFoundError: There is no such file.
             OSError: It is a link, no regular file, too short, or cannot be written.
