@@ -256,7 +256,7 @@ class Definition:
 DEFINITIONS = (
     Definition(
         resource=ACCELERATOR_NODES,
-        description="The accelerators of one node, as its agent reports them; conditions are the controller's.",
+        description="The accelerators of one node, as its agent reports them; conditions: the controller.",
         short_names=("accnode",),
         part="status",
         model=AcceleratorNodeStatus,
