@@ -102,7 +102,8 @@ def _has(own: AmdInstallation, place: Space, pod: str) -> list[str]:
 
 def _waits(place: Space, *pods: str) -> None:
     for pod in pods:
-        place.event(pod, reason="FailedScheduling")
+        # Not what it is told while its claim is not made yet.
+        place.event(pod, "cannot allocate all claims", reason="FailedScheduling")
         assert not results(place.claim_of(pod))
 
 
