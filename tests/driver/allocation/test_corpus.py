@@ -127,6 +127,7 @@ def test_a_slice_of_the_random_cases_is_answered_as_kubernetes_answers_it(releas
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("release", ["1.36", "1.37"])
 def test_all_random_cases_are_answered_as_kubernetes_answers_them(release: str) -> None:
     counts, wrong = run(cases("random"), release)

@@ -48,6 +48,7 @@ def test_a_cluster_answers_a_slice_of_the_cases_as_each_node_answers_them(releas
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("release", ["1.36", "1.37"])
 def test_a_cluster_answers_all_cases_as_each_node_answers_them(release: str) -> None:
     every = itertools.chain(cases("handwritten"), cases("random"))
