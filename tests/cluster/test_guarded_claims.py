@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 
+from controller.allocating.fencing import NOBODY, blank
+from driver.cards import DRIVER_NAME
 from driver.kube.resources import RESOURCE_CLAIMS, Resource
 from tests.cluster.support import cards, waiting
 from tests.cluster.support.api import JSON, Refused
 from tests.cluster.support.images import Images
 from tests.cluster.support.installation import Installation
-from tests.cluster.support.manifests import claim, request, sharing
+from tests.cluster.support.manifests import claim, pod, request, sharing
 from tests.cluster.support.own_cluster import SOON_S, own_cluster
-from tests.cluster.support.space import Space, open_space
+from tests.cluster.support.space import Space, open_space, results
 
 pytestmark = [pytest.mark.own_cluster, pytest.mark.node]
 
@@ -132,3 +135,18 @@ def test_where_it_may_change_nothing_of_a_claim_that_is_told_and_nothing_is_allo
         assert "allocation" not in (place.claim_of("q").get("status") or {})
     place.running("q")
     assert place.pod("p")["status"]["phase"] == "Running"
+
+
+def test_a_pod_on_its_node_is_not_started_with_a_blank_allocation_but_with_its_card_once_that_is_gone(
+    own: Installation, place: Space
+) -> None:
+    bound = claim("bound", request(cel=cards.on(cards.NVIDIA_24)))
+    bound["metadata"]["finalizers"] = [FINALIZER]
+    (made,) = place.create(bound)
+    status = {"allocation": blank(made, now=datetime.now(UTC))}
+    # As a leader leaves it that ends before it takes it back.
+    place.api.replace(RESOURCE_CLAIMS, {**made, "status": status}, namespace=place.name, subresource="status")
+    place.create(pod("bound", claims={"card": "bound"}, node=own.node))
+    place.event("bound", NOBODY)
+    place.running("bound", seconds=240)
+    assert {one["driver"] for one in results(place.claim("bound"))} == {DRIVER_NAME}
