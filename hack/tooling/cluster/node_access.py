@@ -3,7 +3,7 @@
 Flow: `NodeAccess` is the seam. `LocalNode` is the node of `hack/cluster`, `DockerExecNode` one of kind,
 `NoNode` any other: there every operation raises `NotAvailable`, which tests report as "not run".
 Limits: containers are found through containerd's `ctr`, which both kinds of nodes have. `DockerExecNode`
-needs Docker and has not been tried: where this was written no container registry was reached.
+needs Docker and has not been tried, for want of a container registry.
 """
 
 from __future__ import annotations
