@@ -176,6 +176,7 @@ def assemble(client: KubeClient, settings: Settings, *, namespace: str, identity
                 stores=stores,
                 nodes=nodes,
                 claims=Part(claims, lambda one: one.allocatable),
+                claims_version=lambda: claims.version,
                 classes=Part(classes, lambda one: one.allocatable),
                 wake=(agents, slices),
                 handover=handover,

@@ -7,7 +7,7 @@ Limits: starts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class Shared:
         stores: What publishing knows.
         nodes: The Nodes.
         claims: The claims.
+        claims_version: Resource version up to which they are known.
         classes: The DeviceClasses.
         wake: What else may let something fit when it changes: the agents' pods, slices.
         handover: Whose cards are given out by whom.
@@ -56,6 +57,7 @@ class Shared:
     stores: Stores
     nodes: Store[NodeFacts]
     claims: Store[ClaimView]
+    claims_version: Callable[[], int]
     classes: Store[ClassView]
     wake: Iterable[Watched[Any]]
     handover: Handover
@@ -94,6 +96,7 @@ def own_allocator(client: KubeClient, settings: Settings, shared: Shared) -> Own
         release=lambda: known_release(mode.state.release),
         amounts_kept=lambda: mode.state.amounts_kept,
         answered=answered,
+        claims_version=shared.claims_version,
     )
     allocating = Allocating(
         client,

@@ -88,6 +88,7 @@ class Allocator:
         answered: Callable[[Answer], None],
         policy: PlacementPolicy,
         hold_ups: HoldUps | None = None,
+        claims_version: Callable[[], int] = lambda: 0,
         orphaned_s: float = 60.0,
         unplaced_s: float = 900.0,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -106,6 +107,7 @@ class Allocator:
             answered: Told of each decision.
             policy: Which of the answers that fit is liked best.
             hold_ups: Told of claims that keep this replica from beginning; None if nobody is.
+            claims_version: Resource version up to which claims are known; 0 if that is not known.
             orphaned_s: How long an allocation of ours may have no pod before it is released.
             unplaced_s: How long a pod may have its cards without being placed while others need some.
             wall_clock: The time that allocations carry.
@@ -132,6 +134,7 @@ class Allocator:
             books,
             usage=usage,
             pods_of=pods_of,
+            version=claims_version,
             again=again,
             freed=lambda: again(WAKE, _WAKE_S),
             orphaned_s=orphaned_s,

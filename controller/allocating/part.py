@@ -48,6 +48,7 @@ class Surroundings:
         release: Kubernetes release of the cluster; "" while it is not known.
         amounts_kept: Whether the API server keeps the amounts that claims ask for; None if not known yet.
         answered: Told of each decision.
+        claims_version: Resource version up to which claims are known; 0 if that is not known.
     """
 
     left_s: Callable[[], float]
@@ -55,6 +56,7 @@ class Surroundings:
     release: Callable[[], str]
     amounts_kept: Callable[[], bool | None]
     answered: Callable[[Answer], None]
+    claims_version: Callable[[], int] = lambda: 0
 
 
 class Allocating:
@@ -132,6 +134,7 @@ class Allocating:
             answered=around.answered,
             policy=policy,
             hold_ups=hold_ups,
+            claims_version=around.claims_version,
             orphaned_s=orphaned_s,
             unplaced_s=unplaced_s,
             wall_clock=wall_clock,

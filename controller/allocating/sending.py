@@ -39,11 +39,20 @@ from driver.kube.client import JSON, KubeClient
 from driver.kube.resources import Resource
 
 
+def version_of(document: JSON) -> int:
+    """Resource version of an object or a list; 0 if there is none."""
+    text = str((document.get("metadata") or {}).get("resourceVersion") or "")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
 class Claims(Protocol):
     """What writing needs of an API server."""
 
     async def get(self, resource: Resource, name: str, *, namespace: str = "") -> JSON:
         """As `KubeClient.get`."""
+
+    async def version(self, resource: Resource, name: str, *, namespace: str = "") -> int:
+        """The server's newest resource version, by a list of one object; 0 if it does not say."""
 
     async def replace(
         self, resource: Resource, body: JSON, *, name: str, namespace: str = "", subresource: str = ""
@@ -75,6 +84,13 @@ class Sending:
     async def get(self, resource: Resource, name: str, *, namespace: str = "") -> JSON:
         """Reads an object, as `KubeClient.get`."""
         return await self._client.get(resource, name, namespace=namespace)
+
+    async def version(self, resource: Resource, name: str, *, namespace: str = "") -> int:
+        """The server's newest resource version, by a list of one object; 0 if it does not say."""
+        page = await self._client.list_page(
+            resource, namespace=namespace, field_selector=f"metadata.name={name}", limit=1
+        )
+        return version_of(page)
 
     async def replace(
         self, resource: Resource, body: JSON, *, name: str, namespace: str = "", subresource: str = ""

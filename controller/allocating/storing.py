@@ -53,6 +53,7 @@ class Storing:
         *,
         usage: NodeUsage,
         pods_of: Callable[[str], Collection[str]],
+        version: Callable[[], int],
         again: Callable[[str, float], None],
         freed: Callable[[], None],
         orphaned_s: float,
@@ -66,6 +67,7 @@ class Storing:
             books: What is given out.
             usage: What pods take of nodes.
             pods_of: The pods that name a claim (`namespace/name`).
+            version: Resource version up to which claims are known; 0 if that is not known.
             again: Puts a key into the queue, after so many seconds.
             freed: Told that something that was booked is not any more.
             orphaned_s: How long an allocation of ours may be of no use before it is released.
@@ -76,6 +78,7 @@ class Storing:
         self._books = books
         self._usage = usage
         self._pods_of = pods_of
+        self._version = version
         self._again = again
         self._freed = freed
         self._orphaned_s = orphaned_s
@@ -99,7 +102,14 @@ class Storing:
         holder = {"resource": "pods", "name": pod, "uid": view.uid} if view.node else None
         wanted = []
         for (name, claim), allocation in zip(mine, decision.allocations or (), strict=True):
-            one = Wanted(namespace=namespace, name=name, uid=claim.uid, allocation=allocation, holder=holder)
+            one = Wanted(
+                namespace=namespace,
+                name=name,
+                uid=claim.uid,
+                allocation=allocation,
+                holder=holder,
+                seen=self._version(),
+            )
             self._books.assume(one)
             self._placed[claim.uid] = (key, decision.node)
             wanted.append(one)

@@ -8,6 +8,10 @@ release the claim when its pods are gone, as for claims that kube-scheduler allo
 is always set, since kube-scheduler from 1.36 on would otherwise set it when it binds the pod, which the API
 server refuses as a change of an immutable field (seen on 1.36.3).
 
+After a restore of etcd what was decided may rest on a history that is gone, until the informers have listed
+anew. The server counts versions from a lower number then, and that is seen before an allocation is sent: by
+the answer about the finalizer, or where that is there already by a list of the one claim.
+
 Limits: three requests for a claim. Where no answer comes it is not known what the server did: the caller
 keeps the allocation in its books until `fencing.settled` says what is stored. Each request is sent only while
 this replica leads, and what still comes late finds another resourceVersion: `sending` says why.
@@ -23,11 +27,11 @@ from typing import Any
 import structlog
 
 from controller.allocating.errors import AllocationLostError, ClaimChangedError
-from controller.allocating.sending import Claims
+from controller.allocating.sending import Claims, version_of
 from controller.lease import LeadershipLostError
 from driver.api.share_allocation import GivenShare, config_entry, is_share_allocation
 from driver.cards import DRIVER_NAME
-from driver.kube.client import JSON, ApiError
+from driver.kube.client import JSON, ApiError, UnreachableError
 from driver.kube.resources import RESOURCE_CLAIMS
 from driver.quantities import parse_quantity
 
@@ -47,6 +51,7 @@ class Wanted:
         allocation: The AllocationResult as the allocator made it.
         holder: The pod for which the claim is reserved at once, as in `status.reservedFor`; None where
             kube-scheduler will do that.
+        seen: Resource version up to which claims were known when it was decided; 0 if that is not known.
     """
 
     namespace: str
@@ -54,6 +59,7 @@ class Wanted:
     uid: str
     allocation: JSON
     holder: JSON | None = None
+    seen: int = 0
 
 
 def complete(wanted: Wanted, *, now: datetime) -> JSON:
@@ -82,7 +88,7 @@ async def write(client: Claims, wanted: Wanted, *, now: datetime) -> JSON:
     Raises:
         ClaimChangedError: The claim is not the one that was decided about any more.
         AllocationLostError: The server dropped what says how much was given; nothing is allocated.
-        ApiError: The server refused, or gave no answer.
+        ApiError: The server refused, gave no answer, or its history was set back.
         LeadershipLostError: This replica does not lead any more; the allocation was not sent.
     """
     claim = await client.get(RESOURCE_CLAIMS, wanted.name, namespace=wanted.namespace)
@@ -94,6 +100,13 @@ async def write(client: Claims, wanted: Wanted, *, now: datetime) -> JSON:
             RESOURCE_CLAIMS, {**claim, "metadata": metadata}, name=wanted.name, namespace=wanted.namespace
         )
         _check(claim, wanted)
+        version = version_of(claim)
+    else:
+        version = await client.version(RESOURCE_CLAIMS, wanted.name, namespace=wanted.namespace)
+    if 0 < version < wanted.seen:
+        raise UnreachableError(
+            "The API server's history was set back; claims are to be listed anew.", status=0
+        )
     allocation = complete(wanted, now=now)
     status = {**(claim.get("status") or {}), "allocation": allocation}
     if wanted.holder is not None:

@@ -14,6 +14,7 @@ import copy
 import itertools
 import random
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from controller.allocating.fencing import is_blank
@@ -105,13 +106,47 @@ class Replica(World):
         for node in NODES:
             self.cards(node, *(card(f"card-{number}", mib=MIB) for number in range(CARDS)))
 
+    def listed(self) -> dict[str, str]:
+        return {"resourceVersion": str(self.storm.versions.last)}
+
     def hear(self, informer: Any, event: dict[str, Any], *, at_once: bool = False) -> None:
         """Lets the watch tell it, sooner or later."""
-        loop = asyncio.get_running_loop()
         delay = 0.0 if at_once or self.storm.calm else self.storm.chance.random() * 10
+        self._later(informer._apply, copy.deepcopy(event), delay=delay)
+
+    def list_anew(self, informer: Any, stored: dict[str, Any]) -> None:
+        """Lets an informer list, sooner or later, as it does where a watch cannot go on."""
+
+        def listed() -> None:
+            page = {
+                "items": copy.deepcopy(list(stored.values())),
+                "metadata": {"resourceVersion": str(self.storm.versions.last)},
+            }
+            found: dict[str, Any] = {}
+            informer._began += 1
+            version = informer._read(page, found)
+            informer._ahead = {}
+            informer._version = version
+            informer._take_over(found, int(version))
+
+        self._later(listed, delay=self.storm.chance.random() * 10)
+
+    def _later(self, call: Callable[..., Any], *what: Any, delay: float) -> None:
+        loop = asyncio.get_running_loop()
         # Never two at one instant: the loop does not keep their order.
         self._due = max(self._due + 1e-6, loop.time() + delay)
-        loop.call_at(self._due, informer._apply, copy.deepcopy(event))
+        loop.call_at(self._due, call, *what)
+
+
+class Versions(Iterator[int]):
+    """Counts versions; a restored store counts again from where it was."""
+
+    def __init__(self) -> None:
+        self.last = 1000
+
+    def __next__(self) -> int:
+        self.last += 1
+        return self.last
 
 
 class Storm:
@@ -124,7 +159,8 @@ class Storm:
         self.calm = False
         self.claims: dict[str, Any] = {}
         self.pods: dict[str, Any] = {}
-        self.versions = itertools.count(1000)
+        self.versions = Versions()
+        self.backup: tuple[int, dict[str, Any], dict[str, Any]] | None = None
         self.uids = itertools.count()
         self.told: set[str] = set()
         self.over: list[str] = []
@@ -235,6 +271,27 @@ class Storm:
             await asyncio.sleep(0)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+
+    # What becomes of the store
+
+    def back_up(self) -> None:
+        """Somebody backs up the store."""
+        self.backup = (self.versions.last, copy.deepcopy(self.claims), copy.deepcopy(self.pods))
+        # Claims and pods are not all that a cluster has.
+        self.versions.last += 10_000
+
+    def restore(self) -> None:
+        """Somebody restores it: all that came since is gone, and whoever watches has to list."""
+        if self.backup is None:
+            return
+        self.versions.last, claims, pods = copy.deepcopy(self.backup)
+        self.backup = None
+        for kind, stored in (("claims", claims), ("pods", pods)):
+            getattr(self, kind).clear()
+            getattr(self, kind).update(stored)
+            for world in self.replicas:
+                world.list_anew(getattr(world, kind), getattr(self, kind))
+        self.check()
 
     # Everybody else
 

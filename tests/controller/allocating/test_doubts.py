@@ -226,3 +226,45 @@ async def test_an_allocation_that_is_lost_on_the_way_is_not_tried_again_at_once(
     worker.cancel()
     assert sum(is_status(request) for request in world.transport.writes()) == 2
     assert world.reason() == AllocationLostError.reason
+
+
+@pytest.mark.parametrize("taken_back", [False, True], ids=["first allocation", "finalizer is there"])
+async def test_nothing_is_allocated_by_a_history_that_is_gone(taken_back: bool) -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    if taken_back:
+        await world.reconcile("a")
+        world.take_back("a")
+        assert world.stored["a"]["metadata"]["finalizers"] == [FINALIZER]
+    # The claims are known up to a version that the restored store has not reached.
+    world.claims._version = "5000"
+    world.listed = lambda: {"resourceVersion": "400"}  # type: ignore[method-assign]
+    with pytest.raises(ApiError, match="history was set back"):
+        await world.reconcile("a")
+    assert world.allocation("a") is None
+    # Then the informer has listed.
+    world.claims._version = "400"
+    world.claims._store.clear()
+    world.claims.observe(newer(world, "a"))
+    await world.part.reconcile("claim/default/a")
+    await world.reconcile("a")
+    assert world.allocation("a")
+    assert world.part.books.all_doubted() == []
+
+
+def newer(world: World, name: str) -> Any:
+    """Counts on from where the restored store is."""
+    world.versions = iter(range(401, 10_000))
+    world.stored[name] = world._versioned(world.stored[name])
+    return world.stored[name]
+
+
+async def test_a_claim_that_was_taken_back_is_allocated_again_where_the_history_goes_on() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    await world.reconcile("a")
+    world.take_back("a")
+    world.claims._version = "5000"
+    world.listed = lambda: {"resourceVersion": "5000"}  # type: ignore[method-assign]
+    await world.reconcile("a")
+    assert world.allocation("a")

@@ -27,7 +27,7 @@ def no_work_costs_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "thread_time", lambda: 0.0)
 
 
-async def weather(storm: Storm, *, pods: int) -> None:
+async def weather(storm: Storm, *, pods: int, restores: bool = False) -> None:
     """Lets it storm, and then be calm until nothing happens any more."""
     storm.lead()
     life = asyncio.create_task(storm.live())
@@ -43,6 +43,10 @@ async def weather(storm: Storm, *, pods: int) -> None:
             await storm.kill()
         if number % 10 == 3:
             await storm.stop()
+        if restores and number % 10 == 0:
+            storm.back_up()
+        if restores and number % 10 == 5:
+            storm.restore()
     storm.calm = True
     await asyncio.sleep(900)
     # What it sees is checked there too, and an exception of a task is nobody's until it is asked for.
@@ -61,11 +65,14 @@ async def test_whatever_happens_no_card_is_over_committed_and_each_pod_is_placed
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("drops_shares", "guarded"), [(False, False), (True, False), (False, True)])
-async def test_that_holds_in_many_storms(drops_shares: bool, guarded: bool) -> None:
+@pytest.mark.parametrize(
+    ("drops_shares", "guarded", "restores"),
+    [(False, False, False), (True, False, False), (False, True, False), (False, False, True)],
+)
+async def test_that_holds_in_many_storms(drops_shares: bool, guarded: bool, restores: bool) -> None:
     for seed in range(2, 40):
         try:
-            await storms(seed, drops_shares=drops_shares, guarded=guarded)
+            await storms(seed, drops_shares=drops_shares, guarded=guarded, restores=restores)
         except AssertionError as failed:
             raise AssertionError(f"seed {seed}") from failed
 
@@ -74,10 +81,10 @@ async def test_that_holds_where_a_webhook_lets_nobody_take_a_finalizer_off() -> 
     await storms(0, drops_shares=False, guarded=True)
 
 
-async def storms(seed: int, *, drops_shares: bool, guarded: bool = False) -> None:
+async def storms(seed: int, *, drops_shares: bool, guarded: bool = False, restores: bool = False) -> None:
     """Lets it storm, and looks at what is left."""
     storm = Storm(seed, drops_shares=drops_shares, guarded=guarded)
-    await weather(storm, pods=40)
+    await weather(storm, pods=40, restores=restores)
     assert storm.over == []
     leader = storm.now_leading
     told = storm.told | {answer.pod.partition("/")[2] for answer in leader.answers}

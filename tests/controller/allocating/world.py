@@ -81,7 +81,7 @@ class World:
         self.refuse: Refuse = lambda _request: None
         self.after: Refuse = lambda _request: None
         self.mangle: Callable[[Any], None] = lambda _claim: None
-        self.versions = itertools.count(100)
+        self.versions: Iterator[int] = itertools.count(100)
         self.transport = self.transport_of(self._answer)
         self.inventories = Inventories()
         self.answers: list[Answer] = []
@@ -102,6 +102,7 @@ class World:
                 release=lambda: "1.36",
                 amounts_kept=lambda: self.kept,
                 answered=self.answers.append,
+                claims_version=lambda: self.claims.version,
             ),
             claims=self.claims,
             classes=self.classes,
@@ -122,7 +123,7 @@ class World:
         if refused is not None:
             return refused
         if request.path.endswith("/resourceclaims"):
-            return {"items": copy.deepcopy(list(self.stored.values())), "metadata": {}}
+            return {"items": copy.deepcopy(list(self.stored.values())), "metadata": self.listed()}
         if request.path.startswith(PODS_PATH):
             return copy.deepcopy(self.stored_pods.get(request.path.removeprefix(PODS_PATH)))
         name, _, part = request.path.removeprefix(CLAIMS).partition("/")
@@ -141,6 +142,10 @@ class World:
             made = {**sent, "status": present.get("status", {})}
         self.stored[name] = self._versioned(made)
         return self.after(request) or copy.deepcopy(self.stored[name])
+
+    def listed(self) -> dict[str, str]:
+        """What a list says of itself."""
+        return {}
 
     def _versioned(self, document: Any) -> Any:
         made = copy.deepcopy(document)
