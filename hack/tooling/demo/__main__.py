@@ -81,7 +81,8 @@ def _show(*, node_file: Path, claims_file: Path, output: Path | None) -> int:
         offered = sum(len(one["spec"]["devices"]) for one in story.slices)
         screen.heading(f"ResourceSlices made of them: {len(story.slices)} with {offered} devices")
         screen.line(f"   {slices}")
-        screen.heading(f"{len(manifests.claims)} claims, one after the other")
+        several = len(manifests.claims) != 1
+        screen.heading(f"{len(manifests.claims)} claims, one after the other" if several else "One claim")
         failed = 0
         for asked in manifests.claims:
             told = story.tell(asked)

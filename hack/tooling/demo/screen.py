@@ -102,7 +102,7 @@ class Screen:
             self._console.print(line)
 
     def _title(self, mark: str, style: str, *, name: str, story: str) -> None:
-        text = Text(self._folded(f"{mark} {name}  {story}"))
+        text = Text(self._folded(f"{mark} {name}  {story}".rstrip()))
         text.stylize(style, 0, len(mark))
         text.stylize("bold", len(mark) + 1, len(mark) + 1 + len(name))
         self._console.print(text)
