@@ -47,6 +47,25 @@ class Late(Slow):
             done()
 
 
+def meta(document: Any, **changes: str) -> Any:
+    return {**document, "metadata": {**document["metadata"], **changes}}
+
+
+class Stuck:
+    """The first piece of work goes on although its asker was cut off."""
+
+    def __init__(self) -> None:
+        self.ends: list[Callable[[], None]] = []
+
+    async def __call__(self, work: Callable[[], T], *, done: Callable[[], None]) -> T:
+        self.ends.append(done)
+        if len(self.ends) == 1:
+            await asyncio.Event().wait()
+        answer = work()
+        done()
+        return answer
+
+
 def allocated(world: World, name: str, memory: str) -> Any:
     """A claim that somebody else allocated."""
     world.claim(name, memory)
@@ -116,7 +135,7 @@ async def test_what_is_released_meanwhile_is_free_afterwards() -> None:
     assert world.allocation("p")
 
 
-@pytest.mark.parametrize("change", ["pod", "claim", "node", "leader"])
+@pytest.mark.parametrize("change", ["pod", "pod anew", "pod ends", "claim", "claim anew", "node", "leader"])
 async def test_a_decision_is_dropped_if_what_it_is_about_has_changed_meanwhile(change: str) -> None:
     slow = Slow()
     world = World(run=slow)
@@ -125,6 +144,12 @@ async def test_a_decision_is_dropped_if_what_it_is_about_has_changed_meanwhile(c
     await slow.begun.wait()
     if change == "pod":
         world.pod("p", "p", nodeName="n2")
+    elif change == "pod anew":
+        world.pods.observe(world._versioned(meta(world.stored_pods["p"], uid="another")))
+    elif change == "pod ends":
+        world.pods.observe(world._versioned(meta(world.stored_pods["p"], deletionTimestamp="now")))
+    elif change == "claim anew":
+        world.store(meta(world.stored["p"], uid="another"))
     elif change == "claim":
         world.store(allocated(world, "p", "100Mi"))
     elif change == "node":
@@ -167,6 +192,23 @@ async def test_one_whose_asker_was_cut_off_is_waited_for() -> None:
     go_on.set()
     assert await run(lambda: "next", done=lambda: None) == "next"
     assert over == ["work", "done"]
+
+
+async def test_nobody_is_asked_while_one_whose_asker_was_cut_off_is_worked_on() -> None:
+    stuck = Stuck()
+    world = World(run=stuck)
+    world.ask("p")
+    asking = asyncio.create_task(world.reconcile("p"))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    world.ask("q")
+    waits = asyncio.create_task(world.reconcile("q"))
+    await asyncio.sleep(0.01)
+    assert len(stuck.ends) == 1
+    stuck.ends[0]()
+    await waits
+    assert world.allocation("q")
 
 
 async def test_decisions_are_made_in_a_thread() -> None:

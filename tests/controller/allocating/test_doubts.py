@@ -10,9 +10,11 @@ import pytest
 
 from controller.allocating.errors import AllocationLostError
 from controller.allocating.refused import RefusedNodes
+from controller.allocating.views import ClaimView
 from controller.allocating.waiting import WAKE
 from controller.allocating.writing import FINALIZER
 from controller.lease import LeadershipLostError
+from driver.errors import ConfigError
 from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for
 from tests.controller.allocating.world import World, without_shares
 
@@ -267,4 +269,54 @@ async def test_a_claim_that_was_taken_back_is_allocated_again_where_the_history_
     world.claims._version = "5000"
     world.listed = lambda: {"resourceVersion": "5000"}  # type: ignore[method-assign]
     await world.reconcile("a")
+    assert world.allocation("a")
+
+
+async def test_what_is_not_known_to_be_stored_counts_also_where_the_books_are_made_anew() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    world.refuse = lambda request: UnreachableError("timed out", status=0) if is_status(request) else None
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    world.refuse = lambda _request: None
+
+    def unreadable(_cluster: Any) -> Any:
+        raise ConfigError("A change that cannot be read.")
+
+    world.part.books._change(unreadable)
+    assert world.part.books._cluster is None, "it would not count what changed from now on"
+    world.ask("b", "600Mi")
+    await world.reconcile("b")
+    assert world.allocation("b") is None
+
+
+async def test_what_a_claim_held_that_was_made_anew_is_free() -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    await world.reconcile("a")
+    books, view = world.part.books, world.claims.get("default/a")
+    assert view is not None
+    books.observed("default/a", ClaimView(uid="another"))
+    world.ask("b", "600Mi")
+    await world.reconcile("b")
+    assert world.allocation("b")
+
+
+async def test_a_claim_is_kept_for_a_pod_whose_other_claim_fits_beside_it_at_last() -> None:
+    world = World()
+    world.ask("other", "600Mi")
+    await world.reconcile("other")
+    world.claim("a", "300Mi")
+    world.pod("p", "a")
+    await world.reconcile("p")
+    world.claim("b", "600Mi")
+    world.pod("p", "a", "b")
+    await world.reconcile("p")
+    assert world.allocation("b") is None
+    await asyncio.sleep(30)
+    world.take_back("other")
+    await world.reconcile("p")
+    assert world.allocation("b")
+    await asyncio.sleep(60)
+    await world.part.reconcile("claim/default/a")
     assert world.allocation("a")

@@ -446,8 +446,10 @@ async def test_the_end_of_an_earlier_decision_does_not_end_the_one_that_came_aft
     assert earlier is not None
     later = replace(earlier, allocation=copy.deepcopy(earlier.allocation))
     world.part.books.assume(later)
+    world.part.books.doubt(later)
     world.part.books.drop(earlier)
     assert world.part.books.assumed("uid-a")
+    assert world.part.books.doubted("default/a") is later
     world.part.books.drop(later)
     assert not world.part.books.assumed("uid-a")
 
