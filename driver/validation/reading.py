@@ -16,6 +16,9 @@ from typing import Any
 from driver.errors import shown
 from driver.validation.errors import ObjectTooLargeError, ObjectUnreadableError
 
+_NEAR = 0.8
+_PART = 3
+
 
 def path(field: str, name: str) -> str:
     """The path of a part of a field."""
@@ -96,6 +99,9 @@ def names(holder: Mapping[str, Any], name: str, *, field: str, most: int) -> Seq
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """A sentence that suggests the nearest of some names, "" where none is near."""
-    found = difflib.get_close_matches(name[:128], sorted(set(known)), n=1, cutoff=cutoff)
+    """A sentence that suggests the nearest of some names, or one that it is a part of; "" where none is."""
+    name, names = name[:128], sorted(set(known))
+    found = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    if not (found and difflib.SequenceMatcher(None, name, found[0]).ratio() >= _NEAR) and len(name) >= _PART:
+        found = [one for one in names if name.casefold() in one.casefold()] or found
     return f"Did you mean {found[0]}?" if found else ""

@@ -79,6 +79,12 @@ def test_a_quota_for_a_model_that_no_card_is_of_is_warned_of_with_the_nearest() 
     assert warning.endswith("Did you mean NVIDIA L4?")
 
 
+def test_a_part_of_a_models_name_suggests_the_whole_and_no_other_model_that_looks_like_it() -> None:
+    cluster = facts(known(a=[card(0, model="NVIDIA A100-SXM4-40GB"), card(1, model="Z100")]))
+    (warning,) = quota(cluster, hard={"cards": 1}, models=["a100"]).warnings
+    assert warning.endswith("Did you mean NVIDIA A100-SXM4-40GB?")
+
+
 def test_nothing_is_said_of_models_where_there_are_no_cards() -> None:
     assert quota(hard={"cards": 1}, models=["H100"]) == Findings()
 
