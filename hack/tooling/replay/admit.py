@@ -62,7 +62,9 @@ FILE holds manifests of the cluster: AcceleratorNodes (or ResourceSlices),
 DeviceClasses, AcceleratorPolicies, AcceleratorQuotas, ResourceQuotas,
 Namespaces, ResourceClaims that exist; as YAML or JSON, in lists or one after
 the other. Where FILE has cards, DeviceClasses of the chart that it leaves out
-are there as well. Objects of other kinds are passed over, and named on standard
+are there as well. Policies hold for cards of ResourceSlices too, by the labels
+of Nodes in FILE, but for the memory that they reserve, which slices already
+leave out. Objects of other kinds are passed over, and named on standard
 error. A quota whose status
 says what is used is taken at its word; for any other the claims of the file are
 counted. Claims that are admitted count for the lines after them, dry runs do

@@ -14,7 +14,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import yaml
 
 from driver.api.base import decode
 from driver.api.node import cards_of, decode_status
-from driver.api.policy import AcceleratorPolicySpec, NamedPolicy
+from driver.api.policy import AcceleratorPolicySpec, NamedPolicy, effective_policy
 from driver.api.quota import AcceleratorQuotaSpec
 from driver.cards import CORES_PER_CARD, DRIVER_NAME, Card, IsolationLevel, Partition, node_of_pool
 from driver.errors import DragomanError
@@ -37,10 +37,11 @@ from tooling.replay.errors import ReplayError
 
 JSON = dict[str, Any]
 
-PASSED_OVER = ("Node", "Pod", "ResourceClaimTemplate", "Lease", "ConfigMap", "Service", "ServiceAccount")
+PASSED_OVER = ("Pod", "ResourceClaimTemplate", "Lease", "ConfigMap", "Service", "ServiceAccount")
 """Kinds that a dump of a cluster may hold and that no answer depends on."""
 _OURS = "dragoman.dev"
 _ALIKE = 0.8
+_ENDLESS = 1 << 62
 _SOMETHING = re.compile(r"\S")
 
 
@@ -56,6 +57,7 @@ class Scene:
         resource_quotas: Core ResourceQuotas.
         claims: ResourceClaims that exist.
         namespaces: Labels by name.
+        labels: Those of Nodes, by name.
         settings: What the file says of the controller's settings; None if nothing.
         passed_over: Where objects are of which nothing is known here, as sentences.
     """
@@ -67,6 +69,7 @@ class Scene:
     resource_quotas: list[JSON] = field(default_factory=list)
     claims: list[JSON] = field(default_factory=list)
     namespaces: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    labels: dict[str, Mapping[str, str]] = field(default_factory=dict)
     settings: ReplaySettings | None = None
     passed_over: list[str] = field(default_factory=list)
 
@@ -86,6 +89,7 @@ def read_scene(paths: list[Path]) -> Scene:
         "AcceleratorQuota": lambda one: _quota(scene, one),
         "ResourceQuota": scene.resource_quotas.append,
         "ResourceClaim": scene.claims.append,
+        "Node": lambda one: scene.labels.update({_name(one): one["metadata"].get("labels") or {}}),
         "Namespace": lambda one: scene.namespaces.update({_name(one): one["metadata"].get("labels") or {}}),
         SETTINGS: lambda one: _settings(scene, one),
         **dict.fromkeys(PASSED_OVER, lambda _one: None),
@@ -105,8 +109,11 @@ def read_scene(paths: list[Path]) -> Scene:
                     raise ReplayError(f"{where}: {invalid}") from None
                 except (KeyError, TypeError, AttributeError, ValueError) as odd:
                     raise ReplayError(f"{where}: it cannot be read: {odd!r}") from None
+    inventoried = frozenset(scene.cards)
     for one in slices:
         _slice(scene, one)
+    for node in scene.cards.keys() - inventoried:
+        _under_policies(scene, node)
     if scene.cards:
         scene.classes = {_name(one): one for one in device_classes(VENDORS)} | scene.classes
     return scene
@@ -214,6 +221,26 @@ def _slice(scene: Scene, one: JSON) -> None:
     known = scene.cards.setdefault(node, [])
     names = {card.name for card in known}
     known += [card for card in cards if card.name not in names]
+
+
+def _under_policies(scene: Scene, node: str) -> None:
+    """What policies say of cards and ResourceSlices do not: an AcceleratorNode would say it.
+
+    Memory that a policy reserves is no part of what a slice has.
+    """
+    policy = effective_policy(scene.policies.values(), node_labels=scene.labels.get(node, {}))
+
+    def said(card: Card) -> Card:
+        ruled = policy.apply(replace(card, memory_bytes=_ENDLESS))
+        return replace(
+            ruled,
+            memory_bytes=card.memory_bytes,
+            physical_memory_bytes=card.physical_memory_bytes,
+            shareable=card.shareable and ruled.shareable,
+            allow_uncapped=card.allow_uncapped and ruled.allow_uncapped,
+        )
+
+    scene.cards[node] = [said(card) for card in scene.cards[node]]
 
 
 _FIELDS = {

@@ -472,6 +472,18 @@ def test_classes_of_the_chart_are_there_beside_those_of_the_file(replay: Any, tm
     assert [one["allowed"] for one in found.responses] == [False, False]
 
 
+def _slice() -> JSON:
+    device = {
+        "name": "nvidia-1",
+        "attributes": {"vendor": {"string": "nvidia"}, "model": {"string": "NVIDIA L4"}},
+        "capacity": {"memory": {"value": "24Gi"}, "cores": {"value": "100"}},
+        "allowMultipleAllocations": True,
+    }
+    spec = {"driver": "dragoman.dev", "nodeName": "node-1", "devices": [device]}
+    metadata = {"name": "node-1"}
+    return {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": metadata, "spec": spec}
+
+
 @pytest.mark.parametrize("kind", ["ResourceClaim", "ResourceClaimTemplate"])
 def test_an_older_version_is_read_as_the_api_server_would_convert_it(replay: Any, kind: str) -> None:
     flat = claim(memory="500m")
@@ -487,16 +499,35 @@ def test_an_older_version_is_read_as_the_api_server_would_convert_it(replay: Any
 def test_slices_of_an_older_version_are_read_as_the_api_server_would_convert_them(
     replay: Any, tmp_path: Path
 ) -> None:
-    manifests = _manifests()
-    for one in manifests:
-        if one["kind"] == "ResourceSlice":
-            one["apiVersion"] = "resource.k8s.io/v1beta1"
-            devices = one["spec"]["devices"]
-            one["spec"]["devices"] = [{"name": each.pop("name"), "basic": each} for each in devices]
+    found = _slice()
+    found["apiVersion"] = "resource.k8s.io/v1beta1"
+    (device,) = found["spec"]["devices"]
+    found["spec"]["devices"] = [{"name": device.pop("name"), "basic": device}]
     path = tmp_path / "cluster.yaml"
-    path.write_text(yaml.safe_dump_all(manifests))
-    asked = review("ResourceClaim", claim(memory="90Gi"))
-    assert replay(asked, cluster=path).responses == replay(asked).responses
+    path.write_text(yaml.safe_dump(found))
+    run = replay(review("ResourceClaim", claim(memory="25Gi")), cluster=path)
+    assert "the card has 24Gi" in run.responses[0]["status"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked"),
+    [({"pool": "a"}, [True, False]), ({"pool": "b"}, [True, True]), (None, [True, True])],
+    ids=["picked", "not picked", "unknown"],
+)
+def test_policies_hold_for_cards_of_slices_whose_node_they_pick(
+    replay: Any, tmp_path: Path, labels: Any, asked: list[bool]
+) -> None:
+    ours = {"apiVersion": "dragoman.dev/v1alpha1"}
+    spec = {"nodeSelector": {"matchLabels": {"pool": "a"}}, "allowUncapped": False, "reservedMemory": "30Gi"}
+    policy = {**ours, "kind": "AcceleratorPolicy", "metadata": {"name": "capped"}, "spec": spec}
+    hard = {**ours, "kind": "AcceleratorQuota", "metadata": {"name": "q", "namespace": "apps"}}
+    found = [_slice(), policy, {**hard, "spec": {"hard": {"cores": "100"}}}]
+    if labels is not None:
+        found.append({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "labels": labels}})
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump_all(found))
+    run = replay(*(review("ResourceClaim", claim(name, memory="1Gi")) for name in "ab"), cluster=path)
+    assert [one["allowed"] for one in run.responses] == asked
 
 
 def test_a_kind_of_another_group_is_none_of_ours(replay: Any) -> None:
