@@ -342,7 +342,8 @@ class Preload(Values):
         pattern=_LIBRARY,
         description="`image`: the library in the project's image (hack/image --preload-library FILE). "
         "An absolute "
-        "path: a file of the node. Empty: none; limited shares are then refused by that name.",
+        "path: a file of the node. Empty: none; limited shares that nothing else can hold are then refused "
+        "(PreloadLibraryMissing).",
     )
     ascend: str = Field(
         default="",
@@ -354,7 +355,7 @@ class Preload(Values):
         default="",
         pattern=_NODE_FILE,
         description="HAMi's library for HIP (libamvgpu.so) for shares of AMD cards, in the same way. It "
-        "holds memory; a cap on compute of an AMD card is refused.",
+        "holds memory; a cap on compute of an AMD card needs another method.",
     )
 
 
