@@ -43,7 +43,7 @@ from kubelet_plugin.logs import operation
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.node_status import FIELD_MANAGER
 from kubelet_plugin.prepare.claims import ClaimRef
-from kubelet_plugin.prepare.engine import PreparedClaim
+from kubelet_plugin.prepare.prepared import PreparedClaim
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 
 log = structlog.get_logger(__name__)

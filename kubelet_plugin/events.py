@@ -32,7 +32,7 @@ from driver.kube.resources import EVENTS, RESOURCE_CLAIMS
 from kubelet_plugin.logs import operation
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
-from kubelet_plugin.prepare.engine import PreparedClaim
+from kubelet_plugin.prepare.prepared import PreparedClaim
 
 log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ from kubelet_plugin.api import dra_v1_pb2, dra_v1_pb2_grpc, dra_v1beta1_pb2, dra
 from kubelet_plugin.logs import operation
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
-from kubelet_plugin.prepare.engine import PreparedClaim
+from kubelet_plugin.prepare.prepared import PreparedClaim
 
 log = structlog.get_logger(__name__)
 

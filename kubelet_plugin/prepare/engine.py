@@ -38,6 +38,7 @@ from kubelet_plugin.prepare.lanes import Lanes
 from kubelet_plugin.prepare.ledger import CardFullError, CardUse
 from kubelet_plugin.prepare.phases import Phases, Recorder
 from kubelet_plugin.prepare.planning import ClaimReader, Place, Plan, read
+from kubelet_plugin.prepare.prepared import PreparedClaim, prepared_as
 from kubelet_plugin.prepare.quick import QuickPath
 from kubelet_plugin.prepare.records import CLAIM_UID, ClaimRecord
 from kubelet_plugin.prepare.restoring import Restoring
@@ -56,33 +57,6 @@ _QUICK_THREADS = 32
 """How many ask the API server, or wait a moment for a seat, at once; who has a seat counts no more."""
 _MAX_LOOK_UPS = 16
 """How many holders of a full card are looked up to find out whether waiting helps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedDevice:
-    """One device of a prepared claim, as the kubelet wants it.
-
-    Attributes:
-        request: Name of the request, without a subrequest.
-        pool: Name of the pool.
-        device: Name of the card.
-        cdi_id: The CDI device.
-        share_id: "" where the result has none.
-    """
-
-    request: str
-    pool: str
-    device: str
-    cdi_id: str
-    share_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedClaim:
-    """The answer for one claim; no devices where the allocation names none of this node."""
-
-    devices: tuple[PreparedDevice, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +239,7 @@ class PrepareEngine:
                 loop = asyncio.get_running_loop()
                 done = await loop.run_in_executor(self._quick_pool, quick.attempt, ref)
                 if done is not None:
-                    return _answer(done)
+                    return prepared_as(done)
             try:
                 with self._phases.time("fetch"):
                     claim = await reader.claim(namespace=ref.namespace, name=ref.name)
@@ -276,17 +250,17 @@ class PrepareEngine:
                 )
                 if known is None:
                     raise
-                return _answer(known)
+                return prepared_as(known)
             check_claim(claim, ref)
             looked_for = self._state.find(ref.uid) is not None
             if looked_for:
                 known = await self._repeat(claim, ref)
                 if known is not None:
-                    return _answer(known)
+                    return prepared_as(known)
             try:
                 with self._phases.time("fetch"):
                     plan = await read(claim, ref, place=self._place, cards=self._cards.cards(), reader=reader)
-                return _answer(await self._commit(plan)) if plan.given else PreparedClaim()
+                return prepared_as(await self._commit(plan)) if plan.given else PreparedClaim()
             except DragomanError:
                 if looked_for:
                     raise
@@ -294,7 +268,7 @@ class PrepareEngine:
                 known = await self._repeat(claim, ref)
                 if known is None:
                     raise
-                return _answer(known)
+                return prepared_as(known)
 
     async def _repeat(self, claim: JSON, ref: ClaimRef) -> ClaimRecord | None:
         allocation = fingerprint(claim, pool=self._place.pool)
@@ -407,22 +381,6 @@ class PrepareEngine:
     async def _undone(self, uid: str, work: Callable[[], _T]) -> _T:
         with await self._undo_lanes.enter(self._effects.devices_of(uid)):
             return await asyncio.get_running_loop().run_in_executor(self._undo_pool, work)
-
-
-def _answer(record: ClaimRecord) -> PreparedClaim:
-    return PreparedClaim(
-        devices=tuple(
-            PreparedDevice(
-                request=item.share.base_request,
-                pool=item.pool,
-                device=item.share.device,
-                cdi_id=item.cdi_id,
-                share_id=item.share.share_id,
-            )
-            for item in record.shares
-        ),
-        warnings=record.warnings,
-    )
 
 
 def _check_uid(ref: ClaimRef) -> None:

@@ -16,7 +16,7 @@ from kubelet_plugin import claim_status
 from kubelet_plugin.claim_status import ClaimStatusWriter, entries_of
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
-from kubelet_plugin.prepare.engine import PreparedClaim, PreparedDevice
+from kubelet_plugin.prepare.prepared import PreparedClaim, PreparedDevice
 from kubelet_plugin.prepare.records import ClaimRecord, ShareRecord
 from tests.support.scripted_api import Request, scripted_client
 

@@ -9,7 +9,7 @@ from driver.kube.client import KubeClient
 from kubelet_plugin.claim_status import CALM_S, LATEST_S, PACE_S, ClaimStatusWriter
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
-from kubelet_plugin.prepare.engine import PreparedClaim, PreparedDevice
+from kubelet_plugin.prepare.prepared import PreparedClaim, PreparedDevice
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 

@@ -12,7 +12,7 @@ from kubelet_plugin import events as module
 from kubelet_plugin.events import AGAIN_AFTER_S, BURST, REFILL_S, PodEvents
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
-from kubelet_plugin.prepare.engine import PreparedClaim
+from kubelet_plugin.prepare.prepared import PreparedClaim
 from tests.support.scripted_api import Request, scripted_client
 
 pytestmark = pytest.mark.asyncio

@@ -14,7 +14,7 @@ from kubelet_plugin.api import dra_v1_pb2, dra_v1_pb2_grpc, dra_v1beta1_pb2, dra
 from kubelet_plugin.endpoint import Endpoint
 from kubelet_plugin.metrics import Metrics
 from kubelet_plugin.prepare.claims import ClaimRef
-from kubelet_plugin.prepare.engine import PreparedClaim, PreparedDevice
+from kubelet_plugin.prepare.prepared import PreparedClaim, PreparedDevice
 from kubelet_plugin.server import ClaimService, add_claim_services
 
 pytestmark = pytest.mark.asyncio

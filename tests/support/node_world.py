@@ -17,7 +17,8 @@ from driver.errors import DragomanError
 from driver.isolation.choose import Chosen
 from driver.kube.client import UnreachableError
 from kubelet_plugin.prepare.claims import ClaimRef, missing
-from kubelet_plugin.prepare.engine import EngineSettings, PreparedClaim, PrepareEngine
+from kubelet_plugin.prepare.engine import EngineSettings, PrepareEngine
+from kubelet_plugin.prepare.prepared import PreparedClaim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -22,8 +22,8 @@ from driver.errors import (
     OverCommitReleasingError,
 )
 from kubelet_plugin.prepare import planning
-from kubelet_plugin.prepare.engine import PreparedClaim
 from kubelet_plugin.prepare.planning import PodUnknownError
+from kubelet_plugin.prepare.prepared import PreparedClaim
 from tests.support.node_world import (
     POOL,
     card,
