@@ -2,8 +2,8 @@
 #
 #   docker build --tag REGISTRY/dragoman:0.1.0 . && docker push REGISTRY/dragoman:0.1.0
 #
-# `hack/image` makes the same layout without either, and is what the tests use. This file could not be tried where
-# the project is built: no registry is reached from there.
+# `hack/image` makes the same layout without either, and is what the tests use. This file has not been tried, for want
+# of a container engine and a registry.
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src

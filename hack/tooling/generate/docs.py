@@ -118,13 +118,15 @@ def attributes_page() -> str:
         domain, _, last = name.rpartition("/")
         asked = f'device.attributes["{domain or "dragoman.dev"}"].{last}'
         kind, example = next(iter(value.items()))
-        meaning = meanings.get(domain_free.get(last.lower(), ""), "")
+        meaning = _published(meanings.get(domain_free.get(last.lower(), ""), ""))
         rows.append(f"| `{asked}` | {kind} | `{json.dumps(example)}` | {meaning} |")
     partition = _meanings(Partition)
     for name, meaning in (("profile", partition["profile"]), ("parentUUID", partition["card_uuid"])):
         (example,) = _device(_EXAMPLE_PARTITION)["attributes"][name].values()
         asked = f'device.attributes["dragoman.dev"].{name}'
-        rows.append(f"| `{asked}` | string | `{json.dumps(example)}` | Partitions alone: {meaning} |")
+        rows.append(
+            f"| `{asked}` | string | `{json.dumps(example)}` | Partitions alone: {_published(meaning)} |"
+        )
     capacities = []
     for name, value in device["capacity"].items():
         policy = value.get("requestPolicy", {})
@@ -150,6 +152,11 @@ def attributes_page() -> str:
             "",
         ]
     )
+
+
+def _published(meaning: str) -> str:
+    """What a field means to a selector: what is empty on a card is not published."""
+    return re.sub(r'[;,] (?:""|None) (if|where) ', r"; missing \1 ", meaning)
 
 
 def reasons_page() -> str:
