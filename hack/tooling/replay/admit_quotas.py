@@ -1,7 +1,8 @@
 """Quotas of a replay: those of the file, and all that was admitted since.
 
-Flow: a quota whose status says what is used is taken at its word; for any other the claims of the file are
-counted. Each admitted claim is reserved by `controller.quota`, as the webhook does it, and counted at once.
+Flow: a quota whose status says what is used is taken at its word, but for promises that have ended and whose
+claims are not in the file; for any other the claims of the file are counted. Each admitted claim is reserved
+by `controller.quota`, as the webhook does it, and counted at once.
 
 Limits: in memory. A claim that is deleted in the course of a replay gives back what it took when it was
 admitted there; claims of the file stay counted.
@@ -10,6 +11,8 @@ admitted there; claims of the file stay counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from controller.quota.charges import Charges
@@ -19,9 +22,11 @@ from controller.quota.translating import Translation, groups_of
 from driver.api.base import decode
 from driver.api.quota import AcceleratorQuotaSpec, QuotaAmounts
 from driver.conversion import ConversionSettings
+from driver.errors import DragomanError
 from driver.quota.amounts import NOTHING, Charge, charge_of_document, document_of
 from driver.quota.asks import ask_of, drivers_of
 from driver.quota.charging import Scope, charge_of
+from driver.quota.ledger import read_ledger, written_left_s, written_status
 from driver.quota.stock import Stock
 from tooling.replay.admit_scene import Scene
 
@@ -110,7 +115,7 @@ class ReplayQuotas:
         metadata = {"namespace": "default", **(quota.get("metadata") or {})}
         quota = {**quota, "metadata": metadata}
         if (quota.get("status") or {}).get("used") is not None:
-            return quota
+            return _without_ended(quota, scene)
         scope = Scope.of(decode(AcceleratorQuotaSpec, quota.get("spec") or {}, field="spec"))
         total = NOTHING
         for claim in scene.claims:
@@ -119,6 +124,18 @@ class ReplayQuotas:
             ask = ask_of(claim, carried=self._carried)
             total += charge_of(ask, scope=scope, stock=self._stock, given=drivers_of(claim)).charge
         return {**quota, "status": {"used": document_of(total)}}
+
+
+def _without_ended(quota: JSON, scene: Scene) -> JSON:
+    """A quota as the controller leaves it within a minute: promises to claims that never came are over."""
+    try:
+        _, ledger = read_ledger(quota)
+    except DragomanError:
+        return quota
+    stored = {str((one.get("metadata") or {}).get("uid") or "") for one in scene.claims}
+    now = datetime.now(UTC)
+    kept = tuple(one for one in ledger.reservations if one.uid in stored or written_left_s(one, now=now) > 0)
+    return {**quota, "status": written_status(replace(ledger, reservations=kept), quota)}
 
 
 def _used(document: Mapping[str, Any]) -> Charge:

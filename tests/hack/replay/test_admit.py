@@ -297,6 +297,32 @@ def test_a_quota_that_says_what_is_used_is_taken_at_its_word(replay: Any) -> Non
     assert [one["allowed"] for one in replay(*lines).responses] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("expires", "stored", "allowed"),
+    [
+        ("2020-01-01T00:00:00Z", False, True),
+        ("2020-01-01T00:00:00Z", True, False),
+        ("2999-01-01T00:00:00Z", False, False),
+    ],
+    ids=["ended", "ended, and the claim is there", "open"],
+)
+def test_what_was_promised_to_a_claim_that_never_came_is_free(
+    replay: Any, tmp_path: Path, expires: str, *, stored: bool, allowed: bool
+) -> None:
+    promise = {"uid": "uid-old", "memoryMiB": 8192, "cores": 0, "cards": 1, "expires": expires}
+    quota = {
+        "apiVersion": "dragoman.dev/v1alpha1",
+        "kind": "AcceleratorQuota",
+        "metadata": {"name": "q", "namespace": "apps"},
+        "spec": {"hard": {"memory": "10Gi"}},
+        "status": {"used": {"memory": "8Gi", "cores": "0", "cards": "1"}, "reservations": [promise]},
+    }
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump_all([_slice(), quota, *([claim("old", memory="8Gi")] if stored else [])]))
+    run = replay(review("ResourceClaim", claim("new", memory="4Gi")), cluster=path)
+    assert [one["allowed"] for one in run.responses] == [allowed]
+
+
 def test_who_makes_a_pod_whose_claims_a_quota_will_refuse_is_told(replay: Any) -> None:
     asked = pod(nvidia_com__gpu="1", nvidia_com__gpumem="41000")
     (response,) = replay(review("Pod", asked, namespace="team")).responses
