@@ -104,6 +104,10 @@ FACTS = VendorFacts(
             source="HAMi 2.10 (2.9: whole cards only); without amounts also AMD's device plugin",
         ),
     ),
+    attributes=(
+        ("computePartition", "string", "SPX", "Compute mode that the card is in."),
+        ("memoryPartition", "string", "NPS1", "Memory mode that the card is in."),
+    ),
     offered_as=("amd.com/gpu",),
     # AMD's device plugin with its naming strategy `mixed`.
     plugin_prefixes=tuple(f"amd.com/{mode}_nps" for mode in ("spx", "dpx", "tpx", "qpx", "cpx")),

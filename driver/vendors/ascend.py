@@ -17,7 +17,7 @@ Limits:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -67,6 +67,13 @@ _CHIP_NODE = re.compile(r"/dev/davinci[0-9]+")
 _HAMI = "HAMi 2.10, hami-scheduler-device"
 
 
+def _spellings(*names: str) -> Iterator[str]:
+    """What people write for the model: the name of the resource, the chip's as npu-smi and HAMi have it."""
+    for one in names:
+        bare = one.removeprefix("Ascend").strip()
+        yield from (f"Ascend{bare}", f"Ascend {bare}", bare)
+
+
 def _legacy(
     word: str,
     *,
@@ -81,8 +88,7 @@ def _legacy(
         count=f"huawei.com/{word}",
         memory=f"huawei.com/{word}-memory",
         cores=f"huawei.com/{word}-core",
-        # Some write the name of the resource for the model, with or without a blank.
-        models=tuple(dict.fromkeys((*models, word, word.replace("Ascend", "Ascend ")))),
+        models=tuple(dict.fromkeys((*models, *_spellings(word, *(one for one in models if " " in one))))),
         memory_most_mib=memory_most_mib,
         memory_whole_mib=memory_whole_mib,
         group=group,
@@ -122,6 +128,7 @@ FACTS = VendorFacts(
         "That the health codes 1 to 3 mean a minor, major and critical alarm is what others cite of Huawei.",
         "That all functions of Huawei's with class 12 and a device ID 0xdNNN are NPUs.",
     ),
+    attributes=(("aiCores", "int", 20, "AI cores of the chip."),),
     offered_as=("huawei.com/Ascend", "huawei.com/ascend", "huawei.com/npu"),
     legacy=(
         _legacy(

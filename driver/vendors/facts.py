@@ -38,6 +38,8 @@ class VendorFacts:
         offered_by_node: Further levels, which the node's kernel or driver offers or does not.
         sources: Where formats, paths and IDs were read, as sentences.
         guessed: What no source says, or only one that is not the vendor's, as sentences.
+        attributes: Attributes that its cards have beyond those of all vendors, where the node tells them:
+            name, type as CEL has it, an example, and the meaning.
         legacy: Names of extended resources that people used for its cards.
         plugin_prefixes: How further names begin by which device plugins offer its cards, or parts of them.
         offered_as: How all other names begin by which device plugins, also the vendor's own, may offer its
@@ -53,6 +55,7 @@ class VendorFacts:
     offered_by_node: tuple[IsolationLevel, ...] = ()
     sources: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, str, str | int, str], ...] = ()
     legacy: tuple[LegacyNames, ...] = ()
     plugin_prefixes: tuple[str, ...] = ()
     offered_as: tuple[str, ...] = ()

@@ -53,6 +53,7 @@ FACTS = VendorFacts(
         "AWS' Neuron driver: PCI device IDs. HAMi's configuration: names.",
     ),
     guessed=("The PCI device ID of Trainium3.",),
+    attributes=(("neuronCores", "int", 2, "NeuronCores of the device."),),
     offered_as=("aws.amazon.com/neuron",),
     legacy=(
         LegacyNames(

@@ -31,6 +31,7 @@ from driver.api.share_config import ShareConfig
 from driver.cards import Card, IsolationLevel, Partition, device_name
 from driver.errors import DragomanError
 from driver.slices import publication_of
+from driver.vendors.catalogue import VENDORS
 from tooling.generate import old_names_page, vendors_page
 from tooling.generate.jsonschema import Schema, flat_schema
 
@@ -127,6 +128,10 @@ def attributes_page() -> str:
         rows.append(
             f"| `{asked}` | string | `{json.dumps(example)}` | Partitions alone: {_published(meaning)} |"
         )
+    for facts in VENDORS:
+        for name, kind, one, meaning in facts.attributes:
+            asked = f'device.attributes["dragoman.dev"].{name}'
+            rows.append(f"| `{asked}` | {kind} | `{json.dumps(one)}` | {facts.title} alone: {meaning} |")
     capacities = []
     for name, value in device["capacity"].items():
         policy = value.get("requestPolicy", {})

@@ -105,6 +105,17 @@ def test_cards_become_devices_that_say_how_their_shares_are_held(tested: OnFixtu
         assert device["attributes"]["coresIsolation"] == {"string": "none"}
 
 
+def test_attributes_that_other_vendors_cards_lack_are_told_in_the_facts_with_their_types(
+    tested: OnFixture,
+) -> None:
+    types = {str: "string", int: "int", bool: "bool"}
+    found = {
+        (name, types[type(value)]) for card in tested.cards() for name, value in card.extra_attributes.items()
+    }
+    assert found == {(name, kind) for name, kind, _, _ in tested.facts.attributes}
+    assert all(types[type(example)] == kind for _, kind, example, _ in tested.facts.attributes)
+
+
 def test_a_container_gets_its_card_and_nothing_of_the_others(tested: OnFixture) -> None:
     for card, expected in zip(tested.cards(), tested.node.expect, strict=True):
         edits = tested.vendor.edits(card, host=tested.host)
