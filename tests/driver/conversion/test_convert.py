@@ -490,6 +490,25 @@ def test_what_is_wrong_with_an_alternatives_selector_is_told_of_where_that_comes
     assert found.in_the_pod(f"{option}[1].cel.expression") == f"spec.containers[0].resources.limits[{GPU}]"
 
 
+@pytest.mark.parametrize(
+    ("word", "models"),
+    [
+        ("Ascend910B4", ("910B4", "Ascend910B4", "Ascend 910B4")),
+        ("Ascend910B4-1", ("910B4-1", "Ascend910B4-1", "Ascend 910B4-1")),
+        ("Ascend310P", ("310P3", "Ascend310P3", "Ascend 310P3", "Ascend310P")),
+        ("Ascend910C", ("Ascend910", "Ascend910C")),
+    ],
+)
+def test_chips_are_known_however_their_model_is_spelt_and_no_others(
+    word: str, models: tuple[str, ...]
+) -> None:
+    (family,) = (one for one in SETTINGS.catalogue.families if one.count == f"huawei.com/{word}")
+    assert {one.lower() for one in models} <= {one.lower() for one in family.entry.models}
+    others = [one for one in SETTINGS.catalogue.families if one is not family]
+    taken = {model.lower() for one in others for model in one.entry.models}
+    assert not {one.lower() for one in models} & taken
+
+
 def test_a_percent_of_a_small_card_is_never_nothing() -> None:
     document = pod({GPU: "1", "nvidia.com/gpumem-percentage": "1"})
     (request,) = devices_of(
