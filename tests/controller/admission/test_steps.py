@@ -268,11 +268,14 @@ def test_an_answer_without_a_patch_is_sent_as_it_is() -> None:
     assert encoded(review) is review
 
 
-def test_where_the_server_drops_amounts_a_claim_is_refused_before_they_are_carried_over() -> None:
+@pytest.mark.parametrize("kept", [False, None], ids=["dropped", "not known"])
+def test_where_the_server_may_drop_amounts_a_claim_is_refused_before_they_are_carried_over(
+    kept: bool | None,
+) -> None:
     refusal = ConfigError("No.", field="spec.devices.requests[0].exactly.capacity.requests.memory")
     knowledge = Knowledge(
         is_ours=lambda _name: True,
-        amounts_kept=lambda: False,
+        amounts_kept=lambda: kept,
         validate=lambda _kind, _found, *, old=None: Found(errors=() if old else (refusal,)),
     )
     answered = ask(knowledge, Webhook.MUTATING)

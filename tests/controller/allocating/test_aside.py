@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from controller.allocating.aside import aside
+from controller.lease import LeadershipLostError
 from tests.controller.allocating.world import World, card
 
 T = TypeVar("T")
@@ -157,7 +158,8 @@ async def test_a_decision_is_dropped_if_what_it_is_about_has_changed_meanwhile(c
     else:
         world.leading = False
     slow.go_on.set()
-    await asyncio.gather(asking, return_exceptions=True)
+    (found,) = await asyncio.gather(asking, return_exceptions=True)
+    assert isinstance(found, LeadershipLostError) if change == "leader" else found == pytest.approx(0.5)
     assert not world.transport.writes()
 
 

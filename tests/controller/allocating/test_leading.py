@@ -273,3 +273,15 @@ async def test_an_allocation_that_ended_after_its_sender_is_found_when_this_repl
         await world.part.reconcile(key)
     assert world.part.books.all_doubted() == []
     assert world.node_of("a") == "n1"
+
+
+async def test_how_long_nobody_needed_a_claim_is_counted_anew_by_whoever_begins_to_lead() -> None:
+    world = World()
+    world.ask("a")
+    await world.reconcile("a")
+    world.pods._take_over({}, 10_000)
+    assert await world.part.reconcile("claim/default/a") == 60
+    await asyncio.sleep(60)
+    world.part.begin()
+    assert await world.part.reconcile("claim/default/a") == 60
+    assert world.allocation("a")
