@@ -28,6 +28,7 @@ from controller.admission.stamping import CLAIM, CLASS, TEMPLATE, additions
 from controller.by_turns import NamespaceBusyError
 from driver.errors import DragomanError
 from driver.kube.client import JSON
+from driver.validation.errors import AmountTooLargeError
 
 
 class Webhook(StrEnum):
@@ -110,6 +111,9 @@ async def _look_over(converted: Converted, known: Knowledge, reply: Reply, *, na
         for error in findings.errors:
             told = copy(error)
             told.field = converted.in_the_pod(error.field)
+            if isinstance(error, AmountTooLargeError) and error.field.endswith(".memory"):
+                # Who wrote `gpumem: 100000` must not write `40Gi` there.
+                told.remedy = "Ask for at most that, in the unit of the resource; several cards are a count."
             reply.refuse(told)
 
 

@@ -168,6 +168,17 @@ def test_a_pod_that_cannot_be_converted_is_refused_and_has_no_templates(replay: 
     assert found.status == 0, "a refusal is an answer"
 
 
+def test_more_than_a_card_has_is_told_to_a_pod_without_a_unit_that_it_could_not_write(replay: Any) -> None:
+    (response,) = replay(
+        review("Pod", pod(nvidia_com__gpu="1", nvidia_com__gpumem="100000"), namespace="apps")
+    ).responses
+    message = response["status"]["message"]
+    assert message.startswith("AmountTooLarge: spec.containers[0].resources.limits[nvidia.com/gpumem]: ")
+    assert message.endswith(
+        "has 80Gi. Ask for at most that, in the unit of the resource; several cards are a count."
+    )
+
+
 def test_a_mark_that_somebody_wrote_into_a_pod_gives_no_template(replay: Any) -> None:
     forged = pod(cpu="1")
     forged["metadata"] |= {
@@ -557,7 +568,7 @@ def test_policies_hold_for_cards_of_slices_whose_node_they_pick(
 
 
 def test_a_kind_of_another_group_is_none_of_ours(replay: Any) -> None:
-    asked = review("Pod", pod(nvidia__com_gpu="1"))
+    asked = review("Pod", pod(nvidia_com__gpu="1"))
     asked["request"]["kind"]["group"] = "example.com"
     (response,) = replay(asked).responses
     assert response == {"uid": "r-1", "allowed": True}
