@@ -176,6 +176,18 @@ async def test_two_pods_that_name_one_claim_do_not_both_decide_about_it() -> Non
     assert sum(request.path.endswith("/status") for request in world.transport.writes()) == 1
 
 
+async def test_who_is_decided_about_meanwhile_is_counted_on_its_node_by_the_next_decision() -> None:
+    slow = Slow()
+    world = World(run=slow)
+    for name in ("a", "b"):
+        world.ask(name, containers=[{"resources": {"requests": {"cpu": "3"}}}])
+    both = asyncio.gather(world.reconcile("a"), world.reconcile("b"))
+    await slow.begun.wait()
+    slow.go_on.set()
+    await both
+    assert sum(bool(world.allocation(name)) for name in "ab") == 1
+
+
 async def test_one_whose_asker_was_cut_off_is_waited_for() -> None:
     go_on = threading.Event()
     run = aside()

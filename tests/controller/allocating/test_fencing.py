@@ -17,6 +17,7 @@ from controller.allocating.views import claim_view
 from controller.allocating.writing import FINALIZER
 from controller.events import Events, Subject
 from controller.metrics import Metrics
+from driver.api.asked import STAMP
 from driver.kube.client import ApiError, KubeClient, UnreachableError, error_for
 from driver.kube.resources import LEASES
 from tests.controller.allocating.test_leading import (
@@ -437,6 +438,17 @@ async def test_what_was_decided_stays_booked_whatever_the_watch_shows_before_it_
     world.ask("b", "700Mi")
     await world.reconcile("b")
     assert world.allocation("b") is None
+
+
+async def test_a_claim_that_changes_before_its_allocation_is_stored_was_taken_back_by_nobody() -> None:
+    world = World()
+    await unanswered(world)
+    stamped = copy.deepcopy(world.stored["a"])
+    stamped["metadata"]["annotations"] = {STAMP: "another"}
+    before = world.claims.get("default/a")
+    world.store(stamped)
+    assert world.claims.get("default/a") != before
+    assert world.part._usage.expected("default/a"), "it is still on its way to its node"
 
 
 async def test_the_end_of_an_earlier_decision_does_not_end_the_one_that_came_after_it() -> None:
