@@ -230,6 +230,22 @@ async def test_an_allocation_that_is_lost_on_the_way_is_not_tried_again_at_once(
     assert world.reason() == AllocationLostError.reason
 
 
+async def test_what_we_take_back_because_it_was_lost_is_no_node_that_kube_scheduler_refused() -> None:
+    world = World()
+
+    def lose(claim: Any) -> None:
+        allocation = (claim.get("status") or {}).get("allocation")
+        if allocation:
+            allocation["devices"].pop("config")
+
+    world.mangle = lose
+    world.after = lambda _request: world.claims.observe(copy.deepcopy(world.stored["p"]))
+    world.ask("p")
+    with pytest.raises(AllocationLostError):
+        await world.reconcile("p")
+    assert world.part.allocator._refused_nodes.first("pod-p", now=0.0) == ""
+
+
 @pytest.mark.parametrize("taken_back", [False, True], ids=["first allocation", "finalizer is there"])
 async def test_nothing_is_allocated_by_a_history_that_is_gone(taken_back: bool) -> None:
     world = World()
