@@ -171,6 +171,21 @@ def test_a_claim_is_held_against_quotas_by_its_own_uid() -> None:
     )
 
 
+def test_what_a_request_does_not_say_of_a_claim_its_metadata_say_and_the_other_way_round() -> None:
+    quotas = Quotas()
+    request = {
+        "uid": "request-uid",
+        "kind": {"kind": "ResourceClaim"},
+        "operation": "CREATE",
+        "name": "named",
+        "object": {"metadata": {"namespace": "team"}, "spec": CLAIM["spec"]},
+    }
+    review = {"kind": "AdmissionReview", "request": request}
+    asyncio.run(answer(review, known(quotas=quotas), webhook=Webhook.VALIDATING))
+    (asked,) = quotas.asked
+    assert (asked["namespace"], asked["uid"], asked["name"]) == ("team", "request-uid", "named")
+
+
 def test_a_dry_run_says_so_to_quotas() -> None:
     quotas = Quotas()
     ask(known(quotas=quotas), Webhook.VALIDATING, dry_run=True)
