@@ -285,3 +285,21 @@ async def test_how_long_nobody_needed_a_claim_is_counted_anew_by_whoever_begins_
     world.part.begin()
     assert await world.part.reconcile("claim/default/a") == 60
     assert world.allocation("a")
+
+
+@pytest.mark.parametrize("change", ["made anew", "given back"])
+async def test_a_useless_claim_that_is_another_one_by_now_is_left_alone(change: str) -> None:
+    world = World()
+    world.ask("a")
+    await world.reconcile("a")
+    world.pods._take_over({}, 10_000)
+    assert await world.part.reconcile("claim/default/a") == 60
+    await asyncio.sleep(60)
+    if change == "made anew":
+        # And allocated again, for a pod that is not seen yet.
+        world.stored["a"]["metadata"]["uid"] = "another"
+    else:
+        world.stored["a"]["status"] = {}
+    before = len(world.transport.writes())
+    await world.part.reconcile("claim/default/a")
+    assert len(world.transport.writes()) == before
