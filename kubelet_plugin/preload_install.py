@@ -16,6 +16,8 @@ from pathlib import Path
 from kubelet_plugin.prepare.durable import write_file
 
 _DIGITS = 16
+_MODE = 0o755
+"""Containers run as any user."""
 
 
 def install_library(library: Path, *, folder: Path) -> Path:
@@ -36,7 +38,7 @@ def install_version(source: Path, *, folder: Path, stem: str, suffix: str = "") 
     content = source.read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
     target = folder / f"{stem}-{digest}{suffix}"
-    if not target.is_file() or target.read_bytes() != content:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_file(target, content, mode=0o755)
+    if not target.is_file() or target.read_bytes() != content or target.stat().st_mode & _MODE != _MODE:
+        folder.mkdir(mode=_MODE, parents=True, exist_ok=True)
+        write_file(target, content, mode=_MODE)
     return target

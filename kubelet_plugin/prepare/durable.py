@@ -59,6 +59,7 @@ def stage(target: Path, content: bytes, *, mode: int) -> Iterator[Staged]:
         with storage_errors(target):
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             fcntl.flock(handle, fcntl.LOCK_EX)
+            os.fchmod(handle, mode)  # the agent's umask may be anything
             write_all(handle, content)
             os.fsync(handle)
         yield staged

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,26 @@ def test_a_library_is_installed_under_the_name_of_its_content(tmp_path: Path) ->
     assert first != second
     assert (first.read_bytes(), second.read_bytes()) == (b"one", b"two")
     assert first.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o777, 0o000], ids=oct)
+def test_a_library_can_be_loaded_by_any_user_whatever_the_umask_and_whatever_it_was(
+    tmp_path: Path, umask: int
+) -> None:
+    source = tmp_path / "libvgpu.so"
+    source.write_bytes(b"one")
+    before = os.umask(umask)
+    try:
+        (tmp_path / "node").mkdir()
+        (tmp_path / "node").chmod(0o755)
+        modes = []
+        for _ in range(2):
+            installed = install_library(source, folder=tmp_path / "node")
+            modes.append(installed.stat().st_mode & 0o777)
+            installed.chmod(0o700)
+    finally:
+        os.umask(before)
+    assert modes == [0o755, 0o755]
 
 
 def test_a_library_that_is_there_is_not_touched(tmp_path: Path) -> None:
