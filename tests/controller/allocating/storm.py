@@ -47,7 +47,8 @@ class SlowTransport(ScriptedTransport):
             await self.replica.runs.wait()
 
     async def _request(self, method: str, path: str, **more: Any) -> Any:
-        chance = self.storm.chance
+        chance, storm = self.storm.chance, self.storm
+        restored = storm.restored
         sent = Request(
             method=method,
             path=path,
@@ -67,13 +68,14 @@ class SlowTransport(ScriptedTransport):
         landed = False
         try:
             await asyncio.sleep(chance.random() * 0.5)
-            landed = fate >= 0.3
+            # Whoever restores a store has ended its servers, and with them what was on its way.
+            landed = fate >= 0.3 and storm.restored == restored
             if landed:
                 answer = self._answer(sent)
         finally:
             if not landed and method != "GET":
                 # It is on its way, whatever has become of its sender.
-                asyncio.get_running_loop().call_later(chance.random() * 3, self._answer, sent)
+                asyncio.get_running_loop().call_later(chance.random() * 3, self._late, sent, restored)
         if not landed:
             raise UnreachableError("timed out", status=0)
         await asyncio.sleep(chance.random() * 0.2)
@@ -82,6 +84,10 @@ class SlowTransport(ScriptedTransport):
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _late(self, sent: Request, restored: int) -> None:
+        if self.storm.restored == restored:
+            self._answer(sent)
 
 
 class Replica(World):
@@ -160,6 +166,7 @@ class Storm:
         self.claims: dict[str, Any] = {}
         self.pods: dict[str, Any] = {}
         self.versions = Versions()
+        self.restored = 0
         self.backup: tuple[int, dict[str, Any], dict[str, Any]] | None = None
         self.uids = itertools.count()
         self.told: set[str] = set()
@@ -286,6 +293,7 @@ class Storm:
             return
         self.versions.last, claims, pods = copy.deepcopy(self.backup)
         self.backup = None
+        self.restored += 1
         for kind, stored in (("claims", claims), ("pods", pods)):
             getattr(self, kind).clear()
             getattr(self, kind).update(stored)
