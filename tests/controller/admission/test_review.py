@@ -10,7 +10,7 @@ import pytest
 
 from controller.admission.knowledge import Knowledge
 from controller.admission.review import Webhook, answer
-from driver.api.asked import check_stamp, restored
+from driver.api.asked import STAMP, check_stamp, restored
 from driver.api.share_allocation import config_entry
 
 OURS = "accelerator.dragoman.dev"
@@ -71,6 +71,31 @@ def test_a_claim_is_stamped_and_its_amounts_are_carried_over(annotations: Any) -
     (request,) = restored(found, is_ours=is_ours)["requests"]
     assert request["exactly"]["capacity"]["requests"] == {"memory": "4Gi"}
     assert set(annotations or {}) <= set(stored["metadata"]["annotations"])
+
+
+def test_what_a_claim_says_about_its_devices_stays_beside_what_is_carried_over() -> None:
+    own = {"opaque": {"driver": "nic.example", "parameters": {"speed": 1}}}
+    sent = claim()
+    sent["spec"]["devices"]["config"] = [own]
+    kept, carried = patched(sent, review(sent))["spec"]["devices"]["config"]
+    assert kept == own
+    assert carried["opaque"]["driver"] == "dragoman.dev"
+
+
+def test_a_wrong_stamp_is_replaced() -> None:
+    sent = claim(annotations={STAMP: "of another claim"})
+    stored = patched(sent, review(sent))
+    check_stamp(stored["spec"]["devices"], stored["metadata"]["annotations"], is_ours=is_ours)
+
+
+def test_alternatives_of_ours_are_stamped_as_well() -> None:
+    asked = {"requests": {"memory": "4Gi"}}
+    option = {"name": "small", "deviceClassName": OURS, "count": 1, "capacity": asked}
+    sent = {
+        "metadata": {"name": "c"},
+        "spec": {"devices": {"requests": [{"name": "gpu", "firstAvailable": [option]}]}},
+    }
+    assert STAMP in patched(sent, review(sent))["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"labels": {"a": "b"}}])

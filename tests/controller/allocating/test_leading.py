@@ -303,3 +303,13 @@ async def test_a_useless_claim_that_is_another_one_by_now_is_left_alone(change: 
     before = len(world.transport.writes())
     await world.part.reconcile("claim/default/a")
     assert len(world.transport.writes()) == before
+
+
+async def test_what_others_allocated_is_never_released_by_us() -> None:
+    world = World()
+    world.claim("a")
+    world.store({**world.stored["a"], "status": {"allocation": {"devices": {"results": []}}}})
+    assert await world.part.reconcile("claim/default/a") is None
+    await asyncio.sleep(60)
+    assert await world.part.reconcile("claim/default/a") is None
+    assert world.allocation("a")
