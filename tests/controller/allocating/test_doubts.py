@@ -336,3 +336,17 @@ async def test_a_claim_is_kept_for_a_pod_whose_other_claim_fits_beside_it_at_las
     await asyncio.sleep(60)
     await world.part.reconcile("claim/default/a")
     assert world.allocation("a")
+
+
+@pytest.mark.parametrize("status", [0, 409, 429, 500, 503, 504])
+async def test_what_was_stored_although_the_server_said_otherwise_stays_booked(status: int) -> None:
+    world = World()
+    world.ask("a", "600Mi")
+    world.after = lambda request: error_for(status, message="no") if is_status(request) else None
+    with pytest.raises(ApiError):
+        await world.reconcile("a")
+    world.after = lambda _request: None
+    assert world.allocation("a")
+    world.ask("b", "600Mi")
+    await world.reconcile("b")
+    assert world.allocation("b") is None
