@@ -234,7 +234,12 @@ def test_help_is_answered_without_loading_grpc() -> None:
         "except SystemExit: print('loaded' if 'grpc' in sys.modules else 'not loaded')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},  # a narrow terminal breaks names
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "not loaded"
     assert "DRAGOMAN_KUBELET_ROOT" in done.stdout
