@@ -12,7 +12,7 @@ from controller.allocating.errors import AllocationLostError
 from controller.allocating.refused import RefusedNodes
 from controller.allocating.views import ClaimView
 from controller.allocating.waiting import WAKE
-from controller.allocating.writing import FINALIZER
+from controller.allocating.writing import FINALIZER, difference
 from controller.lease import LeadershipLostError
 from driver.errors import ConfigError
 from driver.kube.client import ApiError, ConflictError, UnreachableError, error_for
@@ -350,3 +350,34 @@ async def test_what_was_stored_although_the_server_said_otherwise_stays_booked(s
     world.ask("b", "600Mi")
     await world.reconcile("b")
     assert world.allocation("b") is None
+
+
+@pytest.mark.parametrize("change", ["allocated", "being deleted"])
+async def test_a_claim_that_changed_in_the_api_server_alone_is_not_written_to(change: str) -> None:
+    world = World()
+    world.ask("a")
+    if change == "allocated":
+        world.stored["a"]["status"] = {"allocation": {"devices": {"results": []}}}
+    else:
+        world.stored["a"]["metadata"]["deletionTimestamp"] = "now"
+    await world.reconcile("a")
+    assert not world.transport.writes()
+    assert not world.part.books.assumed("uid-a")
+
+
+async def test_whatever_a_limit_depends_on_is_looked_for_in_what_was_stored() -> None:
+    world = World()
+    world.ask("a")
+    await world.reconcile("a")
+    sent = world.allocation("a")
+    assert difference(sent, copy.deepcopy(sent)) == ""
+    (result,) = sent["devices"]["results"]
+    less = {**result, "consumedCapacity": {"memory": "1Mi", "cores": "1"}}
+    admin = {**result, "adminAccess": True}
+    for stored in (
+        {**sent, "nodeSelector": None},
+        {**sent, "devices": {**sent["devices"], "results": [less]}},
+        {**sent, "devices": {**sent["devices"], "results": [admin]}},
+        {**sent, "devices": {**sent["devices"], "config": []}},
+    ):
+        assert difference(sent, stored)
