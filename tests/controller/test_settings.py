@@ -46,7 +46,10 @@ def test_settings_cannot_change_once_read() -> None:
         Settings().mode = "other"  # type: ignore[misc]
 
 
-def test_help_documents_every_flag_and_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_documents_every_flag_and_its_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow terminal breaks names
     with pytest.raises(SystemExit):
         parse_settings(["--help"], {})
     text = capsys.readouterr().out
