@@ -313,3 +313,31 @@ async def test_what_others_allocated_is_never_released_by_us() -> None:
     await asyncio.sleep(60)
     assert await world.part.reconcile("claim/default/a") is None
     assert world.allocation("a")
+
+
+async def test_an_allocated_claim_keeps_its_finalizer_when_a_leader_begins() -> None:
+    world = World()
+    world.ask("a")
+    await world.reconcile("a")
+    before = world.stored["a"]
+    world.part.begin()
+    world.ask("b")
+    await world.reconcile("b")
+    assert world.stored["a"] == before
+
+
+@pytest.mark.parametrize("asked", ["alternatives", "a class that is gone"])
+async def test_whatever_may_have_been_allocated_by_us_is_changed_by_whoever_begins_to_lead(
+    asked: str,
+) -> None:
+    world = World()
+    world.claim("left", device_class="gone.example")
+    if asked == "alternatives":
+        option = {"name": "small", "deviceClassName": "accelerator.dragoman.dev", "count": 1}
+        requests = [{"name": "gpu", "firstAvailable": [option]}]
+        world.store({**world.stored["left"], "spec": {"devices": {"requests": requests}}})
+    world.stored["left"]["metadata"]["finalizers"] = [FINALIZER]
+    world.part.begin()
+    world.ask("a")
+    await world.reconcile("a")
+    assert FINALIZER not in world.stored["left"]["metadata"]["finalizers"]
