@@ -240,22 +240,27 @@ async def test_a_webhook_that_hangs_is_taken_for_one_that_refuses_after_a_few_tr
 async def test_what_is_reserved_meanwhile_for_a_pod_on_its_node_is_taken_back_as_well() -> None:
     told = Told()
     told.world.pod("made-for-it", "left", nodeName="n1")
-    told.world.refuse = guards
     drivers: list[set[str]] = []
 
-    def reserves(request: Request) -> None:
+    def reserves(request: Request) -> ApiError | None:
+        # Between the two writes, so that the second is a conflict.
         stored = told.world.stored["left"]
-        if is_status(request) and "/left" in request.path and stored["status"].get("allocation"):
+        if (
+            is_status(request)
+            and "/left" in request.path
+            and stored["status"].get("allocation")
+            and not drivers
+        ):
             drivers.append({one["driver"] for one in stored["status"]["allocation"]["devices"]["results"]})
             held = {**stored["status"], "reservedFor": [HOLDER]}
             told.world.stored["left"] = told.world._versioned({**stored, "status": held})
+        return guards(request)
 
-    told.world.after = reserves
+    told.world.refuse = reserves
     await told.world.reconcile("a")
     assert drivers == [{NOBODY}], "a kubelet that knew its driver would start the pod"
     assert told.world.stored["left"]["status"] == {}
     assert told.world.allocation("a")
-    told.world.after = lambda _request: None
     told.world.refuse = lambda _request: None
     await told.world.reconcile("made-for-it")
     assert told.world.node_of("left") == "n1"
