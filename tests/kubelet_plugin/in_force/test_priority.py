@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +20,7 @@ from kubelet_plugin.in_force.priority import THROUGH_S, Turns, Waiting, waits
 from kubelet_plugin.in_force.usage import ACTIVE_S, Place, Use, read_uses
 from kubelet_plugin.prepare.records import ShareRecord
 from tests.driver.isolation import regions
+from tests.kubelet_plugin.in_force.hanging import HangingRound
 
 NOW = 1_700_000_000.0
 """The last launch in the regions that tests make."""
@@ -344,38 +343,20 @@ def test_a_round_that_hangs_keeps_nobody_from_being_let_go_and_writes_nothing_af
     node: Node, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node.round(HIGH, LOW)
-    inside, goes_on = threading.Event(), threading.Event()
-    given_up: list[bool] = []
-    let_go = Preload.let_go
-
-    def hangs(self: Preload, **arguments: Any) -> int:
-        if threading.current_thread() is late:
-            inside.set()
-            assert goes_on.wait(10)
-        return let_go(self, **arguments)
-
-    def still() -> None:
-        if given_up:
-            raise LookGivenUpError
-
-    def round_again() -> None:
-        with suppress(LookGivenUpError):
-            node.made.round(uses, now=NOW, clock=STEP, goes_on=still)
-
-    monkeypatch.setattr(Preload, "let_go", hangs)
     uses = node.uses(HIGH, LOW)
-    late = threading.Thread(target=round_again)
-    late.start()
-    assert inside.wait(10)
+    late = HangingRound(
+        lambda goes_on: node.made.round(uses, now=NOW, clock=STEP, goes_on=goes_on),
+        owner=Preload,
+        method="let_go",
+        monkeypatch=monkeypatch,
+    )
     if how == "end":
         node.made.end()
     else:
-        given_up.append(True)
+        late.give_up()
         node.made.let_go(clock=STEP)
     assert node.waits() == set()
-    goes_on.set()
-    late.join(10)
-    assert not late.is_alive()
+    late.answer()
     assert node.waits() == set()
 
 
@@ -383,37 +364,19 @@ def test_a_round_that_hangs_keeps_nobody_from_being_let_go_and_writes_nothing_af
 def test_a_round_that_hangs_while_it_makes_somebody_wait_leaves_nobody_waiting_after_that(
     node: Node, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inside, answers = threading.Event(), threading.Event()
-    given_up: list[bool] = []
-    write = NodeHost.write_part
-
-    def hangs(self: NodeHost, path: str, content: bytes, *, offset: int) -> None:
-        if threading.current_thread() is late and not inside.is_set():
-            inside.set()
-            assert answers.wait(10)
-        write(self, path, content, offset=offset)
-
-    def still() -> None:
-        if given_up:
-            raise LookGivenUpError
-
-    def round_of_a_look() -> None:
-        with suppress(LookGivenUpError):
-            node.made.round(uses, now=NOW, clock=0, goes_on=still)
-
-    monkeypatch.setattr(NodeHost, "write_part", hangs)
     uses = node.uses(HIGH, LOW)
-    late = threading.Thread(target=round_of_a_look)
-    late.start()
-    assert inside.wait(10)
+    late = HangingRound(
+        lambda goes_on: node.made.round(uses, now=NOW, clock=0, goes_on=goes_on),
+        owner=NodeHost,
+        method="write_part",
+        monkeypatch=monkeypatch,
+    )
     if how == "end":
         node.made.end()
     else:
-        given_up.append(True)
+        late.give_up()
         node.made.let_go(clock=STEP)
-    answers.set()
-    late.join(10)
-    assert not late.is_alive()
+    late.answer()
     assert node.waits() == set()
 
 

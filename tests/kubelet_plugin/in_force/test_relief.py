@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from kubelet_plugin.in_force.looks import LookGivenUpError
 from kubelet_plugin.in_force.relief import Holder, Relief, holder_of, wanted_switches
 from kubelet_plugin.in_force.usage import Use, read_uses
 from tests.driver.isolation import regions
+from tests.kubelet_plugin.in_force.hanging import HangingRound
 from tests.kubelet_plugin.in_force.test_usage import NOW, place, share, uses
 
 
@@ -171,34 +169,16 @@ def test_a_round_that_is_given_up_takes_no_cap_off_and_leaves_none_off(node: Nod
 def test_a_round_that_hangs_in_a_write_leaves_no_cap_off_after_they_were_given_back(
     node: Node, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inside, answers = threading.Event(), threading.Event()
-    given_up: list[bool] = []
-    write = NodeHost.write_part
-
-    def hangs(self: NodeHost, path: str, content: bytes, *, offset: int) -> None:
-        if threading.current_thread() is late and not inside.is_set():
-            inside.set()
-            assert answers.wait(10)
-        write(self, path, content, offset=offset)
-
-    def still() -> None:
-        if given_up:
-            raise LookGivenUpError
-
-    def round_of_a_look() -> None:
-        with suppress(LookGivenUpError):
-            node.round(goes_on=still)
-
-    monkeypatch.setattr(NodeHost, "write_part", hangs)
-    late = threading.Thread(target=round_of_a_look)
-    late.start()
-    assert inside.wait(10)
-    gives_back: Callable[[], None] = node.made.end
-    if how == "given back":
-        given_up.append(True)
-        gives_back = node.made.give_back
-    gives_back()
-    answers.set()
-    late.join(10)
-    assert not late.is_alive()
+    late = HangingRound(
+        lambda goes_on: node.round(goes_on=goes_on),
+        owner=NodeHost,
+        method="write_part",
+        monkeypatch=monkeypatch,
+    )
+    if how == "end":
+        node.made.end()
+    else:
+        late.give_up()
+        node.made.give_back()
+    late.answer()
     assert node.capped()
