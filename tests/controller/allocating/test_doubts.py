@@ -29,6 +29,17 @@ def is_status(request: Any) -> bool:
     return bool(request.method == "PUT" and request.path.endswith("/status"))
 
 
+async def world_with_a_doubt() -> World:
+    """A world where a claim was decided about, and the write of its allocation got no answer."""
+    world = World()
+    world.ask("a", "600Mi")
+    world.refuse = lambda request: UnreachableError("timed out", status=0) if is_status(request) else None
+    with pytest.raises(UnreachableError):
+        await world.reconcile("a")
+    world.refuse = lambda _request: None
+    return world
+
+
 @pytest.mark.parametrize("status", [403, 409])
 async def test_of_claims_decided_together_those_never_tried_do_not_stay_booked(status: int) -> None:
     world = World()
@@ -89,12 +100,7 @@ async def test_a_write_that_was_cut_off_is_asked_for_when_this_replica_leads_aga
 
 
 async def test_a_doubt_about_a_claim_that_is_gone_ends_when_this_replica_leads_again() -> None:
-    world = World()
-    world.ask("a", "600Mi")
-    world.refuse = lambda request: UnreachableError("timed out", status=0) if is_status(request) else None
-    with pytest.raises(UnreachableError):
-        await world.reconcile("a")
-    world.refuse = lambda _request: None
+    world = await world_with_a_doubt()
     world.claims._take_over({}, 10_000)  # a list without it
     del world.stored["a"]
     for key in world.part.begin():
@@ -289,12 +295,7 @@ async def test_a_claim_that_was_taken_back_is_allocated_again_where_the_history_
 
 
 async def test_what_is_not_known_to_be_stored_counts_also_where_the_books_are_made_anew() -> None:
-    world = World()
-    world.ask("a", "600Mi")
-    world.refuse = lambda request: UnreachableError("timed out", status=0) if is_status(request) else None
-    with pytest.raises(UnreachableError):
-        await world.reconcile("a")
-    world.refuse = lambda _request: None
+    world = await world_with_a_doubt()
 
     def unreadable(_cluster: Any) -> Any:
         raise ConfigError("A change that cannot be read.")

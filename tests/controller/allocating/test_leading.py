@@ -275,13 +275,19 @@ async def test_an_allocation_that_ended_after_its_sender_is_found_when_this_repl
     assert world.node_of("a") == "n1"
 
 
-async def test_how_long_nobody_needed_a_claim_is_counted_anew_by_whoever_begins_to_lead() -> None:
+async def world_with_a_useless_claim() -> World:
+    """A world with an allocated claim that nobody has needed for a minute."""
     world = World()
     world.ask("a")
     await world.reconcile("a")
     world.pods._take_over({}, 10_000)
     assert await world.part.reconcile("claim/default/a") == 60
     await asyncio.sleep(60)
+    return world
+
+
+async def test_how_long_nobody_needed_a_claim_is_counted_anew_by_whoever_begins_to_lead() -> None:
+    world = await world_with_a_useless_claim()
     world.part.begin()
     assert await world.part.reconcile("claim/default/a") == 60
     assert world.allocation("a")
@@ -289,12 +295,7 @@ async def test_how_long_nobody_needed_a_claim_is_counted_anew_by_whoever_begins_
 
 @pytest.mark.parametrize("change", ["made anew", "given back"])
 async def test_a_useless_claim_that_is_another_one_by_now_is_left_alone(change: str) -> None:
-    world = World()
-    world.ask("a")
-    await world.reconcile("a")
-    world.pods._take_over({}, 10_000)
-    assert await world.part.reconcile("claim/default/a") == 60
-    await asyncio.sleep(60)
+    world = await world_with_a_useless_claim()
     if change == "made anew":
         # And allocated again, for a pod that is not seen yet.
         world.stored["a"]["metadata"]["uid"] = "another"
